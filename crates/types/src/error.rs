@@ -1,0 +1,98 @@
+//! The closed set of ways in which a request can fail. Rooms raise typed errors of their own; each of them
+//! says which of these kinds it is, and the doors derive status codes from the kind alone.
+
+use std::borrow::Cow;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])+ $kind:ident => $code:literal,)+) => {
+        /// What went wrong, as far as a caller can act on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorKind { $($(#[$doc])+ $kind,)+ }
+
+        impl ErrorKind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
+
+            /// The stable code that stands in answers, logs and metrics.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$kind => $code,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The request is malformed in a way no other kind names.
+    InvalidRequest => "invalid_request",
+    /// A query parameter or field has a value it cannot have.
+    InvalidParameter => "invalid_parameter",
+    /// The body is empty.
+    EmptyBody => "empty_body",
+    /// A multipart body without the field that carries the picture.
+    MissingFile => "missing_file",
+    /// More parts or pictures than one request may hold.
+    TooManyParts => "too_many_parts",
+    /// The bytes claim to be a picture and are not a whole one.
+    InvalidImage => "invalid_image",
+    /// Not a picture format we read.
+    UnsupportedImage => "unsupported_image",
+    /// More pixels than allowed.
+    ImageTooLarge => "image_too_large",
+    /// More bytes than allowed.
+    BodyTooLarge => "body_too_large",
+    /// A Content-Type this route does not read.
+    UnsupportedMediaType => "unsupported_media_type",
+    /// The body did not arrive in time.
+    BodyTimeout => "body_timeout",
+    /// The client closed the connection before its request was whole.
+    ClientGone => "client_gone",
+    /// A tensor whose name, type, shape or size the model does not take.
+    InvalidTensor => "invalid_tensor",
+    /// No such path.
+    NotFound => "not_found",
+    /// The path exists, the method does not.
+    MethodNotAllowed => "method_not_allowed",
+    /// No such model or version.
+    ModelNotFound => "model_not_found",
+    /// The model exists and cannot serve: it failed to load or is loading.
+    ModelNotReady => "model_not_ready",
+    /// The model cannot do what the route asks of it.
+    WrongTask => "wrong_task",
+    /// The model's queue is full.
+    QueueFull => "queue_full",
+    /// Too many requests at once for this server.
+    TooManyRequests => "too_many_requests",
+    /// The memory set aside for bodies or pixels is taken.
+    MemoryFull => "memory_full",
+    /// The answer could not have come in time, so no work was begun.
+    DeadlineUnreachable => "deadline_unreachable",
+    /// The deadline passed.
+    DeadlineExceeded => "deadline_exceeded",
+    /// The server is going away.
+    ShuttingDown => "shutting_down",
+    /// The model failed on this input.
+    InferenceFailed => "inference_failed",
+    /// A fault of ours.
+    Internal => "internal",
+}
+
+/// What every error a caller may see can say about itself, beside its `Display` sentence.
+pub trait Explain: std::error::Error {
+    /// Which kind of failure this is.
+    fn kind(&self) -> ErrorKind;
+
+    /// What the caller can do about it.
+    fn hint(&self) -> Cow<'static, str>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique() {
+        let codes: HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes.len(), ErrorKind::ALL.len());
+    }
+}

@@ -1,0 +1,21 @@
+//! The vocabulary every room of Caudal shares.
+//!
+//! What a request carries from the door to the model and back: its deadline and priority, the stamps that
+//! each stage leaves on it, tensors seen as bytes with a shape, and the closed set of ways in which it can
+//! fail. Beside that, the plan that shares the machine's cores among everyone.
+//!
+//! This room knows no async runtime, no wire format and no other room.
+
+mod cpu;
+mod deadline;
+mod error;
+mod priority;
+mod stage;
+mod tensor;
+
+pub use cpu::{CpuPlan, available_cpus};
+pub use deadline::Deadline;
+pub use error::{ErrorKind, Explain};
+pub use priority::{Priority, UnknownPriority};
+pub use stage::{Stage, Stamps};
+pub use tensor::{DType, Shape, TensorView, UnknownDType, element_count};

@@ -1,0 +1,2 @@
+//! The two commands of the house.
+fn main() {}
