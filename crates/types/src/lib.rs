@@ -9,13 +9,17 @@
 mod cpu;
 mod deadline;
 mod error;
+mod places;
 mod priority;
 mod stage;
 mod tensor;
+mod words;
 
 pub use cpu::{CpuPlan, available_cpus};
 pub use deadline::Deadline;
 pub use error::{ErrorKind, Explain};
+pub use places::{ONNXRUNTIME_VERSION, cache_dir, cached_onnxruntime};
 pub use priority::{Priority, UnknownPriority};
 pub use stage::{Stage, Stamps};
 pub use tensor::{DType, Shape, TensorView, UnknownDType, element_count};
+pub use words::nearest;

@@ -1,0 +1,116 @@
+//! The memory in which a batch is put together: one growing block per input, reused from run to run.
+
+use caudal_engine::ModelSpec;
+use caudal_types::{DType, Shape, TensorView};
+
+/// What vector instructions like best, and all that any element type needs.
+const ALIGNMENT: usize = 64;
+
+/// The inputs of one run, row after row.
+#[derive(Debug)]
+pub(crate) struct BatchBuffer {
+    inputs: Vec<Block>,
+}
+
+#[derive(Debug)]
+struct Block {
+    dtype: DType,
+    /// The shape of the batch so far; the first dimension grows with each entry.
+    shape: Shape,
+    row_bytes: usize,
+    used: usize,
+    memory: Vec<u8>,
+    /// Where in `memory` the aligned part begins.
+    start: usize,
+}
+
+impl BatchBuffer {
+    pub(crate) fn new(spec: &ModelSpec) -> Self {
+        let block = |dtype| Block { dtype, shape: Shape::new(), row_bytes: 0, used: 0, memory: Vec::new(), start: 0 };
+        Self { inputs: spec.inputs.iter().map(|input| block(input.dtype)).collect() }
+    }
+
+    /// Empties the buffer for entries whose inputs look like `shapes`, at most `rows` rows in all.
+    pub(crate) fn begin(&mut self, shapes: &[Shape], own_rows: usize, rows: usize) {
+        for (block, shape) in self.inputs.iter_mut().zip(shapes) {
+            let bytes = shape.iter().product::<usize>() * block.dtype.size();
+            block.row_bytes = bytes / own_rows.max(1);
+            block.used = 0;
+            block.shape.clone_from(shape);
+            block.reserve(block.row_bytes * rows);
+        }
+    }
+
+    /// The place of the next `rows` rows of input `index`. They belong to the batch after [`Self::keep`].
+    pub(crate) fn next(&mut self, index: usize, rows: usize) -> &mut [u8] {
+        let block = &mut self.inputs[index];
+        let from = block.start + block.used;
+        &mut block.memory[from..from + block.row_bytes * rows]
+    }
+
+    /// Keeps the rows that were written last; what is not kept is overwritten by the next.
+    pub(crate) fn keep(&mut self, rows: usize) {
+        for block in &mut self.inputs {
+            block.used += block.row_bytes * rows;
+        }
+    }
+
+    /// The batch as it stands; `rows` becomes the first dimension where rows are joined.
+    pub(crate) fn views(&mut self, rows: Option<usize>) -> Vec<TensorView<'_>> {
+        self.inputs
+            .iter_mut()
+            .map(|block| {
+                if let (Some(rows), Some(first)) = (rows, block.shape.first_mut()) {
+                    *first = rows;
+                }
+                let bytes = &block.memory[block.start..block.start + block.used];
+                TensorView { dtype: block.dtype, shape: &block.shape, bytes }
+            })
+            .collect()
+    }
+}
+
+impl Block {
+    fn reserve(&mut self, bytes: usize) {
+        if self.memory.len() < self.start + bytes {
+            self.memory = vec![0; bytes + ALIGNMENT];
+            self.start = self.memory.as_ptr().align_offset(ALIGNMENT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caudal_engine::{Dim, TensorSpec};
+
+    fn buffer() -> BatchBuffer {
+        let dims = vec![Dim::Free("n".to_owned()), Dim::Fixed(2)];
+        let inputs = vec![TensorSpec { name: "x".to_owned(), dtype: DType::U16, dims }];
+        BatchBuffer::new(&ModelSpec { inputs, ..Default::default() })
+    }
+
+    #[test]
+    fn rows_lie_one_after_the_other_and_what_is_not_kept_is_overwritten() {
+        let mut buffer = buffer();
+        buffer.begin(&[vec![2, 2]], 2, 4);
+        buffer.next(0, 2).fill(1);
+        buffer.keep(2);
+        buffer.next(0, 1).fill(9);
+        buffer.next(0, 1).fill(2);
+        buffer.keep(1);
+        let views = buffer.views(Some(3));
+        assert_eq!(views[0].shape, [3, 2]);
+        assert_eq!(views[0].bytes, [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
+    }
+
+    #[test]
+    fn memory_is_aligned_and_reused() {
+        let mut buffer = buffer();
+        buffer.begin(&[vec![1, 2]], 1, 100);
+        let first = buffer.next(0, 1).as_ptr();
+        assert_eq!(first.align_offset(ALIGNMENT), 0);
+        buffer.begin(&[vec![1, 2]], 1, 7);
+        assert_eq!(buffer.next(0, 1).as_ptr(), first);
+    }
+}

@@ -1,0 +1,122 @@
+//! The thread of one instance: take a batch, put its rows together, run it, hand out the answers.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+use caudal_engine::{Instance, RunError};
+use caudal_types::TensorView;
+
+use crate::{
+    Failure, OutputRows, Stats,
+    buffer::BatchBuffer,
+    job::{Moments, panic_words},
+    queue::{Entry, Inner},
+};
+
+/// Serves `queue` until it is closed and empty.
+pub(crate) fn serve(queue: &Inner, index: usize, instance: Box<dyn Instance>) {
+    let interrupt = instance.interrupt();
+    let mut runner = Runner { queue, instance, buffer: BatchBuffer::new(&queue.spec), joined: queue.policy.max_batch_size > 1 };
+    while let Some(batch) = queue.next_batch(index, &interrupt) {
+        let (rows, formed) = (batch.rows, batch.formed);
+        queue.stats.count_stop(batch.stop);
+        let ran = runner.run(batch.entries, formed);
+        queue.finished(index, rows, ran.then(|| formed.elapsed()));
+    }
+}
+
+struct Runner<'a> {
+    queue: &'a Inner,
+    instance: Box<dyn Instance>,
+    buffer: BatchBuffer,
+    /// Whether rows of several entries may share a run, and the first dimension counts them.
+    joined: bool,
+}
+
+impl Runner<'_> {
+    /// Runs `entries` together; where that fails, each by itself, so that the one at fault fails alone.
+    /// True when the model ran and answered.
+    fn run(&mut self, entries: Vec<Entry>, formed: Instant) -> bool {
+        let (entries, rows) = self.fill(entries);
+        if entries.is_empty() {
+            return false;
+        }
+        let mut entries = entries;
+        match self.infer(&mut entries, rows, formed) {
+            Ok(()) => true,
+            Err(RunError::Interrupted) => {
+                entries.into_iter().for_each(|entry| entry.job.fail(Failure::Abandoned));
+                false
+            }
+            Err(RunError::Failed(_)) if entries.len() > 1 => {
+                for entry in entries {
+                    self.run(vec![entry], formed);
+                }
+                false
+            }
+            Err(RunError::Failed(reason)) => {
+                Stats::count(&self.queue.stats.failed);
+                entries.into_iter().for_each(|entry| entry.job.fail(Failure::Failed(reason.clone())));
+                false
+            }
+        }
+    }
+
+    /// Lets each entry write its rows; one that cannot fails alone and leaves no hole.
+    fn fill(&mut self, entries: Vec<Entry>) -> (Vec<Entry>, usize) {
+        let expected: usize = entries.iter().map(|entry| entry.request.rows).sum();
+        let mut rows = 0;
+        let mut filled = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let own = entry.request.rows;
+            if entry.job.abandoned() {
+                continue;
+            }
+            if filled.is_empty() {
+                self.buffer.begin(entry.job.shapes(), own, expected);
+            }
+            if (0..self.queue.spec.inputs.len()).all(|input| entry.job.fill(input, self.buffer.next(input, own))) {
+                self.buffer.keep(own);
+                rows += own;
+                filled.push(entry);
+            } else {
+                Stats::count(&self.queue.stats.failed);
+                entry.job.fail(Failure::Failed("preparing the input failed".to_owned()));
+            }
+        }
+        (filled, rows)
+    }
+
+    /// Runs what the buffer holds and answers `entries`, which stay where they are if it fails.
+    fn infer(&mut self, entries: &mut Vec<Entry>, rows: usize, formed: Instant) -> Result<(), RunError> {
+        let Self { queue, instance, buffer, joined } = self;
+        let prepared = Instant::now();
+        let views = buffer.views(joined.then_some(rows));
+        let mut odd = None;
+        let mut answer = |outputs: &[TensorView<'_>]| {
+            let moments = Moments { formed, prepared, inferred: Instant::now() };
+            let stats = &queue.stats;
+            stats.infer.record((moments.inferred - prepared).as_nanos() as u64);
+            stats.batch_rows.record(rows as u64);
+            if *joined && let Some(output) = outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
+                odd = Some(format!("it gave {:?} for {rows} rows", output.shape));
+                return;
+            }
+            let mut from = 0;
+            for entry in entries.drain(..) {
+                let own = joined.then_some((from, entry.request.rows));
+                from += entry.request.rows;
+                let well = entry.job.answer(OutputRows::new(outputs, own), moments);
+                Stats::count(if well { &stats.answered } else { &stats.failed });
+            }
+        };
+        let run = catch_unwind(AssertUnwindSafe(|| instance.run(&views, &mut answer)));
+        let run = run.unwrap_or_else(|panic| Err(RunError::Failed(panic_words(&*panic).to_owned())));
+        match odd {
+            Some(reason) => Err(RunError::Failed(reason)),
+            None => run,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! One bounded queue per model: who is admitted waits, who waits is joined into batches, each gets its own
+//! answer back.
+//!
+//! A caller first takes a [`Seat`], before any costly work is done for it: a full queue, a deadline that
+//! cannot be met and a server that is going away are said there and then. When its rows are ready it trades
+//! the seat for a [`Ticket`] and awaits it. Each instance of the model is a thread that takes what waits,
+//! as [`form_batch`] decides, lets every entry write its rows into the batch, runs it and hands every entry
+//! its rows of the output. Dropping a seat or ticket gives the place back at once, and stops a run that
+//! nobody waits for any more.
+//!
+//! This room counts rows, not requests, and does not know what they mean.
+
+mod buffer;
+mod error;
+mod form;
+mod instance;
+mod job;
+mod policy;
+mod predict;
+mod queue;
+mod stats;
+
+pub use error::{Failure, Refusal};
+pub use form::{Formed, Stop, Waiting, form_batch};
+pub use job::{Done, Job, OutputRows, Ticket};
+pub use policy::Policy;
+pub use predict::{Outlook, ServiceTimes};
+pub use queue::{Queue, Request, Seat};
+pub use stats::{Depth, Stats};

@@ -1,0 +1,17 @@
+//! How much may wait and how much may run together.
+
+use std::time::Duration;
+
+/// The limits of one model's queue and batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Most rows in one run; 1 for a model whose rows cannot be joined.
+    pub max_batch_size: usize,
+    /// How long a free instance waits for more rows once one waits. 0 takes what there is: under load
+    /// batches form by themselves, because requests gather while every instance is busy.
+    pub max_queue_delay: Duration,
+    /// Most entries that are admitted and do not run yet.
+    pub max_queue_size: usize,
+    /// Most bytes that these may hold.
+    pub max_queue_bytes: usize,
+}

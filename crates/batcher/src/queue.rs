@@ -1,0 +1,418 @@
+//! The queue of one model: who is admitted, who waits, who runs.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use caudal_engine::{Interrupt, LoadError, Model, ModelSpec};
+use caudal_types::{Deadline, Priority, Stamps};
+
+use crate::{
+    Depth, Failure, Job, Outlook, Policy, Refusal, ServiceTimes, Stats, Stop, Ticket, Waiting, form_batch,
+    instance,
+    job::{self, AnyJob},
+};
+
+/// What a caller says when it asks for a seat.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// Rows it will bring.
+    pub rows: usize,
+    /// Bytes these will hold while they wait.
+    pub bytes: usize,
+    /// Who goes first.
+    pub priority: Priority,
+    /// When its answer stops being worth anything.
+    pub deadline: Deadline,
+}
+
+/// The place of an entry: high priority first, then by age of admission.
+pub(crate) type Key = (Priority, u64);
+
+/// The queue of one model with the instances that empty it.
+pub struct Queue {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("name", &self.inner.name).field("depth", &self.depth()).finish()
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) name: String,
+    pub(crate) spec: ModelSpec,
+    pub(crate) policy: Policy,
+    pub(crate) stats: Stats,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Queue({})", self.name)
+    }
+}
+
+struct State {
+    next: u64,
+    held: Held,
+    waiting: BTreeMap<Key, Entry>,
+    running: Vec<Option<Running>>,
+    idle: usize,
+    times: ServiceTimes,
+    closed: bool,
+}
+
+/// What all admitted entries hold that do not run yet.
+#[derive(Debug, Default)]
+struct Held {
+    entries: usize,
+    bytes: usize,
+    rows: [usize; Priority::ALL.len()],
+}
+
+impl Held {
+    fn add(&mut self, request: &Request) {
+        self.entries += 1;
+        self.bytes += request.bytes;
+        self.rows[request.priority as usize] += request.rows;
+    }
+
+    fn remove(&mut self, request: &Request) {
+        self.entries -= 1;
+        self.bytes -= request.bytes;
+        self.rows[request.priority as usize] -= request.rows;
+    }
+
+    /// Rows that go before a new entry of `priority`.
+    fn rows_before(&self, priority: Priority) -> usize {
+        self.rows[..=priority as usize].iter().sum()
+    }
+}
+
+/// An entry whose rows are ready.
+pub(crate) struct Entry {
+    pub(crate) request: Request,
+    since: Instant,
+    pub(crate) job: Box<dyn AnyJob>,
+}
+
+/// A batch in the hands of an instance.
+pub(crate) struct Batch {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) rows: usize,
+    pub(crate) stop: Stop,
+    pub(crate) formed: Instant,
+}
+
+/// What the queue remembers of a run in progress.
+struct Running {
+    keys: Vec<Key>,
+    /// Entries somebody still waits for.
+    wanted: usize,
+    rows: usize,
+    since: Instant,
+    interrupt: Arc<dyn Interrupt>,
+}
+
+impl Queue {
+    /// Starts `instances` threads that run `model` for those who queue here.
+    pub fn start(name: &str, model: &dyn Model, instances: usize, policy: Policy) -> Result<Self, LoadError> {
+        let runners = (0..instances.max(1)).map(|_| model.instance()).collect::<Result<Vec<_>, _>>()?;
+        let state = State {
+            next: 0,
+            held: Held::default(),
+            waiting: BTreeMap::new(),
+            running: runners.iter().map(|_| None).collect(),
+            idle: 0,
+            times: ServiceTimes::new(Instant::now()),
+            closed: false,
+        };
+        let inner = Arc::new(Inner {
+            name: name.to_owned(),
+            spec: model.spec().clone(),
+            policy,
+            stats: Stats::default(),
+            state: Mutex::new(state),
+            work: Condvar::new(),
+        });
+        let queue = Self { inner, threads: Mutex::default() };
+        for (index, runner) in runners.into_iter().enumerate() {
+            let inner = Arc::clone(&queue.inner);
+            let thread = std::thread::Builder::new()
+                .name(format!("infer-{index}"))
+                .spawn(move || instance::serve(&inner, index, runner))
+                .map_err(|error| LoadError::Backend(format!("a thread could not be started: {error}")))?;
+            queue.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(queue)
+    }
+
+    /// Takes a seat, before any work is done for the request.
+    pub fn admit(&self, request: Request) -> Result<Seat, Refusal> {
+        let key = self.inner.admit(&request)?;
+        Ok(Seat { queue: Arc::clone(&self.inner), request, key, since: Instant::now(), taken: true })
+    }
+
+    /// Whether a request could be admitted now: the answer a seat would get, without taking one.
+    pub fn check(&self, request: &Request) -> Result<(), Refusal> {
+        self.inner.lock().refuse(&self.inner, request).map_or(Ok(()), Err)
+    }
+
+    /// What the queue has done so far.
+    pub fn stats(&self) -> &Stats {
+        &self.inner.stats
+    }
+
+    /// The limits it keeps.
+    pub fn policy(&self) -> &Policy {
+        &self.inner.policy
+    }
+
+    /// What it holds now.
+    pub fn depth(&self) -> Depth {
+        let state = self.inner.lock();
+        Depth {
+            entries: state.held.entries,
+            bytes: state.held.bytes,
+            running_rows: state.running.iter().flatten().map(|run| run.rows).sum(),
+            busy_instances: state.running.iter().flatten().count(),
+            instances: state.running.len(),
+        }
+    }
+
+    /// Admits nobody any more; who was admitted is still served, then the threads end.
+    pub fn close(&self) {
+        self.inner.lock().closed = true;
+        self.inner.work.notify_all();
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.close();
+        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under this lock, and counts stay right if it did.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(&self, request: &Request) -> Result<Key, Refusal> {
+        let mut state = self.lock();
+        if let Some(refusal) = state.refuse(self, request) {
+            drop(state);
+            match refusal {
+                Refusal::DeadlineUnreachable { .. } => Stats::count(&self.stats.refused_deadline),
+                Refusal::Full { .. } | Refusal::FullOfBytes { .. } => Stats::count(&self.stats.refused_full),
+                Refusal::Closed => {}
+            }
+            return Err(refusal);
+        }
+        state.held.add(request);
+        state.next += 1;
+        Ok((request.priority, state.next))
+    }
+
+    fn enqueue(&self, key: Key, entry: Entry, admitted: Instant) {
+        let mut state = self.lock();
+        state.times.record_ready(entry.since.saturating_duration_since(admitted), entry.since);
+        state.waiting.insert(key, entry);
+        let wake = state.idle > 0;
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
+    fn release(&self, request: &Request) {
+        let mut state = self.lock();
+        state.held.remove(request);
+        let ends = state.closed && state.held.entries == 0;
+        drop(state);
+        if ends {
+            self.work.notify_all();
+        }
+    }
+
+    /// The caller of entry `key` has left.
+    pub(crate) fn abandon(&self, key: Key) {
+        let mut state = self.lock();
+        let entry = state.waiting.remove(&key);
+        if let Some(entry) = &entry {
+            state.held.remove(&entry.request);
+        } else if let Some(run) = state.running.iter_mut().flatten().find(|run| run.keys.contains(&key)) {
+            run.wanted -= 1;
+            if run.wanted == 0 {
+                // Under the lock, so that it is this run that stops and not the next.
+                run.interrupt.stop();
+            }
+        }
+        let ends = state.closed && state.held.entries == 0;
+        drop(state);
+        Stats::count(&self.stats.abandoned);
+        if ends {
+            self.work.notify_all();
+        }
+        // The entry may hold megabytes; it is dropped here, outside of the lock.
+        drop(entry);
+    }
+
+    /// Waits until there is a batch for instance `index`; none when the queue is closed and empty.
+    pub(crate) fn next_batch(&self, index: usize, interrupt: &Arc<dyn Interrupt>) -> Option<Batch> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let formed = form_batch(state.waiting.iter().map(|(key, entry)| (*key, entry.as_waiting())), &self.policy, now);
+            let late: Vec<Entry> = formed.late.iter().filter_map(|key| state.take(key)).collect();
+            if !late.is_empty() {
+                drop(state);
+                for entry in late {
+                    Stats::count(&self.stats.late);
+                    entry.job.fail(Failure::Late);
+                }
+                state = self.lock();
+                continue;
+            }
+            if !formed.take.is_empty() {
+                let entries = formed.take.iter().filter_map(|key| state.take(key)).collect();
+                state.running[index] = Some(Running {
+                    wanted: formed.take.len(),
+                    keys: formed.take,
+                    rows: formed.rows,
+                    since: now,
+                    interrupt: Arc::clone(interrupt),
+                });
+                return Some(Batch { entries, rows: formed.rows, stop: formed.stop, formed: now });
+            }
+            if state.closed && state.held.entries == 0 {
+                return None;
+            }
+            state = self.pause(state, formed.stop, now);
+        }
+    }
+
+    fn pause<'a>(&'a self, mut state: MutexGuard<'a, State>, stop: Stop, now: Instant) -> MutexGuard<'a, State> {
+        state.idle += 1;
+        let mut state = match stop {
+            Stop::Delayed(until) => {
+                let wait = until.saturating_duration_since(now);
+                self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+            }
+            _ => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.idle -= 1;
+        state
+    }
+
+    /// Instance `index` is free again after a run of `rows` rows that took `taken`.
+    pub(crate) fn finished(&self, index: usize, rows: usize, taken: Option<Duration>) {
+        let mut state = self.lock();
+        if let Some(run) = state.running[index].take() {
+            run.interrupt.reset();
+        }
+        if let Some(taken) = taken {
+            state.times.record_run(rows, taken, Instant::now());
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self, key: &Key) -> Option<Entry> {
+        let entry = self.waiting.remove(key)?;
+        self.held.remove(&entry.request);
+        Some(entry)
+    }
+
+    /// Why `request` cannot be admitted, if so.
+    fn refuse(&self, queue: &Inner, request: &Request) -> Option<Refusal> {
+        let policy = &queue.policy;
+        let outlook = self.outlook(request.priority);
+        let retry_after = || self.times.wait(&outlook).unwrap_or(Duration::from_secs(1));
+        if self.closed {
+            return Some(Refusal::Closed);
+        }
+        if self.held.entries >= policy.max_queue_size {
+            return Some(Refusal::Full { limit: policy.max_queue_size, retry_after: retry_after() });
+        }
+        // An entry larger than the limit is let in when nothing else waits: it could never come in otherwise.
+        if self.held.entries > 0 && self.held.bytes + request.bytes > policy.max_queue_bytes {
+            return Some(Refusal::FullOfBytes { limit: policy.max_queue_bytes, retry_after: retry_after() });
+        }
+        let deadline = request.deadline.moment()?;
+        let predicted = self.times.answer(&outlook)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        (predicted > left).then(|| Refusal::DeadlineUnreachable { predicted, retry_after: predicted - left })
+    }
+
+    fn outlook(&self, priority: Priority) -> Outlook {
+        let now = Instant::now();
+        let runs = || self.running.iter().flatten();
+        Outlook {
+            rows_ahead: self.held.rows_before(priority),
+            rows_running: runs().map(|run| run.rows).sum(),
+            running_for: runs().map(|run| now.saturating_duration_since(run.since)).sum(),
+            instances: self.running.len(),
+            idle: runs().count() < self.running.len(),
+        }
+    }
+}
+
+impl Entry {
+    fn as_waiting(&self) -> Waiting<'_> {
+        Waiting {
+            rows: self.request.rows,
+            shapes: self.job.shapes(),
+            deadline: self.request.deadline,
+            since: self.since,
+        }
+    }
+}
+
+/// A place in the queue, taken before the rows are ready. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Seat {
+    queue: Arc<Inner>,
+    request: Request,
+    key: Key,
+    since: Instant,
+    taken: bool,
+}
+
+impl Seat {
+    /// Trades the seat for a ticket: `job`'s rows are ready.
+    pub fn submit<J: Job>(mut self, job: J, stamps: Stamps) -> Ticket<J::Answer> {
+        self.taken = false;
+        let (job, ticket) = job::ticket(job, stamps, Arc::clone(&self.queue), self.key);
+        let entry = Entry { request: self.request, since: Instant::now(), job };
+        self.queue.enqueue(self.key, entry, self.since);
+        ticket
+    }
+
+    /// The bytes the entry holds turned out to be `bytes`.
+    pub fn set_bytes(&mut self, bytes: usize) {
+        let mut state = self.queue.lock();
+        state.held.bytes = state.held.bytes - self.request.bytes + bytes;
+        self.request.bytes = bytes;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.taken {
+            self.queue.release(&self.request);
+        }
+    }
+}

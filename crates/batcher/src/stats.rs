@@ -1,0 +1,60 @@
+//! What a queue has done so far, for those who report it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use caudal_observe::Histogram;
+
+use crate::Stop;
+
+/// Running totals of one model; times in nanoseconds.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Time from a batch's rows being in place to its outputs.
+    pub infer: Histogram,
+    /// Rows in each run.
+    pub batch_rows: Histogram,
+    /// Runs by the reason their batch ended where it did, in the order of [`Stats::STOPS`].
+    pub stops: [AtomicU64; 4],
+    /// Entries answered.
+    pub answered: AtomicU64,
+    /// Entries that failed in the model.
+    pub failed: AtomicU64,
+    /// Entries whose deadline passed in the queue.
+    pub late: AtomicU64,
+    /// Entries whose caller left before the answer.
+    pub abandoned: AtomicU64,
+    /// Refused because too much waits.
+    pub refused_full: AtomicU64,
+    /// Refused because the deadline could not be met.
+    pub refused_deadline: AtomicU64,
+}
+
+/// What a queue holds at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Entries admitted that do not run yet, those still being decoded included.
+    pub entries: usize,
+    /// Bytes these hold.
+    pub bytes: usize,
+    /// Rows running.
+    pub running_rows: usize,
+    /// Instances that run.
+    pub busy_instances: usize,
+    /// All instances.
+    pub instances: usize,
+}
+
+impl Stats {
+    /// The reasons counted in `stops`, in order.
+    pub const STOPS: [&'static str; 4] = ["drained", "full", "no_room", "other_shape"];
+
+    pub(crate) fn count_stop(&self, stop: Stop) {
+        if let Some(i) = Self::STOPS.iter().position(|name| *name == stop.name()) {
+            self.stops[i].fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+}

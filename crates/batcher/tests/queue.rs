@@ -1,0 +1,245 @@
+//! The queue with its instances, over a scripted model.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use caudal_batcher::{Failure, Job, OutputRows, Policy, Queue, Refusal, Request, Ticket};
+use caudal_engine::Backend as _;
+use caudal_testkit::{Log, Scripted, f32_bytes, f32_values};
+use caudal_types::{Deadline, Priority, Shape, Stage, Stamps};
+
+const MS: Duration = Duration::from_millis(1);
+const POLICY: Policy =
+    Policy { max_batch_size: 4, max_queue_delay: Duration::ZERO, max_queue_size: 16, max_queue_bytes: 1 << 20 };
+
+/// One row of four equal values; the answer is the doubled value.
+struct Row {
+    value: f32,
+    shapes: Vec<Shape>,
+    poisoned: bool,
+}
+
+fn row(value: f32) -> Row {
+    Row { value, shapes: vec![vec![1, 4]], poisoned: false }
+}
+
+impl Job for Row {
+    type Answer = f32;
+
+    fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    fn fill(&self, _index: usize, rows: &mut [u8]) {
+        assert!(!self.poisoned, "poisoned");
+        rows.copy_from_slice(&f32_bytes(&[self.value; 4]));
+    }
+
+    fn read(self, outputs: OutputRows<'_>) -> Result<f32, Failure> {
+        let (view, shape) = outputs.get(0).unwrap();
+        assert_eq!(shape, [1, 4]);
+        Ok(f32_values(view.bytes)[3])
+    }
+}
+
+fn request() -> Request {
+    Request { rows: 1, bytes: 16, priority: Priority::Normal, deadline: Deadline::NEVER }
+}
+
+fn start(model: &Scripted, instances: usize, policy: Policy) -> (Queue, Log) {
+    (Queue::start("scripted", model, instances, policy).unwrap(), model.log())
+}
+
+fn slow(ms: u64) -> Scripted {
+    Scripted::new(4).taking(MS * ms as u32, Duration::ZERO)
+}
+
+fn submit(queue: &Queue, request: Request, job: Row) -> Ticket<f32> {
+    queue.admit(request).unwrap().submit(job, Stamps::new(Instant::now()))
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+fn answer(ticket: Ticket<f32>) -> Result<f32, Failure> {
+    wait(ticket).map(|done| done.answer)
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(5);
+    while !condition() {
+        assert!(Instant::now() < end, "it never came to this: {what}");
+        std::thread::sleep(MS);
+    }
+}
+
+#[test]
+fn each_gets_its_own_answer_whatever_the_batch() {
+    let (queue, log) = start(&slow(5), 2, POLICY);
+    let tickets: Vec<_> = (0..16).map(|i| submit(&queue, request(), row(i as f32))).collect();
+    for (i, ticket) in tickets.into_iter().enumerate() {
+        assert_eq!(answer(ticket), Ok(i as f32 * 2.0));
+    }
+    assert!(log.sizes().iter().all(|rows| *rows <= 4), "{:?}", log.sizes());
+    assert!(log.sizes().contains(&4), "under load batches form by themselves: {:?}", log.sizes());
+}
+
+#[test]
+fn the_stamps_tell_waiting_from_running() {
+    let (queue, _log) = start(&slow(30), 1, Policy { max_batch_size: 1, ..POLICY });
+    let first = submit(&queue, request(), row(1.0));
+    let second = submit(&queue, request(), row(2.0));
+    wait(first).unwrap();
+    let stamps = wait(second).unwrap().stamps;
+    assert!(stamps.spent(Stage::Queue) >= 20 * MS, "{stamps:?}");
+    assert!(stamps.spent(Stage::Infer) >= 30 * MS, "{stamps:?}");
+}
+
+#[test]
+fn a_full_queue_says_so_and_has_room_again_when_somebody_leaves() {
+    let (queue, _log) = start(&slow(200), 1, Policy { max_batch_size: 1, max_queue_size: 2, ..POLICY });
+    let running = submit(&queue, request(), row(0.0));
+    until("the first runs", || queue.depth().entries == 0);
+    let seat = queue.admit(request()).unwrap();
+    let waiting = submit(&queue, request(), row(1.0));
+    assert!(matches!(queue.admit(request()), Err(Refusal::Full { limit: 2, .. })));
+    drop(seat);
+    let again = queue.admit(request()).unwrap();
+    assert!(queue.admit(request()).is_err());
+    drop(waiting);
+    assert!(queue.admit(request()).is_ok());
+    drop((running, again));
+}
+
+#[test]
+fn bytes_are_limited_too() {
+    let (queue, _log) = start(&slow(200), 1, Policy { max_queue_bytes: 100, ..POLICY });
+    let large = queue.admit(Request { bytes: 90, ..request() }).unwrap();
+    assert!(matches!(queue.admit(request()), Err(Refusal::FullOfBytes { limit: 100, .. })));
+    drop(large);
+    assert!(queue.admit(Request { bytes: 500, ..request() }).is_ok(), "alone, even the largest comes in");
+}
+
+#[test]
+fn the_high_overtake_and_the_low_step_back() {
+    let (queue, log) = start(&slow(40), 1, Policy { max_batch_size: 1, ..POLICY });
+    let first = submit(&queue, request(), row(0.0));
+    until("the first runs", || queue.depth().entries == 0);
+    let with = |priority, value| submit(&queue, Request { priority, ..request() }, row(value));
+    let tickets =
+        [with(Priority::Low, 1.0), with(Priority::Normal, 2.0), with(Priority::High, 3.0), with(Priority::Normal, 4.0)];
+    for ticket in tickets {
+        answer(ticket).unwrap();
+    }
+    answer(first).unwrap();
+    assert_eq!(log.runs().concat(), [0.0, 3.0, 2.0, 4.0, 1.0]);
+}
+
+#[test]
+fn the_expired_never_run() {
+    let (queue, log) = start(&slow(50), 1, Policy { max_batch_size: 1, ..POLICY });
+    let first = submit(&queue, request(), row(0.0));
+    let soon = Request { deadline: Deadline::after(Instant::now(), 10 * MS), ..request() };
+    let late = submit(&queue, soon, row(1.0));
+    assert_eq!(answer(late), Err(Failure::Late));
+    assert_eq!(answer(first), Ok(0.0));
+    assert_eq!(log.runs().concat(), [0.0]);
+}
+
+#[test]
+fn who_leaves_while_waiting_does_not_run() {
+    let (queue, log) = start(&slow(50), 1, Policy { max_batch_size: 1, ..POLICY });
+    let first = submit(&queue, request(), row(0.0));
+    until("the first runs", || queue.depth().entries == 0);
+    let second = submit(&queue, request(), row(1.0));
+    drop(second);
+    assert_eq!(queue.depth().entries, 0, "the place is free at once");
+    let third = submit(&queue, request(), row(2.0));
+    assert_eq!(answer(third), Ok(4.0));
+    assert_eq!(log.runs().concat(), [0.0, 2.0]);
+    drop(first);
+}
+
+#[test]
+fn a_run_that_nobody_waits_for_is_stopped() {
+    let (queue, log) = start(&slow(10_000), 1, POLICY);
+    let tickets: Vec<_> = (0..3).map(|i| submit(&queue, request(), row(i as f32))).collect();
+    until("all have begun or wait", || !log.runs().is_empty());
+    drop(tickets);
+    until("the instance is free", || queue.depth().busy_instances == 0);
+    assert!(log.stopped() >= 1);
+}
+
+#[test]
+fn a_run_that_somebody_waits_for_goes_on() {
+    let (queue, log) = start(&slow(100), 1, Policy { max_queue_delay: 20 * MS, ..POLICY });
+    let stays = submit(&queue, request(), row(1.0));
+    let leaves = submit(&queue, request(), row(2.0));
+    until("both run", || log.sizes() == [2]);
+    drop(leaves);
+    assert_eq!(answer(stays), Ok(2.0));
+    assert_eq!(log.stopped(), 0);
+}
+
+#[test]
+fn a_poisoned_entry_fails_alone() {
+    let poison = 13.0;
+    for model in [slow(20).failing_on(poison), slow(20).panicking_on(poison)] {
+        let (queue, _log) = start(&model, 1, Policy { max_queue_delay: 50 * MS, ..POLICY });
+        let tickets: Vec<_> = [1.0, poison, 3.0, 4.0].map(|value| submit(&queue, request(), row(value))).into();
+        let answers: Vec<_> = tickets.into_iter().map(answer).collect();
+        assert_eq!(answers[0], Ok(2.0));
+        assert!(matches!(answers[1], Err(Failure::Failed(_))), "{answers:?}");
+        assert_eq!(answers[2..], [Ok(6.0), Ok(8.0)]);
+    }
+}
+
+#[test]
+fn an_entry_that_panics_while_it_writes_leaves_no_hole() {
+    let (queue, log) = start(&slow(5), 1, Policy { max_queue_delay: 50 * MS, ..POLICY });
+    let bad = Row { poisoned: true, ..row(9.0) };
+    let tickets = [submit(&queue, request(), row(1.0)), submit(&queue, request(), bad), submit(&queue, request(), row(3.0))];
+    let answers = tickets.map(answer);
+    assert_eq!((&answers[0], &answers[2]), (&Ok(2.0), &Ok(6.0)));
+    assert!(matches!(answers[1], Err(Failure::Failed(_))));
+    assert_eq!(log.runs(), [[1.0, 3.0]]);
+}
+
+#[test]
+fn a_deadline_that_cannot_be_met_is_refused_before_any_work() {
+    let (queue, log) = start(&slow(20), 1, Policy { max_batch_size: 1, ..POLICY });
+    for i in 0..10 {
+        answer(submit(&queue, request(), row(i as f32))).unwrap();
+    }
+    let tight = Request { deadline: Deadline::after(Instant::now(), 5 * MS), ..request() };
+    let refused = queue.admit(tight).unwrap_err();
+    assert!(matches!(refused, Refusal::DeadlineUnreachable { predicted, .. } if predicted >= 18 * MS), "{refused:?}");
+    assert!(refused.retry_after().is_some());
+    assert_eq!(log.runs().len(), 10);
+    let roomy = Request { deadline: Deadline::after(Instant::now(), 500 * MS), ..request() };
+    assert_eq!(answer(submit(&queue, roomy, row(1.0))), Ok(2.0));
+    assert_eq!(queue.stats().refused_deadline.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_closed_queue_serves_who_was_admitted_and_nobody_else() {
+    let (queue, _log) = start(&slow(20), 1, Policy { max_batch_size: 1, ..POLICY });
+    let seat = queue.admit(request()).unwrap();
+    let waiting = submit(&queue, request(), row(1.0));
+    queue.close();
+    assert_eq!(queue.admit(request()).unwrap_err(), Refusal::Closed);
+    let late_comer = seat.submit(row(2.0), Stamps::new(Instant::now()));
+    assert_eq!((answer(waiting), answer(late_comer)), (Ok(2.0), Ok(4.0)));
+}
+
+#[test]
+fn the_scripted_backend_keeps_the_contract() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    caudal_testkit::contract::check(&Scripted::new(4), file.as_ref());
+    let one = caudal_engine::Threads { instances: 1, per_instance: 1 };
+    let slow = Scripted::new(4).taking(Duration::ZERO, Duration::from_secs(1)).load(file.as_ref(), one).unwrap();
+    caudal_testkit::contract::check_interrupt(&slow, 20, 4);
+}

@@ -1,0 +1,260 @@
+//! The few calls into ONNX Runtime's C interface that the hot path needs, each owning what it made.
+//!
+//! `ort` opens libraries and sessions for us; running goes straight to C, because `ort` asks for exclusive
+//! access to a session during a run, which would forbid sharing one, and converts every name on every run.
+//! The C interface itself allows concurrent `Run` calls on one session (onnxruntime_c_api.h, OrtApi::Run).
+
+use std::{
+    ffi::{CString, c_char, c_void},
+    marker::PhantomData,
+    ptr,
+    sync::Arc,
+};
+
+use caudal_types::{DType, TensorView};
+use ort::{
+    AsPointer,
+    session::{Session, SharedSessionInner},
+    sys::{self, ONNXTensorElementDataType as Element},
+};
+
+type Result<T> = std::result::Result<T, String>;
+
+fn check(status: sys::OrtStatusPtr) -> Result<()> {
+    // SAFETY: the status was returned by an OrtApi call just now and is given up here.
+    unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.message().to_owned())
+}
+
+/// A session that several threads may run at once.
+#[derive(Clone)]
+pub(crate) struct SharedSession {
+    inner: Arc<SharedSessionInner>,
+    input_names: Arc<[CString]>,
+    output_names: Arc<[CString]>,
+}
+
+impl SharedSession {
+    pub(crate) fn new(session: &Session) -> Result<Self> {
+        let names = |outlets: &[ort::value::Outlet]| {
+            outlets.iter().map(|outlet| CString::new(outlet.name()).map_err(|e| e.to_string())).collect::<Result<Arc<[CString]>>>()
+        };
+        Ok(Self {
+            inner: session.inner(),
+            input_names: names(session.inputs())?,
+            output_names: names(session.outputs())?,
+        })
+    }
+}
+
+/// Options of a run; other threads may stop the run through them.
+pub(crate) struct RunOptions(ptr::NonNull<sys::OrtRunOptions>);
+
+// SAFETY: OrtRunOptions holds a terminate flag that ONNX Runtime reads during a run and that any thread may
+// set meanwhile; that is its documented use. Nothing else of it is changed after creation.
+unsafe impl Send for RunOptions {}
+// SAFETY: see above.
+unsafe impl Sync for RunOptions {}
+
+impl RunOptions {
+    pub(crate) fn new() -> Result<Self> {
+        let mut options = ptr::null_mut();
+        // SAFETY: the call writes a pointer to new options, or an error and nothing.
+        check(unsafe { (ort::api().CreateRunOptions)(&mut options) })?;
+        ptr::NonNull::new(options).map(Self).ok_or_else(|| "no run options were made".to_owned())
+    }
+
+    pub(crate) fn set_stopped(&self, stopped: bool) {
+        let api = ort::api();
+        let set = if stopped { api.RunOptionsSetTerminate } else { api.RunOptionsUnsetTerminate };
+        // SAFETY: the options live as long as self. Neither call can fail for valid options.
+        let _ = check(unsafe { set(self.0.as_ptr()) });
+    }
+}
+
+impl Drop for RunOptions {
+    fn drop(&mut self) {
+        // SAFETY: we own the options and nobody uses them after this.
+        unsafe { (ort::api().ReleaseRunOptions)(self.0.as_ptr()) }
+    }
+}
+
+/// Says that tensors lie in ordinary memory.
+struct CpuMemory(ptr::NonNull<sys::OrtMemoryInfo>);
+
+impl CpuMemory {
+    fn new() -> Result<Self> {
+        let mut info = ptr::null_mut();
+        let (kind, place) = (sys::OrtAllocatorType::OrtDeviceAllocator, sys::OrtMemType::OrtMemTypeDefault);
+        // SAFETY: the call writes a pointer to a new description, or an error and nothing.
+        check(unsafe { (ort::api().CreateCpuMemoryInfo)(kind, place, &mut info) })?;
+        ptr::NonNull::new(info).map(Self).ok_or_else(|| "no memory description was made".to_owned())
+    }
+}
+
+impl Drop for CpuMemory {
+    fn drop(&mut self) {
+        // SAFETY: we own the description and nobody uses it after this.
+        unsafe { (ort::api().ReleaseMemoryInfo)(self.0.as_ptr()) }
+    }
+}
+
+/// A tensor of ONNX Runtime's; `'a` is the life of the memory it looks at, if that is not its own.
+struct Value<'a>(ptr::NonNull<sys::OrtValue>, PhantomData<&'a [u8]>);
+
+impl Drop for Value<'_> {
+    fn drop(&mut self) {
+        // SAFETY: we own the value and nobody uses it after this.
+        unsafe { (ort::api().ReleaseValue)(self.0.as_ptr()) }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// A value that looks at `view`'s bytes, which ONNX Runtime only reads, for it is an input.
+    fn borrow(view: TensorView<'a>, memory: &CpuMemory) -> Result<Self> {
+        let dims: Vec<i64> = view.shape.iter().map(|dim| *dim as i64).collect();
+        let element = to_element(view.dtype).ok_or("strings cannot be given as bytes")?;
+        let mut value = ptr::null_mut();
+        // SAFETY: pointer, length and dimensions describe memory that lives for 'a, which the value does not
+        // outlive; ONNX Runtime checks the length against dimensions and type, and does not write to inputs.
+        check(unsafe {
+            (ort::api().CreateTensorWithDataAsOrtValue)(
+                memory.0.as_ptr(),
+                view.bytes.as_ptr().cast_mut().cast::<c_void>(),
+                view.bytes.len(),
+                dims.as_ptr(),
+                dims.len(),
+                element,
+                &mut value,
+            )
+        })?;
+        Self::own(value)
+    }
+
+    fn own(value: *mut sys::OrtValue) -> Result<Self> {
+        ptr::NonNull::new(value).map(|value| Self(value, PhantomData)).ok_or_else(|| "no tensor was made".to_owned())
+    }
+
+    /// Type and dimensions.
+    fn shape(&self) -> Result<(DType, Vec<usize>)> {
+        let api = ort::api();
+        let mut info = ptr::null_mut();
+        // SAFETY: the value is alive; the call writes a new description, or an error and nothing.
+        check(unsafe { (api.GetTensorTypeAndShape)(self.0.as_ptr(), &mut info) })?;
+        let read = || {
+            let (mut element, mut rank) = (Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, 0);
+            // SAFETY: the description is alive until it is released below.
+            check(unsafe { (api.GetTensorElementType)(info, &mut element) })?;
+            // SAFETY: as above.
+            check(unsafe { (api.GetDimensionsCount)(info, &mut rank) })?;
+            let mut dims = vec![0i64; rank];
+            // SAFETY: as above, and `dims` has room for `rank` numbers.
+            check(unsafe { (api.GetDimensions)(info, dims.as_mut_ptr(), rank) })?;
+            let dtype = from_element(element).ok_or("an output has a type that is not supported")?;
+            Ok((dtype, dims.into_iter().map(|dim| dim.max(0) as usize).collect()))
+        };
+        let shape = read();
+        // SAFETY: the description was made above and is not used any more.
+        unsafe { (api.ReleaseTensorTypeAndShapeInfo)(info) };
+        shape
+    }
+
+    fn bytes(&self, length: usize) -> Result<&[u8]> {
+        let mut data = ptr::null_mut();
+        // SAFETY: the value is alive; the call writes where its elements begin.
+        check(unsafe { (ort::api().GetTensorMutableData)(self.0.as_ptr(), &mut data) })?;
+        if length == 0 {
+            return Ok(&[]);
+        }
+        // SAFETY: the elements are dense, `length` bytes long as their type and dimensions say, and live as
+        // long as the value, which self borrows; nobody writes to them after the run.
+        Ok(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) })
+    }
+}
+
+/// Runs one batch after another on a session.
+pub(crate) struct Runner {
+    session: SharedSession,
+    memory: CpuMemory,
+    options: Arc<RunOptions>,
+    input_names: Vec<*const c_char>,
+    output_names: Vec<*const c_char>,
+}
+
+// SAFETY: the raw pointers point into names that the session keeps alive and nobody changes; the memory
+// description is only read. A runner is used by one thread at a time (its methods want exclusive access).
+unsafe impl Send for Runner {}
+
+impl Runner {
+    pub(crate) fn new(session: SharedSession) -> Result<Self> {
+        let pointers = |names: &[CString]| names.iter().map(|name| name.as_ptr()).collect();
+        Ok(Self {
+            memory: CpuMemory::new()?,
+            options: Arc::new(RunOptions::new()?),
+            input_names: pointers(&session.input_names),
+            output_names: pointers(&session.output_names),
+            session,
+        })
+    }
+
+    pub(crate) fn options(&self) -> Arc<RunOptions> {
+        Arc::clone(&self.options)
+    }
+
+    /// Runs `inputs` and hands the outputs to `take`.
+    pub(crate) fn run(&mut self, inputs: &[TensorView<'_>], take: &mut dyn FnMut(&[TensorView<'_>])) -> Result<()> {
+        if inputs.len() != self.input_names.len() {
+            return Err(format!("the model takes {} inputs, not {}", self.input_names.len(), inputs.len()));
+        }
+        let values: Vec<Value<'_>> =
+            inputs.iter().map(|view| Value::borrow(*view, &self.memory)).collect::<Result<_>>()?;
+        let given: Vec<*const sys::OrtValue> = values.iter().map(|value| value.0.as_ptr().cast_const()).collect();
+        let mut made = vec![ptr::null_mut(); self.output_names.len()];
+        // SAFETY: names and values are as many as said and alive during the call; the session may be run by
+        // several threads at once; null outputs ask ONNX Runtime to make them.
+        let status = unsafe {
+            (ort::api().Run)(
+                self.session.inner.ptr().cast_mut(),
+                self.options.0.as_ptr(),
+                self.input_names.as_ptr(),
+                given.as_ptr(),
+                given.len(),
+                self.output_names.as_ptr(),
+                made.len(),
+                made.as_mut_ptr(),
+            )
+        };
+        check(status)?;
+        let outputs: Vec<Value<'_>> = made.into_iter().map(Value::own).collect::<Result<_>>()?;
+        let shapes = outputs.iter().map(Value::shape).collect::<Result<Vec<_>>>()?;
+        let views = outputs.iter().zip(&shapes).map(|(value, (dtype, shape))| {
+            let count = caudal_types::element_count(shape).ok_or("an output is too large")?;
+            Ok(TensorView { dtype: *dtype, shape, bytes: value.bytes(count * dtype.size())? })
+        });
+        take(&views.collect::<Result<Vec<_>>>()?);
+        Ok(())
+    }
+}
+
+const ELEMENTS: [(DType, Element); 13] = [
+    (DType::Bool, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL),
+    (DType::U8, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8),
+    (DType::U16, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16),
+    (DType::U32, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32),
+    (DType::U64, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64),
+    (DType::I8, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8),
+    (DType::I16, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16),
+    (DType::I32, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32),
+    (DType::I64, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64),
+    (DType::F16, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16),
+    (DType::BF16, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16),
+    (DType::F32, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT),
+    (DType::F64, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE),
+];
+
+fn to_element(dtype: DType) -> Option<Element> {
+    ELEMENTS.iter().find(|(ours, _)| *ours == dtype).map(|(_, theirs)| *theirs)
+}
+
+fn from_element(element: Element) -> Option<DType> {
+    ELEMENTS.iter().find(|(_, theirs)| *theirs == element).map(|(ours, _)| *ours)
+}

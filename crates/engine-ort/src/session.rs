@@ -1,0 +1,77 @@
+//! Opens a model file and reads what it wants.
+
+use std::path::Path;
+
+use caudal_engine::{Dim, LoadError, ModelSpec, TensorSpec, Threads};
+use caudal_types::DType;
+use ort::{
+    environment::Environment,
+    session::{Session, builder::GraphOptimizationLevel},
+    value::{Outlet, TensorElementType, ValueType},
+};
+
+/// Opens `file` as a session whose runs have `threads.per_instance` threads.
+pub(crate) fn open(environment: &Environment, file: &Path, threads: Threads) -> Result<Session, LoadError> {
+    let build = || -> ort::Result<Session> {
+        Session::builder(environment)?
+            .with_optimization_level(GraphOptimizationLevel::Level3)?
+            .with_intra_threads(threads.per_instance)?
+            .with_inter_threads(1)?
+            // Threads that spin for work look busy to the machine and steal from decoding and from sockets.
+            .with_intra_op_spinning(false)?
+            .commit_from_file(file)
+    };
+    build().map_err(|error| LoadError::Unreadable {
+        file: file.display().to_string(),
+        reason: error.message().lines().next().unwrap_or("it cannot be opened").to_owned(),
+    })
+}
+
+/// What the session takes and gives.
+pub(crate) fn spec(session: &Session, file: &Path) -> Result<ModelSpec, LoadError> {
+    let tensors = |outlets: &[Outlet]| outlets.iter().map(|outlet| tensor(outlet, file)).collect::<Result<Vec<_>, _>>();
+    let mut spec = ModelSpec { inputs: tensors(session.inputs())?, outputs: tensors(session.outputs())?, ..Default::default() };
+    if let Ok(metadata) = session.metadata() {
+        for key in metadata.custom_keys().unwrap_or_default() {
+            if let Some(value) = metadata.custom(&key) {
+                spec.notes.insert(key, value);
+            }
+        }
+    }
+    Ok(spec)
+}
+
+fn tensor(outlet: &Outlet, file: &Path) -> Result<TensorSpec, LoadError> {
+    let unsupported = |what: &str| LoadError::Unsupported {
+        file: file.display().to_string(),
+        reason: format!("{:?} is {what}", outlet.name()),
+    };
+    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
+        return Err(unsupported("a sequence or map, not a tensor"));
+    };
+    let dtype = dtype(*ty).ok_or_else(|| unsupported(&format!("a tensor of {ty:?}")))?;
+    let dims = shape.iter().zip(dimension_symbols.iter()).map(|(length, symbol)| match usize::try_from(*length) {
+        Ok(length) => Dim::Fixed(length),
+        Err(_) => Dim::Free(symbol.clone()),
+    });
+    Ok(TensorSpec { name: outlet.name().to_owned(), dtype, dims: dims.collect() })
+}
+
+fn dtype(element: TensorElementType) -> Option<DType> {
+    Some(match element {
+        TensorElementType::Bool => DType::Bool,
+        TensorElementType::Uint8 => DType::U8,
+        TensorElementType::Uint16 => DType::U16,
+        TensorElementType::Uint32 => DType::U32,
+        TensorElementType::Uint64 => DType::U64,
+        TensorElementType::Int8 => DType::I8,
+        TensorElementType::Int16 => DType::I16,
+        TensorElementType::Int32 => DType::I32,
+        TensorElementType::Int64 => DType::I64,
+        TensorElementType::Float16 => DType::F16,
+        TensorElementType::Bfloat16 => DType::BF16,
+        TensorElementType::Float32 => DType::F32,
+        TensorElementType::Float64 => DType::F64,
+        _ => return None,
+    })
+}

@@ -1,0 +1,106 @@
+//! What every backend must do: open a model, run batches on instances of it, let go when told.
+
+use std::{borrow::Cow, path::Path, sync::Arc};
+
+use caudal_types::{ErrorKind, Explain, TensorView};
+
+use crate::ModelSpec;
+
+/// Something that opens model files.
+pub trait Backend: Send + Sync {
+    /// The backend's name and version, for people.
+    fn describe(&self) -> String;
+
+    /// Opens `file`, to be run as `threads` says.
+    fn load(&self, file: &Path, threads: Threads) -> Result<Arc<dyn Model>, LoadError>;
+}
+
+/// How a model is to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threads {
+    /// How many instances will run at once.
+    pub instances: usize,
+    /// Threads within one run.
+    pub per_instance: usize,
+}
+
+/// An open model.
+pub trait Model: Send + Sync {
+    /// What it takes and gives.
+    fn spec(&self) -> &ModelSpec;
+
+    /// A new instance; instances of one model run at the same time.
+    fn instance(&self) -> Result<Box<dyn Instance>, LoadError>;
+}
+
+/// Takes the outputs of a run, in the order of the model's spec; they live only as long as the call.
+pub type Outputs<'a> = dyn FnMut(&[TensorView<'_>]) + 'a;
+
+/// One runner of a model: one batch at a time.
+pub trait Instance: Send {
+    /// Runs `inputs`, given in the order of the model's spec, and hands the outputs to `outputs`, once.
+    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Outputs<'_>) -> Result<(), RunError>;
+
+    /// A handle by which another thread can stop the run in progress.
+    fn interrupt(&self) -> Arc<dyn Interrupt>;
+}
+
+/// Stops a run from another thread.
+pub trait Interrupt: Send + Sync {
+    /// The run in progress ends as soon as the backend can, with [`RunError::Interrupted`]. Holds until
+    /// [`Interrupt::reset`].
+    fn stop(&self);
+
+    /// Lets the next run go ahead.
+    fn reset(&self);
+}
+
+/// Why a model could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is not a model this backend reads, or is damaged.
+    #[error("{file} is not a model that can be loaded: {reason}")]
+    Unreadable {
+        /// The model file.
+        file: String,
+        /// What the backend says.
+        reason: String,
+    },
+    /// The model wants something this build does not do.
+    #[error("{file} needs what is not supported here: {reason}")]
+    Unsupported {
+        /// The model file.
+        file: String,
+        /// What it is.
+        reason: String,
+    },
+    /// The backend itself cannot work.
+    #[error("the inference backend is not usable: {0}")]
+    Backend(String),
+}
+
+impl Explain for LoadError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::ModelNotReady
+    }
+
+    fn hint(&self) -> Cow<'static, str> {
+        match self {
+            Self::Unreadable { .. } => "export the model again, then check the folder with `caudal models doctor`",
+            Self::Unsupported { .. } => "export the model with other settings",
+            Self::Backend(_) => "run `cargo xtask setup`, or point onnxruntime_library at the library",
+        }
+        .into()
+    }
+}
+
+/// Why a run gave no outputs.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RunError {
+    /// Somebody stopped it.
+    #[error("the run was stopped")]
+    Interrupted,
+    /// The backend failed on these inputs.
+    #[error("the model failed on this input: {0}")]
+    Failed(String),
+}

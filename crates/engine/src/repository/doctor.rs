@@ -1,0 +1,185 @@
+//! Explains a folder in words: what is wrong, where, and how to mend it.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use super::{FolderError, ModelFolder, OnnxError, Repository, RepositoryError, folder::version_number};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The model serves; this is worth knowing.
+    Note,
+    /// The model does not serve.
+    Error,
+}
+
+/// One thing that the doctor found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where.
+    pub place: PathBuf,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
+impl Finding {
+    fn new(severity: Severity, place: impl Into<PathBuf>, problem: impl ToString, mend: impl ToString) -> Self {
+        Self { severity, place: place.into(), problem: problem.to_string(), mend: mend.to_string() }
+    }
+
+    fn error(place: impl Into<PathBuf>, problem: impl ToString, mend: impl ToString) -> Self {
+        Self::new(Severity::Error, place, problem, mend)
+    }
+
+    fn note(place: impl Into<PathBuf>, problem: impl ToString, mend: impl ToString) -> Self {
+        Self::new(Severity::Note, place, problem, mend)
+    }
+}
+
+/// Examines the whole repository without loading a model.
+pub fn examine(repository: &Repository) -> Result<Vec<Finding>, RepositoryError> {
+    let models = repository.models()?;
+    let mut findings = loose_files(repository)?;
+    if models.is_empty() {
+        findings.push(Finding::error(
+            repository.root(),
+            "the repository holds no model",
+            "put each model into its own folder: <name>/1/model.onnx",
+        ));
+    }
+    findings.extend(models.iter().flat_map(examine_model));
+    findings.extend(shared_names(&models));
+    Ok(findings)
+}
+
+fn loose_files(repository: &Repository) -> Result<Vec<Finding>, RepositoryError> {
+    let failed = |error| RepositoryError::Io(repository.root().to_owned(), error);
+    let entries = fs::read_dir(repository.root()).map_err(failed)?;
+    let files = entries.flatten().map(|entry| entry.path()).filter(|path| {
+        path.is_file() && path.extension().is_some_and(|extension| extension == "onnx" || extension == "yaml")
+    });
+    Ok(files
+        .map(|path| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            Finding::note(path, "a loose file is not a model", format!("move it to {stem}/1/model.onnx"))
+        })
+        .collect())
+}
+
+fn examine_model(model: &ModelFolder) -> Vec<Finding> {
+    let settings = match model.settings() {
+        Ok(settings) => settings,
+        Err(error) => return vec![explain(model, error.into())],
+    };
+    let mut findings = odd_version_folders(model);
+    if let Err(error) = model.labels(&settings) {
+        findings.push(explain(model, error));
+    }
+    match model.serving_version(&settings) {
+        Ok(version) => findings.extend(model.inspect(&version).err().map(|error| explain(model, error))),
+        Err(error) => findings.push(explain(model, error)),
+    }
+    findings
+}
+
+fn odd_version_folders(model: &ModelFolder) -> Vec<Finding> {
+    let entries = fs::read_dir(&model.path).into_iter().flatten().flatten();
+    let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+    folders
+        .filter_map(|path| {
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            match version_number(&name) {
+                None => Some(Finding::note(
+                    path,
+                    "this folder's name is not a version number, so it is ignored",
+                    "name versions 1, 2, 3 and so on, without leading zeros",
+                )),
+                Some(_) if !path.join("model.onnx").exists() => Some(Finding::note(
+                    path,
+                    "this version holds no model.onnx, so it is ignored",
+                    "put the model there under the name model.onnx",
+                )),
+                Some(_) => None,
+            }
+        })
+        .collect()
+}
+
+fn shared_names(models: &[ModelFolder]) -> Vec<Finding> {
+    let mut owners: BTreeMap<String, &ModelFolder> = models.iter().map(|model| (model.name.clone(), model)).collect();
+    let mut findings = Vec::new();
+    for model in models {
+        for alias in model.settings().map(|settings| settings.aliases).unwrap_or_default() {
+            if let Some(owner) = owners.insert(alias.clone(), model) {
+                findings.push(Finding::error(
+                    model.settings_file(),
+                    format!("the alias {alias:?} already belongs to the model {:?}", owner.name),
+                    "give each alias to one model",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn explain(model: &ModelFolder, error: FolderError) -> Finding {
+    let (place, mend) = match &error {
+        FolderError::Io(path, _) => (path, "make the folder readable for the user that runs caudal"),
+        FolderError::NoVersion(path) => (path, "put the model into a numbered folder: 1/model.onnx"),
+        FolderError::VersionMissing(path, _) => (path, "correct `version` in model.yaml, or leave it out"),
+        FolderError::Settings(_) => {
+            (&model.settings_file(), "correct the key or value; docs/models.md lists all of them")
+        }
+        FolderError::Forbidden(path, _) => (path, "copy the file into the model's folder and export the model again"),
+        FolderError::Model(path, OnnxError::Io(_)) => (path, "make the file readable for the user that runs caudal"),
+        FolderError::Model(path, _) => (path, "export the model to ONNX again, or copy it whole"),
+        FolderError::Labels(path, _) => (path, "put a text file with one class name a line there"),
+    };
+    Finding::error(place.clone(), &error, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::onnx::tests::model_with_external;
+
+    fn examine_files(files: &[(&str, &[u8])]) -> Vec<String> {
+        let home = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = home.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let findings = examine(&Repository::open(home.path()).unwrap()).unwrap();
+        findings.into_iter().map(|finding| format!("{} -> {}", finding.problem, finding.mend)).collect()
+    }
+
+    fn check(files: &[(&str, &[u8])], words: &str) {
+        let findings = examine_files(files);
+        assert!(findings.iter().any(|finding| finding.contains(words)), "{words}: {findings:?}");
+    }
+
+    #[test]
+    fn a_healthy_folder_has_no_findings() {
+        let model = model_with_external("w.bin");
+        let files: &[(&str, &[u8])] = &[("m/1/model.onnx", &model), ("m/1/w.bin", b"w"), ("m/model.yaml", b"instances: 1")];
+        assert_eq!(examine_files(files), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_fault_is_named_with_its_mend() {
+        check(&[], "holds no model -> put each model into its own folder");
+        check(&[("net.onnx", b"")], "move it to net/1/model.onnx");
+        check(&[("m/v1/model.onnx", b"")], "not a version number");
+        check(&[("m/1/net.onnx", b"")], "holds no model.onnx");
+        check(&[("m/1/model.onnx", b"<html>")], "is not an ONNX file");
+        check(&[("m/1/model.onnx", &model_with_external("/etc/passwd"))], "outside its folder");
+        check(&[("m/model.yaml", b"thread: 1")], "did you mean \"threads\"?");
+        check(&[("a/model.yaml", b"aliases: [x]"), ("b/model.yaml", b"aliases: [x]")], "already belongs");
+        check(&[("a/model.yaml", b"labels: l.txt")], "one class name a line");
+    }
+}

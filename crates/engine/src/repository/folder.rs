@@ -1,0 +1,254 @@
+//! Models, versions and settings as they lie in the folder.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{Forbidden, Labels, ModelSettings, OnnxError, OnnxFile, SettingsError, sandbox};
+
+/// The name of the file within a version's folder.
+const MODEL_FILE: &str = "model.onnx";
+
+/// A folder of models.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    root: PathBuf,
+}
+
+/// The repository cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// No such folder.
+    #[error("the model repository {0} does not exist")]
+    Missing(PathBuf),
+    /// Something else than a folder.
+    #[error("the model repository {0} is not a folder")]
+    NotAFolder(PathBuf),
+    /// It cannot be listed.
+    #[error("the model repository {0} cannot be read: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+/// One model of the repository: a folder with versions in it.
+#[derive(Debug, Clone)]
+pub struct ModelFolder {
+    /// Its name: the folder's.
+    pub name: String,
+    /// The folder.
+    pub path: PathBuf,
+}
+
+/// One version of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelVersion {
+    /// The number that names its folder.
+    pub number: u64,
+    /// The model file.
+    pub file: PathBuf,
+}
+
+/// Why a model folder cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// It cannot be listed.
+    #[error("{0} cannot be read: {1}")]
+    Io(PathBuf, io::Error),
+    /// There is no numbered version with a model in it.
+    #[error("{0} has no version: no numbered folder in it holds a {MODEL_FILE}")]
+    NoVersion(PathBuf),
+    /// The version that `model.yaml` asks for is not there.
+    #[error("{0} has no version {1}, which its model.yaml asks for")]
+    VersionMissing(PathBuf, u64),
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// It names files outside of its folder.
+    #[error("{0} is refused: {1}")]
+    Forbidden(PathBuf, Forbidden),
+    /// The model file is none.
+    #[error("{0} {1}")]
+    Model(PathBuf, OnnxError),
+    /// The file with the class names cannot be used.
+    #[error("the labels in {0} cannot be used: {1}")]
+    Labels(PathBuf, String),
+}
+
+impl Repository {
+    /// The repository at `root`.
+    pub fn open(root: &Path) -> Result<Self, RepositoryError> {
+        match fs::metadata(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RepositoryError::Missing(root.to_owned())),
+            Err(error) => Err(RepositoryError::Io(root.to_owned(), error)),
+            Ok(meta) if !meta.is_dir() => Err(RepositoryError::NotAFolder(root.to_owned())),
+            Ok(_) => Ok(Self { root: root.to_owned() }),
+        }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// All model folders by name. Hidden folders and loose files are none.
+    pub fn models(&self) -> Result<Vec<ModelFolder>, RepositoryError> {
+        let failed = |error| RepositoryError::Io(self.root.clone(), error);
+        let mut models = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            if path.is_dir() && !name.is_empty() && !name.starts_with('.') {
+                models.push(ModelFolder { name, path });
+            }
+        }
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(models)
+    }
+}
+
+impl ModelFolder {
+    /// Where the settings stand, if there are any.
+    pub fn settings_file(&self) -> PathBuf {
+        self.path.join("model.yaml")
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> Result<ModelSettings, SettingsError> {
+        ModelSettings::open(&self.settings_file())
+    }
+
+    /// All versions, newest last.
+    pub fn versions(&self) -> Result<Vec<ModelVersion>, FolderError> {
+        let failed = |error| FolderError::Io(self.path.clone(), error);
+        let mut versions = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let number = entry.file_name().to_str().and_then(version_number);
+            let file = entry.path().join(MODEL_FILE);
+            if let Some(number) = number
+                && fs::symlink_metadata(&file).is_ok()
+            {
+                versions.push(ModelVersion { number, file });
+            }
+        }
+        versions.sort_by_key(|version| version.number);
+        Ok(versions)
+    }
+
+    /// The version that serves: the one `settings` names, or the newest.
+    pub fn serving_version(&self, settings: &ModelSettings) -> Result<ModelVersion, FolderError> {
+        let mut versions = self.versions()?;
+        match settings.version {
+            Some(number) => versions
+                .into_iter()
+                .find(|version| version.number == number)
+                .ok_or_else(|| FolderError::VersionMissing(self.path.clone(), number)),
+            None => versions.pop().ok_or_else(|| FolderError::NoVersion(self.path.clone())),
+        }
+    }
+
+    /// Checks that the version's file is a model and that nothing it names lies outside this folder.
+    pub fn inspect(&self, version: &ModelVersion) -> Result<OnnxFile, FolderError> {
+        let forbidden = |error| FolderError::Forbidden(version.file.clone(), error);
+        sandbox::check(&self.path, &version.file, &[]).map_err(forbidden)?;
+        let onnx = OnnxFile::open(&version.file).map_err(|error| FolderError::Model(version.file.clone(), error))?;
+        sandbox::check(&self.path, &version.file, &onnx.external_files).map_err(forbidden)?;
+        Ok(onnx)
+    }
+
+    /// The class names that `settings` give, if any; a file of names must lie within this folder.
+    pub fn labels(&self, settings: &ModelSettings) -> Result<Option<Vec<String>>, FolderError> {
+        let name = match &settings.labels {
+            None => return Ok(None),
+            Some(Labels::List(labels)) => return Ok(Some(labels.clone())),
+            Some(Labels::File(name)) => name,
+        };
+        let file = self.path.join(name);
+        let failed = |reason: String| FolderError::Labels(file.clone(), reason);
+        let beside = self.settings_file();
+        sandbox::check(&self.path, &beside, std::slice::from_ref(name)).map_err(|error| failed(error.to_string()))?;
+        let text = fs::read_to_string(&file).map_err(|error| failed(error.to_string()))?;
+        Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
+    }
+}
+
+/// Versions are whole numbers without leading zeros, as in Triton.
+pub(super) fn version_number(name: &str) -> Option<u64> {
+    let number: u64 = name.parse().ok()?;
+    (number > 0 && name == number.to_string()).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::onnx::tests::model_with_external;
+
+    fn repository(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Repository) {
+        let home = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = home.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let repository = Repository::open(home.path()).unwrap();
+        (home, repository)
+    }
+
+    fn only(repository: &Repository) -> ModelFolder {
+        repository.models().unwrap().remove(0)
+    }
+
+    #[test]
+    fn the_newest_version_serves_unless_settings_say_otherwise() {
+        let (_home, repository) =
+            repository(&[("m/2/model.onnx", b""), ("m/10/model.onnx", b""), ("m/x/model.onnx", b""), ("m/03/y", b"")]);
+        let model = only(&repository);
+        let serving = |settings: ModelSettings| model.serving_version(&settings).map(|version| version.number);
+        assert_eq!(serving(ModelSettings::default()).unwrap(), 10);
+        assert_eq!(serving(ModelSettings { version: Some(2), ..Default::default() }).unwrap(), 2);
+        assert!(matches!(
+            serving(ModelSettings { version: Some(5), ..Default::default() }),
+            Err(FolderError::VersionMissing(_, 5))
+        ));
+    }
+
+    #[test]
+    fn a_folder_without_versions_says_so() {
+        let (_home, repository) = repository(&[("m/model.onnx", b"")]);
+        let error = only(&repository).serving_version(&ModelSettings::default()).unwrap_err();
+        assert!(error.to_string().contains("no numbered folder"), "{error}");
+    }
+
+    #[test]
+    fn hidden_folders_and_files_are_no_models() {
+        let (_home, repository) = repository(&[(".git/x", b""), ("README.md", b""), ("b/x", b""), ("a/x", b"")]);
+        let names: Vec<_> = repository.models().unwrap().into_iter().map(|model| model.name).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_model_that_reaches_outside_is_refused() {
+        let (_home, repository) =
+            repository(&[("m/1/model.onnx", &model_with_external("../../secret")), ("secret", b"")]);
+        let model = only(&repository);
+        let version = model.serving_version(&ModelSettings::default()).unwrap();
+        assert!(matches!(model.inspect(&version), Err(FolderError::Forbidden(..))));
+    }
+
+    #[test]
+    fn labels_come_from_a_list_or_from_a_file_beside() {
+        let (_home, repository) = repository(&[("m/model.yaml", b""), ("m/l.txt", b"cat\n\n dog \n"), ("x.txt", b"no")]);
+        let model = only(&repository);
+        let labels = |labels: &str| model.labels(&ModelSettings::parse(&format!("labels: {labels}"), "f").unwrap());
+        assert_eq!(labels("[a, b]").unwrap().unwrap(), ["a", "b"]);
+        assert_eq!(labels("l.txt").unwrap().unwrap(), ["cat", "dog"]);
+        assert!(matches!(labels("../x.txt"), Err(FolderError::Labels(..))));
+        assert!(matches!(labels("none.txt"), Err(FolderError::Labels(..))));
+    }
+
+    #[test]
+    fn a_missing_repository_is_named() {
+        let error = Repository::open(Path::new("/nowhere/at/all")).unwrap_err();
+        assert_eq!(error.to_string(), "the model repository /nowhere/at/all does not exist");
+    }
+}

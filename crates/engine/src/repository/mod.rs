@@ -1,0 +1,15 @@
+//! The folder of models, in Triton's layout: `<name>/<version>/model.onnx`, with an optional `model.yaml`.
+
+mod doctor;
+mod folder;
+mod onnx;
+mod sandbox;
+mod settings;
+
+pub use doctor::{Finding, Severity, examine};
+pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError};
+pub use onnx::{OnnxError, OnnxFile};
+pub use sandbox::{Forbidden, check as check_sandbox};
+pub use settings::{
+    Batching, ChannelOrder, Fit, Labels, ModelSettings, Preprocessing, SettingsError, Thresholds,
+};

@@ -1,0 +1,246 @@
+//! Looks into an ONNX file without loading it: is it one at all, and which outside files does it name?
+//!
+//! Walks the protobuf wire format (onnx.proto3) and steps over everything that cannot hold a tensor, so a
+//! file of gigabytes is read in a few seeks.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    path::Path,
+};
+
+/// Graphs nest through control flow; deeper than this is no model but an attack.
+const MAX_DEPTH: usize = 64;
+/// Names of files and producers are short; longer strings are not read into memory.
+const MAX_STRING: u64 = 4096;
+
+/// What a look into the file told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct OnnxFile {
+    /// The format's version, from the file's first field.
+    pub ir_version: u64,
+    /// Who wrote it.
+    pub producer: String,
+    /// The files beside it that hold its weights, as it names them.
+    pub external_files: Vec<String>,
+}
+
+/// Why the look failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// Not an ONNX file, or a damaged one.
+    #[error("is not an ONNX file: {0}")]
+    Malformed(&'static str),
+}
+
+impl OnnxFile {
+    /// Looks into the file at `path`.
+    pub fn open(path: &Path) -> Result<Self, OnnxError> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Self::read(BufReader::new(file), length)
+    }
+
+    fn read(input: impl Read + Seek, length: u64) -> Result<Self, OnnxError> {
+        let mut walker = Walker { input, position: 0, found: Self::default(), graphs: 0 };
+        walker.message(Message::Model, length, 0)?;
+        match (walker.found.ir_version, walker.graphs) {
+            (0, _) => Err(OnnxError::Malformed("it does not say which version of the format it has")),
+            (_, 0) => Err(OnnxError::Malformed("it holds no graph")),
+            _ => Ok(walker.found),
+        }
+    }
+}
+
+/// The messages in which a tensor can hide.
+#[derive(Clone, Copy, PartialEq)]
+enum Message {
+    Model,
+    Graph,
+    Node,
+    Attribute,
+    Tensor,
+    SparseTensor,
+    Function,
+    Training,
+    /// A key and a value; of interest when the key is `location`.
+    External,
+}
+
+impl Message {
+    /// The message type behind a field, where that can hold a tensor.
+    fn child(self, field: u64) -> Option<Self> {
+        match (self, field) {
+            (Self::Model, 7) | (Self::Attribute, 6 | 11) | (Self::Training, 1 | 2) => Some(Self::Graph),
+            (Self::Model, 20) => Some(Self::Training),
+            (Self::Model, 25) => Some(Self::Function),
+            (Self::Graph, 1) | (Self::Function, 7) => Some(Self::Node),
+            (Self::Graph, 5) | (Self::Attribute, 5 | 10) | (Self::SparseTensor, 1 | 2) => Some(Self::Tensor),
+            (Self::Graph, 15) | (Self::Attribute, 22 | 23) => Some(Self::SparseTensor),
+            (Self::Node, 5) | (Self::Function, 11) => Some(Self::Attribute),
+            (Self::Tensor, 13) => Some(Self::External),
+            _ => None,
+        }
+    }
+}
+
+struct Walker<R> {
+    input: R,
+    position: u64,
+    found: OnnxFile,
+    graphs: usize,
+}
+
+impl<R: Read + Seek> Walker<R> {
+    fn message(&mut self, message: Message, end: u64, depth: usize) -> Result<(), OnnxError> {
+        if depth > MAX_DEPTH {
+            return Err(OnnxError::Malformed("its graphs nest too deeply"));
+        }
+        self.graphs += usize::from(message == Message::Graph);
+        let mut is_location = false;
+        while self.position < end {
+            let tag = self.varint()?;
+            let (field, wire) = (tag >> 3, tag & 7);
+            match (message, field, wire) {
+                (Message::Model, 1, 0) => self.found.ir_version = self.varint()?,
+                (Message::Model, 2, 2) => self.found.producer = self.string(end)?,
+                (Message::External, 1, 2) => is_location = self.string(end)? == "location",
+                (Message::External, 2, 2) if is_location => {
+                    let file = self.string(end)?;
+                    if !self.found.external_files.contains(&file) {
+                        self.found.external_files.push(file);
+                    }
+                }
+                (_, _, 2) => {
+                    let stop = self.block(end)?;
+                    match message.child(field) {
+                        Some(child) => self.message(child, stop, depth + 1)?,
+                        None => self.skip_to(stop)?,
+                    }
+                }
+                (_, _, 0) => drop(self.varint()?),
+                (_, _, 1) => self.skip_to(self.position + 8)?,
+                (_, _, 5) => self.skip_to(self.position + 4)?,
+                _ => return Err(OnnxError::Malformed("it has a field of no known kind")),
+            }
+        }
+        if self.position > end {
+            return Err(OnnxError::Malformed("a field reaches past the end of what holds it"));
+        }
+        Ok(())
+    }
+
+    /// Reads a length and returns where the block it opens ends.
+    fn block(&mut self, end: u64) -> Result<u64, OnnxError> {
+        let length = self.varint()?;
+        self.position
+            .checked_add(length)
+            .filter(|stop| *stop <= end)
+            .ok_or(OnnxError::Malformed("a field reaches past the end of what holds it"))
+    }
+
+    fn string(&mut self, end: u64) -> Result<String, OnnxError> {
+        let stop = self.block(end)?;
+        let length = stop - self.position;
+        if length > MAX_STRING {
+            return Err(OnnxError::Malformed("a name in it is too long"));
+        }
+        let mut bytes = vec![0; length as usize];
+        self.input.read_exact(&mut bytes).map_err(truncated)?;
+        self.position = stop;
+        String::from_utf8(bytes).map_err(|_| OnnxError::Malformed("a name in it is not UTF-8"))
+    }
+
+    fn skip_to(&mut self, stop: u64) -> Result<(), OnnxError> {
+        self.input.seek(SeekFrom::Current((stop - self.position) as i64))?;
+        self.position = stop;
+        Ok(())
+    }
+
+    fn varint(&mut self) -> Result<u64, OnnxError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let mut byte = [0];
+            self.input.read_exact(&mut byte).map_err(truncated)?;
+            self.position += 1;
+            value |= u64::from(byte[0] & 0x7f) << shift;
+            if byte[0] & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(OnnxError::Malformed("a number in it has no end"))
+    }
+}
+
+fn truncated(error: io::Error) -> OnnxError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => OnnxError::Malformed("it ends in the middle of a field"),
+        _ => OnnxError::Io(error),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    /// One length-delimited protobuf field.
+    pub(crate) fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        assert!(content.len() < 128 * 128, "two bytes of length suffice");
+        let length = [(content.len() & 0x7f) as u8 | 0x80, (content.len() >> 7) as u8];
+        [&[number << 3 | 2][..], &length, content].concat()
+    }
+
+    /// A model whose one initializer lives in `location`.
+    pub(crate) fn model_with_external(location: &str) -> Vec<u8> {
+        let entry = [field(1, b"location"), field(2, location.as_bytes())].concat();
+        let tensor = field(13, &entry);
+        [vec![1 << 3, 9], field(7, &field(5, &tensor))].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Result<OnnxFile, OnnxError> {
+        OnnxFile::read(Cursor::new(bytes), bytes.len() as u64)
+    }
+
+    #[test]
+    fn an_outside_file_is_found_wherever_it_hides() {
+        assert_eq!(read(&model_with_external("w.bin")).unwrap().external_files, ["w.bin"]);
+        let entry = [field(1, b"location"), field(2, b"../w")].concat();
+        let in_attribute = field(1, &field(5, &field(5, &field(13, &entry))));
+        let in_subgraph = field(1, &field(5, &field(6, &field(5, &field(13, &entry)))));
+        for graph in [in_attribute, in_subgraph] {
+            let model = [vec![1 << 3, 9], field(7, &graph)].concat();
+            assert_eq!(read(&model).unwrap().external_files, ["../w"]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_model_is_said_to_be_none() {
+        for bytes in [&b""[..], b"hello, world", b"\xff\xd8\xff\xe0 a jpeg", &[1 << 3, 9]] {
+            assert!(matches!(read(bytes), Err(OnnxError::Malformed(_))), "{bytes:?}");
+        }
+        let whole = model_with_external("w.bin");
+        assert!(matches!(read(&whole[..whole.len() - 3]), Err(OnnxError::Malformed(_))));
+    }
+
+    #[test]
+    fn endless_nesting_is_refused() {
+        let mut graph = Vec::new();
+        for _ in 0..200 {
+            graph = field(1, &field(5, &field(6, &graph)));
+        }
+        let model = [vec![1 << 3, 9], field(7, &graph)].concat();
+        assert!(matches!(read(&model), Err(OnnxError::Malformed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes);
+        }
+    }
+}

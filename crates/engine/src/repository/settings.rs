@@ -1,0 +1,286 @@
+//! `model.yaml`: what a model's file cannot say about itself. Every key is optional.
+
+use std::{fs, path::Path};
+
+use caudal_types::nearest;
+use serde::Deserialize;
+
+/// The settings of one model.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// What the model does: `detect` or `tensors`. Recognised from names and shapes when absent.
+    pub kind: Option<String>,
+    /// The layout of its outputs, `yolov8` say. Recognised when absent.
+    pub family: Option<String>,
+    /// Class names: a list, or the name of a file beside `model.yaml` with one name a line.
+    pub labels: Option<Labels>,
+    /// Other names under which the model answers.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// The version that serves; the newest when absent.
+    pub version: Option<u64>,
+    /// Defaults for requests that name no thresholds.
+    #[serde(default)]
+    pub thresholds: Thresholds,
+    /// How a picture becomes the model's input.
+    #[serde(default)]
+    pub preprocessing: Preprocessing,
+    /// How requests join into batches.
+    #[serde(default)]
+    pub batching: Batching,
+    /// Instances that run at once.
+    pub instances: Option<usize>,
+    /// Threads within one run.
+    pub threads: Option<usize>,
+}
+
+/// Class names, or where they are.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Labels {
+    /// The names, first class first.
+    List(Vec<String>),
+    /// A text file beside `model.yaml`, one name a line.
+    File(String),
+}
+
+/// Default thresholds of a detector.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// Least confidence, 0 to 1.
+    pub conf: Option<f32>,
+    /// Overlap above which the weaker of two boxes of a class goes, 0 to 1.
+    pub iou: Option<f32>,
+    /// Most boxes in an answer.
+    pub max_det: Option<usize>,
+}
+
+/// How a picture becomes the model's input: fitted to its size, then `(pixel * scale - mean) / std`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// `[width, height]`, for models whose file leaves them free.
+    pub size: Option<[usize; 2]>,
+    /// `letterbox` (keep the aspect, pad the rest) or `stretch`.
+    pub fit: Option<Fit>,
+    /// Grey value of the padding, 114 as YOLO's trainers use.
+    pub pad: Option<u8>,
+    /// Order of the colour channels, `rgb` when absent.
+    pub color: Option<ChannelOrder>,
+    /// Factor for 8-bit values, 1/255 when absent.
+    pub scale: Option<f32>,
+    /// Per channel, in the order of `color`; 0 when absent.
+    pub mean: Option<[f32; 3]>,
+    /// Per channel, in the order of `color`; 1 when absent.
+    pub std: Option<[f32; 3]>,
+}
+
+/// How a picture is brought to the model's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Keep the aspect and pad what is left, centred.
+    Letterbox,
+    /// Fill the whole input.
+    Stretch,
+}
+
+/// Order of colour channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum ChannelOrder {
+    Rgb,
+    Bgr,
+}
+
+/// How requests join into batches; absent keys take the server's defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batching {
+    /// Most rows in one run.
+    pub max_batch_size: Option<usize>,
+    /// How long a free instance waits for more rows, in milliseconds.
+    pub max_queue_delay_ms: Option<f64>,
+    /// Most entries that wait.
+    pub max_queue_size: Option<usize>,
+    /// Most bytes that wait, in MiB.
+    pub max_queue_mb: Option<usize>,
+}
+
+/// What is wrong with a `model.yaml`.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("{file} cannot be read: {reason}")]
+    Io {
+        /// Which file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// A key that means nothing.
+    #[error("{file} has the unknown key {key:?}{}", did_you_mean(.suggestion.as_deref()))]
+    UnknownKey {
+        /// Which file.
+        file: String,
+        /// The key, with the keys above it.
+        key: String,
+        /// The key that may have been meant.
+        suggestion: Option<String>,
+    },
+    /// A value of the wrong kind or out of range.
+    #[error("{file}: {reason}")]
+    Invalid {
+        /// Which file.
+        file: String,
+        /// What, and where.
+        reason: String,
+    },
+}
+
+fn did_you_mean(key: Option<&str>) -> String {
+    key.map_or_else(String::new, |key| format!("; did you mean {key:?}?"))
+}
+
+const KEYS: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "kind", "family", "labels", "aliases", "version", "thresholds", "preprocessing", "batching", "instances",
+            "threads",
+        ],
+    ),
+    ("thresholds", &["conf", "iou", "max_det"]),
+    ("preprocessing", &["size", "fit", "pad", "color", "scale", "mean", "std"]),
+    ("batching", &["max_batch_size", "max_queue_delay_ms", "max_queue_size", "max_queue_mb"]),
+];
+
+impl ModelSettings {
+    /// Reads the settings at `path`; a file that does not exist says nothing.
+    pub fn open(path: &Path) -> Result<Self, SettingsError> {
+        let file = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(SettingsError::Io { file, reason: error.to_string() }),
+        }
+    }
+
+    /// Reads settings from `text`, which stands in `file`.
+    pub fn parse(text: &str, file: &str) -> Result<Self, SettingsError> {
+        let invalid = |reason: String| SettingsError::Invalid { file: file.to_owned(), reason };
+        let value: serde_norway::Value = serde_norway::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        if value.is_null() {
+            return Ok(Self::default());
+        }
+        for (section, known) in KEYS {
+            let table = if section.is_empty() { Some(&value) } else { value.get(section) };
+            if let Some(key) = table.and_then(|table| unknown_key(table, known)) {
+                return Err(SettingsError::UnknownKey {
+                    file: file.to_owned(),
+                    suggestion: nearest(&key, known.iter().copied()).map(str::to_owned),
+                    key: if section.is_empty() { key } else { format!("{section}.{key}") },
+                });
+            }
+        }
+        let settings: Self = serde_norway::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        settings.check().map_err(invalid)?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let unit = |name, value: Option<f32>| match value {
+            Some(value) if !(0.0..=1.0).contains(&value) => Err(format!("thresholds.{name} lies between 0 and 1")),
+            _ => Ok(()),
+        };
+        let positive = |name, value: Option<usize>| match value {
+            Some(0) => Err(format!("{name} is at least 1")),
+            _ => Ok(()),
+        };
+        unit("conf", self.thresholds.conf)?;
+        unit("iou", self.thresholds.iou)?;
+        positive("thresholds.max_det", self.thresholds.max_det)?;
+        positive("instances", self.instances)?;
+        positive("threads", self.threads)?;
+        positive("batching.max_batch_size", self.batching.max_batch_size)?;
+        positive("batching.max_queue_size", self.batching.max_queue_size)?;
+        positive("batching.max_queue_mb", self.batching.max_queue_mb)?;
+        for side in self.preprocessing.size.iter().flatten() {
+            positive("preprocessing.size", Some(*side))?;
+        }
+        if self.batching.max_queue_delay_ms.is_some_and(|delay| !(0.0..=10_000.0).contains(&delay)) {
+            return Err("batching.max_queue_delay_ms lies between 0 and 10000".to_owned());
+        }
+        if self.preprocessing.std.is_some_and(|std| std.contains(&0.0)) {
+            return Err("preprocessing.std holds no 0".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn unknown_key(table: &serde_norway::Value, known: &[&str]) -> Option<String> {
+    let keys = table.as_mapping()?.keys();
+    keys.filter_map(|key| key.as_str()).find(|key| !known.contains(key)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        ModelSettings::parse(text, "model.yaml").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_says_nothing() {
+        assert_eq!(ModelSettings::parse("", "f").unwrap(), ModelSettings::default());
+        assert_eq!(ModelSettings::parse("# only a comment\n", "f").unwrap(), ModelSettings::default());
+        assert_eq!(ModelSettings::open(Path::new("/nowhere/model.yaml")).unwrap(), ModelSettings::default());
+    }
+
+    #[test]
+    fn every_listed_key_is_one_that_is_read() {
+        let text = "
+kind: detect
+family: yolov8
+labels: labels.txt
+aliases: [small]
+version: 3
+thresholds: {conf: 0.3, iou: 0.6, max_det: 10}
+preprocessing: {size: [640, 480], fit: stretch, pad: 0, color: bgr, scale: 1, mean: [1, 2, 3], std: [1, 1, 1]}
+batching: {max_batch_size: 4, max_queue_delay_ms: 0.5, max_queue_size: 9, max_queue_mb: 7}
+instances: 2
+threads: 1
+";
+        let settings = ModelSettings::parse(text, "f").unwrap();
+        assert_eq!(settings.labels, Some(Labels::File("labels.txt".to_owned())));
+        assert_eq!(settings.preprocessing.fit, Some(Fit::Stretch));
+        assert_eq!(settings.batching.max_queue_delay_ms, Some(0.5));
+    }
+
+    #[test]
+    fn a_mistyped_key_is_named_with_the_one_that_was_meant() {
+        assert_eq!(error("instnaces: 2"), "model.yaml has the unknown key \"instnaces\"; did you mean \"instances\"?");
+        assert_eq!(
+            error("batching: {max_batchsize: 2}"),
+            "model.yaml has the unknown key \"batching.max_batchsize\"; did you mean \"max_batch_size\"?"
+        );
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for (text, words) in [
+            ("thresholds: {conf: 2}", "conf lies between 0 and 1"),
+            ("instances: 0", "instances is at least 1"),
+            ("batching: {max_queue_delay_ms: -1}", "between 0 and 10000"),
+            ("preprocessing: {std: [1, 0, 1]}", "std holds no 0"),
+            ("threads: many", "threads"),
+            ("thresholds: [", "line"),
+        ] {
+            assert!(error(text).contains(words), "{text}: {}", error(text));
+        }
+    }
+}

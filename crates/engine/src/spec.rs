@@ -1,0 +1,132 @@
+//! What a model takes and gives, as its file says.
+
+use std::{collections::BTreeMap, fmt};
+
+use caudal_types::DType;
+
+/// One dimension of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// Always this long.
+    Fixed(usize),
+    /// Any length; dimensions of the same non-empty name have the same length.
+    Free(String),
+}
+
+impl Dim {
+    /// The length, if it is fixed.
+    pub fn fixed(&self) -> Option<usize> {
+        match self {
+            Self::Fixed(length) => Some(*length),
+            Self::Free(_) => None,
+        }
+    }
+
+    /// Whether a tensor may have `length` here.
+    pub fn admits(&self, length: usize) -> bool {
+        self.fixed().is_none_or(|fixed| fixed == length)
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(length) => write!(f, "{length}"),
+            Self::Free(name) if name.is_empty() => f.write_str("?"),
+            Self::Free(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its dimensions, outermost first.
+    pub dims: Vec<Dim>,
+}
+
+impl TensorSpec {
+    /// The dimensions of one row: all but the first.
+    pub fn row_dims(&self) -> &[Dim] {
+        self.dims.get(1..).unwrap_or_default()
+    }
+
+    /// Whether a tensor of `shape` fits.
+    pub fn admits(&self, shape: &[usize]) -> bool {
+        self.dims.len() == shape.len() && self.dims.iter().zip(shape).all(|(dim, length)| dim.admits(*length))
+    }
+}
+
+impl fmt::Display for TensorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} [", self.name, self.dtype)?;
+        for (i, dim) in self.dims.iter().enumerate() {
+            write!(f, "{}{dim}", if i == 0 { "" } else { ", " })?;
+        }
+        f.write_str("]")
+    }
+}
+
+/// What a model takes and gives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModelSpec {
+    /// Inputs, in the order in which an instance takes them.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs, in the order in which an instance gives them.
+    pub outputs: Vec<TensorSpec>,
+    /// What the exporter wrote into the file beside the graph: class names, stride, task.
+    pub notes: BTreeMap<String, String>,
+}
+
+impl ModelSpec {
+    /// Whether rows of several requests may share a run: the first dimension of every input and output is
+    /// free, and all carry one name.
+    ///
+    /// A shared name is what exporters write for a batch dimension. Without it the first dimension may be
+    /// something else, a sequence's length say, and joining requests would mix their answers.
+    pub fn batched(&self) -> bool {
+        let mut names = self.inputs.iter().chain(&self.outputs).map(|tensor| match tensor.dims.first() {
+            Some(Dim::Free(name)) if !name.is_empty() => Some(name),
+            _ => None,
+        });
+        let Some(Some(first)) = names.next() else { return false };
+        names.all(|name| name == Some(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(dims: &[&str]) -> TensorSpec {
+        let dims = dims.iter().map(|dim| dim.parse().map_or_else(|_| Dim::Free((*dim).to_owned()), Dim::Fixed));
+        TensorSpec { name: "t".to_owned(), dtype: DType::F32, dims: dims.collect() }
+    }
+
+    fn batched(input: &[&str], output: &[&str]) -> bool {
+        ModelSpec { inputs: vec![tensor(input)], outputs: vec![tensor(output)], ..Default::default() }.batched()
+    }
+
+    #[test]
+    fn rows_join_only_along_a_shared_named_dimension() {
+        assert!(batched(&["batch", "3"], &["batch", "10"]));
+        assert!(!batched(&["1", "3"], &["1", "10"]));
+        assert!(!batched(&["length", "3"], &["boxes", "10"]));
+        assert!(!batched(&["", "3"], &["", "10"]));
+        assert!(!batched(&[], &["batch"]));
+        assert!(!ModelSpec::default().batched());
+    }
+
+    #[test]
+    fn a_shape_fits_where_the_fixed_lengths_agree() {
+        let spec = tensor(&["n", "64"]);
+        assert!(spec.admits(&[7, 64]));
+        assert!(!spec.admits(&[7, 65]));
+        assert!(!spec.admits(&[64]));
+        assert_eq!(spec.to_string(), "t FP32 [n, 64]");
+    }
+}
