@@ -14,7 +14,7 @@ use ort::environment::Environment;
 
 use crate::{
     library::{LibraryError, LibrarySource},
-    raw::{RunOptions, Runner, SharedSession},
+    raw::{self, RunOptions, Runner, SharedSession},
     session,
 };
 
@@ -49,8 +49,8 @@ fn words(error: &ort::LoadDynamicError) -> String {
 
 impl Backend for OnnxRuntime {
     fn describe(&self) -> String {
-        let version = ort::info().split("git-branch=rel-").nth(1).and_then(|rest| rest.split(',').next());
-        format!("ONNX Runtime {} on the CPU ({})", version.unwrap_or("of unknown version"), self.library.display())
+        let version = raw::version(&self.library).unwrap_or_else(|| "of unknown version".to_owned());
+        format!("ONNX Runtime {version} on the CPU ({})", self.library.display())
     }
 
     fn load(&self, file: &Path, threads: Threads) -> Result<Arc<dyn Model>, LoadError> {

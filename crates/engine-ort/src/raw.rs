@@ -5,8 +5,9 @@
 //! The C interface itself allows concurrent `Run` calls on one session (onnxruntime_c_api.h, OrtApi::Run).
 
 use std::{
-    ffi::{CString, c_char, c_void},
+    ffi::{CStr, CString, c_char, c_void},
     marker::PhantomData,
+    path::Path,
     ptr,
     sync::Arc,
 };
@@ -257,4 +258,18 @@ fn to_element(dtype: DType) -> Option<Element> {
 
 fn from_element(element: Element) -> Option<DType> {
     ELEMENTS.iter().find(|(_, theirs)| *theirs == element).map(|(ours, _)| *ours)
+}
+
+/// The release of the library at `path`, which is loaded already.
+pub(crate) fn version(path: &Path) -> Option<String> {
+    // SAFETY: the library is loaded, so no initialisation code runs; the handle is closed again at the end.
+    let library = unsafe { libloading::Library::new(path) }.ok()?;
+    // SAFETY: the library is ONNX Runtime, checked at load, and this is the type of that function.
+    let base = unsafe { library.get::<unsafe extern "C" fn() -> *const sys::OrtApiBase>(b"OrtGetApiBase") }.ok()?;
+    // SAFETY: the function has no conditions; what it returns lives as long as the library, and so does the
+    // text, which is copied here.
+    unsafe {
+        let version = ((*base()).GetVersionString)();
+        CStr::from_ptr(version).to_str().ok().map(str::to_owned)
+    }
 }
