@@ -1,0 +1,80 @@
+//! The way in and the way out of a picture: decode, letterbox, normalise, read the output, suppress.
+
+use std::hint::black_box;
+
+use caudal_vision::{
+    Canvas, Decoder, Family, Fit, InputFormat, Layout, Limits, Normalisation, Pixels, encode_jpeg, probe, suppress,
+};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+const LIMITS: Limits = Limits { max_pixels: 64_000_000 };
+const FORMAT: InputFormat =
+    InputFormat { width: 640, height: 640, layout: Layout::Planar, bgr: false, fit: Fit::Letterbox, pad: 114 };
+
+/// The bus of the fixtures, tiled to `width` by `height` with a camera's noise.
+fn photograph(width: usize, height: usize) -> Vec<u8> {
+    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/double_decker_bus.jpg")).unwrap();
+    let header = probe(&bytes, &LIMITS).unwrap();
+    let mut decoder = Decoder::default();
+    let bus = decoder.decode(&bytes, &header).unwrap();
+    let mut noise = 1u32;
+    let mut rgb = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            let from = ((y * bus.height / height) * bus.width + x * bus.width / width) * 3;
+            for value in &bus.rgb[from..from + 3] {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                rgb.push(value.saturating_add((noise >> 29) as u8));
+            }
+        }
+    }
+    encode_jpeg(width, height, &rgb).unwrap()
+}
+
+fn way_in(criterion: &mut Criterion) {
+    for (name, width, height) in [("1920x1080", 1920, 1080), ("640x480", 640, 480)] {
+        let jpeg = photograph(width, height);
+        let header = probe(&jpeg, &LIMITS).unwrap();
+        let mut decoder = Decoder::default();
+        let mut group = criterion.benchmark_group(name);
+        group.bench_function("probe", |bencher| bencher.iter(|| probe(black_box(&jpeg), &LIMITS)));
+        group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(&jpeg, &header).unwrap().width));
+        let rgb = decoder.decode(&jpeg, &header).unwrap().rgb.to_vec();
+        let pixels = Pixels { width, height, rgb: &rgb, orientation: header.orientation };
+        group.bench_function("letterbox", |bencher| bencher.iter(|| Canvas::letterbox(black_box(pixels), FORMAT)));
+        let canvas = Canvas::letterbox(pixels, FORMAT);
+        let mut row = vec![0.0; FORMAT.values()];
+        let normalisation = Normalisation::new(1.0 / 255.0, [0.0; 3], [1.0; 3]);
+        group.bench_function("normalise", |bencher| bencher.iter(|| canvas.write(&normalisation, black_box(&mut row))));
+        group.finish();
+    }
+}
+
+/// An output of 8400 cells and 80 classes in which 301 cells are sure, in clusters as real ones are.
+fn output() -> Vec<f32> {
+    let cells = 8400;
+    let mut values = vec![0.001; 84 * cells];
+    for i in 0..301 {
+        let cell = i * 27;
+        let (cluster, within) = (i / 20, i % 20);
+        let side = [40.0 * cluster as f32 + within as f32, 300.0, 50.0, 80.0];
+        side.into_iter().enumerate().for_each(|(channel, value)| values[channel * cells + cell] = value);
+        values[(4 + cluster % 3) * cells + cell] = 0.3 + 0.002 * i as f32;
+    }
+    values
+}
+
+fn way_out(criterion: &mut Criterion) {
+    let (values, dims) = (output(), [1, 84, 8400]);
+    let mut group = criterion.benchmark_group("yolov8");
+    group.bench_function("candidates", |bencher| {
+        bencher.iter(|| Family::YoloV8.candidates(black_box(&values), &dims, 0.25));
+    });
+    let candidates = Family::YoloV8.candidates(&values, &dims, 0.25);
+    assert_eq!(candidates.len(), 301);
+    group.bench_function("nms of 301", |bencher| bencher.iter(|| suppress(black_box(candidates.clone()), 0.45, 300)));
+    group.finish();
+}
+
+criterion_group!(benches, way_in, way_out);
+criterion_main!(benches);

@@ -1,0 +1,199 @@
+//! Draws boxes with their labels onto a picture, and writes it as a JPEG.
+
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
+use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
+
+use crate::{BoxF, ImageError, Pixels};
+
+/// A box to draw.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// Where, in pixels of the upright picture.
+    pub rect: BoxF,
+    /// What is written above it.
+    pub text: String,
+    /// Its class, which gives it its colour.
+    pub class_id: usize,
+}
+
+type Colour = [u8; 3];
+
+/// Draws `labels` on `pixels` and returns the upright picture: width, height, and three bytes a pixel.
+pub fn draw(pixels: Pixels<'_>, labels: &[Label]) -> (usize, usize, Vec<u8>) {
+    let (width, height, rgb) = upright(pixels);
+    let mut picture = Picture { width, height, rgb };
+    let style = Style::for_size(width.max(height));
+    // The surest come first in answers; drawn last, they lie on top.
+    for label in labels.iter().rev() {
+        picture.label(label, &style);
+    }
+    (picture.width, picture.height, picture.rgb)
+}
+
+/// Writes a picture of three bytes a pixel as a JPEG of good quality.
+pub fn encode_jpeg(width: usize, height: usize, rgb: &[u8]) -> Result<Vec<u8>, ImageError> {
+    let failed = |error: turbojpeg::Error| ImageError::Unsupported { format: "JPEG", reason: error.to_string() };
+    let mut compressor = Compressor::new().map_err(failed)?;
+    compressor.set_quality(90).map_err(failed)?;
+    compressor.set_subsamp(Subsamp::Sub2x2).map_err(failed)?;
+    let image = Image { pixels: rgb, width, pitch: width * 3, height, format: PixelFormat::RGB };
+    compressor.compress_to_vec(image).map_err(failed)
+}
+
+fn upright(pixels: Pixels<'_>) -> (usize, usize, Vec<u8>) {
+    let turn = pixels.orientation;
+    let (width, height) = turn.upright((pixels.width as u32, pixels.height as u32));
+    let (width, height) = (width as usize, height as usize);
+    if turn == crate::Orientation::UPRIGHT {
+        return (width, height, pixels.rgb.to_vec());
+    }
+    let mut rgb = Vec::with_capacity(pixels.rgb.len());
+    for y in 0..height {
+        for x in 0..width {
+            let x = if turn.flip_x { width - 1 - x } else { x };
+            let y = if turn.flip_y { height - 1 - y } else { y };
+            let (x, y) = if turn.transpose { (y, x) } else { (x, y) };
+            let at = (y * pixels.width + x) * 3;
+            rgb.extend_from_slice(&pixels.rgb[at..at + 3]);
+        }
+    }
+    (width, height, rgb)
+}
+
+struct Style {
+    line: usize,
+    text: RasterHeight,
+}
+
+impl Style {
+    fn for_size(longest: usize) -> Self {
+        let text = match longest {
+            0..=600 => RasterHeight::Size16,
+            601..=1000 => RasterHeight::Size20,
+            1001..=1500 => RasterHeight::Size24,
+            _ => RasterHeight::Size32,
+        };
+        Self { line: (longest / 300).clamp(2, 8), text }
+    }
+}
+
+/// Colours far apart for classes side by side: the golden angle around the circle of hues.
+fn colour(class_id: usize) -> Colour {
+    let hue = (class_id as f32 * 137.508 + 210.0) % 360.0 / 60.0;
+    let rising = ((1.0 - (hue % 2.0 - 1.0).abs()) * 255.0) as u8;
+    match hue as u8 {
+        0 => [255, rising, 0],
+        1 => [rising, 255, 0],
+        2 => [0, 255, rising],
+        3 => [0, rising, 255],
+        4 => [rising, 0, 255],
+        _ => [255, 0, rising],
+    }
+}
+
+/// Black or white, whichever can be read on `colour` (luma after ITU-R BT.601).
+fn ink(colour: Colour) -> Colour {
+    let [r, g, b] = colour.map(u32::from);
+    if r * 299 + g * 587 + b * 114 > 140_000 { [0; 3] } else { [255; 3] }
+}
+
+struct Picture {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+impl Picture {
+    fn label(&mut self, label: &Label, style: &Style) {
+        let colour = colour(label.class_id);
+        let rect = label.rect;
+        let (x1, y1) = (rect.x1.max(0.0) as usize, rect.y1.max(0.0) as usize);
+        let (x2, y2) = ((rect.x2.max(0.0) as usize).min(self.width), (rect.y2.max(0.0) as usize).min(self.height));
+        let line = style.line;
+        self.fill((x1, y1), (x2, y1 + line), colour);
+        self.fill((x1, y2.saturating_sub(line)), (x2, y2), colour);
+        self.fill((x1, y1), (x1 + line, y2), colour);
+        self.fill((x2.saturating_sub(line), y1), (x2, y2), colour);
+        let (text_width, text_height) = (self.text_width(label, style), style.text.val());
+        // Above the box where there is room, else within it; never off the right edge.
+        let top = if y1 >= text_height { y1 - text_height } else { y1 };
+        let left = x1.min(self.width.saturating_sub(text_width));
+        self.fill((left, top), (left + text_width, top + text_height), colour);
+        self.write(&label.text, (left, top), style, ink(colour));
+    }
+
+    fn text_width(&self, label: &Label, style: &Style) -> usize {
+        label.text.chars().count() * get_raster_width(FontWeight::Bold, style.text)
+    }
+
+    fn fill(&mut self, from: (usize, usize), to: (usize, usize), colour: Colour) {
+        let (left, right) = (from.0.min(self.width), to.0.min(self.width));
+        for y in from.1..to.1.min(self.height) {
+            let row = &mut self.rgb[y * self.width * 3..(y + 1) * self.width * 3];
+            if left < right {
+                row[left * 3..right * 3].as_chunks_mut::<3>().0.fill(colour);
+            }
+        }
+    }
+
+    fn write(&mut self, text: &str, at: (usize, usize), style: &Style, ink: Colour) {
+        for (i, letter) in text.chars().enumerate() {
+            let raster = get_raster(letter, FontWeight::Bold, style.text)
+                .or_else(|| get_raster('?', FontWeight::Bold, style.text));
+            if let Some(raster) = raster {
+                self.stamp(&raster, (at.0 + i * raster.width(), at.1), ink);
+            }
+        }
+    }
+
+    fn stamp(&mut self, letter: &RasterizedChar, at: (usize, usize), ink: Colour) {
+        for (y, row) in letter.rows().enumerate().take_while(|(y, _)| at.1 + y < self.height) {
+            for (x, cover) in row.iter().enumerate().take_while(|(x, _)| at.0 + x < self.width) {
+                let from = ((at.1 + y) * self.width + at.0 + x) * 3;
+                for (value, ink) in self.rgb[from..from + 3].iter_mut().zip(ink) {
+                    let (old, ink, cover) = (u32::from(*value), u32::from(ink), u32::from(*cover));
+                    *value = ((old * (255 - cover) + ink * cover) / 255) as u8;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Orientation;
+
+    fn blank(orientation: Orientation, labels: &[Label]) -> (usize, usize, Vec<u8>) {
+        let rgb = vec![0; 60 * 40 * 3];
+        draw(Pixels { width: 60, height: 40, rgb: &rgb, orientation }, labels)
+    }
+
+    fn label(x1: f32, y1: f32, x2: f32, y2: f32) -> Label {
+        Label { rect: BoxF { x1, y1, x2, y2 }, text: "cat 0.9".to_owned(), class_id: 3 }
+    }
+
+    #[test]
+    fn a_box_is_drawn_where_it_is() {
+        let (width, _, rgb) = blank(Orientation::UPRIGHT, &[label(10.0, 20.0, 50.0, 35.0)]);
+        let at = |x: usize, y: usize| &rgb[(y * width + x) * 3..][..3];
+        assert_eq!(at(10, 30), colour(3));
+        assert_eq!(at(30, 34), colour(3));
+        assert_eq!(at(30, 28), [0; 3]);
+    }
+
+    #[test]
+    fn boxes_and_letters_off_the_edge_are_cut() {
+        for rect in [(-50.0, -50.0, 500.0, 500.0), (59.0, 39.0, 60.0, 40.0), (f32::NAN, 0.0, 1.0, f32::INFINITY)] {
+            blank(Orientation::UPRIGHT, &[label(rect.0, rect.1, rect.2, rect.3)]);
+        }
+    }
+
+    #[test]
+    fn what_was_stored_on_its_side_is_drawn_upright_and_can_be_written() {
+        let (width, height, rgb) = blank(Orientation { transpose: true, flip_x: true, flip_y: false }, &[]);
+        assert_eq!((width, height), (40, 60));
+        let jpeg = encode_jpeg(width, height, &rgb).unwrap();
+        assert_eq!(jpeg[..2], [0xff, 0xd8]);
+    }
+}

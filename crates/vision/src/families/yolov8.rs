@@ -1,0 +1,93 @@
+//! YOLOv8, v9 and v11: `[1, 4 + classes, cells]`, boxes as centre and size in input pixels, scores already
+//! between 0 and 1, no objectness. (Ultralytics, `ultralytics/utils/ops.py`, export layout.)
+
+use crate::{BoxF, Detection, families::grid_cells};
+
+/// Cells looked at together: their best scores stay in the first-level cache while all classes pass by.
+const BLOCK: usize = 256;
+
+pub(super) fn classes(dims: &[usize]) -> Option<usize> {
+    match *dims {
+        [_, channels, _] if channels > 4 => Some(channels - 4),
+        _ => None,
+    }
+}
+
+pub(super) fn recognise(width: usize, height: usize, dims: &[usize], known: Option<usize>) -> bool {
+    let told = classes(dims);
+    told.is_some() && dims[2] == grid_cells(width, height) && known.is_none_or(|known| Some(known) == told)
+}
+
+pub(super) fn candidates(values: &[f32], dims: &[usize], conf: f32) -> Vec<Detection> {
+    let Some(classes) = classes(dims) else { return Vec::new() };
+    let cells = dims[2];
+    let (boxes, scores) = values.split_at(4 * cells);
+    let arch = pulp::Arch::new();
+    let mut best = Best { score: [0.0; BLOCK], class: [0; BLOCK] };
+    let mut found = Vec::new();
+    for from in (0..cells).step_by(BLOCK) {
+        let count = BLOCK.min(cells - from);
+        arch.dispatch(|| best.find(scores, cells, classes, from, count));
+        for i in 0..count {
+            if best.score[i] >= conf {
+                let [cx, cy, width, height] = std::array::from_fn(|side| boxes[side * cells + from + i]);
+                found.push(Detection {
+                    rect: BoxF::around(cx, cy, width, height),
+                    confidence: best.score[i],
+                    class_id: best.class[i] as usize,
+                });
+            }
+        }
+    }
+    found
+}
+
+struct Best {
+    score: [f32; BLOCK],
+    class: [u32; BLOCK],
+}
+
+impl Best {
+    /// The best class of each of `count` cells from `from` on, and its score. Scores lie class after class, so a
+    /// run over neighbouring cells is one over neighbouring memory.
+    #[inline(always)]
+    fn find(&mut self, scores: &[f32], cells: usize, classes: usize, from: usize, count: usize) {
+        self.score.fill(f32::NEG_INFINITY);
+        for class in 0..classes {
+            let row = &scores[class * cells + from..][..count];
+            for (i, score) in row.iter().enumerate() {
+                let better = *score > self.score[i];
+                self.score[i] = if better { *score } else { self.score[i] };
+                self.class[i] = if better { class as u32 } else { self.class[i] };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_speaks_for_its_best_class() {
+        let (cells, classes) = (300, 3);
+        let mut values = vec![0.0; (4 + classes) * cells];
+        let mut set = |channel: usize, cell: usize, value: f32| values[channel * cells + cell] = value;
+        for (channel, value) in [100.0, 50.0, 20.0, 10.0].into_iter().enumerate() {
+            set(channel, 270, value);
+        }
+        set(4, 270, 0.3);
+        set(6, 270, 0.8);
+        set(5, 7, 0.5);
+        let found = candidates(&values, &[1, 4 + classes, cells], 0.5);
+        assert_eq!(found.len(), 2);
+        let expected = BoxF { x1: 90.0, y1: 45.0, x2: 110.0, y2: 55.0 };
+        assert_eq!(found[1], Detection { rect: expected, confidence: 0.8, class_id: 2 });
+        assert_eq!((found[0].class_id, found[0].confidence), (1, 0.5));
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_are_no_candidates() {
+        assert_eq!(candidates(&[f32::NAN; 7 * 10], &[1, 7, 10], 0.0), []);
+    }
+}

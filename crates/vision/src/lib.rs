@@ -1,0 +1,33 @@
+//! Picture maths, pure and synchronous: what lies between the bytes of a photograph and a model's input,
+//! and between a model's output and boxes on that photograph.
+//!
+//! On the way in: [`probe`] reads the header and checks limits before a pixel is decoded; a [`Decoder`] turns
+//! bytes into pixels; [`Canvas::letterbox`] brings them to the model's size; [`Canvas::write`] writes them,
+//! normalised, into the batch. On the way out: a [`Family`] knows how one kind of network writes its boxes,
+//! [`suppress`] removes duplicates, [`Geometry`] carries them back onto the picture, [`draw`] shows them.
+
+mod boxes;
+mod canvas;
+mod decode;
+mod draw;
+mod error;
+mod exif;
+mod families;
+mod geometry;
+mod header;
+mod jpeg;
+mod nms;
+mod other;
+mod png;
+mod resize;
+
+pub use boxes::{BoxF, Detection};
+pub use canvas::{Canvas, InputFormat, Layout, Normalisation};
+pub use decode::{Decoder, Pixels};
+pub use draw::{Label, draw, encode_jpeg};
+pub use error::ImageError;
+pub use exif::Orientation;
+pub use families::{Candidates, Family, OutputDims, Thresholds};
+pub use geometry::{Fit, Geometry};
+pub use header::{Format, Header, Limits, probe};
+pub use nms::suppress;
