@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_engine::{Interrupt, LoadError, Model, ModelSpec};
+use caudal_engine::{Instance, Interrupt, LoadError, ModelSpec};
 use caudal_types::{Deadline, Priority, Stamps};
 
 use crate::{
@@ -123,32 +123,36 @@ struct Running {
 }
 
 impl Queue {
-    /// Starts `instances` threads that run `model` for those who queue here.
-    pub fn start(name: &str, model: &dyn Model, instances: usize, policy: Policy) -> Result<Self, LoadError> {
-        let runners = (0..instances.max(1)).map(|_| model.instance()).collect::<Result<Vec<_>, _>>()?;
+    /// Starts a thread for each of `instances`, all of one model that `spec` describes.
+    pub fn start(
+        name: &str,
+        spec: &ModelSpec,
+        instances: Vec<Box<dyn Instance>>,
+        policy: Policy,
+    ) -> Result<Self, LoadError> {
         let state = State {
             next: 0,
             held: Held::default(),
             waiting: BTreeMap::new(),
-            running: runners.iter().map(|_| None).collect(),
+            running: instances.iter().map(|_| None).collect(),
             idle: 0,
             times: ServiceTimes::new(Instant::now()),
             closed: false,
         };
         let inner = Arc::new(Inner {
             name: name.to_owned(),
-            spec: model.spec().clone(),
+            spec: spec.clone(),
             policy,
             stats: Stats::default(),
             state: Mutex::new(state),
             work: Condvar::new(),
         });
         let queue = Self { inner, threads: Mutex::default() };
-        for (index, runner) in runners.into_iter().enumerate() {
+        for (index, instance) in instances.into_iter().enumerate() {
             let inner = Arc::clone(&queue.inner);
             let thread = std::thread::Builder::new()
-                .name(format!("infer-{index}"))
-                .spawn(move || instance::serve(&inner, index, runner))
+                .name(format!("infer-{index}-{name}"))
+                .spawn(move || instance::serve(&inner, index, instance))
                 .map_err(|error| LoadError::Backend(format!("a thread could not be started: {error}")))?;
             queue.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use caudal_batcher::{Failure, Job, OutputRows, Policy, Queue, Refusal, Request, Ticket};
-use caudal_engine::Backend as _;
+use caudal_engine::{Backend as _, Model as _};
 use caudal_testkit::{Log, Scripted, f32_bytes, f32_values};
 use caudal_types::{Deadline, Priority, Shape, Stage, Stamps};
 
@@ -49,7 +49,8 @@ fn request() -> Request {
 }
 
 fn start(model: &Scripted, instances: usize, policy: Policy) -> (Queue, Log) {
-    (Queue::start("scripted", model, instances, policy).unwrap(), model.log())
+    let runners = (0..instances).map(|_| model.instance().unwrap()).collect();
+    (Queue::start("scripted", model.spec(), runners, policy).unwrap(), model.log())
 }
 
 fn slow(ms: u64) -> Scripted {

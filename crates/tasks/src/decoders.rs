@@ -1,0 +1,194 @@
+//! The threads that turn bytes into pixels and pixels into bytes: bounded, apart from the async runtime, the
+//! urgent first.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Instant,
+};
+
+use caudal_types::Priority;
+use caudal_vision::Decoder;
+use tokio::sync::oneshot;
+
+use crate::TaskError;
+
+/// A pool of decode threads; cloning shares it. Its threads end when the last clone is gone.
+#[derive(Clone)]
+pub struct Decoders {
+    pool: Arc<Pool>,
+}
+
+struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    waiting: BinaryHeap<Order>,
+    closed: bool,
+}
+
+type Work = Box<dyn FnOnce(&mut Decoder) + Send>;
+
+/// Work, ordered so that the heap gives the urgent first and among equals the oldest.
+struct Order {
+    rank: Reverse<(Priority, u64)>,
+    work: Work,
+}
+
+impl PartialEq for Order {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+
+impl Eq for Order {}
+
+impl PartialOrd for Order {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Order {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+impl Decoders {
+    /// Starts `threads` decode threads.
+    pub fn start(threads: usize) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new() });
+        for index in 0..threads.max(1) {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name(format!("decode-{index}")).spawn(move || shared.serve())?;
+        }
+        Ok(Self { pool: Arc::new(Pool { shared }) })
+    }
+
+    /// Runs `work` on a decode thread; gives what it made and when it began. Dropping the future before that
+    /// takes it out of the line.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        priority: Priority,
+        work: impl FnOnce(&mut Decoder) -> T + Send + 'static,
+    ) -> Result<(T, Instant), TaskError> {
+        let (sender, receiver) = oneshot::channel();
+        self.pool.shared.push(priority, Box::new(move |decoder| {
+            if sender.is_closed() {
+                return;
+            }
+            let began = Instant::now();
+            let made = catch_unwind(AssertUnwindSafe(|| work(decoder)));
+            let _ = sender.send(made.map(|made| (made, began)));
+        }));
+        match receiver.await {
+            Ok(Ok(done)) => Ok(done),
+            // The decoder is a library's; should one picture break it, the others go on.
+            Ok(Err(_)) => Err(TaskError::Internal("decoding broke off".to_owned())),
+            Err(_) => Err(TaskError::Internal("the decode threads have ended".to_owned())),
+        }
+    }
+
+    /// Pictures that wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.pool.shared.lock().waiting.len()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, priority: Priority, work: Work) {
+        let mut state = self.lock();
+        state.next += 1;
+        let rank = Reverse((priority, state.next));
+        state.waiting.push(Order { rank, work });
+        drop(state);
+        self.work.notify_one();
+    }
+
+    fn serve(&self) {
+        let mut decoder = Decoder::default();
+        while let Some(work) = self.next() {
+            work(&mut decoder);
+            decoder.shrink();
+        }
+    }
+
+    fn next(&self) -> Option<Work> {
+        let mut state = self.lock();
+        loop {
+            if let Some(order) = state.waiting.pop() {
+                return Some(order.work);
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::mpsc, time::Duration};
+
+    #[tokio::test]
+    async fn the_urgent_go_first_and_who_left_not_at_all() {
+        let decoders = Decoders::start(1).unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let (log, order) = mpsc::channel();
+        let blocker = tokio::spawn({
+            let decoders = decoders.clone();
+            async move { decoders.run(Priority::High, move |_| gate.recv()).await.map(drop) }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let task = |name: &'static str, priority| {
+            let (decoders, log) = (decoders.clone(), log.clone());
+            tokio::spawn(async move { decoders.run(priority, move |_| log.send(name)).await.map(drop) })
+        };
+        let low = task("low", Priority::Low);
+        let gone = task("gone", Priority::Normal);
+        let normal = task("normal", Priority::Normal);
+        let high = task("high", Priority::High);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        gone.abort();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        release.send(()).unwrap();
+        for task in [blocker, low, normal, high] {
+            task.await.unwrap().unwrap();
+        }
+        drop(log);
+        assert_eq!(order.iter().collect::<Vec<_>>(), ["high", "normal", "low"]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_one_and_no_other() {
+        let decoders = Decoders::start(1).unwrap();
+        let broken = decoders.run(Priority::Normal, |_| -> u8 { panic!("broken picture") }).await;
+        assert!(matches!(broken, Err(TaskError::Internal(_))));
+        assert_eq!(decoders.run(Priority::Normal, |_| 7).await.unwrap().0, 7);
+    }
+}

@@ -1,0 +1,76 @@
+//! How a task can fail.
+
+use std::borrow::Cow;
+
+use caudal_batcher::{Failure, Refusal};
+use caudal_types::{ErrorKind, Explain};
+use caudal_vision::ImageError;
+
+use crate::TensorError;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The picture cannot be used.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Decoding the picture would take more memory than is set aside for it.
+    #[error("decoding this picture takes {needed} bytes, {limit} are set aside for all pictures")]
+    PictureOverBudget {
+        /// Bytes it takes.
+        needed: u64,
+        /// Bytes there are.
+        limit: u64,
+    },
+    /// The tensors do not fit the model.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// There was no seat.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The model or the queue failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The deadline passed.
+    #[error("the deadline passed before the answer was ready")]
+    Late,
+    /// The model does something else.
+    #[error("the model {model} does not {task}")]
+    WrongTask {
+        /// Its name.
+        model: String,
+        /// What was asked.
+        task: &'static str,
+    },
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Explain for TaskError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Image(error) => error.kind(),
+            Self::PictureOverBudget { .. } => ErrorKind::ImageTooLarge,
+            Self::Tensor(_) => ErrorKind::InvalidTensor,
+            Self::Refused(error) => error.kind(),
+            Self::Failed(error) => error.kind(),
+            Self::Late => ErrorKind::DeadlineExceeded,
+            Self::WrongTask { .. } => ErrorKind::WrongTask,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
+    fn hint(&self) -> Cow<'static, str> {
+        match self {
+            Self::Image(error) => error.hint(),
+            Self::PictureOverBudget { .. } => "scale the picture down, or raise max_pixel_memory_mb".into(),
+            Self::Tensor(_) => "GET /v2/models/{model} tells names, datatypes and shapes".into(),
+            Self::Refused(error) => error.hint(),
+            Self::Failed(error) => error.hint(),
+            Self::Late => Failure::Late.hint(),
+            Self::WrongTask { .. } => "use POST /v2/models/{model}/infer for tensors, or another model".into(),
+            Self::Internal(_) => "report this with the request id and the server's log".into(),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Tensors in, tensors out, whatever they mean.
+
+use caudal_batcher::{Failure, Job, OutputRows, Request};
+use caudal_engine::{ModelSpec, TensorSpec};
+use caudal_types::{DType, Shape, Stage, Stamps, element_count};
+
+use crate::{Call, ServedModel, TaskError};
+
+/// One input of a request.
+#[derive(Debug, Clone)]
+pub struct InputTensor {
+    /// Its name in the model.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its dimensions.
+    pub shape: Shape,
+    /// Its elements, row-major, in the machine's byte order.
+    pub bytes: Vec<u8>,
+}
+
+/// One output of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputTensor {
+    /// Its place among the model's outputs.
+    pub index: usize,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its dimensions.
+    pub shape: Shape,
+    /// Its elements, row-major, in the machine's byte order.
+    pub bytes: Vec<u8>,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Tensors {
+    /// The outputs, in the order in which they were asked for, or the model's.
+    pub outputs: Vec<OutputTensor>,
+    /// Where the time went.
+    pub stamps: Stamps,
+}
+
+/// Tensors that the model does not take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    /// An input the model has not.
+    #[error("the model has no input {0:?}; it takes {1}")]
+    UnknownInput(String, String),
+    /// An input is missing.
+    #[error("the input {0} is missing")]
+    MissingInput(String),
+    /// An input comes twice.
+    #[error("the input {0:?} comes twice")]
+    RepeatedInput(String),
+    /// Another element type.
+    #[error("the input {name:?} is {expected}, not {got}")]
+    DType {
+        /// Which input.
+        name: String,
+        /// What the model takes.
+        expected: DType,
+        /// What came.
+        got: DType,
+    },
+    /// Another shape.
+    #[error("the input {spec} cannot have the shape {got:?}")]
+    Shape {
+        /// What the model takes.
+        spec: String,
+        /// What came.
+        got: Shape,
+    },
+    /// More or fewer elements than the shape says.
+    #[error("the input {name:?} has {got} bytes of data, its shape says {expected}")]
+    Length {
+        /// Which input.
+        name: String,
+        /// Bytes the shape asks for.
+        expected: usize,
+        /// Bytes that came.
+        got: usize,
+    },
+    /// Inputs that bring different numbers of rows.
+    #[error("the inputs bring different numbers of rows: {0} and {1}")]
+    Rows(usize, usize),
+    /// No rows, or more than one request may bring.
+    #[error("a request brings 1 to {limit} rows for this model, not {rows}")]
+    TooManyRows {
+        /// Rows that came.
+        rows: usize,
+        /// Most rows.
+        limit: usize,
+    },
+    /// An output the model has not.
+    #[error("the model has no output {0:?}; it gives {1}")]
+    UnknownOutput(String, String),
+}
+
+impl ServedModel {
+    /// Runs `inputs`; gives the outputs called `wanted`, or all of them.
+    pub async fn infer(&self, inputs: Vec<InputTensor>, wanted: &[String], call: Call) -> Result<Tensors, TaskError> {
+        let outputs = select(&self.spec, wanted)?;
+        let job = self.tensor_job(inputs, outputs)?;
+        let mut stamps = call.stamps;
+        stamps.stamp(Stage::Decode);
+        let seat = self.queue.admit(Request {
+            rows: job.rows,
+            bytes: job.inputs.iter().map(Vec::len).sum(),
+            priority: call.priority,
+            deadline: call.deadline,
+        })?;
+        let done = seat.submit(job, stamps).await?;
+        Ok(Tensors { outputs: done.answer, stamps: done.stamps })
+    }
+
+    /// Checks `inputs` against what the model takes and puts them in its order.
+    fn tensor_job(&self, mut inputs: Vec<InputTensor>, outputs: Vec<usize>) -> Result<TensorJob, TensorError> {
+        let mut ordered = Vec::with_capacity(inputs.len());
+        for spec in &self.spec.inputs {
+            let at = inputs.iter().position(|input| input.name == spec.name);
+            let input = inputs.swap_remove(at.ok_or_else(|| TensorError::MissingInput(spec.to_string()))?);
+            check(&input, spec)?;
+            ordered.push(input);
+        }
+        if let Some(extra) = inputs.pop() {
+            return Err(match self.spec.inputs.iter().any(|spec| spec.name == extra.name) {
+                true => TensorError::RepeatedInput(extra.name),
+                false => TensorError::UnknownInput(extra.name, list(&self.spec.inputs)),
+            });
+        }
+        let rows = if self.joined { self.rows(&ordered)? } else { 1 };
+        let (shapes, inputs) = ordered.into_iter().map(|input| (input.shape, input.bytes)).unzip();
+        Ok(TensorJob { rows, shapes, inputs, outputs })
+    }
+
+    fn rows(&self, inputs: &[InputTensor]) -> Result<usize, TensorError> {
+        let mut counts = inputs.iter().map(|input| input.shape[0]);
+        let rows = counts.next().unwrap_or(1);
+        if let Some(other) = counts.find(|count| *count != rows) {
+            return Err(TensorError::Rows(rows, other));
+        }
+        if rows == 0 || rows > self.max_request_rows {
+            return Err(TensorError::TooManyRows { rows, limit: self.max_request_rows });
+        }
+        Ok(rows)
+    }
+}
+
+fn check(input: &InputTensor, spec: &TensorSpec) -> Result<(), TensorError> {
+    if input.dtype != spec.dtype {
+        return Err(TensorError::DType { name: input.name.clone(), expected: spec.dtype, got: input.dtype });
+    }
+    let count = element_count(&input.shape).and_then(|count| count.checked_mul(input.dtype.size()));
+    let Some(expected) = count.filter(|_| spec.admits(&input.shape)) else {
+        return Err(TensorError::Shape { spec: spec.to_string(), got: input.shape.clone() });
+    };
+    if input.bytes.len() != expected {
+        return Err(TensorError::Length { name: input.name.clone(), expected, got: input.bytes.len() });
+    }
+    Ok(())
+}
+
+fn select(spec: &ModelSpec, wanted: &[String]) -> Result<Vec<usize>, TensorError> {
+    if wanted.is_empty() {
+        return Ok((0..spec.outputs.len()).collect());
+    }
+    let find = |name: &String| {
+        let index = spec.outputs.iter().position(|output| output.name == *name);
+        index.ok_or_else(|| TensorError::UnknownOutput(name.clone(), list(&spec.outputs)))
+    };
+    wanted.iter().map(find).collect()
+}
+
+fn list(tensors: &[TensorSpec]) -> String {
+    tensors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+struct TensorJob {
+    rows: usize,
+    shapes: Vec<Shape>,
+    inputs: Vec<Vec<u8>>,
+    outputs: Vec<usize>,
+}
+
+impl Job for TensorJob {
+    type Answer = Vec<OutputTensor>;
+
+    fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    fn fill(&self, input: usize, rows: &mut [u8]) {
+        rows.copy_from_slice(&self.inputs[input]);
+    }
+
+    fn read(self, outputs: OutputRows<'_>) -> Result<Vec<OutputTensor>, Failure> {
+        let read = |index: usize| {
+            let (view, shape) =
+                outputs.get(index).ok_or_else(|| Failure::Failed("it gave fewer outputs than it has".to_owned()))?;
+            Ok(OutputTensor { index, dtype: view.dtype, shape, bytes: view.bytes.to_vec() })
+        };
+        self.outputs.iter().map(|index| read(*index)).collect()
+    }
+}

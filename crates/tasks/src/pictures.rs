@@ -1,0 +1,86 @@
+//! What all pictures pass, whichever model they are for: limits, memory, decode threads.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use caudal_types::Priority;
+use caudal_vision::{Canvas, Header, ImageError, InputFormat, Label, Limits, draw, encode_jpeg};
+
+use crate::{ByteBudget, Decoders, TaskError, memory::Held};
+
+/// The way from bytes to a model's input, and back to bytes for pictures that are wanted drawn.
+#[derive(Clone)]
+pub struct Pictures {
+    decoders: Decoders,
+    memory: ByteBudget,
+    limits: Limits,
+}
+
+impl Pictures {
+    /// Decodes on `decoders`, holding at most what `memory` has, pictures within `limits`.
+    pub fn new(decoders: Decoders, memory: ByteBudget, limits: Limits) -> Self {
+        Self { decoders, memory, limits }
+    }
+
+    /// What a picture may be at most.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Memory for pixels being decoded.
+    pub fn memory(&self) -> &ByteBudget {
+        &self.memory
+    }
+
+    /// The threads that decode.
+    pub fn decoders(&self) -> &Decoders {
+        &self.decoders
+    }
+
+    /// Brings the picture to `format`; also tells when decoding began. The pixels at full size live only on the
+    /// decode thread and only as long as it takes.
+    pub(crate) async fn decode(
+        &self,
+        priority: Priority,
+        bytes: &Bytes,
+        header: Header,
+        format: InputFormat,
+    ) -> Result<(Canvas, Instant), TaskError> {
+        let held = self.take(header.decode_bytes).await?;
+        let bytes = bytes.clone();
+        let work = move |decoder: &mut caudal_vision::Decoder| {
+            let pixels = decoder.decode(&bytes, &header)?;
+            let canvas = Canvas::letterbox(pixels, format);
+            drop(held);
+            Ok::<_, ImageError>(canvas)
+        };
+        let (canvas, began) = self.decoders.run(priority, work).await?;
+        Ok((canvas?, began))
+    }
+
+    /// Draws `labels` on the picture and writes it as a JPEG.
+    pub(crate) async fn draw(
+        &self,
+        priority: Priority,
+        bytes: &Bytes,
+        header: Header,
+        labels: Vec<Label>,
+    ) -> Result<Vec<u8>, TaskError> {
+        let (width, height) = header.size();
+        // Beside the decoded pixels: the copy that is drawn on, and the JPEG being written.
+        let held = self.take(header.decode_bytes + u64::from(width) * u64::from(height) * 5).await?;
+        let bytes = bytes.clone();
+        let work = move |decoder: &mut caudal_vision::Decoder| {
+            let (width, height, rgb) = draw(decoder.decode(&bytes, &header)?, &labels);
+            let jpeg = encode_jpeg(width, height, &rgb);
+            drop(held);
+            jpeg
+        };
+        Ok(self.decoders.run(priority, work).await?.0?)
+    }
+
+    async fn take(&self, needed: u64) -> Result<Held, TaskError> {
+        let limit = self.memory.total();
+        self.memory.take(needed).await.map_err(|_| TaskError::PictureOverBudget { needed, limit })
+    }
+}
