@@ -4,6 +4,7 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -44,6 +45,12 @@ type Work = Box<dyn FnOnce(&mut Decoder) + Send>;
 struct Order {
     rank: Reverse<(Priority, u64)>,
     work: Work,
+}
+
+impl fmt::Debug for Decoders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoders").field("waiting", &self.waiting()).finish()
+    }
 }
 
 impl PartialEq for Order {

@@ -58,6 +58,15 @@ pub struct Detections {
 }
 
 impl ServedModel {
+    /// Whether a picture would be given a seat now: if not, its bytes need not even be read.
+    pub fn check_detect(&self, call: &Call) -> Result<(), TaskError> {
+        Ok(self.queue.check(&self.detect_request(self.detector()?, call))?)
+    }
+
+    fn detect_request(&self, detector: &Detector, call: &Call) -> Request {
+        Request { rows: 1, bytes: detector.format.values(), priority: call.priority, deadline: call.deadline }
+    }
+
     /// Finds objects in the picture in `bytes`.
     ///
     /// The header is read and the seat taken before a pixel is decoded.
@@ -70,12 +79,7 @@ impl ServedModel {
     ) -> Result<Detections, TaskError> {
         let detector = self.detector()?;
         let header = probe(&bytes, pictures.limits())?;
-        let seat = self.queue.admit(Request {
-            rows: 1,
-            bytes: detector.format.values(),
-            priority: call.priority,
-            deadline: call.deadline,
-        })?;
+        let seat = self.queue.admit(self.detect_request(detector, &call))?;
         let mut stamps = call.stamps;
         let (canvas, began) = pictures.decode(call.priority, &bytes, header, detector.format).await?;
         stamps.stamp_at(Stage::Wait, began);

@@ -19,6 +19,10 @@ mod pictures;
 mod plan;
 mod recognise;
 
+pub use caudal_batcher::{Depth, Stats};
+pub use caudal_engine::TensorSpec;
+pub use caudal_vision::{Detection, Thresholds};
+
 pub use call::{Call, within};
 pub use catalog::{Catalog, Entry, Unavailable};
 pub use decoders::Decoders;

@@ -9,7 +9,7 @@ use caudal_vision::{Canvas, Header, ImageError, InputFormat, Label, Limits, draw
 use crate::{ByteBudget, Decoders, TaskError, memory::Held};
 
 /// The way from bytes to a model's input, and back to bytes for pictures that are wanted drawn.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Pictures {
     decoders: Decoders,
     memory: ByteBudget,

@@ -20,6 +20,7 @@ mod nms;
 mod other;
 mod png;
 mod resize;
+mod simd;
 
 pub use boxes::{BoxF, Detection};
 pub use canvas::{Canvas, InputFormat, Layout, Normalisation};
@@ -31,3 +32,4 @@ pub use families::{Candidates, Family, OutputDims, Thresholds};
 pub use geometry::{Fit, Geometry};
 pub use header::{Format, Header, Limits, probe};
 pub use nms::suppress;
+pub use simd::{JPEG_SIMD, instructions};

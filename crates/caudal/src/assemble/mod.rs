@@ -1,0 +1,69 @@
+//! The one place that joins the parts: which backend, which models, which limits.
+
+use std::sync::Arc;
+
+use caudal_engine::{
+    Backend,
+    repository::{Repository, RepositoryError},
+};
+use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
+use caudal_server::{Facts, ListenError, Listener, Server};
+use caudal_tasks::{ByteBudget, Catalog, Decoders, Pictures};
+use caudal_vision::Limits;
+
+use crate::settings::Settings;
+
+/// Why the parts could not be joined.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AssembleError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    #[error("{0}; create it, or point --model-repository at the folder of your models")]
+    Repository(#[from] RepositoryError),
+    #[error("the repository {0} holds no model; put each into its own folder: <name>/1/model.onnx")]
+    NoModels(String),
+    #[error("threads could not be started: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// The inference backend.
+pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError> {
+    let (library, source) = locate(settings.onnxruntime_library.as_deref())?;
+    Ok(OnnxRuntime::load(&library, source)?)
+}
+
+/// The models, loaded and warm.
+pub(crate) fn catalog(settings: &Settings, backend: &dyn Backend) -> Result<Catalog, AssembleError> {
+    let repository = Repository::open(&settings.model_repository)?;
+    let catalog = Catalog::load(&repository, backend, &settings.models)?;
+    if catalog.entries().next().is_none() {
+        return Err(AssembleError::NoModels(settings.model_repository.display().to_string()));
+    }
+    Ok(catalog)
+}
+
+/// The way of pictures.
+pub(crate) fn pictures(settings: &Settings) -> Result<Pictures, AssembleError> {
+    let decoders = Decoders::start(settings.models.cpus.decode_threads)?;
+    let limits = Limits { max_pixels: settings.max_pixels };
+    Ok(Pictures::new(decoders, ByteBudget::new(settings.max_pixel_memory), limits))
+}
+
+/// The server. The port is taken first, so that one in use is said before models are loaded; connections wait in
+/// the backlog until the models are ready.
+pub(crate) fn server(settings: &Settings, config: Vec<(String, String)>) -> Result<Server, AssembleError> {
+    Repository::open(&settings.model_repository)?;
+    let listener = Listener::bind(settings.server.host, settings.server.port, settings.server.backlog)?;
+    let backend = Arc::new(backend(settings)?);
+    let facts = Facts {
+        backend: backend.describe(),
+        cpus: settings.models.cpus.cpus,
+        simd: caudal_vision::instructions(),
+        simd_jpeg: caudal_vision::JPEG_SIMD,
+        config,
+    };
+    let catalog = catalog(settings, &*backend)?;
+    Ok(Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts))
+}

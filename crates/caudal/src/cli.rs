@@ -1,0 +1,112 @@
+//! The command line. Flags of settings are made from the table of settings, so that none can be forgotten.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::settings::{Key, TABLE};
+
+/// The whole command line.
+pub(crate) fn command() -> Command {
+    Command::new("caudal")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serves AI models from your own machines and shows where every millisecond goes")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve())
+        .subcommand(detect())
+        .subcommand(models())
+        .subcommand(config())
+}
+
+fn serve() -> Command {
+    with_settings(Command::new("serve").about("Serves the models of a repository over HTTP"), |_| true)
+}
+
+fn detect() -> Command {
+    let command = Command::new("detect")
+        .about("Finds objects in pictures, without a server")
+        .arg(Arg::new("images").required(true).num_args(1..).value_name("IMAGES").value_parser(value_parser!(PathBuf)).help("pictures, or folders of them"))
+        .arg(option("model", "NAME").help("the model; the only detector when absent"))
+        .arg(option("conf", "0..1").help("least confidence"))
+        .arg(option("iou", "0..1").help("overlap above which the weaker of two boxes of a class goes"))
+        .arg(option("max-det", "N").help("most boxes in a picture"))
+        .arg(option("classes", "LIST").help("classes that count, by number or name, divided by commas"))
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("one JSON object a line instead of a table"))
+        .arg(option("draw", "DIR").value_parser(value_parser!(PathBuf)).help("write the pictures with the boxes on them there"));
+    with_settings(command, for_models)
+}
+
+fn models() -> Command {
+    let name = || Arg::new("name").value_name("MODEL").required(true);
+    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("answer as JSON");
+    Command::new("models")
+        .about("Looks at the model repository")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(Command::new("list").about("Lists the models with what they do and how they run").arg(json()), for_models))
+        .subcommand(with_settings(Command::new("show").about("Shows one model: inputs, outputs, classes, plan").arg(name()).arg(json()), for_models))
+        .subcommand(with_settings(
+            Command::new("doctor").about("Explains what is wrong with the repository, where, and how to mend it").arg(json()),
+            for_models,
+        ))
+}
+
+fn config() -> Command {
+    let command = Command::new("config")
+        .about("Shows every setting, its value and where that came from")
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("answer as JSON"));
+    with_settings(command, |_| true)
+}
+
+fn option(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value)
+}
+
+/// Settings that matter where no server runs.
+fn for_models(key: &Key) -> bool {
+    const NAMES: [&str; 9] = [
+        "model_repository",
+        "onnxruntime_library",
+        "instances",
+        "threads",
+        "max_batch_size",
+        "device",
+        "max_image_megapixels",
+        "max_pixel_memory_mb",
+        "log_level",
+    ];
+    NAMES.contains(&key.name)
+}
+
+fn with_settings(command: Command, wanted: fn(&Key) -> bool) -> Command {
+    let file = option("config", "FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("settings file [default: caudal.yaml, if it is there] [env: CAUDAL_CONFIG]");
+    TABLE.iter().filter(|key| wanted(key)).fold(command.arg(file), |command, key| command.arg(setting(key)))
+}
+
+fn setting(key: &'static Key) -> Arg {
+    let default = if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
+    Arg::new(key.name)
+        .long(key.flag())
+        .value_name(key.value)
+        .help(format!("{}{default} [env: {}]", key.help, key.variable()))
+        .help_heading("Settings")
+        // A value may begin with a dash: whether it may be is for the setting to say.
+        .allow_hyphen_values(true)
+}
+
+/// The settings among the flags.
+pub(crate) fn settings(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
+    let given = |key: &'static Key| Some((key.name, matches.try_get_one::<String>(key.name).ok()??.clone()));
+    TABLE.iter().filter_map(given).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_makes_sense() {
+        super::command().debug_assert();
+    }
+}

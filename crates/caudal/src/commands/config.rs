@@ -1,0 +1,34 @@
+//! `caudal config`: every setting, its value, where that came from.
+
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+
+use super::{CommandError, load};
+use crate::settings::{Key, TABLE};
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let loaded = load(matches, true)?;
+    if matches.get_flag("json") {
+        let settings: serde_json::Map<String, serde_json::Value> = loaded
+            .raw
+            .iter()
+            .map(|raw| (raw.key.to_owned(), serde_json::json!({ "value": raw.value, "from": raw.origin.to_string() })))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&settings).expect("settings are plain data"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = TABLE.iter().map(|key| key.name.len()).max().unwrap_or(0);
+    for (key, raw) in TABLE.iter().zip(&loaded.raw) {
+        let value = if raw.value.is_empty() { "(found out)" } else { &raw.value };
+        println!("{:width$}  {value:<14} {:<28} {}{}", key.name, raw.origin.to_string(), key.help, also(key));
+    }
+    for (name, why) in &loaded.idle {
+        println!("\n${name} is set and has nothing to set here: {why}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn also(key: &Key) -> String {
+    if key.aliases.is_empty() { String::new() } else { format!(" (also ${})", key.aliases.join(", $")) }
+}

@@ -1,0 +1,249 @@
+//! `caudal detect`: the same road as a request's, without a server.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use caudal_tasks::{Ask, Call, Detections, Detector, Pictures, ServedModel};
+use caudal_types::Explain;
+use clap::ArgMatches;
+use futures_util::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{CommandError, load};
+use crate::assemble;
+
+const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
+
+fn other(words: impl Into<String>) -> CommandError {
+    CommandError::Other(words.into())
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let loaded = load(matches, true)?;
+    let files = files(matches.get_many::<PathBuf>("images").unwrap_or_default())?;
+    let backend = assemble::backend(&loaded.settings)?;
+    let catalog = assemble::catalog(&loaded.settings, &backend)?;
+    let model = match matches.get_one::<String>("model") {
+        Some(name) => catalog.get(name, None).map_err(|error| other(format!("{error}; {}", error.hint())))?,
+        None => catalog.only_detector().ok_or_else(|| other("there is not exactly one detector; name one with --model"))?,
+    };
+    let detector = model.detector().map_err(|error| other(error.to_string()))?;
+    let draw = matches.get_one::<PathBuf>("draw");
+    if let Some(folder) = draw {
+        fs::create_dir_all(folder).map_err(|error| other(format!("{} cannot be created: {error}", folder.display())))?;
+    }
+    let job = Job {
+        model,
+        detector,
+        pictures: assemble::pictures(&loaded.settings)?,
+        ask: ask(matches, detector)?,
+        json: matches.get_flag("json"),
+        draw: draw.map(|folder| Drawings { folder: folder.clone(), taken: HashSet::new() }),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| other(error.to_string()))?;
+    let failed = runtime.block_on(job.all(&files));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The pictures named, and those in folders named, each once.
+fn files<'a>(named: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>, CommandError> {
+    let mut files = Vec::new();
+    for path in named {
+        if path.is_dir() {
+            let before = files.len();
+            collect(path, &mut files).map_err(|error| other(format!("{} cannot be read: {error}", path.display())))?;
+            if files.len() == before {
+                return Err(other(format!("the folder {} holds no pictures", path.display())));
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let mut entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    entries.sort();
+    for path in entries {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if ENDINGS.contains(&&*ending) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn ask(matches: &ArgMatches, detector: &Detector) -> Result<Ask, CommandError> {
+    let given = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+    let unit = |name: &str, default: f32| match given(name).map(str::parse::<f32>) {
+        None => Ok(default),
+        Some(Ok(value)) if (0.0..=1.0).contains(&value) => Ok(value),
+        Some(_) => Err(other(format!("--{name} is a number between 0 and 1"))),
+    };
+    let mut thresholds = detector.defaults;
+    thresholds.conf = unit("conf", thresholds.conf)?;
+    thresholds.iou = unit("iou", thresholds.iou)?;
+    if let Some(text) = given("max-det") {
+        let number = text.parse().ok().filter(|number| *number >= 1);
+        thresholds.max_det = number.ok_or_else(|| other("--max-det is a whole number, 1 or more"))?;
+    }
+    let class = |name: &str| {
+        let by_number = name.parse().ok().filter(|class| *class < detector.labels.len());
+        let found = by_number.or_else(|| detector.labels.iter().position(|label| **label == *name));
+        found.ok_or_else(|| other(format!("the model knows no class {name:?}")))
+    };
+    let classes = given("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(Ask { thresholds, classes: classes.map(class).collect::<Result<_, _>>()?, draw: matches.contains_id("draw") })
+}
+
+struct Job<'a> {
+    model: &'a ServedModel,
+    detector: &'a Detector,
+    pictures: Pictures,
+    ask: Ask,
+    json: bool,
+    draw: Option<Drawings>,
+}
+
+impl Job<'_> {
+    /// Works through `files`, several at once, and tells of each in the order given; counts those that failed.
+    async fn all(mut self, files: &[PathBuf]) -> usize {
+        let bar = bar(files.len());
+        let at_once = (self.model.plan.instances * self.model.plan.max_batch_size * 2).clamp(2, 64);
+        let mut draw = self.draw.take();
+        let job = &self;
+        let each = stream::iter(files).map(|file| async move { (file, job.one(file).await) });
+        let mut results = std::pin::pin!(each.buffered(at_once));
+        let mut failed = 0;
+        while let Some((file, result)) = results.next().await {
+            let told = result.and_then(|done| {
+                let drawn = draw.as_mut().map(|drawings| drawings.write(file, &done)).transpose()?;
+                Ok(job.tell(file, &done, drawn.as_deref()))
+            });
+            match told {
+                Ok(text) => bar.suspend(|| print(&text)),
+                Err(reason) => {
+                    failed += 1;
+                    bar.suspend(|| job.tell_failure(file, &reason));
+                }
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        failed
+    }
+
+    async fn one(&self, file: &Path) -> Result<Detections, String> {
+        let bytes = fs::read(file).map_err(|error| format!("it cannot be read: {error}"))?;
+        let call = Call::new(Instant::now());
+        let done = self.model.detect(&self.pictures, Bytes::from(bytes), &self.ask, call).await;
+        done.map_err(|error| format!("{error}; {}", error.hint()))
+    }
+
+    fn tell(&self, file: &Path, done: &Detections, drawn: Option<&Path>) -> String {
+        if self.json { self.line(file, done, drawn) } else { self.table(file, done, drawn) }
+    }
+
+    fn line(&self, file: &Path, done: &Detections, drawn: Option<&Path>) -> String {
+        let found = done.found.iter().map(|found| {
+            serde_json::json!({
+                "x1": found.rect.x1, "y1": found.rect.y1, "x2": found.rect.x2, "y2": found.rect.y2,
+                "confidence": found.confidence, "class_id": found.class_id,
+                "class": self.detector.label(found.class_id),
+            })
+        });
+        let timings = done.stamps.iter().map(|(stage, spent)| (stage.name(), spent.as_secs_f64() * 1e3));
+        let line = serde_json::json!({
+            "file": file, "model": self.model.name, "version": self.model.version.to_string(),
+            "image_size": { "width": done.size.0, "height": done.size.1 },
+            "detections": found.collect::<Vec<_>>(),
+            "timings_ms": timings.collect::<std::collections::BTreeMap<_, _>>(),
+            "drawn": drawn,
+        });
+        format!("{line}\n")
+    }
+
+    fn table(&self, file: &Path, done: &Detections, drawn: Option<&Path>) -> String {
+        use std::fmt::Write;
+        let mut text = format!("{} ({}x{})\n", file.display(), done.size.0, done.size.1);
+        let width = done.found.iter().map(|found| self.detector.label(found.class_id).len()).max().unwrap_or(0).max(5);
+        if done.found.is_empty() {
+            text.push_str("  nothing found\n");
+        } else {
+            let _ = writeln!(text, "  {:width$}  conf      x1      y1      x2      y2", "class");
+        }
+        for found in &done.found {
+            let (label, rect) = (self.detector.label(found.class_id), found.rect);
+            let _ = writeln!(
+                text,
+                "  {label:width$}  {:.2}  {:6.1}  {:6.1}  {:6.1}  {:6.1}",
+                found.confidence, rect.x1, rect.y1, rect.x2, rect.y2
+            );
+        }
+        let stages: Vec<String> =
+            done.stamps.iter().map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3)).collect();
+        let _ = writeln!(text, "  {:.1} ms: {}", done.stamps.total().as_secs_f64() * 1e3, stages.join(", "));
+        if let Some(drawn) = drawn {
+            let _ = writeln!(text, "  drawn: {}", drawn.display());
+        }
+        text
+    }
+
+    fn tell_failure(&self, file: &Path, reason: &str) {
+        if self.json {
+            print(&format!("{}\n", serde_json::json!({ "file": file, "error": reason })));
+        } else {
+            eprintln!("{}: {reason}", file.display());
+        }
+    }
+}
+
+/// Writes to standard output; a reader who has left is no fault.
+fn print(text: &str) {
+    if std::io::stdout().write_all(text.as_bytes()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+fn bar(files: usize) -> ProgressBar {
+    if files < 2 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pictures, {per_sec}, {eta} left")
+        .expect("the template is a constant");
+    ProgressBar::new(files as u64).with_style(style)
+}
+
+/// The folder for drawn pictures, and the names that are taken in it.
+struct Drawings {
+    folder: PathBuf,
+    taken: HashSet<String>,
+}
+
+impl Drawings {
+    fn write(&mut self, file: &Path, done: &Detections) -> Result<PathBuf, String> {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = (1..)
+            .map(|i| if i == 1 { format!("{stem}.jpg") } else { format!("{stem}-{i}.jpg") })
+            .find(|name| self.taken.insert(name.clone()))
+            .expect("there is no end of numbers");
+        let path = self.folder.join(name);
+        let jpeg = done.drawn.as_deref().unwrap_or_default();
+        fs::write(&path, jpeg).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        Ok(path)
+    }
+}

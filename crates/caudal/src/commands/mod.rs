@@ -1,0 +1,75 @@
+//! One file per subcommand.
+
+mod config;
+mod detect;
+mod models;
+mod serve;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use clap::ArgMatches;
+
+use crate::{
+    assemble::AssembleError,
+    cli, logging,
+    settings::{Raw, Settings, SettingsError, gather},
+};
+
+/// Why a command failed; what it says to people is its `Display`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The parts could not be joined.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// Something else, said in words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl CommandError {
+    /// 2 for what the caller said wrong, 1 for everything else.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Settings(_) => ExitCode::from(2),
+            Self::Assemble(_) | Self::Other(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs the command that `matches` names.
+pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve::run(matches),
+        Some(("detect", matches)) => detect::run(matches),
+        Some(("models", matches)) => models::run(matches),
+        Some(("config", matches)) => config::run(matches),
+        _ => Err(CommandError::Other("see `caudal --help`".to_owned())),
+    }
+}
+
+/// The settings as gathered and as resolved.
+struct Loaded {
+    raw: Vec<Raw>,
+    idle: Vec<(&'static str, &'static str)>,
+    settings: Settings,
+}
+
+/// Gathers and resolves the settings, and starts logging as they say (`quiet`: warnings and worse, unless a level
+/// was asked for).
+fn load(matches: &ArgMatches, quiet: bool) -> Result<Loaded, CommandError> {
+    let environment = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let from_variable = env::var_os("CAUDAL_CONFIG").map(PathBuf::from);
+    let file = matches.get_one::<PathBuf>("config").cloned().or(from_variable);
+    let gathered = gather(&cli::settings(matches), &environment.collect(), file.as_deref())?;
+    let settings = Settings::resolve(&gathered.values)?;
+    let asked = gathered.values.iter().any(|raw| raw.key == "log_level" && raw.origin != crate::settings::Origin::Default);
+    let level = if quiet && !asked { "warn" } else { &settings.log_level };
+    logging::start(level, settings.log_json).map_err(|error| {
+        let raw = gathered.values.iter().find(|raw| raw.key == "log_level").expect("it is in the table").clone();
+        SettingsError::Invalid { key: raw.key, value: raw.value, origin: raw.origin, reason: error.to_string() }
+    })?;
+    Ok(Loaded { raw: gathered.values, idle: gathered.idle, settings })
+}

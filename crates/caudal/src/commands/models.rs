@@ -1,0 +1,186 @@
+//! `caudal models list|show|doctor`: what is in the repository, in words.
+
+use std::process::ExitCode;
+
+use caudal_engine::repository::{Finding, ModelFolder, Repository, Severity, examine};
+use caudal_tasks::{ModelError, ServedModel, Task};
+use caudal_types::{Explain, nearest};
+use clap::ArgMatches;
+use serde_json::{Value, json};
+
+use super::{CommandError, load};
+use crate::{
+    assemble::{self, AssembleError},
+    settings::Settings,
+};
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    match matches.subcommand() {
+        Some(("list", matches)) => list(matches),
+        Some(("show", matches)) => show(matches),
+        Some(("doctor", matches)) => doctor(matches),
+        _ => Err(CommandError::Other("see `caudal models --help`".to_owned())),
+    }
+}
+
+fn repository(settings: &Settings) -> Result<Repository, CommandError> {
+    Ok(Repository::open(&settings.model_repository).map_err(AssembleError::from)?)
+}
+
+fn folders(settings: &Settings) -> Result<Vec<ModelFolder>, CommandError> {
+    Ok(repository(settings)?.models().map_err(AssembleError::from)?)
+}
+
+fn list(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let settings = load(matches, true)?.settings;
+    let backend = assemble::backend(&settings)?;
+    let mut rows: Vec<(String, Result<ServedModel, ModelError>, Vec<String>)> = Vec::new();
+    for folder in folders(&settings)? {
+        let aliases = folder.settings().map(|settings| settings.aliases).unwrap_or_default();
+        rows.push((folder.name.clone(), caudal_tasks::load(&folder, &backend, &settings.models), aliases));
+    }
+    if matches.get_flag("json") {
+        let models: Vec<Value> = rows.iter().map(|(name, loaded, aliases)| describe(name, loaded, aliases)).collect();
+        println!("{}", serde_json::to_string_pretty(&models).expect("models are plain data"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(5);
+    println!("{:width$}  version  task     plan                            run", "model");
+    for (name, loaded, aliases) in &rows {
+        let also = if aliases.is_empty() { String::new() } else { format!("  (also {})", aliases.join(", ")) };
+        match loaded {
+            Ok(model) => println!(
+                "{name:width$}  {:<7}  {:<7}  {:<30}  {:.1} ms{also}",
+                model.version,
+                model.task.name(),
+                plan(model),
+                model.measured.one_row.as_secs_f64() * 1e3,
+            ),
+            Err(error) => println!("{name:width$}  not ready: {error}{also}"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(model: &ServedModel) -> String {
+    let plan = &model.plan;
+    format!("{} x {} threads, batch {}", plan.instances, plan.threads, plan.max_batch_size)
+}
+
+fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[String]) -> Value {
+    match loaded {
+        Err(error) => json!({ "name": name, "ready": false, "reason": error.to_string(), "hint": error.hint(), "aliases": aliases }),
+        Ok(model) => {
+            let tensors = |tensors: &[caudal_tasks::TensorSpec]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let mut described = json!({
+                "name": name,
+                "ready": true,
+                "version": model.version.to_string(),
+                "task": model.task.name(),
+                "inputs": tensors(&model.spec.inputs),
+                "outputs": tensors(&model.spec.outputs),
+                "instances": model.plan.instances,
+                "threads": model.plan.threads,
+                "max_batch_size": model.plan.max_batch_size,
+                "run_ms": model.measured.one_row.as_secs_f64() * 1e3,
+                "aliases": aliases,
+            });
+            if let Task::Detect(detector) = &model.task {
+                described["family"] = json!(detector.family.name());
+                described["labels"] = json!(detector.labels.iter().map(|label| &**label).collect::<Vec<_>>());
+            }
+            described
+        }
+    }
+}
+
+fn show(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let settings = load(matches, true)?.settings;
+    let name = matches.get_one::<String>("name").map(String::as_str).unwrap_or_default();
+    let folders = folders(&settings)?;
+    let aliases = |folder: &ModelFolder| folder.settings().map(|settings| settings.aliases).unwrap_or_default();
+    let folder = folders.iter().find(|folder| folder.name == name || aliases(folder).iter().any(|alias| alias == name));
+    let folder = folder.ok_or_else(|| {
+        let meant = nearest(name, folders.iter().map(|folder| folder.name.as_str()));
+        let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+        CommandError::Other(format!("there is no model {name:?} in {}{meant}", settings.model_repository.display()))
+    })?;
+    let backend = assemble::backend(&settings)?;
+    let loaded = caudal_tasks::load(folder, &backend, &settings.models);
+    if matches.get_flag("json") {
+        let described = describe(&folder.name, &loaded, &aliases(folder));
+        println!("{}", serde_json::to_string_pretty(&described).expect("a model is plain data"));
+        return Ok(if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let model = loaded.map_err(|error| CommandError::Other(format!("{error}; {}", error.hint())))?;
+    print(&model, folder, &aliases(folder));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
+    println!("{} version {} ({})", model.name, model.version, folder.path.display());
+    if !aliases.is_empty() {
+        println!("  also      {}", aliases.join(", "));
+    }
+    model.spec.inputs.iter().for_each(|tensor| println!("  input     {tensor}"));
+    model.spec.outputs.iter().for_each(|tensor| println!("  output    {tensor}"));
+    println!("  plan      {}", plan(model));
+    let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+    match model.measured.two_rows {
+        None => println!("  measured  {:.2} ms a run", ms(model.measured.one_row)),
+        Some(two) => println!("  measured  {:.2} ms a run, {:.2} ms for two rows", ms(model.measured.one_row), ms(two)),
+    }
+    let Task::Detect(detector) = &model.task else {
+        return println!("  task      tensors in, tensors out: POST /v2/models/{}/infer", model.name);
+    };
+    let (format, defaults) = (detector.format, detector.defaults);
+    println!("  task      detect ({}): POST /predict/{}", detector.family, model.name);
+    println!("  picture   {}x{}, {:?}, {:?}, pad {}", format.width, format.height, format.layout, format.fit, format.pad);
+    println!("  defaults  conf {}, iou {}, max_det {}", defaults.conf, defaults.iou, defaults.max_det);
+    println!("  classes   {}: {}", detector.labels.len(), detector.labels.join(", "));
+}
+
+fn doctor(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let settings = load(matches, true)?.settings;
+    let repository = repository(&settings)?;
+    let mut findings = examine(&repository).map_err(AssembleError::from)?;
+    // What looks healthy is loaded: only then is it known to be.
+    let backend = assemble::backend(&settings)?;
+    for folder in folders(&settings)? {
+        let ailing = |finding: &Finding| finding.severity == Severity::Error && finding.place.starts_with(&folder.path);
+        if findings.iter().any(ailing) {
+            continue;
+        }
+        if let Err(error) = caudal_tasks::load(&folder, &backend, &settings.models) {
+            findings.push(Finding {
+                severity: Severity::Error,
+                place: folder.path.clone(),
+                problem: error.to_string(),
+                mend: error.hint().into_owned(),
+            });
+        }
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    if matches.get_flag("json") {
+        let rows: Vec<Value> = findings.iter().map(as_json).collect();
+        println!("{}", serde_json::to_string_pretty(&rows).expect("findings are plain data"));
+    } else {
+        tell(&findings, &repository);
+    }
+    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn as_json(finding: &Finding) -> Value {
+    let severity = if finding.severity == Severity::Error { "error" } else { "note" };
+    json!({ "severity": severity, "place": finding.place, "problem": finding.problem, "mend": finding.mend })
+}
+
+fn tell(findings: &[Finding], repository: &Repository) {
+    for finding in findings {
+        let mark = if finding.severity == Severity::Error { "✗" } else { "·" };
+        println!("{mark} {}\n    {}\n    → {}", finding.place.display(), finding.problem, finding.mend);
+    }
+    if findings.is_empty() {
+        println!("{}: all models are well", repository.root().display());
+    }
+}

@@ -1,0 +1,84 @@
+//! `caudal serve`.
+
+use std::{net::IpAddr, process::ExitCode, time::Instant};
+
+use caudal_server::Ending;
+use clap::ArgMatches;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CommandError, Loaded, load};
+use crate::assemble;
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let began = Instant::now();
+    let loaded = load(matches, false)?;
+    for (name, why) in &loaded.idle {
+        tracing::info!("${name} has nothing to set here: {why}");
+    }
+    raise_open_files();
+    let Loaded { raw, settings, .. } = loaded;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.models.cpus.io_threads)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::Other(format!("the async runtime could not be started: {error}")))?;
+    let ending = runtime.block_on(async {
+        let config = raw.into_iter().map(|raw| (raw.key.to_owned(), raw.value)).collect();
+        let server = assemble::server(&settings, config)?;
+        warn_if_open(settings.server.host);
+        let (address, ready) = (server.address(), server.is_ready());
+        tracing::info!(
+            ready,
+            startup_ms = began.elapsed().as_millis() as u64,
+            "listening on http://{address} (API at /docs, metrics at /metrics)"
+        );
+        Ok::<_, CommandError>(server.run(stopped()).await)
+    })?;
+    // Threads of the runtime have nothing left to do but what was cut short.
+    runtime.shutdown_background();
+    match ending {
+        Ending::Clean => {
+            tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Ending::CutShort(connections) => {
+            tracing::warn!(connections, "stopped before everything was finished: exit_timeout_secs is over");
+            // Models may be in the middle of a run: waiting for them is what the timeout forbids.
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Completes on SIGTERM or SIGINT. A second signal ends the process at once.
+async fn stopped() {
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be waited for");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be waited for");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("stopped at once: a second signal came");
+        std::process::exit(130);
+    });
+}
+
+/// Each connection is an open file: the limit is raised as far as it may be.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn warn_if_open(host: IpAddr) {
+    if !host.is_loopback() {
+        tracing::warn!("anybody who reaches {host} can use this server: it asks for no key");
+    }
+}

@@ -1,0 +1,24 @@
+//! `caudal`: one binary that serves AI models and shows where every millisecond goes.
+
+mod assemble;
+mod cli;
+mod commands;
+mod logging;
+mod settings;
+
+use std::process::ExitCode;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    match commands::run(&matches) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("caudal: {error}");
+            error.exit_code()
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Settings: one name, one key in `caudal.yaml`, one `CAUDAL_…` variable, one flag.
+//!
+//! They are gathered raw, each with where it came from ([`gather`]), and resolved into what the parts want
+//! ([`Settings`]). A flag wins over a variable, a variable over the file, the file over the default.
+
+mod gather;
+mod legacy;
+mod resolve;
+mod table;
+
+pub(crate) use gather::{Origin, Raw, SettingsError, gather};
+pub(crate) use resolve::Settings;
+pub(crate) use table::{Key, TABLE};

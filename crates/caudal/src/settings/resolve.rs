@@ -1,0 +1,151 @@
+//! From words to what the parts want: every value is checked here, once.
+
+use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use caudal_server::ServerSettings;
+use caudal_tasks::Defaults;
+use caudal_types::{CpuPlan, available_cpus};
+
+use super::{Raw, SettingsError};
+
+/// All settings, resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) model_repository: PathBuf,
+    pub(crate) onnxruntime_library: Option<PathBuf>,
+    pub(crate) log_level: String,
+    pub(crate) log_json: bool,
+    pub(crate) max_pixels: u64,
+    pub(crate) max_pixel_memory: u64,
+    pub(crate) models: Defaults,
+    pub(crate) server: ServerSettings,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Settings {
+    /// Resolves what was gathered.
+    pub(crate) fn resolve(values: &[Raw]) -> Result<Self, SettingsError> {
+        let read = Reader(values);
+        let device: String = read.word("device", &["cpu"], "this build runs models on the cpu")?;
+        debug_assert_eq!(device, "cpu");
+        read.number::<u16>("grpc_port", 0, u16::MAX)?;
+        let mib = |key, least| Ok::<u64, SettingsError>(read.number::<u64>(key, least, 1 << 20)? * MIB);
+        let seconds = |key| Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, 0.001, 86_400.0)?));
+        let millis = |key, least| Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, least, 86_400_000.0)? / 1e3));
+        Ok(Self {
+            model_repository: read.text("model_repository").into(),
+            onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),
+            log_level: read.text("log_level").to_lowercase(),
+            log_json: read.word("log_format", &["text", "json"], "text or json")? == "json",
+            max_pixels: (read.number::<f64>("max_image_megapixels", 0.001, 65_536.0)? * 1e6) as u64,
+            max_pixel_memory: mib("max_pixel_memory_mb", 1)?,
+            models: Defaults {
+                cpus: CpuPlan::for_cpus(available_cpus()),
+                instances: read.optional("instances", 1, 1024)?,
+                threads: read.optional("threads", 1, 1024)?,
+                max_batch_size: read.optional("max_batch_size", 1, 65_536)?,
+                max_queue_delay: millis("max_queue_delay_ms", 0.0)?,
+                max_queue_size: read.number("max_queue_size", 1, 1 << 20)?,
+                max_queue_bytes: mib("max_queue_mb", 1)? as usize,
+            },
+            server: ServerSettings {
+                host: read.parsed::<IpAddr>("host", "an address such as 127.0.0.1, 0.0.0.0 or ::1")?,
+                port: read.number("http_port", 0, u16::MAX)?,
+                backlog: read.number("backlog", 1, 1 << 20)?,
+                max_body_bytes: mib("max_file_size_mb", 1)?,
+                max_body_memory: mib("max_body_memory_mb", 1)?,
+                max_images: read.number("max_images", 1, 4096)?,
+                concurrency_limit: read.number("concurrency_limit", 1, 1 << 20)?,
+                max_connections: read.number("max_connections", 1, 1 << 20)?,
+                request_timeout: millis("request_timeout_ms", 1.0)?,
+                header_timeout: seconds("header_timeout_secs")?,
+                body_timeout: seconds("body_timeout_secs")?,
+                keep_alive: seconds("keep_alive_secs")?,
+                exit_timeout: seconds("exit_timeout_secs")?,
+                slow_request: millis("slow_request_threshold_ms", 0.0)?,
+            },
+        })
+    }
+}
+
+struct Reader<'a>(&'a [Raw]);
+
+impl Reader<'_> {
+    fn raw(&self, key: &str) -> &Raw {
+        self.0.iter().find(|raw| raw.key == key).expect("every key that is read stands in the table")
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.raw(key).value.trim()
+    }
+
+    fn optional_text(&self, key: &str) -> Option<&str> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
+    fn invalid(&self, key: &str, reason: impl Into<String>) -> SettingsError {
+        let Raw { key, value, origin } = self.raw(key).clone();
+        SettingsError::Invalid { key, value, origin, reason: reason.into() }
+    }
+
+    fn word(&self, key: &str, words: &[&str], reason: &str) -> Result<String, SettingsError> {
+        let text = self.text(key).to_lowercase();
+        if words.contains(&text.as_str()) { Ok(text) } else { Err(self.invalid(key, reason)) }
+    }
+
+    fn parsed<T: FromStr>(&self, key: &str, reason: &str) -> Result<T, SettingsError> {
+        self.text(key).parse().map_err(|_| self.invalid(key, format!("it is {reason}")))
+    }
+
+    fn number<T: FromStr + PartialOrd + ToString>(&self, key: &str, least: T, most: T) -> Result<T, SettingsError> {
+        let range = format!("it is a number from {} to {}", least.to_string(), most.to_string());
+        let number: Option<T> = self.text(key).parse().ok();
+        number.filter(|number| *number >= least && *number <= most).ok_or_else(|| self.invalid(key, range))
+    }
+
+    fn optional(&self, key: &str, least: usize, most: usize) -> Result<Option<usize>, SettingsError> {
+        self.optional_text(key).map(|_| self.number(key, least, most)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Origin, TABLE};
+
+    fn resolve(key: &str, value: &str) -> Result<Settings, SettingsError> {
+        let raw = |entry: &'static crate::settings::Key| Raw {
+            key: entry.name,
+            value: if entry.name == key { value } else { entry.default }.to_owned(),
+            origin: Origin::Default,
+        };
+        Settings::resolve(&TABLE.iter().map(raw).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_defaults_resolve() {
+        let settings = resolve("", "").unwrap();
+        assert_eq!(settings.server.port, 8000);
+        assert_eq!(settings.server.max_body_bytes, 50 << 20);
+        assert_eq!(settings.max_pixels, 64_000_000);
+        assert_eq!(settings.models.instances, None);
+    }
+
+    fn refused(key: &str, value: &str, words: &str) {
+        let error = resolve(key, value).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(words), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_named_with_their_range() {
+        refused("http_port", "70000", "0 to 65535");
+        refused("http_port", "eighty", "0 to 65535");
+        refused("host", "localhost", "an address such as");
+        refused("device", "cuda", "this build runs models on the cpu");
+        refused("max_file_size_mb", "0", "1 to");
+        refused("instances", "0", "1 to 1024");
+        refused("log_format", "xml", "text or json");
+        refused("keep_alive_secs", "-1", "0.001 to 86400");
+    }
+}

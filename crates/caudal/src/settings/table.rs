@@ -1,0 +1,82 @@
+//! Every setting there is.
+
+/// A setting: everything about it but its value.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its name in `caudal.yaml`; with dashes its flag, in capitals after `CAUDAL_` its variable.
+    pub(crate) name: &'static str,
+    /// Its value when nobody says anything; empty where it is found out.
+    pub(crate) default: &'static str,
+    /// What the value is, for help.
+    pub(crate) value: &'static str,
+    /// What it does.
+    pub(crate) help: &'static str,
+    /// Familiar names of the systems that this one replaces: variables that are read too.
+    pub(crate) aliases: &'static [&'static str],
+}
+
+impl Key {
+    /// Its variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("CAUDAL_{}", self.name.to_uppercase())
+    }
+
+    /// Its flag.
+    pub(crate) fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
+const fn key(name: &'static str, default: &'static str, value: &'static str, help: &'static str) -> Key {
+    Key { name, default, value, help, aliases: &[] }
+}
+
+const fn known_as(mut key: Key, aliases: &'static [&'static str]) -> Key {
+    key.aliases = aliases;
+    key
+}
+
+/// All settings, in the order in which people meet them.
+pub(crate) const TABLE: &[Key] = &[
+    key("host", "127.0.0.1", "ADDRESS", "address to listen on"),
+    known_as(key("http_port", "8000", "PORT", "port for HTTP"), &["PORT"]),
+    key("grpc_port", "8001", "PORT", "port for gRPC; reserved, nothing listens there yet"),
+    key("model_repository", "models", "DIR", "folder of models: <name>/<version>/model.onnx"),
+    key("data_dir", "caudal-data", "DIR", "folder for what is kept; nothing is written there yet"),
+    known_as(key("log_level", "info", "LEVEL", "error, warn, info, debug or trace, or a filter as tracing reads it"), &["LOG_LEVEL"]),
+    key("log_format", "text", "FORMAT", "text or json"),
+    key("onnxruntime_library", "", "FILE", "ONNX Runtime's shared library; else ORT_DYLIB_PATH, else the cache folder"),
+    known_as(key("instances", "", "N", "instances of each model that run at once; planned when absent"), &["INFERENCE_WORKERS"]),
+    known_as(key("threads", "", "N", "threads within one run; planned when absent"), &["INFERENCE_NUM_THREADS"]),
+    known_as(key("max_batch_size", "", "N", "most rows in one run; measured when absent"), &["INFERENCE_BATCH_SIZE"]),
+    key("max_queue_delay_ms", "0", "MS", "how long a free instance waits for more rows"),
+    known_as(key("max_queue_size", "128", "N", "most requests that wait for one model"), &["INFERENCE_QUEUE_SIZE"]),
+    key("max_queue_mb", "256", "MIB", "most memory that these may hold"),
+    known_as(key("device", "cpu", "DEVICE", "where models run; cpu is what this build has"), &["INFERENCE_DEVICE"]),
+    known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB"]),
+    key("max_images", "64", "N", "most pictures in one request"),
+    key("max_image_megapixels", "64", "MP", "most pixels in one picture"),
+    key("max_body_memory_mb", "256", "MIB", "memory for all uploads at once"),
+    key("max_pixel_memory_mb", "512", "MIB", "memory for all pictures being decoded at once"),
+    known_as(key("concurrency_limit", "1024", "N", "requests worked on at once; more get 429"), &["LIMIT_CONCURRENCY", "UVICORN_LIMIT_CONCURRENCY"]),
+    key("max_connections", "16384", "N", "open connections; more wait in the backlog"),
+    known_as(key("backlog", "4096", "N", "connections that the kernel keeps until they are accepted"), &["BACKLOG", "UVICORN_BACKLOG"]),
+    key("request_timeout_ms", "30000", "MS", "deadline of requests that name none"),
+    key("header_timeout_secs", "10", "SECS", "how long a request's head may take to arrive"),
+    key("body_timeout_secs", "30", "SECS", "how long a body may pause"),
+    known_as(key("keep_alive_secs", "75", "SECS", "how long a connection may be idle"), &["KEEP_ALIVE", "TIMEOUT_KEEP_ALIVE", "UVICORN_TIMEOUT_KEEP_ALIVE"]),
+    known_as(key("exit_timeout_secs", "30", "SECS", "how long shutting down may take before it is cut short"), &["GRACEFUL_TIMEOUT", "TIMEOUT_GRACEFUL_SHUTDOWN", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN"]),
+    known_as(key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"), &["SLOW_REQUEST_THRESHOLD_MS"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_name_means_two_things() {
+        let names: Vec<&str> = TABLE.iter().flat_map(|key| [key.name].into_iter().chain(key.aliases.iter().copied())).collect();
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+    }
+}

@@ -1,0 +1,114 @@
+//! What all doors share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use caudal_tasks::{ByteBudget, Catalog, Pictures};
+use caudal_types::ErrorKind;
+
+use crate::{http::Connections, metrics::HttpMetrics, problem::Problem, process::CpuMeter, settings::ServerSettings};
+
+/// The server's state.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) catalog: Catalog,
+    pub(crate) pictures: Pictures,
+    pub(crate) bodies: ByteBudget,
+    pub(crate) settings: ServerSettings,
+    pub(crate) facts: Facts,
+    pub(crate) metrics: HttpMetrics,
+    pub(crate) cpu: CpuMeter,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) started: Instant,
+    working: AtomicUsize,
+    draining: AtomicBool,
+}
+
+/// What the server says of itself and cannot find out.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The backend, in words.
+    pub backend: String,
+    /// Cores that it may use.
+    pub cpus: usize,
+    /// Instructions that pixel loops run with.
+    pub simd: String,
+    /// Whether JPEGs are decoded with vector instructions.
+    pub simd_jpeg: bool,
+    /// Settings as names and values, for `/health`.
+    pub config: Vec<(String, String)>,
+}
+
+impl App {
+    pub(crate) fn new(catalog: Catalog, pictures: Pictures, settings: ServerSettings, facts: Facts) -> Self {
+        Self {
+            catalog,
+            pictures,
+            bodies: ByteBudget::new(settings.max_body_memory),
+            metrics: HttpMetrics::new(),
+            cpu: CpuMeter::start(),
+            connections: Arc::new(Connections::new(&settings)),
+            started: Instant::now(),
+            working: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            settings,
+            facts,
+        }
+    }
+
+    /// A slot for one request, unless all are taken or the server is going down.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Slot, Problem> {
+        let before = self.working.fetch_add(1, Ordering::SeqCst);
+        let slot = Slot(Arc::clone(self));
+        if self.is_draining() {
+            return Err(Problem::new(
+                ErrorKind::ShuttingDown,
+                "the server is shutting down",
+                "send the request to another instance of the server",
+            ));
+        }
+        if before >= self.settings.concurrency_limit {
+            let limit = self.settings.concurrency_limit;
+            return Err(Problem::new(
+                ErrorKind::TooManyRequests,
+                format!("{limit} requests are already being worked on"),
+                "try again after Retry-After, send fewer at once, or raise concurrency_limit",
+            )
+            .retry_after(Duration::from_secs(1)));
+        }
+        Ok(slot)
+    }
+
+    /// Requests being worked on.
+    pub(crate) fn working(&self) -> usize {
+        self.working.load(Ordering::SeqCst)
+    }
+
+    /// From now on new work is turned away.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Whether requests for work would be served.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.is_draining() && self.catalog.all_ready()
+    }
+}
+
+/// A request being worked on.
+pub(crate) struct Slot(Arc<App>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.working.fetch_sub(1, Ordering::SeqCst);
+    }
+}

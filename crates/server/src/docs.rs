@@ -1,0 +1,76 @@
+//! The API's description, made from the code, and its page. Everything the page needs is in the binary.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::Response,
+};
+use utoipa::OpenApi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::{
+    app::App,
+    health,
+    http::door::{self, Answer},
+    kserve, pictures,
+    route::Route,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Caudal",
+        description = "Serves AI models from your own machines and shows where every millisecond goes.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "pictures", description = "Pictures in, boxes out"),
+        (name = "tensors", description = "KServe v2 (Open Inference Protocol)"),
+        (name = "health", description = "Probes, state, metrics"),
+    ),
+    paths(
+        pictures::predict,
+        pictures::predict_batch,
+        pictures::inference_image,
+        kserve::infer,
+        kserve::infer_version,
+        kserve::metadata::model_metadata,
+        kserve::metadata::model_metadata_of,
+        kserve::metadata::model_ready,
+        kserve::metadata::model_ready_of,
+        kserve::metadata::server_metadata,
+        health::server_live,
+        health::server_ready,
+        health::livez,
+        health::readyz,
+        health::health,
+        health::status,
+        health::metrics,
+    ),
+)]
+pub(crate) struct Api;
+
+/// The API's description as JSON, for files and tools.
+pub fn openapi_json() -> String {
+    Api::openapi().to_pretty_json().expect("the description is plain data")
+}
+
+/// `/docs` and `/openapi.json`.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    // Validation by an outside service is on by default; nothing here leaves the machine.
+    let config = Config::default().validator_url("none");
+    Router::from(SwaggerUi::new("/docs").url("/openapi.json", Api::openapi()).config(config))
+}
+
+/// What there is to see, for whoever opens the root in a browser.
+pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Response {
+    const PAGE: &str = "<!doctype html><meta charset=utf-8><title>Caudal</title>\
+        <style>body{font:16px system-ui;max-width:40em;margin:3em auto;padding:0 1em}</style>\
+        <h1>Caudal</h1><p>The server is running.</p><ul>\
+        <li><a href=/docs>/docs</a> the API, to read and to try\
+        <li><a href=/health>/health</a> the state of the server and its models\
+        <li><a href=/metrics>/metrics</a> for Prometheus</ul>";
+    door::ask(&app, Route::Index, &request, |_| Ok(Answer::new("text/html; charset=utf-8", PAGE)))
+}

@@ -1,0 +1,272 @@
+//! What the server says of its health, to probes and to people.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+    response::Response,
+};
+use caudal_tasks::{Entry, ServedModel};
+use serde::Serialize;
+
+use crate::{
+    app::App,
+    http::door::{self, Answer},
+    metrics, process,
+    route::Route,
+};
+
+/// The state of the server, for people.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Health {
+    /// `healthy`, `degraded` (a model does not serve) or `draining`.
+    status: &'static str,
+    version: &'static str,
+    uptime_seconds: f64,
+    performance: Performance,
+    models: BTreeMap<String, ModelHealth>,
+    /// The settings in effect.
+    config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Performance {
+    memory_mb: f64,
+    /// 100 is one core.
+    cpu_percent: f64,
+    cpus: usize,
+    /// No accelerator is used.
+    gpu_memory_allocated_mb: f64,
+    requests_in_progress: usize,
+    connections: usize,
+    optimizations: Optimizations,
+}
+
+/// What is really in use.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Optimizations {
+    /// The inference backend.
+    backend: String,
+    /// Instructions that pixel loops run with.
+    simd: String,
+    /// Whether JPEGs are decoded with vector instructions.
+    simd_jpeg: bool,
+    /// Connections are kept open between requests.
+    connection_pooling: bool,
+    /// Every answer carries its time.
+    performance_middleware: bool,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct ModelHealth {
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    serving: Option<Serving>,
+    aliases: Vec<String>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Serving {
+    version: String,
+    task: &'static str,
+    instances: usize,
+    threads: usize,
+    max_batch_size: usize,
+    queue_depth: usize,
+    queue_limit: usize,
+    busy_instances: usize,
+    inferences: u64,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+impl Serving {
+    fn new(model: &ServedModel) -> Self {
+        let (depth, infer) = (model.queue.depth(), model.queue.stats().infer.snapshot());
+        let ms = |q| infer.quantile(q).map(|nanos| (nanos / 1000) as f64 / 1e3);
+        Self {
+            version: model.version.to_string(),
+            task: model.task.name(),
+            instances: model.plan.instances,
+            threads: model.plan.threads,
+            max_batch_size: model.plan.max_batch_size,
+            queue_depth: depth.entries,
+            queue_limit: model.queue.policy().max_queue_size,
+            busy_instances: depth.busy_instances,
+            inferences: infer.count(),
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+        }
+    }
+}
+
+const MB: f64 = 1024.0 * 1024.0;
+const GB: f64 = MB * 1024.0;
+
+fn rounded(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
+impl Health {
+    fn of(app: &App) -> Self {
+        let model = |(name, entry): (&str, &Entry)| {
+            let aliases = app.catalog.aliases(name).into_iter().map(str::to_owned).collect();
+            let health = match entry {
+                Entry::Ready(model) => {
+                    ModelHealth { ready: true, reason: None, serving: Some(Serving::new(model)), aliases }
+                }
+                Entry::Failed(reason) => {
+                    ModelHealth { ready: false, reason: Some(reason.clone()), serving: None, aliases }
+                }
+            };
+            (name.to_owned(), health)
+        };
+        let status = match (app.is_draining(), app.catalog.all_ready()) {
+            (true, _) => "draining",
+            (false, true) => "healthy",
+            (false, false) => "degraded",
+        };
+        Self {
+            status,
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: rounded(app.started.elapsed().as_secs_f64()),
+            performance: Performance {
+                memory_mb: rounded(process::resident_bytes() as f64 / MB),
+                cpu_percent: rounded(app.cpu.percent()),
+                cpus: app.facts.cpus,
+                gpu_memory_allocated_mb: 0.0,
+                requests_in_progress: app.working(),
+                connections: app.connections.open(),
+                optimizations: Optimizations {
+                    backend: app.facts.backend.clone(),
+                    simd: app.facts.simd.clone(),
+                    simd_jpeg: app.facts.simd_jpeg,
+                    connection_pooling: true,
+                    performance_middleware: true,
+                },
+            },
+            models: app.catalog.entries().map(model).collect(),
+            config: app.facts.config.iter().cloned().collect(),
+        }
+    }
+}
+
+/// The state of the server and its models.
+#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health)))]
+pub(crate) async fn health(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::Health, &request, |app| Ok(Answer::json(&Health::of(app))))
+}
+
+/// The state of the node: uptime and memory.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Status {
+    status: &'static str,
+    healthy: bool,
+    /// `3h 12m 45s`.
+    #[schema(example = "3h 12m 45s")]
+    uptime: String,
+    uptime_seconds: u64,
+    version: &'static str,
+    device: &'static str,
+    memory: Memory,
+}
+
+/// Memory of the machine; no accelerator is used.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Memory {
+    system_memory_percent: f64,
+    system_memory_used_gb: f64,
+    system_memory_total_gb: f64,
+    gpu_memory_percent: f64,
+    gpu_memory_used_gb: f64,
+    gpu_memory_total_gb: f64,
+    process_memory_gb: f64,
+}
+
+/// The state of the node.
+#[utoipa::path(get, path = "/status", tag = "health", responses((status = 200, body = Status)))]
+pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::Status, &request, |app| {
+        let (total, available) = process::machine_memory();
+        let used = (total - available) as f64;
+        let uptime = app.started.elapsed();
+        Ok(Answer::json(&Status {
+            status: if app.is_ready() { "running" } else { "not ready" },
+            healthy: app.is_ready(),
+            uptime: in_words(uptime),
+            uptime_seconds: uptime.as_secs(),
+            version: env!("CARGO_PKG_VERSION"),
+            device: "cpu",
+            memory: Memory {
+                system_memory_percent: rounded(used / (total as f64).max(1.0) * 100.0),
+                system_memory_used_gb: rounded(used / GB),
+                system_memory_total_gb: rounded(total as f64 / GB),
+                gpu_memory_percent: 0.0,
+                gpu_memory_used_gb: 0.0,
+                gpu_memory_total_gb: 0.0,
+                process_memory_gb: rounded(process::resident_bytes() as f64 / GB),
+            },
+        }))
+    })
+}
+
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    format!("{}h {}m {}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn probe(well: bool, word: &'static str) -> Answer {
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Answer::new("text/plain; charset=utf-8", word).status(status)
+}
+
+/// Whether the process lives.
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200)))]
+pub(crate) async fn livez(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::Livez, &request, |_| Ok(probe(true, "live\n")))
+}
+
+/// Whether work would be served: 200 or 503.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200), (status = 503)))]
+pub(crate) async fn readyz(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::Readyz, &request, |app| Ok(ready(app)))
+}
+
+/// Whether the process lives, under KServe's name.
+#[utoipa::path(get, path = "/v2/health/live", tag = "health", responses((status = 200)))]
+pub(crate) async fn server_live(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::ServerLive, &request, |_| Ok(probe(true, "live\n")))
+}
+
+/// Whether work would be served, under KServe's name: 200 or 503.
+#[utoipa::path(get, path = "/v2/health/ready", tag = "health", responses((status = 200), (status = 503)))]
+pub(crate) async fn server_ready(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::ServerReady, &request, |app| Ok(ready(app)))
+}
+
+fn ready(app: &App) -> Answer {
+    match app.is_ready() {
+        true => probe(true, "ready\n"),
+        false => probe(false, if app.is_draining() { "draining\n" } else { "not ready\n" }),
+    }
+}
+
+/// Counters and histograms, in OpenMetrics text.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, content_type = "application/openmetrics-text")))]
+pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::Metrics, &request, |app| Ok(Answer::new(metrics::CONTENT_TYPE, metrics::exposition(app))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_is_told_as_people_tell_it() {
+        assert_eq!(in_words(Duration::from_secs(3 * 3600 + 12 * 60 + 45)), "3h 12m 45s");
+        assert_eq!(in_words(Duration::from_millis(900)), "0h 0m 0s");
+    }
+}

@@ -1,0 +1,136 @@
+//! Reads a body whole, within the limits on its size, on all bodies together and on its pauses.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use bytes::{Bytes, BytesMut};
+use caudal_tasks::{ByteBudget, Held};
+use caudal_types::ErrorKind;
+use http_body_util::BodyExt;
+
+use crate::problem::Problem;
+
+/// A body no larger than this is not counted: the limit on concurrent requests bounds what these hold.
+const SMALL: u64 = 64 << 10;
+/// A body without a length is paid for in steps of this.
+const STEP: u64 = 1 << 20;
+
+/// The limits a body is read within.
+#[derive(Debug)]
+pub(crate) struct BodyLimits<'a> {
+    /// Most bytes.
+    pub(crate) bytes: u64,
+    /// Memory for all bodies.
+    pub(crate) memory: &'a ByteBudget,
+    /// Longest pause.
+    pub(crate) pause: Duration,
+}
+
+/// A body, and the memory that is set aside for it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) bytes: Bytes,
+    _held: Vec<Held>,
+}
+
+/// Reads `body`, whose length `headers` may tell. What is too large by its own word is refused unread.
+pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimits<'_>) -> Result<Received, Problem> {
+    let length = content_length(headers)?;
+    if length.is_some_and(|length| length > limits.bytes) {
+        return Err(too_large(limits.bytes));
+    }
+    let mut account = Account { memory: limits.memory, held: Vec::new(), paid: SMALL };
+    if let Some(length) = length {
+        account.pay_in_line(length).await?;
+    }
+    let mut whole = BytesMut::new();
+    loop {
+        let frame = match tokio::time::timeout(limits.pause, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => return Err(gone()),
+            Err(_) => return Err(paused(limits.pause)),
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        let total = (whole.len() + data.len()) as u64;
+        if total > limits.bytes {
+            return Err(too_large(limits.bytes));
+        }
+        account.pay_at_once(total)?;
+        if whole.is_empty() && length == Some(data.len() as u64) {
+            // All of it in one piece: nothing to put together.
+            return Ok(Received { bytes: data, _held: account.held });
+        }
+        if whole.is_empty() {
+            whole.reserve(length.unwrap_or(0) as usize);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Received { bytes: whole.freeze(), _held: account.held })
+}
+
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    let length = value.to_str().ok().and_then(|text| text.parse().ok());
+    let malformed = || Problem::new(ErrorKind::InvalidRequest, "Content-Length is not a number", "send the body's length");
+    length.map(Some).ok_or_else(malformed)
+}
+
+struct Account<'a> {
+    memory: &'a ByteBudget,
+    held: Vec<Held>,
+    paid: u64,
+}
+
+impl Account<'_> {
+    /// Pays for `bytes` in advance; waits until they are free. Nothing is held meanwhile but a place in line.
+    async fn pay_in_line(&mut self, bytes: u64) -> Result<(), Problem> {
+        if bytes > self.paid {
+            self.held.push(self.memory.take(bytes).await.map_err(|_| too_large(self.memory.total()))?);
+            self.paid = bytes;
+        }
+        Ok(())
+    }
+
+    /// Pays for `bytes` in all; who holds something already cannot wait, for others may wait for that.
+    fn pay_at_once(&mut self, bytes: u64) -> Result<(), Problem> {
+        while bytes > self.paid {
+            let held = self.memory.try_take(STEP).ok().flatten().ok_or_else(memory_full)?;
+            self.held.push(held);
+            self.paid += STEP;
+        }
+        Ok(())
+    }
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::new(
+        ErrorKind::BodyTooLarge,
+        format!("the body is larger than the {limit} bytes allowed"),
+        "send a smaller file, or raise max_file_size_mb",
+    )
+}
+
+fn memory_full() -> Problem {
+    Problem::new(
+        ErrorKind::MemoryFull,
+        "uploads already hold all the memory set aside for them",
+        "try again after Retry-After, send Content-Length so that the upload can wait its turn, or raise max_body_memory_mb",
+    )
+    .retry_after(Duration::from_secs(1))
+}
+
+fn gone() -> Problem {
+    Problem::new(ErrorKind::ClientGone, "the connection closed before the body was whole", "send the whole body")
+}
+
+fn paused(pause: Duration) -> Problem {
+    Problem::new(
+        ErrorKind::BodyTimeout,
+        format!("nothing of the body came for {} s", pause.as_secs_f64()),
+        "send the body without pauses, or raise body_timeout_secs",
+    )
+}

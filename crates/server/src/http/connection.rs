@@ -1,0 +1,246 @@
+//! One connection: HTTP/1.1 over a socket, watched by a clock that costs a busy connection nothing.
+//!
+//! hyper's own timer is set anew for each request; ours wakes once in a while and looks at what the connection
+//! has been doing since.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use axum::{body::Body, extract::Request, response::Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+};
+use tower::Service;
+
+use super::linger::Lingering;
+use crate::settings::ServerSettings;
+
+/// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431.
+const READ_BUFFER: usize = 256 << 10;
+
+/// All open connections.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    places: Arc<Semaphore>,
+    open: AtomicUsize,
+    none: Notify,
+    header_timeout: Duration,
+    keep_alive: Duration,
+    /// Becomes true when connections that are idle should close.
+    ending: watch::Sender<bool>,
+}
+
+impl Connections {
+    pub(crate) fn new(settings: &ServerSettings) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(settings.max_connections.max(1))),
+            open: AtomicUsize::new(0),
+            none: Notify::new(),
+            header_timeout: settings.header_timeout,
+            keep_alive: settings.keep_alive,
+            ending: watch::Sender::new(false),
+        }
+    }
+
+    /// How many are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// A place for one more; waits while all are taken.
+    pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.places).acquire_owned().await.expect("the places are never closed")
+    }
+
+    /// Closes each connection as soon as it is idle.
+    pub(crate) fn end(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Waits until none is open.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let none = self.none.notified();
+            if self.open() == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+
+    /// Serves `stream` with `router` until it closes.
+    pub(crate) fn serve(self: &Arc<Self>, stream: TcpStream, router: axum::Router, place: Option<OwnedSemaphorePermit>) {
+        self.open.fetch_add(1, Relaxed);
+        let connections = Arc::clone(self);
+        tokio::spawn(async move {
+            let _leave = Leave(&connections);
+            connections.run(stream, router).await;
+            drop(place);
+        });
+    }
+
+    async fn run(&self, stream: TcpStream, router: axum::Router) {
+        let pulse = Arc::new(Pulse::new());
+        let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let busy = pulse.begin();
+            let request: Request = request.map(|body| Body::new(Lingering::new(body)));
+            let mut router = router.clone();
+            async move {
+                let response: Result<Response, std::convert::Infallible> = router.call(request).await;
+                drop(busy);
+                response
+            }
+        });
+        let connection = http1::Builder::new().header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
+        let mut connection = std::pin::pin!(connection);
+        let mut ending = self.ending.subscribe();
+        let mut told = false;
+        loop {
+            tokio::select! {
+                biased;
+                _ = connection.as_mut() => return,
+                () = tokio::time::sleep(self.header_timeout.min(self.keep_alive)) => {
+                    if pulse.overdue(self.header_timeout, self.keep_alive) {
+                        return;
+                    }
+                }
+                changed = ending.changed(), if !told => {
+                    told = true;
+                    if changed.is_ok() {
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Leave<'a>(&'a Connections);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Relaxed) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}
+
+/// What a connection has been doing, in milliseconds since it began.
+#[derive(Debug)]
+struct Pulse {
+    began: Instant,
+    busy: AtomicBool,
+    /// When it last became idle: at its beginning or with its last answer.
+    idle_since: AtomicU64,
+    /// When the head began to arrive that is not whole yet; 0 when none does.
+    head_since: AtomicU64,
+}
+
+struct Busy(Arc<Pulse>);
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            busy: AtomicBool::new(false),
+            idle_since: AtomicU64::new(0),
+            head_since: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    /// A request's head is whole.
+    fn begin(self: &Arc<Self>) -> Busy {
+        self.busy.store(true, Relaxed);
+        self.head_since.store(0, Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Bytes have arrived.
+    fn bytes_came(&self) {
+        if !self.busy.load(Relaxed) && self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.now().max(1), Relaxed);
+        }
+    }
+
+    /// Whether a head takes too long to arrive, or nothing has come for too long.
+    fn overdue(&self, header: Duration, keep_alive: Duration) -> bool {
+        if self.busy.load(Relaxed) {
+            return false;
+        }
+        let since = |moment: &AtomicU64| Duration::from_millis(self.now().saturating_sub(moment.load(Relaxed)));
+        match self.head_since.load(Relaxed) {
+            0 => since(&self.idle_since) >= keep_alive,
+            _ => since(&self.head_since) >= header,
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.idle_since.store(self.0.now(), Relaxed);
+        self.0.busy.store(false, Relaxed);
+    }
+}
+
+/// A socket that tells its pulse when bytes come.
+struct Watched {
+    stream: TcpStream,
+    pulse: Arc<Pulse>,
+}
+
+impl tokio::io::AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.pulse.bytes_came();
+        }
+        read
+    }
+}
+
+impl tokio::io::AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

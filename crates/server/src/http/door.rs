@@ -1,0 +1,191 @@
+//! The door that every request passes: on the way in it gets a name, a clock, a deadline and a slot; on the way
+//! out its answer gets the time it took, and is counted.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use bytes::Bytes;
+use caudal_tasks::{Call, within};
+use caudal_types::{Deadline, Stage, Stamps};
+use serde::Serialize;
+
+use super::{RequestId, request_id, timing};
+use crate::{
+    app::App,
+    kserve,
+    params::Query,
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+
+/// What a request carries through the rooms of the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Visit {
+    pub(crate) call: Call,
+    pub(crate) query: Query,
+}
+
+/// An answer that needs nothing but its headers.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+    stamps: Option<Stamps>,
+}
+
+pub(crate) const JSON: &str = "application/json";
+
+impl Answer {
+    pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status: StatusCode::OK, content_type, body: body.into(), stamps: None }
+    }
+
+    pub(crate) fn json(value: &impl Serialize) -> Self {
+        Self::new(JSON, serde_json::to_vec(value).expect("answers are plain data"))
+    }
+
+    pub(crate) fn empty(status: StatusCode) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: Bytes::new(), stamps: None }
+    }
+
+    pub(crate) fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The stamps that its request has collected.
+    pub(crate) fn stamps(mut self, stamps: Stamps) -> Self {
+        self.stamps = Some(stamps);
+        self
+    }
+}
+
+/// Lets a request for work in: it takes one of the slots, has a deadline, and is turned away while the server
+/// goes down.
+pub(crate) async fn work<F>(
+    app: Arc<App>,
+    route: Route,
+    request: Request,
+    handle: impl FnOnce(Arc<App>, Visit, Request) -> F,
+) -> Response
+where
+    F: Future<Output = Result<Answer, Problem>>,
+{
+    let door = Door::open(route, &request);
+    let outcome = async {
+        let _slot = app.admit()?;
+        let query = Query::parse(request.uri().query())?;
+        let mut call = Call::new(door.start);
+        let timeout = query.timeout()?.unwrap_or(app.settings.request_timeout);
+        call.deadline = Deadline::after(door.start, timeout);
+        call.priority = query.priority()?;
+        let deadline = call.deadline;
+        let visit = Visit { call, query };
+        let answer = within(deadline, Problem::late, handle(Arc::clone(&app), visit, request)).await?;
+        // The answer may have become ready in the very moment in which it was late.
+        if deadline.passed(Instant::now()) { Err(Problem::late()) } else { Ok(answer) }
+    };
+    let outcome = outcome.await;
+    door.close(&app, outcome)
+}
+
+/// Lets a question about the server in: it is always answered, whatever else is going on.
+pub(crate) fn ask(
+    app: &Arc<App>,
+    route: Route,
+    request: &Request,
+    handle: impl FnOnce(&Arc<App>) -> Result<Answer, Problem>,
+) -> Response {
+    let door = Door::open(route, request);
+    let outcome = handle(app);
+    door.close(app, outcome)
+}
+
+struct Door {
+    route: Route,
+    start: Instant,
+    id: RequestId,
+    path: String,
+}
+
+impl Door {
+    fn open(route: Route, request: &Request) -> Self {
+        Self {
+            route,
+            start: Instant::now(),
+            id: RequestId::of(request.headers()),
+            path: request.uri().path().to_owned(),
+        }
+    }
+
+    fn close(self, app: &App, outcome: Result<Answer, Problem>) -> Response {
+        let mut retry_after = None;
+        let answer = outcome.unwrap_or_else(|problem| {
+            app.metrics.count_error(problem.kind);
+            retry_after = problem.retry_after;
+            self.tell(&problem)
+        });
+        let mut stamps = answer.stamps.unwrap_or_else(|| Stamps::new(self.start));
+        stamps.stamp(Stage::Encode);
+        let took = stamps.total();
+        app.metrics.count(self.route, answer.status.as_u16(), took);
+        if answer.stamps.is_some() {
+            app.metrics.count_stages(&stamps);
+        }
+        if took >= app.settings.slow_request {
+            self.log_slow(&stamps, answer.status);
+        }
+        let closing = app.is_draining() || answer.status == StatusCode::PAYLOAD_TOO_LARGE;
+        let mut response = Response::new(Body::from(answer.body));
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        headers.insert(request_id::HEADER, self.id.into_header());
+        headers.insert(timing::PROCESS_TIME, timing::process_time(took));
+        headers.insert(timing::SERVER_TIMING, timing::server_timing(&stamps));
+        if let Some(wait) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if closing {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn tell(&self, problem: &Problem) -> Answer {
+        let answer = match self.route.is_kserve() {
+            true => Answer::json(&kserve::ErrorAnswer::new(problem)),
+            false => Answer::json(&ErrorAnswer { error: problem.body(Some(self.id.as_str())) }),
+        };
+        answer.status(problem.status())
+    }
+
+    fn log_slow(&self, stamps: &Stamps, status: StatusCode) {
+        let stages: Vec<String> =
+            stamps.iter().map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3)).collect();
+        tracing::warn!(
+            request_id = self.id.as_str(),
+            status = status.as_u16(),
+            "Slow request: {} {} took {:.1} ms ({})",
+            self.route.method(),
+            self.path,
+            stamps.total().as_secs_f64() * 1e3,
+            stages.join(", "),
+        );
+    }
+}
+
+/// Retry-After counts whole seconds; less than one would be none.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).clamp(1, 3600) as u64
+}

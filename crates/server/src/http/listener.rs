@@ -1,0 +1,115 @@
+//! The socket: bound early, so that a port in use is said before models are loaded; drained late, so that nobody
+//! whose connection the kernel has accepted is reset.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody else listens there.
+    #[error("the port {0} is in use; stop the program that holds it, or choose another with --http-port")]
+    InUse(SocketAddr),
+    /// The address or port may not be used.
+    #[error("cannot listen on {0}: {1}; check --host and --http-port")]
+    Refused(SocketAddr, io::Error),
+}
+
+impl Listener {
+    /// Binds `host` and `port` with room for `backlog` connections that wait to be accepted.
+    pub fn bind(host: IpAddr, port: u16, backlog: u32) -> Result<Self, ListenError> {
+        let address = SocketAddr::new(host, port);
+        Self::open(address, backlog).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse(address),
+            _ => ListenError::Refused(address, error),
+        })
+    }
+
+    fn open(address: SocketAddr, backlog: u32) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A server that starts again should not wait until its old connections are forgotten.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        let socket = TcpListener::from_std(socket.into())?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where it listens, the port known even if any was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next connection. Errors that concern one connection, or pass by themselves, are waited out.
+    pub(crate) async fn accept(&self) -> TcpStream {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, _)) => {
+                    // Answers are small and whole: waiting to join them with more would only delay them.
+                    let _ = stream.set_nodelay(true);
+                    return stream;
+                }
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept connections; trying again");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Closes the door: no new connection is begun, and those that the kernel has accepted already are returned.
+    pub(crate) async fn drain(self) -> Vec<TcpStream> {
+        stop_new_connections(&self.socket);
+        let mut last = Vec::new();
+        // Handshakes in progress are completed by the client's next packet; on any network we serve that takes
+        // less than this.
+        let patience = std::time::Duration::from_millis(50);
+        while let Ok(stream) = tokio::time::timeout(patience, self.accept()).await {
+            last.push(stream);
+        }
+        last
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Lets the kernel ignore packets that would begin a connection, so that none is accepted between the last one we
+/// take and the socket's end, only to be reset. The client tries again, and is refused.
+///
+/// A classic BPF program over the TCP header: `ldb [13]; jset #SYN, drop, pass`.
+#[cfg(target_os = "linux")]
+fn stop_new_connections(socket: &TcpListener) {
+    use socket2::{SockFilter, SockRef};
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    let program = [
+        SockFilter::new(0x30, 0, 0, FLAGS),
+        SockFilter::new(0x45, 0, 1, SYN),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    if let Err(error) = SockRef::from(socket).attach_filter(&program) {
+        tracing::debug!(%error, "new connections cannot be held off while the last ones are accepted");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stop_new_connections(_socket: &TcpListener) {}

@@ -1,0 +1,137 @@
+//! What the server and its models say of themselves.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use caudal_tasks::ServedModel;
+use serde::Serialize;
+
+use super::probe;
+use crate::{
+    app::App,
+    http::door::{self, Answer},
+    problem::Problem,
+    route::Route,
+};
+
+/// What the server is.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ServerMetadata {
+    name: &'static str,
+    version: &'static str,
+    /// Extensions of the protocol that work here.
+    extensions: [&'static str; 0],
+}
+
+/// What a model takes and gives.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ModelMetadata {
+    name: String,
+    versions: [String; 1],
+    platform: &'static str,
+    inputs: Vec<TensorMetadata>,
+    outputs: Vec<TensorMetadata>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct TensorMetadata {
+    name: String,
+    datatype: &'static str,
+    /// -1 where any length fits.
+    shape: Vec<i64>,
+}
+
+impl ModelMetadata {
+    fn new(model: &ServedModel) -> Self {
+        let tensors = |tensors: &[caudal_tasks::TensorSpec]| {
+            let tensor = |tensor: &caudal_tasks::TensorSpec| TensorMetadata {
+                name: tensor.name.clone(),
+                datatype: tensor.dtype.name(),
+                shape: tensor.dims.iter().map(|dim| dim.fixed().map_or(-1, |length| length as i64)).collect(),
+            };
+            tensors.iter().map(tensor).collect()
+        };
+        Self {
+            name: model.name.clone(),
+            versions: [model.version.to_string()],
+            platform: "onnxruntime_onnx",
+            inputs: tensors(&model.spec.inputs),
+            outputs: tensors(&model.spec.outputs),
+        }
+    }
+}
+
+/// What the server is.
+#[utoipa::path(get, path = "/v2", tag = "tensors", responses((status = 200, body = ServerMetadata)))]
+pub(crate) async fn server_metadata(State(app): State<Arc<App>>, request: Request) -> Response {
+    let metadata = ServerMetadata { name: "caudal", version: env!("CARGO_PKG_VERSION"), extensions: [] };
+    door::ask(&app, Route::ServerMetadata, &request, |_| Ok(Answer::json(&metadata)))
+}
+
+/// What a model takes and gives.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}",
+    tag = "tensors",
+    params(("model" = String, Path, description = "name or alias")),
+    responses((status = 200, body = ModelMetadata), (status = 404, body = super::ErrorAnswer)),
+)]
+pub(crate) async fn model_metadata(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
+    door::ask(&app, Route::ModelMetadata, &request, |app| metadata(app, &model, None))
+}
+
+/// What one version of a model takes and gives.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}/versions/{version}",
+    tag = "tensors",
+    params(("model" = String, Path), ("version" = String, Path)),
+    responses((status = 200, body = ModelMetadata), (status = 404, body = super::ErrorAnswer)),
+)]
+pub(crate) async fn model_metadata_of(
+    State(app): State<Arc<App>>,
+    Path((model, version)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    door::ask(&app, Route::ModelMetadata, &request, |app| metadata(app, &model, Some(&version)))
+}
+
+fn metadata(app: &App, model: &str, version: Option<&str>) -> Result<Answer, Problem> {
+    Ok(Answer::json(&ModelMetadata::new(app.catalog.get(model, version)?)))
+}
+
+/// Whether a model serves: 200 or 503.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}/ready",
+    tag = "tensors",
+    params(("model" = String, Path, description = "name or alias")),
+    responses((status = 200), (status = 404, body = super::ErrorAnswer), (status = 503)),
+)]
+pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
+    door::ask(&app, Route::ModelReady, &request, |app| ready(app, &model, None))
+}
+
+/// Whether one version of a model serves: 200 or 503.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{model}/versions/{version}/ready",
+    tag = "tensors",
+    params(("model" = String, Path), ("version" = String, Path)),
+    responses((status = 200), (status = 404, body = super::ErrorAnswer), (status = 503)),
+)]
+pub(crate) async fn model_ready_of(
+    State(app): State<Arc<App>>,
+    Path((model, version)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    door::ask(&app, Route::ModelReady, &request, |app| ready(app, &model, Some(&version)))
+}
+
+fn ready(app: &App, model: &str, version: Option<&str>) -> Result<Answer, Problem> {
+    app.catalog.get(model, version)?;
+    Ok(probe(!app.is_draining()))
+}

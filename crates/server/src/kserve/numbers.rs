@@ -1,0 +1,123 @@
+//! Elements of a tensor as JSON writes them: numbers in lists, nested or flat.
+//!
+//! What comes here has been checked to be JSON, so only its meaning is looked at. It is read straight into the
+//! tensor's bytes: no list of values in between.
+
+use std::str::FromStr;
+
+use caudal_types::DType;
+
+/// Why the data is no tensor's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NumberError {
+    /// The type cannot be written in JSON.
+    #[error("{0} cannot be sent as JSON")]
+    NotInJson(DType),
+    /// Data must be a list.
+    #[error("data is not a list")]
+    NotAList,
+    /// Something that is no number of this type.
+    #[error("{text} at place {place} of the data is no {dtype}")]
+    NotANumber {
+        /// What stands there.
+        text: String,
+        /// Its place, from 0.
+        place: usize,
+        /// What it should be.
+        dtype: DType,
+    },
+}
+
+/// Reads the list `json` into the bytes of a tensor of `dtype`.
+pub(crate) fn read(json: &str, dtype: DType) -> Result<Vec<u8>, NumberError> {
+    match dtype {
+        DType::Bool => each(json, dtype, |text| match text {
+            "true" | "1" => Some([1u8]),
+            "false" | "0" => Some([0]),
+            _ => None,
+        }),
+        DType::U8 => numbers::<u8, 1>(json, dtype, u8::to_ne_bytes),
+        DType::U16 => numbers::<u16, 2>(json, dtype, u16::to_ne_bytes),
+        DType::U32 => numbers::<u32, 4>(json, dtype, u32::to_ne_bytes),
+        DType::U64 => numbers::<u64, 8>(json, dtype, u64::to_ne_bytes),
+        DType::I8 => numbers::<i8, 1>(json, dtype, i8::to_ne_bytes),
+        DType::I16 => numbers::<i16, 2>(json, dtype, i16::to_ne_bytes),
+        DType::I32 => numbers::<i32, 4>(json, dtype, i32::to_ne_bytes),
+        DType::I64 => numbers::<i64, 8>(json, dtype, i64::to_ne_bytes),
+        DType::F32 => numbers::<f32, 4>(json, dtype, f32::to_ne_bytes),
+        DType::F64 => numbers::<f64, 8>(json, dtype, f64::to_ne_bytes),
+        DType::F16 | DType::BF16 | DType::Bytes => Err(NumberError::NotInJson(dtype)),
+    }
+}
+
+fn numbers<T: FromStr, const N: usize>(
+    json: &str,
+    dtype: DType,
+    bytes: impl Fn(T) -> [u8; N],
+) -> Result<Vec<u8>, NumberError> {
+    each(json, dtype, |text| text.parse().ok().map(&bytes))
+}
+
+fn each<const N: usize>(
+    json: &str,
+    dtype: DType,
+    read: impl Fn(&str) -> Option<[u8; N]>,
+) -> Result<Vec<u8>, NumberError> {
+    if !json.starts_with('[') {
+        return Err(NumberError::NotAList);
+    }
+    // A number takes two characters at least, with what divides it from the next; most take about ten.
+    let mut out = Vec::with_capacity(json.len() / 10 * N + N);
+    let mut rest = json;
+    while let Some(start) = rest.find(|letter: char| !is_between(letter)) {
+        let end = rest[start..].find(is_between).map_or(rest.len(), |length| start + length);
+        let text = &rest[start..end];
+        let Some(bytes) = read(text) else {
+            return Err(NumberError::NotANumber { text: shorten(text), place: out.len() / N, dtype });
+        };
+        out.extend_from_slice(&bytes);
+        rest = &rest[end..];
+    }
+    Ok(out)
+}
+
+fn is_between(letter: char) -> bool {
+    matches!(letter, ',' | '[' | ']' | ' ' | '\n' | '\r' | '\t')
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(json: &str) -> Vec<f32> {
+        let bytes = read(json, DType::F32).unwrap();
+        bytes.chunks(4).map(|chunk| f32::from_ne_bytes(chunk.try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn lists_are_read_flat_or_nested() {
+        assert_eq!(floats("[1, -2.5,3e2]"), [1.0, -2.5, 300.0]);
+        assert_eq!(floats("[[1,2],\n [3 , 4]]"), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(floats("[]"), []);
+        assert_eq!(read("[true,false,1]", DType::Bool).unwrap(), [1, 0, 1]);
+        assert_eq!(read("[-1]", DType::I64).unwrap(), (-1i64).to_ne_bytes());
+    }
+
+    #[test]
+    fn what_is_no_number_of_the_type_is_named_with_its_place() {
+        let error = |json, dtype| read(json, dtype).unwrap_err().to_string();
+        assert_eq!(error("[1, \"two\"]", DType::F32), "\"two\" at place 1 of the data is no FP32");
+        assert_eq!(error("[1, 300]", DType::U8), "300 at place 1 of the data is no UINT8");
+        assert_eq!(error("[1.5]", DType::I32), "1.5 at place 0 of the data is no INT32");
+        assert_eq!(error("[null]", DType::F64), "null at place 0 of the data is no FP64");
+        assert_eq!(error("{}", DType::F32), "data is not a list");
+        assert_eq!(error("[1]", DType::F16), "FP16 cannot be sent as JSON");
+    }
+}

@@ -1,0 +1,108 @@
+//! Reads an inference request.
+
+use std::{borrow::Cow, time::Duration};
+
+use caudal_tasks::InputTensor;
+use caudal_types::{DType, ErrorKind, Priority};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::numbers;
+use crate::problem::Problem;
+
+/// An inference request.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+pub(crate) struct InferRequest<'a> {
+    /// Comes back in the answer.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
+    pub(crate) id: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(crate) parameters: Parameters,
+    #[serde(borrow)]
+    inputs: Vec<Input<'a>>,
+    /// The outputs that are wanted; all when absent.
+    #[serde(borrow, default)]
+    outputs: Vec<Output<'a>>,
+}
+
+/// What a request asks of the queue.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+pub(crate) struct Parameters {
+    /// 1 is the highest; 0 is the default.
+    priority: Option<u64>,
+    /// Microseconds until the answer is worth nothing.
+    timeout: Option<u64>,
+}
+
+impl Parameters {
+    pub(crate) fn priority(&self) -> Option<Priority> {
+        self.priority.map(Priority::from_level)
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros)
+    }
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+struct Input<'a> {
+    #[serde(borrow)]
+    #[schema(value_type = String)]
+    name: Cow<'a, str>,
+    /// Dimensions, outermost first.
+    shape: Vec<usize>,
+    /// FP32, INT64 and so on.
+    #[serde(borrow)]
+    #[schema(value_type = String, example = "FP32")]
+    datatype: Cow<'a, str>,
+    /// Elements, row-major, nested or flat.
+    #[serde(borrow)]
+    #[schema(value_type = Vec<f64>)]
+    data: &'a RawValue,
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+struct Output<'a> {
+    #[serde(borrow)]
+    #[schema(value_type = String)]
+    name: Cow<'a, str>,
+}
+
+/// Reads the JSON of a request.
+pub(crate) fn parse(body: &[u8]) -> Result<InferRequest<'_>, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send an inference request as JSON"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::new(
+            ErrorKind::InvalidRequest,
+            format!("the body is not an inference request: {error}"),
+            "send {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}",
+        )
+    })
+}
+
+impl InferRequest<'_> {
+    /// The names of the outputs that are wanted.
+    pub(crate) fn wanted(&self) -> Vec<String> {
+        self.outputs.iter().map(|output| output.name.to_string()).collect()
+    }
+
+    /// The inputs as tensors.
+    pub(crate) fn tensors(&self) -> Result<Vec<InputTensor>, Problem> {
+        self.inputs.iter().map(Input::tensor).collect()
+    }
+}
+
+impl Input<'_> {
+    fn tensor(&self) -> Result<InputTensor, Problem> {
+        let invalid = |words: String| {
+            let message = format!("the input {:?}: {words}", self.name);
+            Problem::new(ErrorKind::InvalidTensor, message, "GET /v2/models/{model} tells names, datatypes and shapes")
+        };
+        let dtype: DType = self.datatype.parse().map_err(|error| invalid(format!("{error}, not {:?}", self.datatype)))?;
+        let bytes = numbers::read(self.data.get(), dtype).map_err(|error| invalid(error.to_string()))?;
+        Ok(InputTensor { name: self.name.to_string(), dtype, shape: self.shape.clone(), bytes })
+    }
+}

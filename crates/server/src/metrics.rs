@@ -1,0 +1,265 @@
+//! What Prometheus reads. Names and help texts stand here together; the figures are kept where the work is done
+//! and only read when somebody asks.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use caudal_observe::{Histogram, Snapshot};
+use caudal_tasks::Stats;
+use caudal_types::{ErrorKind, Stage, Stamps};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text::encode},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+
+use crate::{app::App, process, route::Route};
+
+/// Bounds of time histograms, in seconds: from a tiny model's microseconds to a patient client's limit.
+const SECONDS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Bounds of batch sizes, in rows.
+const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+/// Status codes that this server gives.
+const STATUSES: [u16; 14] = [200, 400, 404, 405, 408, 413, 415, 429, 500, 501, 503, 504, 302, 303];
+
+/// What the doors count.
+#[derive(Debug)]
+pub(crate) struct HttpMetrics {
+    routes: Vec<RouteMetrics>,
+    stages: [Histogram; Stage::ALL.len()],
+    errors: Vec<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct RouteMetrics {
+    duration: Histogram,
+    statuses: [AtomicU64; STATUSES.len()],
+}
+
+impl HttpMetrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            routes: Route::ALL.iter().map(|_| RouteMetrics::default()).collect(),
+            stages: std::array::from_fn(|_| Histogram::new()),
+            errors: ErrorKind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Counts an answered request.
+    pub(crate) fn count(&self, route: Route, status: u16, took: Duration) {
+        let metrics = &self.routes[route as usize];
+        metrics.duration.record(took.as_nanos() as u64);
+        if let Some(i) = STATUSES.iter().position(|known| *known == status) {
+            metrics.statuses[i].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts where a request's time went.
+    pub(crate) fn count_stages(&self, stamps: &Stamps) {
+        for (stage, spent) in stamps.iter() {
+            self.stages[stage as usize].record(spent.as_nanos() as u64);
+        }
+    }
+
+    /// Counts an error told to a caller.
+    pub(crate) fn count_error(&self, kind: ErrorKind) {
+        self.errors[kind as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// The exposition of everything that `app` knows, in OpenMetrics text.
+pub(crate) fn exposition(app: &Arc<App>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Reader(Arc::downgrade(app))));
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a string does not fail");
+    text
+}
+
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+struct Reader(Weak<App>);
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl Collector for Reader {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(app) = self.0.upgrade() else { return Ok(()) };
+        http(&mut encoder, &app)?;
+        models(&mut encoder, &app)?;
+        machine(&mut encoder, &app)
+    }
+}
+
+fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
+    let metrics = &app.metrics;
+    let routes = || Route::ALL.iter().zip(&metrics.routes);
+
+    let mut family = encoder.encode_descriptor("http_requests", "Requests answered.", None, MetricType::Counter)?;
+    for (route, counted) in routes() {
+        for (status, count) in STATUSES.iter().zip(&counted.statuses) {
+            if count.load(Relaxed) > 0 {
+                let labels = [("method", route.method()), ("route", route.path()), ("status", &status.to_string())];
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
+            }
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "http_request_duration",
+        "Time from a request's head to its answer.",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for (route, counted) in routes() {
+        let snapshot = counted.duration.snapshot();
+        if snapshot.count() > 0 {
+            let labels = [("method", route.method()), ("route", route.path())];
+            seconds(&mut family, &labels, &snapshot)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "caudal_stage_duration",
+        "Time that requests spent at each stage of their way.",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for (stage, histogram) in Stage::ALL.iter().zip(&metrics.stages) {
+        seconds(&mut family, &[("stage", stage.name())], &histogram.snapshot())?;
+    }
+    let mut family = encoder.encode_descriptor("caudal_errors", "Errors told to callers.", None, MetricType::Counter)?;
+    for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.errors) {
+        if count.load(Relaxed) > 0 {
+            family
+                .encode_family(&[("code", kind.code())])?
+                .encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
+        }
+    }
+    Ok(())
+}
+
+fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
+    let models = || app.catalog.ready().map(|model| (model, model.queue.stats()));
+
+    let mut family = encoder.encode_descriptor(
+        "model_inference_duration",
+        "Time of a run of the model.",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for (model, stats) in models() {
+        seconds(&mut family, &[("model", &model.name[..])], &stats.infer.snapshot())?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "model_inference_batch_size",
+        "Rows in a run of the model.",
+        None,
+        MetricType::Histogram,
+    )?;
+    for (model, stats) in models() {
+        let rows = stats.batch_rows.snapshot();
+        histogram(&mut family, &[("model", &model.name[..])], &rows, &ROWS, 1.0)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "inference_queue_depth",
+        "Requests admitted that do not run yet.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (model, _) in models() {
+        let depth = model.queue.depth().entries as u64;
+        family.encode_family(&[("model", &model.name[..])])?.encode_gauge(&depth)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "caudal_batches",
+        "Runs, by the reason their batch ended where it did.",
+        None,
+        MetricType::Counter,
+    )?;
+    for (model, stats) in models() {
+        for (reason, count) in Stats::STOPS.iter().zip(&stats.stops) {
+            let labels = [("model", &model.name[..]), ("reason", reason)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "caudal_queue_entries",
+        "Requests that came to a model's queue, by what became of them.",
+        None,
+        MetricType::Counter,
+    )?;
+    for (model, stats) in models() {
+        let outcomes = [
+            ("answered", &stats.answered),
+            ("failed", &stats.failed),
+            ("late", &stats.late),
+            ("abandoned", &stats.abandoned),
+            ("refused_full", &stats.refused_full),
+            ("refused_deadline", &stats.refused_deadline),
+        ];
+        for (outcome, count) in outcomes {
+            let labels = [("model", &model.name[..]), ("outcome", outcome)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
+        }
+    }
+    Ok(())
+}
+
+fn machine(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
+    encoder
+        .encode_descriptor("process_cpu_usage_percent", "CPU use; 100 is one core.", None, MetricType::Gauge)?
+        .encode_gauge(&app.cpu.percent())?;
+    encoder
+        .encode_descriptor("process_memory_bytes", "Resident memory.", None, MetricType::Gauge)?
+        .encode_gauge(&process::resident_bytes())?;
+    encoder
+        .encode_descriptor("caudal_body_memory_bytes", "Bytes of bodies held now.", None, MetricType::Gauge)?
+        .encode_gauge(&app.bodies.taken())?;
+    encoder
+        .encode_descriptor("caudal_pixel_memory_bytes", "Bytes of pixels being decoded now.", None, MetricType::Gauge)?
+        .encode_gauge(&app.pictures.memory().taken())?;
+    encoder
+        .encode_descriptor("caudal_connections", "Open connections.", None, MetricType::Gauge)?
+        .encode_gauge(&(app.connections.open() as u64))
+}
+
+type Family<'a> = prometheus_client::encoding::MetricEncoder<'a>;
+
+fn seconds(family: &mut Family<'_>, labels: &impl EncodeLabelSet, snapshot: &Snapshot) -> fmt::Result {
+    histogram(family, labels, snapshot, &SECONDS, 1e9)
+}
+
+/// Writes a histogram whose values are `unit` times as large as what is shown.
+fn histogram(
+    family: &mut Family<'_>,
+    labels: &impl EncodeLabelSet,
+    snapshot: &Snapshot,
+    bounds: &[f64],
+    unit: f64,
+) -> fmt::Result {
+    let mut before = 0;
+    let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(bounds.len() + 1);
+    for bound in bounds {
+        let at_most = snapshot.at_most((bound * unit) as u64);
+        buckets.push((*bound, at_most - before));
+        before = at_most;
+    }
+    buckets.push((f64::INFINITY, snapshot.count() - before));
+    family.encode_family(labels)?.encode_histogram::<NoLabelSet>(
+        snapshot.sum() as f64 / unit,
+        snapshot.count(),
+        &buckets,
+        None,
+    )
+}

@@ -1,0 +1,182 @@
+//! Parameters of a request, from its query and from the fields of its form. Every one is checked, and one that is
+//! not known is named with the one that may have been meant.
+
+use std::{str::FromStr, time::Duration};
+
+use caudal_tasks::{Ask, Detector, Thresholds};
+use caudal_types::{Priority, nearest};
+
+use crate::problem::Problem;
+
+/// Names with their aliases; the first is ours.
+const KNOWN: &[&[&str]] = &[
+    &["conf", "confidence"],
+    &["iou", "iou_threshold"],
+    &["max_det", "max_detections", "max"],
+    &["classes"],
+    &["timeout_ms", "timeout"],
+    &["priority"],
+    &["draw", "visualization"],
+    &["model", "model_id"],
+];
+
+/// Parameters of the detector API that ours replaces: its clients may go on sending them, and nothing depends on
+/// them here.
+const LEGACY: &[&str] = &["resize", "max_size", "shared_client"];
+
+/// A year: a longer timeout is a mistake of units.
+const MAX_TIMEOUT_MS: f64 = 365.0 * 86_400_000.0;
+/// More boxes than this in one answer are no answer.
+const MAX_DET: usize = 30_000;
+
+/// The parameters of one request, under our names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    /// Reads the part of a URL behind the question mark.
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Problem> {
+        let mut parameters = Self::default();
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if !LEGACY.contains(&&*name) {
+                parameters.set(&name, value.into_owned())?;
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// Sets one by any of its names.
+    pub(crate) fn set(&mut self, name: &str, value: String) -> Result<(), Problem> {
+        let Some(names) = KNOWN.iter().find(|names| names.contains(&name)) else {
+            let meant = nearest(name, KNOWN.iter().map(|names| names[0]));
+            let hint = meant.map_or_else(
+                || format!("parameters are {}", KNOWN.iter().map(|names| names[0]).collect::<Vec<_>>().join(", ")),
+                |meant| format!("did you mean {meant:?}?"),
+            );
+            return Err(Problem::parameter(format!("the parameter {name:?} is not known"), hint));
+        };
+        match self.0.iter_mut().find(|(known, _)| *known == names[0]) {
+            // A list may be given in one piece or in several.
+            Some((known, before)) if *known == "classes" => *before = format!("{before},{value}"),
+            Some(_) => return Err(Problem::parameter(format!("the parameter {name:?} is given twice"), "give it once")),
+            None => self.0.push((names[0], value)),
+        }
+        Ok(())
+    }
+
+    /// Whether `name` is a parameter at all.
+    pub(crate) fn knows(name: &str) -> bool {
+        KNOWN.iter().any(|names| names.contains(&name))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn number<T: FromStr + PartialOrd>(&self, name: &str, least: T, most: T, range: &str) -> Result<Option<T>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match text.trim().parse::<T>() {
+            Ok(number) if number >= least && number <= most => Ok(Some(number)),
+            _ => Err(Problem::parameter(format!("{name} is {range}, not {text:?}"), "correct the value")),
+        }
+    }
+
+    /// The model asked for by parameter.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.get("model")
+    }
+
+    /// How long the caller waits.
+    pub(crate) fn timeout(&self) -> Result<Option<Duration>, Problem> {
+        let ms = self.number("timeout_ms", 0.0, MAX_TIMEOUT_MS, "a number of milliseconds, 0 or more")?;
+        Ok(ms.map(|ms| Duration::from_secs_f64(ms / 1e3)))
+    }
+
+    /// How urgent it is.
+    pub(crate) fn priority(&self) -> Result<Priority, Problem> {
+        let Some(text) = self.get("priority") else { return Ok(Priority::default()) };
+        text.parse().map_err(|error| Problem::parameter(format!("{error}, not {text:?}"), "correct the value"))
+    }
+
+    /// What is asked of `detector`.
+    pub(crate) fn ask(&self, detector: &Detector) -> Result<Ask, Problem> {
+        let defaults = detector.defaults;
+        let unit = "a number between 0 and 1";
+        Ok(Ask {
+            thresholds: Thresholds {
+                conf: self.number("conf", 0.0, 1.0, unit)?.unwrap_or(defaults.conf),
+                iou: self.number("iou", 0.0, 1.0, unit)?.unwrap_or(defaults.iou),
+                max_det: self.number("max_det", 1, MAX_DET, "a whole number from 1 to 30000")?.unwrap_or(defaults.max_det),
+            },
+            classes: self.classes(detector)?,
+            draw: self.flag("draw")?,
+        })
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false" | "0" | "no") => Ok(false),
+            Some("true" | "1" | "yes" | "") => Ok(true),
+            Some(text) => Err(Problem::parameter(format!("{name} is true or false, not {text:?}"), "correct the value")),
+        }
+    }
+
+    /// Classes by number or by name.
+    fn classes(&self, detector: &Detector) -> Result<Vec<usize>, Problem> {
+        let names = self.get("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+        let find = |name: &str| {
+            let by_number = name.parse().ok().filter(|class| *class < detector.labels.len());
+            by_number.or_else(|| detector.labels.iter().position(|label| **label == *name)).ok_or_else(|| {
+                let meant = nearest(name, detector.labels.iter().map(|label| &**label));
+                let hint = meant.map_or_else(
+                    || format!("classes are numbers from 0 to {} or names", detector.labels.len() - 1),
+                    |meant| format!("did you mean {meant:?}?"),
+                );
+                Problem::parameter(format!("the model knows no class {name:?}"), hint)
+            })
+        };
+        names.map(find).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &str) -> Result<Query, Problem> {
+        Query::parse(Some(query))
+    }
+
+    fn refused(query: &str, words: &str) {
+        let problem = parse(query).and_then(|query| query.timeout().and(query.priority())).unwrap_err();
+        let said = format!("{}; {}", problem.message, problem.hint);
+        assert!(said.contains(words), "{query}: {said}");
+    }
+
+    #[test]
+    fn values_are_read_under_any_of_their_names() {
+        let query = parse("confidence=0.5&timeout_ms=1500&priority=high&model_id=small&classes=1&classes=2,3").unwrap();
+        assert_eq!(query.get("conf"), Some("0.5"));
+        assert_eq!(query.timeout().unwrap(), Some(Duration::from_millis(1500)));
+        assert_eq!(query.priority().unwrap(), Priority::High);
+        assert_eq!(query.model(), Some("small"));
+        assert_eq!(query.get("classes"), Some("1,2,3"));
+    }
+
+    #[test]
+    fn parameters_of_the_old_api_do_no_harm() {
+        assert!(parse("resize=true&max_size=1024&shared_client=false").unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_its_range() {
+        refused("cnof=0.5", "did you mean \"conf\"?");
+        refused("colour=red", "parameters are conf, iou");
+        refused("timeout_ms=soon", "milliseconds");
+        refused("timeout_ms=-1", "0 or more");
+        refused("timeout_ms=NaN", "0 or more");
+        refused("timeout_ms=1e300", "0 or more");
+        refused("priority=urgent", "high, normal or low");
+        refused("conf=1&conf=2", "given twice");
+    }
+}

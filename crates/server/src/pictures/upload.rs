@@ -1,0 +1,117 @@
+//! The pictures in a request: one as its raw body, or one and more as parts of a form.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, header},
+};
+use bytes::Bytes;
+use caudal_types::ErrorKind;
+
+use super::multipart::{self, Part};
+use crate::{
+    app::App,
+    http::body::{self, BodyLimits, Received},
+    params::Query,
+    problem::Problem,
+};
+
+/// Form fields that hold a picture.
+const FILE_FIELDS: [&str; 3] = ["file", "image", "images"];
+/// Form fields beside the pictures.
+const OTHER_PARTS: usize = 32;
+/// Bytes that a form takes beside its files.
+const FORM_OVERHEAD: u64 = 64 << 10;
+
+/// One picture of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Picture {
+    pub(crate) filename: Option<String>,
+    pub(crate) bytes: Bytes,
+}
+
+/// What a request brings.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) pictures: Vec<Picture>,
+    /// The memory that the pictures lie in.
+    _received: Received,
+}
+
+enum Kind {
+    Raw,
+    Form(String),
+}
+
+impl Upload {
+    /// Reads a request's pictures; parameters among the fields of a form go into `query`.
+    pub(crate) async fn read(app: &App, request: Request, query: &mut Query) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        let kind = kind(&head.headers)?;
+        let overhead = if matches!(kind, Kind::Form(_)) { FORM_OVERHEAD } else { 0 };
+        let most = app.settings.max_body_bytes;
+        let limits = BodyLimits { bytes: most + overhead, memory: &app.bodies, pause: app.settings.body_timeout };
+        let received = body::read(&head.headers, body, &limits).await?;
+        if received.bytes.is_empty() {
+            return Err(Problem::new(
+                ErrorKind::EmptyBody,
+                "the body is empty",
+                "send a picture as the body, or as the field `file` of a form",
+            ));
+        }
+        let pictures = match kind {
+            Kind::Raw => vec![Picture { filename: None, bytes: received.bytes.clone() }],
+            Kind::Form(boundary) => {
+                let parts = multipart::parse(&received.bytes, &boundary, app.settings.max_images + OTHER_PARTS)?;
+                sort(parts, query, app.settings.max_images)?
+            }
+        };
+        Ok(Self { pictures, _received: received })
+    }
+}
+
+fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Kind::Raw) };
+    let text = value.to_str().unwrap_or_default();
+    let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match &*media {
+        "multipart/form-data" => Ok(Kind::Form(multipart::boundary(text)?)),
+        // What curl -d and --data-binary say when told nothing.
+        "application/octet-stream" | "application/x-www-form-urlencoded" | "" => Ok(Kind::Raw),
+        media if media.starts_with("image/") => Ok(Kind::Raw),
+        media => Err(Problem::new(
+            ErrorKind::UnsupportedMediaType,
+            format!("a body of type {media} is not read here"),
+            "send multipart/form-data with a field `file`, or the picture itself as image/jpeg, image/png and so on",
+        )),
+    }
+}
+
+fn sort(parts: Vec<Part>, query: &mut Query, max_images: usize) -> Result<Vec<Picture>, Problem> {
+    let mut pictures = Vec::new();
+    let mut others = Vec::new();
+    for part in parts {
+        if FILE_FIELDS.contains(&&*part.name) {
+            pictures.push(Picture { filename: part.filename, bytes: part.content });
+        } else if Query::knows(&part.name) {
+            query.set(&part.name, String::from_utf8_lossy(&part.content).into_owned())?;
+        } else {
+            others.push(part.name);
+        }
+    }
+    if pictures.is_empty() {
+        let found = if others.is_empty() { "no field".to_owned() } else { format!("the fields {others:?}") };
+        return Err(Problem::new(
+            ErrorKind::MissingFile,
+            format!("the form has {found} and no picture"),
+            "send the picture as the field `file`, `image` or `images`",
+        ));
+    }
+    if pictures.len() > max_images {
+        return Err(Problem::new(
+            ErrorKind::TooManyParts,
+            format!("the form has {} pictures, {max_images} are allowed", pictures.len()),
+            "send fewer pictures at once, or raise max_images",
+        ));
+    }
+    Ok(pictures)
+}

@@ -1,0 +1,116 @@
+//! What goes wrong, as callers see it: a status code, a stable code, one sentence, what to do.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::http::StatusCode;
+use caudal_tasks::{TaskError, Unavailable};
+use caudal_types::{ErrorKind, Explain};
+use serde::Serialize;
+
+/// An error on its way to a caller.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+    pub(crate) hint: Cow<'static, str>,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Problem {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), hint: hint.into(), retry_after: None }
+    }
+
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    pub(crate) fn parameter(message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidParameter, message, hint)
+    }
+
+    pub(crate) fn late() -> Self {
+        TaskError::Late.into()
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        status(self.kind)
+    }
+
+    fn explain(error: &dyn Explain) -> Self {
+        Self::new(error.kind(), error.to_string(), error.hint())
+    }
+
+    /// The error as it stands in an answer.
+    pub(crate) fn body<'a>(&'a self, request_id: Option<&'a str>) -> ErrorBody<'a> {
+        ErrorBody { code: self.kind.code(), message: &self.message, hint: &self.hint, request_id }
+    }
+}
+
+/// An error, as all routes but KServe's tell it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ErrorBody<'a> {
+    /// Stable code, to be compared by programs.
+    #[schema(example = "image_too_large")]
+    code: &'a str,
+    /// What went wrong, in one sentence.
+    message: &'a str,
+    /// What to do about it.
+    hint: &'a str,
+    /// The request's id, as in the header `X-Request-ID` and in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+/// The body of a failed request.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ErrorAnswer<'a> {
+    pub(crate) error: ErrorBody<'a>,
+}
+
+impl From<TaskError> for Problem {
+    fn from(error: TaskError) -> Self {
+        let problem = Self::explain(&error);
+        match &error {
+            TaskError::Refused(refusal) => match refusal.retry_after() {
+                Some(wait) => problem.retry_after(wait),
+                None => problem,
+            },
+            _ => problem,
+        }
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        Self::explain(&error)
+    }
+}
+
+/// The status code that follows from an error's kind.
+pub(crate) fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::InvalidRequest
+        | ErrorKind::InvalidParameter
+        | ErrorKind::EmptyBody
+        | ErrorKind::MissingFile
+        | ErrorKind::TooManyParts
+        | ErrorKind::InvalidImage
+        | ErrorKind::InvalidTensor
+        | ErrorKind::WrongTask
+        | ErrorKind::ClientGone => StatusCode::BAD_REQUEST,
+        ErrorKind::NotFound | ErrorKind::ModelNotFound => StatusCode::NOT_FOUND,
+        ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorKind::ImageTooLarge | ErrorKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::UnsupportedImage | ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorKind::QueueFull
+        | ErrorKind::TooManyRequests
+        | ErrorKind::MemoryFull
+        | ErrorKind::DeadlineUnreachable => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::InferenceFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::ModelNotReady | ErrorKind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+    }
+}

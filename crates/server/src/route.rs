@@ -1,0 +1,52 @@
+//! The routes, as metrics and logs name them: a closed list, so that no caller can invent a label.
+
+macro_rules! routes {
+    ($($(#[$doc:meta])* $name:ident => $method:literal $path:literal,)+) => {
+        /// A route.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Route { $($(#[$doc])* $name,)+ }
+
+        impl Route {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            pub(crate) const fn method(self) -> &'static str {
+                match self { $(Self::$name => $method,)+ }
+            }
+
+            /// The path with its parameters' names, not their values.
+            pub(crate) const fn path(self) -> &'static str {
+                match self { $(Self::$name => $path,)+ }
+            }
+        }
+    };
+}
+
+routes! {
+    Predict => "POST" "/predict/{model}",
+    PredictBatch => "POST" "/predict_batch/{model}",
+    InferenceImage => "POST" "/api/v1/inference/image",
+    Infer => "POST" "/v2/models/{model}/infer",
+    ModelMetadata => "GET" "/v2/models/{model}",
+    ModelReady => "GET" "/v2/models/{model}/ready",
+    ServerMetadata => "GET" "/v2",
+    ServerLive => "GET" "/v2/health/live",
+    ServerReady => "GET" "/v2/health/ready",
+    Livez => "GET" "/livez",
+    Readyz => "GET" "/readyz",
+    Health => "GET" "/health",
+    Status => "GET" "/status",
+    Metrics => "GET" "/metrics",
+    Index => "GET" "/",
+    /// Everything that is no route.
+    Unknown => "ANY" "unknown",
+}
+
+impl Route {
+    /// KServe's routes tell errors in its own shape.
+    pub(crate) fn is_kserve(self) -> bool {
+        matches!(
+            self,
+            Self::Infer | Self::ModelMetadata | Self::ModelReady | Self::ServerMetadata | Self::ServerLive | Self::ServerReady
+        )
+    }
+}

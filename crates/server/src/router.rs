@@ -1,0 +1,57 @@
+//! Which path leads where.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::Response,
+    routing::{get, post},
+};
+use caudal_types::ErrorKind;
+
+use crate::{app::App, docs, health, http::door, kserve, pictures, problem::Problem, route::Route};
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/predict/{model}", post(pictures::predict))
+        .route("/predict_batch/{model}", post(pictures::predict_batch))
+        .route("/api/v1/inference/image", post(pictures::inference_image))
+        .route("/v2", get(kserve::metadata::server_metadata))
+        .route("/v2/health/live", get(health::server_live))
+        .route("/v2/health/ready", get(health::server_ready))
+        .route("/v2/models/{model}", get(kserve::metadata::model_metadata))
+        .route("/v2/models/{model}/ready", get(kserve::metadata::model_ready))
+        .route("/v2/models/{model}/infer", post(kserve::infer))
+        .route("/v2/models/{model}/versions/{version}", get(kserve::metadata::model_metadata_of))
+        .route("/v2/models/{model}/versions/{version}/ready", get(kserve::metadata::model_ready_of))
+        .route("/v2/models/{model}/versions/{version}/infer", post(kserve::infer_version))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/health", get(health::health))
+        .route("/status", get(health::status))
+        .route("/metrics", get(health::metrics))
+        .route("/", get(docs::index))
+        .merge(docs::routes())
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(not_found)
+        .with_state(app)
+}
+
+async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
+    let problem = Problem::new(
+        ErrorKind::NotFound,
+        format!("there is nothing at {}", request.uri().path()),
+        "GET /docs lists all paths",
+    );
+    door::ask(&app, Route::Unknown, &request, |_| Err(problem))
+}
+
+async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
+    let problem = Problem::new(
+        ErrorKind::MethodNotAllowed,
+        format!("{} does not go with {}", request.method(), request.uri().path()),
+        "GET /docs lists the method of each path",
+    );
+    door::ask(&app, Route::Unknown, &request, |_| Err(problem))
+}

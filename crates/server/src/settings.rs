@@ -1,0 +1,36 @@
+//! The limits of the doors, resolved.
+
+use std::{net::IpAddr, time::Duration};
+
+/// Everything that the server keeps to.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Connections that the kernel keeps until they are accepted.
+    pub backlog: u32,
+    /// Largest body, in bytes.
+    pub max_body_bytes: u64,
+    /// Bytes that all bodies may hold at once.
+    pub max_body_memory: u64,
+    /// Most pictures in one request.
+    pub max_images: usize,
+    /// Requests worked on at once; more get 429.
+    pub concurrency_limit: usize,
+    /// Open connections; more wait in the backlog.
+    pub max_connections: usize,
+    /// Deadline of requests that name none.
+    pub request_timeout: Duration,
+    /// How long a head may take to arrive.
+    pub header_timeout: Duration,
+    /// How long a body may pause.
+    pub body_timeout: Duration,
+    /// How long a connection may be idle.
+    pub keep_alive: Duration,
+    /// How long shutting down may take before it is cut short.
+    pub exit_timeout: Duration,
+    /// Requests slower than this are logged.
+    pub slow_request: Duration,
+}
