@@ -1,2 +1,39 @@
-//! The two commands of the house.
-fn main() {}
+//! `cargo xtask`: the two commands of the house, and the checks behind them.
+
+mod arrows;
+mod demo;
+mod say;
+mod setup;
+mod suite;
+
+use std::{env, process::ExitCode};
+
+const HELP: &str = "\
+cargo xtask demo [--exit] [--port N]   set up, build, serve the demo detector, find what is in a photograph
+cargo xtask test                       set up, then the whole suite
+cargo xtask setup                      fetch what building and running need
+cargo xtask arrows                     check that no room knows what it must not know
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match &arguments[..] {
+        ["setup"] => setup::run().map(drop),
+        ["demo", options @ ..] => demo::run(options),
+        ["test", filter @ ..] => suite::run(filter),
+        ["arrows"] => arrows::run(),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(format!("there is no such command\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("\nxtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

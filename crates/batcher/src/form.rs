@@ -124,9 +124,10 @@ mod tests {
 
     fn form(rows: &[usize], policy: &Policy) -> (usize, Stop) {
         let now = Instant::now();
-        let entries = rows.iter().enumerate().map(|(key, rows)| {
-            (key, Waiting { rows: *rows, shapes: &[], deadline: Deadline::NEVER, since: now })
-        });
+        let entries = rows
+            .iter()
+            .enumerate()
+            .map(|(key, rows)| (key, Waiting { rows: *rows, shapes: &[], deadline: Deadline::NEVER, since: now }));
         let formed = form_batch(entries, policy, now);
         (formed.take.len(), formed.stop)
     }

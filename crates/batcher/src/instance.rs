@@ -18,7 +18,8 @@ use crate::{
 /// Serves `queue` until it is closed and empty.
 pub(crate) fn serve(queue: &Inner, index: usize, instance: Box<dyn Instance>) {
     let interrupt = instance.interrupt();
-    let mut runner = Runner { queue, instance, buffer: BatchBuffer::new(&queue.spec), joined: queue.policy.max_batch_size > 1 };
+    let mut runner =
+        Runner { queue, instance, buffer: BatchBuffer::new(&queue.spec), joined: queue.policy.max_batch_size > 1 };
     while let Some(batch) = queue.next_batch(index, &interrupt) {
         let (rows, formed) = (batch.rows, batch.formed);
         queue.stats.count_stop(batch.stop);

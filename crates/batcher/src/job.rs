@@ -154,7 +154,12 @@ pub struct Ticket<A> {
     place: Option<(Arc<Inner>, Key)>,
 }
 
-pub(crate) fn ticket<J: Job>(job: J, stamps: Stamps, queue: Arc<Inner>, key: Key) -> (Box<dyn AnyJob>, Ticket<J::Answer>) {
+pub(crate) fn ticket<J: Job>(
+    job: J,
+    stamps: Stamps,
+    queue: Arc<Inner>,
+    key: Key,
+) -> (Box<dyn AnyJob>, Ticket<J::Answer>) {
     let (sender, reply) = oneshot::channel();
     (Box::new(TypedJob { job, stamps, reply: sender }), Ticket { reply, place: Some((queue, key)) })
 }

@@ -12,8 +12,7 @@ use caudal_engine::{Instance, Interrupt, LoadError, ModelSpec};
 use caudal_types::{Deadline, Priority, Stamps};
 
 use crate::{
-    Depth, Failure, Job, Outlook, Policy, Refusal, ServiceTimes, Stats, Stop, Ticket, Waiting, form_batch,
-    instance,
+    Depth, Failure, Job, Outlook, Policy, Refusal, ServiceTimes, Stats, Stop, Ticket, Waiting, form_batch, instance,
     job::{self, AnyJob},
 };
 
@@ -279,7 +278,8 @@ impl Inner {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let formed = form_batch(state.waiting.iter().map(|(key, entry)| (*key, entry.as_waiting())), &self.policy, now);
+            let formed =
+                form_batch(state.waiting.iter().map(|(key, entry)| (*key, entry.as_waiting())), &self.policy, now);
             let late: Vec<Entry> = formed.late.iter().filter_map(|key| state.take(key)).collect();
             if !late.is_empty() {
                 drop(state);

@@ -202,7 +202,8 @@ fn a_poisoned_entry_fails_alone() {
 fn an_entry_that_panics_while_it_writes_leaves_no_hole() {
     let (queue, log) = start(&slow(5), 1, Policy { max_queue_delay: 50 * MS, ..POLICY });
     let bad = Row { poisoned: true, ..row(9.0) };
-    let tickets = [submit(&queue, request(), row(1.0)), submit(&queue, request(), bad), submit(&queue, request(), row(3.0))];
+    let tickets =
+        [submit(&queue, request(), row(1.0)), submit(&queue, request(), bad), submit(&queue, request(), row(3.0))];
     let answers = tickets.map(answer);
     assert_eq!((&answers[0], &answers[2]), (&Ok(2.0), &Ok(6.0)));
     assert!(matches!(answers[1], Err(Failure::Failed(_))));

@@ -26,14 +26,25 @@ fn serve() -> Command {
 fn detect() -> Command {
     let command = Command::new("detect")
         .about("Finds objects in pictures, without a server")
-        .arg(Arg::new("images").required(true).num_args(1..).value_name("IMAGES").value_parser(value_parser!(PathBuf)).help("pictures, or folders of them"))
+        .arg(
+            Arg::new("images")
+                .required(true)
+                .num_args(1..)
+                .value_name("IMAGES")
+                .value_parser(value_parser!(PathBuf))
+                .help("pictures, or folders of them"),
+        )
         .arg(option("model", "NAME").help("the model; the only detector when absent"))
         .arg(option("conf", "0..1").help("least confidence"))
         .arg(option("iou", "0..1").help("overlap above which the weaker of two boxes of a class goes"))
         .arg(option("max-det", "N").help("most boxes in a picture"))
         .arg(option("classes", "LIST").help("classes that count, by number or name, divided by commas"))
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("one JSON object a line instead of a table"))
-        .arg(option("draw", "DIR").value_parser(value_parser!(PathBuf)).help("write the pictures with the boxes on them there"));
+        .arg(
+            option("draw", "DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("write the pictures with the boxes on them there"),
+        );
     with_settings(command, for_models)
 }
 
@@ -44,10 +55,18 @@ fn models() -> Command {
         .about("Looks at the model repository")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(Command::new("list").about("Lists the models with what they do and how they run").arg(json()), for_models))
-        .subcommand(with_settings(Command::new("show").about("Shows one model: inputs, outputs, classes, plan").arg(name()).arg(json()), for_models))
         .subcommand(with_settings(
-            Command::new("doctor").about("Explains what is wrong with the repository, where, and how to mend it").arg(json()),
+            Command::new("list").about("Lists the models with what they do and how they run").arg(json()),
+            for_models,
+        ))
+        .subcommand(with_settings(
+            Command::new("show").about("Shows one model: inputs, outputs, classes, plan").arg(name()).arg(json()),
+            for_models,
+        ))
+        .subcommand(with_settings(
+            Command::new("doctor")
+                .about("Explains what is wrong with the repository, where, and how to mend it")
+                .arg(json()),
             for_models,
         ))
 }

@@ -32,7 +32,9 @@ impl fmt::Display for LibrarySource {
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// It was named and is not there.
-    #[error("ONNX Runtime's library {path} (from {source_name}) does not exist; correct the path, or run `cargo xtask setup` and leave it out")]
+    #[error(
+        "ONNX Runtime's library {path} (from {source_name}) does not exist; correct the path, or run `cargo xtask setup` and leave it out"
+    )]
     Missing {
         /// Where it should be.
         path: PathBuf,
@@ -40,7 +42,9 @@ pub enum LibraryError {
         source_name: LibrarySource,
     },
     /// Nobody named one and the cache has none.
-    #[error("ONNX Runtime's library was not found; run `cargo xtask setup`, or set onnxruntime_library or ORT_DYLIB_PATH to a libonnxruntime.so (looked in {0})")]
+    #[error(
+        "ONNX Runtime's library was not found; run `cargo xtask setup`, or set onnxruntime_library or ORT_DYLIB_PATH to a libonnxruntime.so (looked in {0})"
+    )]
     NotFound(PathBuf),
     /// It is there and is not usable.
     #[error("{path} (from {source_name}) is not a usable ONNX Runtime library: {reason}")]
@@ -65,9 +69,8 @@ fn choose(
     variable: Option<&Path>,
     cached: &Path,
 ) -> Result<(PathBuf, LibrarySource), LibraryError> {
-    let named = setting
-        .map(|path| (path, LibrarySource::Setting))
-        .or(variable.map(|path| (path, LibrarySource::Environment)));
+    let named =
+        setting.map(|path| (path, LibrarySource::Setting)).or(variable.map(|path| (path, LibrarySource::Environment)));
     match named {
         Some((path, source)) if path.is_file() => Ok((path.to_owned(), source)),
         Some((path, source_name)) => Err(LibraryError::Missing { path: path.to_owned(), source_name }),

@@ -37,7 +37,10 @@ pub(crate) struct SharedSession {
 impl SharedSession {
     pub(crate) fn new(session: &Session) -> Result<Self> {
         let names = |outlets: &[ort::value::Outlet]| {
-            outlets.iter().map(|outlet| CString::new(outlet.name()).map_err(|e| e.to_string())).collect::<Result<Arc<[CString]>>>()
+            outlets
+                .iter()
+                .map(|outlet| CString::new(outlet.name()).map_err(|e| e.to_string()))
+                .collect::<Result<Arc<[CString]>>>()
         };
         Ok(Self {
             inner: session.inner(),

@@ -30,7 +30,8 @@ pub(crate) fn open(environment: &Environment, file: &Path, threads: Threads) -> 
 /// What the session takes and gives.
 pub(crate) fn spec(session: &Session, file: &Path) -> Result<ModelSpec, LoadError> {
     let tensors = |outlets: &[Outlet]| outlets.iter().map(|outlet| tensor(outlet, file)).collect::<Result<Vec<_>, _>>();
-    let mut spec = ModelSpec { inputs: tensors(session.inputs())?, outputs: tensors(session.outputs())?, ..Default::default() };
+    let mut spec =
+        ModelSpec { inputs: tensors(session.inputs())?, outputs: tensors(session.outputs())?, ..Default::default() };
     if let Ok(metadata) = session.metadata() {
         for key in metadata.custom_keys().unwrap_or_default() {
             if let Some(value) = metadata.custom(&key) {

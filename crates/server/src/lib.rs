@@ -22,13 +22,13 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use caudal_tasks::{Catalog, Pictures};
 
+use crate::{app::App, router::router};
 pub use crate::{
     app::Facts,
     docs::openapi_json,
     http::{ListenError, Listener},
     settings::ServerSettings,
 };
-use crate::{app::App, router::router};
 
 /// A server, ready to accept connections.
 #[derive(Debug)]

@@ -138,7 +138,8 @@ fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
     for (stage, histogram) in Stage::ALL.iter().zip(&metrics.stages) {
         seconds(&mut family, &[("stage", stage.name())], &histogram.snapshot())?;
     }
-    let mut family = encoder.encode_descriptor("caudal_errors", "Errors told to callers.", None, MetricType::Counter)?;
+    let mut family =
+        encoder.encode_descriptor("caudal_errors", "Errors told to callers.", None, MetricType::Counter)?;
     for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.errors) {
         if count.load(Relaxed) > 0 {
             family

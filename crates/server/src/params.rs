@@ -58,7 +58,9 @@ impl Query {
         match self.0.iter_mut().find(|(known, _)| *known == names[0]) {
             // A list may be given in one piece or in several.
             Some((known, before)) if *known == "classes" => *before = format!("{before},{value}"),
-            Some(_) => return Err(Problem::parameter(format!("the parameter {name:?} is given twice"), "give it once")),
+            Some(_) => {
+                return Err(Problem::parameter(format!("the parameter {name:?} is given twice"), "give it once"));
+            }
             None => self.0.push((names[0], value)),
         }
         Ok(())
@@ -73,7 +75,13 @@ impl Query {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    fn number<T: FromStr + PartialOrd>(&self, name: &str, least: T, most: T, range: &str) -> Result<Option<T>, Problem> {
+    fn number<T: FromStr + PartialOrd>(
+        &self,
+        name: &str,
+        least: T,
+        most: T,
+        range: &str,
+    ) -> Result<Option<T>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
         match text.trim().parse::<T>() {
             Ok(number) if number >= least && number <= most => Ok(Some(number)),
@@ -106,7 +114,9 @@ impl Query {
             thresholds: Thresholds {
                 conf: self.number("conf", 0.0, 1.0, unit)?.unwrap_or(defaults.conf),
                 iou: self.number("iou", 0.0, 1.0, unit)?.unwrap_or(defaults.iou),
-                max_det: self.number("max_det", 1, MAX_DET, "a whole number from 1 to 30000")?.unwrap_or(defaults.max_det),
+                max_det: self
+                    .number("max_det", 1, MAX_DET, "a whole number from 1 to 30000")?
+                    .unwrap_or(defaults.max_det),
             },
             classes: self.classes(detector)?,
             draw: self.flag("draw")?,
@@ -117,7 +127,9 @@ impl Query {
         match self.get(name) {
             None | Some("false" | "0" | "no") => Ok(false),
             Some("true" | "1" | "yes" | "") => Ok(true),
-            Some(text) => Err(Problem::parameter(format!("{name} is true or false, not {text:?}"), "correct the value")),
+            Some(text) => {
+                Err(Problem::parameter(format!("{name} is true or false, not {text:?}"), "correct the value"))
+            }
         }
     }
 

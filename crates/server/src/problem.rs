@@ -105,10 +105,9 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::ImageTooLarge | ErrorKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::UnsupportedImage | ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorKind::QueueFull
-        | ErrorKind::TooManyRequests
-        | ErrorKind::MemoryFull
-        | ErrorKind::DeadlineUnreachable => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::QueueFull | ErrorKind::TooManyRequests | ErrorKind::MemoryFull | ErrorKind::DeadlineUnreachable => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         ErrorKind::InferenceFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ModelNotReady | ErrorKind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,

@@ -46,7 +46,12 @@ impl Route {
     pub(crate) fn is_kserve(self) -> bool {
         matches!(
             self,
-            Self::Infer | Self::ModelMetadata | Self::ModelReady | Self::ServerMetadata | Self::ServerLive | Self::ServerReady
+            Self::Infer
+                | Self::ModelMetadata
+                | Self::ModelReady
+                | Self::ServerMetadata
+                | Self::ServerLive
+                | Self::ServerReady
         )
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use caudal_engine::{Backend, repository::{ModelFolder, Repository, RepositoryError}};
+use caudal_engine::{
+    Backend,
+    repository::{ModelFolder, Repository, RepositoryError},
+};
 use caudal_types::{ErrorKind, Explain, nearest};
 
 use crate::{Defaults, ServedModel, load, model::in_words};
@@ -116,15 +119,11 @@ impl Catalog {
                 name: name.to_owned(),
                 nearest: nearest(name, self.names()).map(str::to_owned),
             }),
-            Some(Entry::Failed(reason)) => {
-                Err(Unavailable::NotReady { name: name.to_owned(), reason: reason.clone() })
-            }
+            Some(Entry::Failed(reason)) => Err(Unavailable::NotReady { name: name.to_owned(), reason: reason.clone() }),
             Some(Entry::Ready(model)) => match version {
-                Some(asked) if !asked.is_empty() && asked != model.version.to_string() => Err(Unavailable::Version {
-                    name: name.to_owned(),
-                    serving: model.version,
-                    asked: asked.to_owned(),
-                }),
+                Some(asked) if !asked.is_empty() && asked != model.version.to_string() => {
+                    Err(Unavailable::Version { name: name.to_owned(), serving: model.version, asked: asked.to_owned() })
+                }
                 _ => Ok(model),
             },
         }

@@ -92,14 +92,17 @@ impl Decoders {
         work: impl FnOnce(&mut Decoder) -> T + Send + 'static,
     ) -> Result<(T, Instant), TaskError> {
         let (sender, receiver) = oneshot::channel();
-        self.pool.shared.push(priority, Box::new(move |decoder| {
-            if sender.is_closed() {
-                return;
-            }
-            let began = Instant::now();
-            let made = catch_unwind(AssertUnwindSafe(|| work(decoder)));
-            let _ = sender.send(made.map(|made| (made, began)));
-        }));
+        self.pool.shared.push(
+            priority,
+            Box::new(move |decoder| {
+                if sender.is_closed() {
+                    return;
+                }
+                let began = Instant::now();
+                let made = catch_unwind(AssertUnwindSafe(|| work(decoder)));
+                let _ = sender.send(made.map(|made| (made, began)));
+            }),
+        );
         match receiver.await {
             Ok(Ok(done)) => Ok(done),
             // The decoder is a library's; should one picture break it, the others go on.

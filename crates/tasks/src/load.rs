@@ -66,7 +66,7 @@ impl Explain for ModelError {
 }
 
 /// A run longer than this is not repeated to measure it: the server should be ready soon.
-const QUICK: Duration = Duration::from_millis(30);
+const QUICK: Duration = Duration::from_millis(10);
 
 /// Rows that a request may bring by itself where nobody set a batch size: they run as one batch of its own.
 const OWN_ROWS: usize = 64;
@@ -137,7 +137,9 @@ fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Poli
     let own = &settings.batching;
     Policy {
         max_batch_size: plan.max_batch_size,
-        max_queue_delay: own.max_queue_delay_ms.map_or(defaults.max_queue_delay, |ms| Duration::from_secs_f64(ms / 1e3)),
+        max_queue_delay: own
+            .max_queue_delay_ms
+            .map_or(defaults.max_queue_delay, |ms| Duration::from_secs_f64(ms / 1e3)),
         max_queue_size: own.max_queue_size.unwrap_or(defaults.max_queue_size),
         max_queue_bytes: own.max_queue_mb.map_or(defaults.max_queue_bytes, |mb| mb << 20),
     }

@@ -107,7 +107,8 @@ fn detector(
         return Err(format!("it tells {classes} classes apart, and {} names are given", labels.len()));
     }
     let pre = &settings.preprocessing;
-    let (scale, mean, std) = (pre.scale.unwrap_or(1.0 / 255.0), pre.mean.unwrap_or([0.0; 3]), pre.std.unwrap_or([1.0; 3]));
+    let (scale, mean, std) =
+        (pre.scale.unwrap_or(1.0 / 255.0), pre.mean.unwrap_or([0.0; 3]), pre.std.unwrap_or([1.0; 3]));
     Ok(Detector {
         family,
         format,

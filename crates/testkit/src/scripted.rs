@@ -105,7 +105,10 @@ impl Backend for Scripted {
 
     fn load(&self, file: &Path, _threads: Threads) -> Result<Arc<dyn Model>, LoadError> {
         if !file.is_file() {
-            return Err(LoadError::Unreadable { file: file.display().to_string(), reason: "it is not there".to_owned() });
+            return Err(LoadError::Unreadable {
+                file: file.display().to_string(),
+                reason: "it is not there".to_owned(),
+            });
         }
         Ok(Arc::new(self.clone()))
     }

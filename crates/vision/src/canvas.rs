@@ -132,7 +132,8 @@ impl Canvas {
             Layout::Interleaved => {
                 for (row, values) in row.chunks_exact_mut(3).zip(self.values.chunks_exact(3)) {
                     for channel in 0..3 {
-                        row[channel] = f32::from(values[channel]) * normalisation.scale[channel] + normalisation.bias[channel];
+                        row[channel] =
+                            f32::from(values[channel]) * normalisation.scale[channel] + normalisation.bias[channel];
                     }
                 }
             }
@@ -161,7 +162,8 @@ impl Placement {
     fn new(pixels: &Pixels<'_>, geometry: &Geometry, canvas_width: usize) -> Self {
         let turn = pixels.orientation;
         let (width, height) = geometry.content;
-        let (line, mut origin) = (canvas_width as isize, (geometry.offset.1 * canvas_width + geometry.offset.0) as isize);
+        let (line, mut origin) =
+            (canvas_width as isize, (geometry.offset.1 * canvas_width + geometry.offset.0) as isize);
         let (mut right, mut down) = (1, line);
         if turn.flip_x {
             origin += width as isize - 1;

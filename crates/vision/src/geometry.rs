@@ -34,9 +34,7 @@ impl Geometry {
         let (w, h) = (f64::from(source.0), f64::from(source.1));
         let (fit_x, fit_y) = (input.0 as f64 / w, input.1 as f64 / h);
         match fit {
-            Fit::Stretch => {
-                Self { source, content: input, offset: (0, 0), scale: (fit_x as f32, fit_y as f32) }
-            }
+            Fit::Stretch => Self { source, content: input, offset: (0, 0), scale: (fit_x as f32, fit_y as f32) },
             Fit::Letterbox => {
                 let r = fit_x.min(fit_y);
                 let side = |length: f64, limit: usize| (length * r).round_ties_even().clamp(1.0, limit as f64) as usize;

@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn headers_cut_short_are_damaged_pictures() {
         let limits = Limits { max_pixels: 100 };
-        for bytes in [&b"\xff\xd8\xff\xe0"[..], b"\x89PNG\r\n\x1a\n\0\0", b"BM123", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8 "] {
+        for bytes in [&b"\xff\xd8\xff\xe0"[..], b"\x89PNG\r\n\x1a\n\0\0", b"BM123", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8 "]
+        {
             assert!(matches!(probe(bytes, &limits), Err(ImageError::Damaged { .. })), "{bytes:?}");
         }
     }

@@ -13,9 +13,8 @@ pub fn suppress(mut candidates: Vec<Detection>, iou: f32, max_det: usize) -> Vec
         if kept.len() == max_det {
             break;
         }
-        let repeats = |better: &Detection| {
-            better.class_id == candidate.class_id && better.rect.iou(&candidate.rect) > iou
-        };
+        let repeats =
+            |better: &Detection| better.class_id == candidate.class_id && better.rect.iou(&candidate.rect) > iou;
         if !kept.iter().any(repeats) {
             kept.push(candidate);
         }
@@ -53,7 +52,10 @@ mod tests {
 
     #[test]
     fn numbers_that_are_none_do_no_harm() {
-        let odd = Detection { rect: BoxF { x1: f32::NAN, y1: 0.0, x2: 1.0, y2: f32::INFINITY }, ..detection(0.0, f32::NAN, 0) };
+        let odd = Detection {
+            rect: BoxF { x1: f32::NAN, y1: 0.0, x2: 1.0, y2: f32::INFINITY },
+            ..detection(0.0, f32::NAN, 0)
+        };
         assert_eq!(suppress(vec![odd, detection(0.0, 0.9, 0)], 0.5, 300).len(), 2);
     }
 

@@ -42,10 +42,9 @@ pub(crate) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
 /// Decodes into `rgb`, three bytes a pixel; transparency is dropped.
 pub(crate) fn decode(bytes: &[u8], rgb: &mut Vec<u8>) -> Result<(), ImageError> {
     let mut reader = open(bytes)?;
-    let size = reader.output_buffer_size().ok_or_else(|| ImageError::Damaged {
-        format: "PNG",
-        reason: "its size is not a size".to_owned(),
-    })?;
+    let size = reader
+        .output_buffer_size()
+        .ok_or_else(|| ImageError::Damaged { format: "PNG", reason: "its size is not a size".to_owned() })?;
     let (color, _) = reader.output_color_type();
     if color == ColorType::Rgb {
         rgb.resize(size, 0);

@@ -32,12 +32,15 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let catalog = assemble::catalog(&loaded.settings, &backend)?;
     let model = match matches.get_one::<String>("model") {
         Some(name) => catalog.get(name, None).map_err(|error| other(format!("{error}; {}", error.hint())))?,
-        None => catalog.only_detector().ok_or_else(|| other("there is not exactly one detector; name one with --model"))?,
+        None => {
+            catalog.only_detector().ok_or_else(|| other("there is not exactly one detector; name one with --model"))?
+        }
     };
     let detector = model.detector().map_err(|error| other(error.to_string()))?;
     let draw = matches.get_one::<PathBuf>("draw");
     if let Some(folder) = draw {
-        fs::create_dir_all(folder).map_err(|error| other(format!("{} cannot be created: {error}", folder.display())))?;
+        fs::create_dir_all(folder)
+            .map_err(|error| other(format!("{} cannot be created: {error}", folder.display())))?;
     }
     let job = Job {
         model,
@@ -194,8 +197,11 @@ impl Job<'_> {
                 found.confidence, rect.x1, rect.y1, rect.x2, rect.y2
             );
         }
-        let stages: Vec<String> =
-            done.stamps.iter().map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3)).collect();
+        let stages: Vec<String> = done
+            .stamps
+            .iter()
+            .map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3))
+            .collect();
         let _ = writeln!(text, "  {:.1} ms: {}", done.stamps.total().as_secs_f64() * 1e3, stages.join(", "));
         if let Some(drawn) = drawn {
             let _ = writeln!(text, "  drawn: {}", drawn.display());

@@ -60,12 +60,14 @@ struct Loaded {
 /// Gathers and resolves the settings, and starts logging as they say (`quiet`: warnings and worse, unless a level
 /// was asked for).
 fn load(matches: &ArgMatches, quiet: bool) -> Result<Loaded, CommandError> {
-    let environment = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment =
+        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let from_variable = env::var_os("CAUDAL_CONFIG").map(PathBuf::from);
     let file = matches.get_one::<PathBuf>("config").cloned().or(from_variable);
     let gathered = gather(&cli::settings(matches), &environment.collect(), file.as_deref())?;
     let settings = Settings::resolve(&gathered.values)?;
-    let asked = gathered.values.iter().any(|raw| raw.key == "log_level" && raw.origin != crate::settings::Origin::Default);
+    let asked =
+        gathered.values.iter().any(|raw| raw.key == "log_level" && raw.origin != crate::settings::Origin::Default);
     let level = if quiet && !asked { "warn" } else { &settings.log_level };
     logging::start(level, settings.log_json).map_err(|error| {
         let raw = gathered.values.iter().find(|raw| raw.key == "log_level").expect("it is in the table").clone();

@@ -69,9 +69,12 @@ fn plan(model: &ServedModel) -> String {
 
 fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[String]) -> Value {
     match loaded {
-        Err(error) => json!({ "name": name, "ready": false, "reason": error.to_string(), "hint": error.hint(), "aliases": aliases }),
+        Err(error) => {
+            json!({ "name": name, "ready": false, "reason": error.to_string(), "hint": error.hint(), "aliases": aliases })
+        }
         Ok(model) => {
-            let tensors = |tensors: &[caudal_tasks::TensorSpec]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let tensors =
+                |tensors: &[caudal_tasks::TensorSpec]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>();
             let mut described = json!({
                 "name": name,
                 "ready": true,
@@ -135,7 +138,10 @@ fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
     };
     let (format, defaults) = (detector.format, detector.defaults);
     println!("  task      detect ({}): POST /predict/{}", detector.family, model.name);
-    println!("  picture   {}x{}, {:?}, {:?}, pad {}", format.width, format.height, format.layout, format.fit, format.pad);
+    println!(
+        "  picture   {}x{}, {:?}, {:?}, pad {}",
+        format.width, format.height, format.layout, format.fit, format.pad
+    );
     println!("  defaults  conf {}, iou {}, max_det {}", defaults.conf, defaults.iou, defaults.max_det);
     println!("  classes   {}: {}", detector.labels.len(), detector.labels.join(", "));
 }

@@ -32,7 +32,9 @@ impl Settings {
         read.number::<u16>("grpc_port", 0, u16::MAX)?;
         let mib = |key, least| Ok::<u64, SettingsError>(read.number::<u64>(key, least, 1 << 20)? * MIB);
         let seconds = |key| Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, 0.001, 86_400.0)?));
-        let millis = |key, least| Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, least, 86_400_000.0)? / 1e3));
+        let millis = |key, least| {
+            Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, least, 86_400_000.0)? / 1e3))
+        };
         Ok(Self {
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),

@@ -43,10 +43,16 @@ pub(crate) const TABLE: &[Key] = &[
     key("grpc_port", "8001", "PORT", "port for gRPC; reserved, nothing listens there yet"),
     key("model_repository", "models", "DIR", "folder of models: <name>/<version>/model.onnx"),
     key("data_dir", "caudal-data", "DIR", "folder for what is kept; nothing is written there yet"),
-    known_as(key("log_level", "info", "LEVEL", "error, warn, info, debug or trace, or a filter as tracing reads it"), &["LOG_LEVEL"]),
+    known_as(
+        key("log_level", "info", "LEVEL", "error, warn, info, debug or trace, or a filter as tracing reads it"),
+        &["LOG_LEVEL"],
+    ),
     key("log_format", "text", "FORMAT", "text or json"),
     key("onnxruntime_library", "", "FILE", "ONNX Runtime's shared library; else ORT_DYLIB_PATH, else the cache folder"),
-    known_as(key("instances", "", "N", "instances of each model that run at once; planned when absent"), &["INFERENCE_WORKERS"]),
+    known_as(
+        key("instances", "", "N", "instances of each model that run at once; planned when absent"),
+        &["INFERENCE_WORKERS"],
+    ),
     known_as(key("threads", "", "N", "threads within one run; planned when absent"), &["INFERENCE_NUM_THREADS"]),
     known_as(key("max_batch_size", "", "N", "most rows in one run; measured when absent"), &["INFERENCE_BATCH_SIZE"]),
     key("max_queue_delay_ms", "0", "MS", "how long a free instance waits for more rows"),
@@ -58,15 +64,30 @@ pub(crate) const TABLE: &[Key] = &[
     key("max_image_megapixels", "64", "MP", "most pixels in one picture"),
     key("max_body_memory_mb", "256", "MIB", "memory for all uploads at once"),
     key("max_pixel_memory_mb", "512", "MIB", "memory for all pictures being decoded at once"),
-    known_as(key("concurrency_limit", "1024", "N", "requests worked on at once; more get 429"), &["LIMIT_CONCURRENCY", "UVICORN_LIMIT_CONCURRENCY"]),
+    known_as(
+        key("concurrency_limit", "1024", "N", "requests worked on at once; more get 429"),
+        &["LIMIT_CONCURRENCY", "UVICORN_LIMIT_CONCURRENCY"],
+    ),
     key("max_connections", "16384", "N", "open connections; more wait in the backlog"),
-    known_as(key("backlog", "4096", "N", "connections that the kernel keeps until they are accepted"), &["BACKLOG", "UVICORN_BACKLOG"]),
+    known_as(
+        key("backlog", "4096", "N", "connections that the kernel keeps until they are accepted"),
+        &["BACKLOG", "UVICORN_BACKLOG"],
+    ),
     key("request_timeout_ms", "30000", "MS", "deadline of requests that name none"),
     key("header_timeout_secs", "10", "SECS", "how long a request's head may take to arrive"),
     key("body_timeout_secs", "30", "SECS", "how long a body may pause"),
-    known_as(key("keep_alive_secs", "75", "SECS", "how long a connection may be idle"), &["KEEP_ALIVE", "TIMEOUT_KEEP_ALIVE", "UVICORN_TIMEOUT_KEEP_ALIVE"]),
-    known_as(key("exit_timeout_secs", "30", "SECS", "how long shutting down may take before it is cut short"), &["GRACEFUL_TIMEOUT", "TIMEOUT_GRACEFUL_SHUTDOWN", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN"]),
-    known_as(key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"), &["SLOW_REQUEST_THRESHOLD_MS"]),
+    known_as(
+        key("keep_alive_secs", "75", "SECS", "how long a connection may be idle"),
+        &["KEEP_ALIVE", "TIMEOUT_KEEP_ALIVE", "UVICORN_TIMEOUT_KEEP_ALIVE"],
+    ),
+    known_as(
+        key("exit_timeout_secs", "30", "SECS", "how long shutting down may take before it is cut short"),
+        &["GRACEFUL_TIMEOUT", "TIMEOUT_GRACEFUL_SHUTDOWN", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN"],
+    ),
+    known_as(
+        key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),
+        &["SLOW_REQUEST_THRESHOLD_MS"],
+    ),
 ];
 
 #[cfg(test)]
@@ -76,7 +97,8 @@ mod tests {
 
     #[test]
     fn no_name_means_two_things() {
-        let names: Vec<&str> = TABLE.iter().flat_map(|key| [key.name].into_iter().chain(key.aliases.iter().copied())).collect();
+        let names: Vec<&str> =
+            TABLE.iter().flat_map(|key| [key.name].into_iter().chain(key.aliases.iter().copied())).collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
 }

@@ -166,7 +166,8 @@ mod tests {
     #[test]
     fn a_healthy_folder_has_no_findings() {
         let model = model_with_external("w.bin");
-        let files: &[(&str, &[u8])] = &[("m/1/model.onnx", &model), ("m/1/w.bin", b"w"), ("m/model.yaml", b"instances: 1")];
+        let files: &[(&str, &[u8])] =
+            &[("m/1/model.onnx", &model), ("m/1/w.bin", b"w"), ("m/model.yaml", b"instances: 1")];
         assert_eq!(examine_files(files), Vec::<String>::new());
     }
 

@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn labels_come_from_a_list_or_from_a_file_beside() {
-        let (_home, repository) = repository(&[("m/model.yaml", b""), ("m/l.txt", b"cat\n\n dog \n"), ("x.txt", b"no")]);
+        let (_home, repository) =
+            repository(&[("m/model.yaml", b""), ("m/l.txt", b"cat\n\n dog \n"), ("x.txt", b"no")]);
         let model = only(&repository);
         let labels = |labels: &str| model.labels(&ModelSettings::parse(&format!("labels: {labels}"), "f").unwrap());
         assert_eq!(labels("[a, b]").unwrap().unwrap(), ["a", "b"]);

@@ -10,6 +10,4 @@ pub use doctor::{Finding, Severity, examine};
 pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError};
 pub use onnx::{OnnxError, OnnxFile};
 pub use sandbox::{Forbidden, check as check_sandbox};
-pub use settings::{
-    Batching, ChannelOrder, Fit, Labels, ModelSettings, Preprocessing, SettingsError, Thresholds,
-};
+pub use settings::{Batching, ChannelOrder, Fit, Labels, ModelSettings, Preprocessing, SettingsError, Thresholds};

@@ -149,7 +149,15 @@ const KEYS: &[(&str, &[&str])] = &[
     (
         "",
         &[
-            "kind", "family", "labels", "aliases", "version", "thresholds", "preprocessing", "batching", "instances",
+            "kind",
+            "family",
+            "labels",
+            "aliases",
+            "version",
+            "thresholds",
+            "preprocessing",
+            "batching",
+            "instances",
             "threads",
         ],
     ),

@@ -75,7 +75,8 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimit
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.parse().ok());
-    let malformed = || Problem::new(ErrorKind::InvalidRequest, "Content-Length is not a number", "send the body's length");
+    let malformed =
+        || Problem::new(ErrorKind::InvalidRequest, "Content-Length is not a number", "send the body's length");
     length.map(Some).ok_or_else(malformed)
 }
 

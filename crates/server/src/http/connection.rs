@@ -80,7 +80,12 @@ impl Connections {
     }
 
     /// Serves `stream` with `router` until it closes.
-    pub(crate) fn serve(self: &Arc<Self>, stream: TcpStream, router: axum::Router, place: Option<OwnedSemaphorePermit>) {
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        router: axum::Router,
+        place: Option<OwnedSemaphorePermit>,
+    ) {
         self.open.fetch_add(1, Relaxed);
         let connections = Arc::clone(self);
         tokio::spawn(async move {
@@ -103,7 +108,8 @@ impl Connections {
                 response
             }
         });
-        let connection = http1::Builder::new().header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
+        let connection =
+            http1::Builder::new().header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
         let mut ending = self.ending.subscribe();
         let mut told = false;

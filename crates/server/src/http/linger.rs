@@ -32,7 +32,10 @@ impl Body for Lingering {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.0 else { return Poll::Ready(None) };
         let frame = Pin::new(&mut *body).poll_frame(context);
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) || body.is_end_stream() {

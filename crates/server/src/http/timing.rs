@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn times_are_written_as_people_know_them() {
-        for (micros, text) in [(23_451, "23.45ms"), (0, "0.00ms"), (5, "0.01ms"), (1_234_567, "1234.57ms"), (99_999, "100.00ms")] {
+        for (micros, text) in
+            [(23_451, "23.45ms"), (0, "0.00ms"), (5, "0.01ms"), (1_234_567, "1234.57ms"), (99_999, "100.00ms")]
+        {
             assert_eq!(process_time(Duration::from_micros(micros)), text);
         }
     }

@@ -79,7 +79,11 @@ pub(crate) async fn server_metadata(State(app): State<Arc<App>>, request: Reques
     params(("model" = String, Path, description = "name or alias")),
     responses((status = 200, body = ModelMetadata), (status = 404, body = super::ErrorAnswer)),
 )]
-pub(crate) async fn model_metadata(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
+pub(crate) async fn model_metadata(
+    State(app): State<Arc<App>>,
+    Path(model): Path<String>,
+    request: Request,
+) -> Response {
     door::ask(&app, Route::ModelMetadata, &request, |app| metadata(app, &model, None))
 }
 

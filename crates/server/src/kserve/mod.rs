@@ -26,7 +26,6 @@ use crate::{
     route::Route,
 };
 
-
 /// An error, as KServe tells it: one sentence.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct ErrorAnswer {
@@ -81,11 +80,8 @@ async fn run(
     let model = Arc::clone(app.catalog.get(&name, version.as_deref())?);
     refuse_binary(&request)?;
     let (head, body) = request.into_parts();
-    let limits = BodyLimits {
-        bytes: app.settings.max_body_bytes,
-        memory: &app.bodies,
-        pause: app.settings.body_timeout,
-    };
+    let limits =
+        BodyLimits { bytes: app.settings.max_body_bytes, memory: &app.bodies, pause: app.settings.body_timeout };
     let received = body::read(&head.headers, body, &limits).await?;
     visit.call.stamps.stamp(caudal_types::Stage::Receive);
     let request = request::parse(&received.bytes)?;

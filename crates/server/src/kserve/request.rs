@@ -101,7 +101,8 @@ impl Input<'_> {
             let message = format!("the input {:?}: {words}", self.name);
             Problem::new(ErrorKind::InvalidTensor, message, "GET /v2/models/{model} tells names, datatypes and shapes")
         };
-        let dtype: DType = self.datatype.parse().map_err(|error| invalid(format!("{error}, not {:?}", self.datatype)))?;
+        let dtype: DType =
+            self.datatype.parse().map_err(|error| invalid(format!("{error}, not {:?}", self.datatype)))?;
         let bytes = numbers::read(self.data.get(), dtype).map_err(|error| invalid(error.to_string()))?;
         Ok(InputTensor { name: self.name.to_string(), dtype, shape: self.shape.clone(), bytes })
     }

@@ -123,12 +123,7 @@ impl<'a> PictureAnswer<'a> {
 pub(crate) type Outcome = (Option<String>, Result<Detections, Problem>);
 
 impl<'a> BatchAnswer<'a> {
-    pub(crate) fn new(
-        model: &'a ServedModel,
-        detector: &'a Detector,
-        outcomes: &'a [Outcome],
-        stamps: Stamps,
-    ) -> Self {
+    pub(crate) fn new(model: &'a ServedModel, detector: &'a Detector, outcomes: &'a [Outcome], stamps: Stamps) -> Self {
         let (mut results, mut failures) = (Vec::new(), Vec::new());
         for (image_index, (filename, outcome)) in outcomes.iter().enumerate() {
             let filename = filename.as_deref();

@@ -65,7 +65,8 @@ pub(crate) struct PictureForm {
     ),
 )]
 pub(crate) async fn predict(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
-    door::work(app, Route::Predict, request, |app, visit, request| run(app, visit, request, Some(model), Form::AsSent)).await
+    door::work(app, Route::Predict, request, |app, visit, request| run(app, visit, request, Some(model), Form::AsSent))
+        .await
 }
 
 /// Finds objects in several pictures, each by itself: one that fails does not fail the others.
@@ -77,8 +78,15 @@ pub(crate) async fn predict(State(app): State<Arc<App>>, Path(model): Path<Strin
     request_body(content = PictureForm, content_type = "multipart/form-data"),
     responses((status = 200, body = BatchAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
-pub(crate) async fn predict_batch(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
-    door::work(app, Route::PredictBatch, request, |app, visit, request| run(app, visit, request, Some(model), Form::Batch)).await
+pub(crate) async fn predict_batch(
+    State(app): State<Arc<App>>,
+    Path(model): Path<String>,
+    request: Request,
+) -> Response {
+    door::work(app, Route::PredictBatch, request, |app, visit, request| {
+        run(app, visit, request, Some(model), Form::Batch)
+    })
+    .await
 }
 
 /// Finds objects in a picture, with the model and all parameters as fields of the form or of the query. Without
@@ -92,7 +100,8 @@ pub(crate) async fn predict_batch(State(app): State<Arc<App>>, Path(model): Path
     responses((status = 200, body = PictureAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn inference_image(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::work(app, Route::InferenceImage, request, |app, visit, request| run(app, visit, request, None, Form::AsSent)).await
+    door::work(app, Route::InferenceImage, request, |app, visit, request| run(app, visit, request, None, Form::AsSent))
+        .await
 }
 
 /// The form of the answer.
@@ -160,7 +169,10 @@ async fn several(app: &App, model: &ServedModel, visit: &Visit, pictures: &[Pict
     let detector = model.detector()?;
     let ask = visit.query.ask(detector)?;
     if ask.draw {
-        return Err(Problem::parameter("several pictures cannot be drawn in one answer", "send them one by one, or leave draw out"));
+        return Err(Problem::parameter(
+            "several pictures cannot be drawn in one answer",
+            "send them one by one, or leave draw out",
+        ));
     }
     let each = pictures.iter().map(|picture| async {
         let done = model.detect(&app.pictures, picture.bytes.clone(), &ask, visit.call).await;

@@ -47,7 +47,9 @@ pub(crate) enum MultipartError {
 impl From<MultipartError> for Problem {
     fn from(error: MultipartError) -> Self {
         let (kind, hint) = match error {
-            MultipartError::TooManyParts(_) => (ErrorKind::TooManyParts, "send fewer pictures at once, or raise max_images"),
+            MultipartError::TooManyParts(_) => {
+                (ErrorKind::TooManyParts, "send fewer pictures at once, or raise max_images")
+            }
             MultipartError::NoBoundary | MultipartError::WrongBoundary => {
                 (ErrorKind::InvalidRequest, "let the client library set Content-Type, or copy the boundary exactly")
             }
@@ -97,7 +99,11 @@ pub(crate) fn parse(body: &Bytes, boundary: &str, max_parts: usize) -> Result<Ve
         let content = start + head.length;
         let from = content.saturating_sub(2).max(start);
         let end = from + finder.find(&body[from..]).ok_or(MultipartError::CutOff)?;
-        parts.push(Part { name: head.name, filename: head.filename, content: body.slice(content.min(end.max(content))..end.max(content)) });
+        parts.push(Part {
+            name: head.name,
+            filename: head.filename,
+            content: body.slice(content.min(end.max(content))..end.max(content)),
+        });
         at = end + delimiter.len();
     }
 }
@@ -186,10 +192,14 @@ mod tests {
 
     #[test]
     fn forms_are_read_as_browsers_write_them() {
-        let parts = [part("file", Some("a b.jpg"), b"\xff\xd8\r\n--b\r\n"), part("model", None, b""), part("x", None, b"\r\n")];
+        let parts =
+            [part("file", Some("a b.jpg"), b"\xff\xd8\r\n--b\r\n"), part("model", None, b""), part("x", None, b"\r\n")];
         check(&write(&parts, "B"), Ok(&parts));
         check(b"--B--", Ok(&[]));
-        check(b"preamble\r\n--B \t\r\nContent-Disposition: form-data; name=x\r\n\r\n1\r\n--B--", Ok(&[part("x", None, b"1")]));
+        check(
+            b"preamble\r\n--B \t\r\nContent-Disposition: form-data; name=x\r\n\r\n1\r\n--B--",
+            Ok(&[part("x", None, b"1")]),
+        );
         check(
             b"--B\r\ncontent-disposition: form-data; filename=\"a\\\"b;c.jpg\"; NAME=\"f\"\r\n\r\n1\r\n--B--",
             Ok(&[part("f", Some("a\"b;c.jpg"), b"1")]),

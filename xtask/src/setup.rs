@@ -1,0 +1,169 @@
+//! Fetches what building and running need and a fresh machine lacks. What is there already is left alone, so a
+//! second time takes no time.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use caudal_types::{ONNXRUNTIME_VERSION, cache_dir, cached_onnxruntime};
+
+use crate::say::{self, Result, ask, root, step};
+
+/// What is needed to build, as variables for cargo.
+#[derive(Debug, Default)]
+pub(crate) struct Tools {
+    variables: Vec<(&'static str, PathBuf)>,
+}
+
+impl Tools {
+    /// Lets `command` find the tools.
+    pub(crate) fn equip<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// Sets everything up.
+pub(crate) fn run() -> Result<Tools> {
+    let mut tools = Tools::default();
+    debian_packages()?;
+    if let Some(cmake) = cmake()? {
+        tools.variables.push(("CMAKE", cmake));
+    }
+    onnxruntime()?;
+    Ok(tools)
+}
+
+/// A program that comes from a Debian package.
+struct Package {
+    program: &'static str,
+    package: &'static str,
+    /// Whether nothing can be built without it.
+    needed: bool,
+    /// What is missing without it.
+    without: &'static str,
+}
+
+const PACKAGES: [Package; 3] = [
+    Package { program: "cc", package: "build-essential", needed: true, without: "C sources cannot be compiled" },
+    Package { program: "make", package: "make", needed: true, without: "the allocator cannot be built" },
+    Package {
+        program: "nasm",
+        package: "nasm",
+        needed: false,
+        without: "JPEGs are decoded without vector instructions, about three times slower",
+    },
+];
+
+fn debian_packages() -> Result {
+    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.package).collect();
+    let is_root = ask("id", &["-u"]).is_some_and(|id| id.trim() == "0");
+    if is_root && ask("apt-get", &["--version"]).is_some() {
+        step(&format!("installing {} from Debian", names.join(", ")));
+        let apt = |arguments: &[&str]| {
+            let mut command = Command::new("apt-get");
+            say::run(command.args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        };
+        apt(&["update"])?;
+        return apt(&[&["install", "--no-install-recommends"], &names[..]].concat());
+    }
+    let command = format!("sudo apt-get install --no-install-recommends {}", names.join(" "));
+    for package in &missing {
+        eprintln!("  {} is missing: {}", package.program, package.without);
+    }
+    eprintln!("  to have all of it, type:\n    {command}");
+    match missing.iter().find(|package| package.needed) {
+        Some(package) => Err(format!("{} is needed to build; type: {command}", package.program)),
+        None => Ok(()),
+    }
+}
+
+fn installed(package: &Package) -> bool {
+    // Only x86's vector instructions are written in NASM's language.
+    if package.program == "nasm" && !cfg!(target_arch = "x86_64") {
+        return true;
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(package.program).is_file())
+}
+
+fn pip() -> Result<Command> {
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip"]);
+    if ask("python3", &["-m", "pip", "--version"]).is_none() {
+        return Err("Python's pip is needed; type: sudo apt-get install python3-pip".to_owned());
+    }
+    Ok(command)
+}
+
+/// CMake: the machine's, or the one from PyPI, whose path is returned.
+fn cmake() -> Result<Option<PathBuf>> {
+    if env::var_os("CMAKE").is_some() || ask("cmake", &["--version"]).is_some() {
+        return Ok(None);
+    }
+    let folder = cache_dir().join("cmake");
+    let program = folder.join("cmake/data/bin/cmake");
+    if !program.is_file() {
+        step("fetching CMake from PyPI");
+        let mut command = pip()?;
+        command.args(["install", "--quiet", "--no-deps", "--require-hashes", "--upgrade", "--target"]);
+        say::run(command.arg(&folder).arg("-r").arg(root().join("xtask/requirements/cmake.txt")))?;
+    }
+    Ok(Some(program))
+}
+
+/// The SHA-256 of the library within the wheel, for each kind of processor; the wheel's own is pip's to check.
+const LIBRARIES: [(&str, &str); 2] = [
+    ("x86_64", "fc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3"),
+    ("aarch64", "8aa3b76b28c778a2b1dd660d34161adb1d508c9ccd04ff9dc80e26eca5df8467"),
+];
+
+/// ONNX Runtime's shared library, out of the official wheel.
+fn onnxruntime() -> Result {
+    let target = cached_onnxruntime();
+    if target.is_file() {
+        return Ok(());
+    }
+    let arch = env::consts::ARCH;
+    let Some((_, expected)) = LIBRARIES.iter().find(|(known, _)| *known == arch) else {
+        return Err(format!("there is no ONNX Runtime for {arch} here; point ORT_DYLIB_PATH at a libonnxruntime.so"));
+    };
+    step(&format!("fetching ONNX Runtime {ONNXRUNTIME_VERSION} from PyPI"));
+    let folder = target.parent().ok_or("the cache has no folder")?;
+    let work = cache_dir().join(format!("onnxruntime.{}", std::process::id()));
+    let fetched = fetch_wheel(&work, arch).and_then(|wheel| unpack(&wheel, &work, expected));
+    let moved = fetched.and_then(|library| {
+        fs::create_dir_all(folder).map_err(|error| format!("{} cannot be created: {error}", folder.display()))?;
+        // Renamed into place, so that nobody ever sees half a library.
+        fs::rename(library, &target).map_err(|error| format!("{} cannot be written: {error}", target.display()))
+    });
+    let _ = fs::remove_dir_all(&work);
+    moved
+}
+
+fn fetch_wheel(work: &Path, arch: &str) -> Result<PathBuf> {
+    let mut command = pip()?;
+    command.args(["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--progress-bar", "on"]);
+    // The library is the same in the wheel of every Python, so one wheel serves all.
+    command.args(["--implementation", "cp", "--python-version", "311", "--abi", "cp311"]);
+    command.args(["--platform", &format!("manylinux_2_28_{arch}"), "--dest"]).arg(work);
+    say::run(command.arg("-r").arg(root().join("xtask/requirements/onnxruntime.txt")))?;
+    let files = fs::read_dir(work).map_err(|error| format!("{} cannot be read: {error}", work.display()))?;
+    let wheel = files.flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|end| end == "whl"));
+    wheel.ok_or_else(|| "pip fetched no wheel".to_owned())
+}
+
+fn unpack(wheel: &Path, work: &Path, expected: &str) -> Result<PathBuf> {
+    say::run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(work))?;
+    let library = work.join(format!("onnxruntime/capi/libonnxruntime.so.{ONNXRUNTIME_VERSION}"));
+    let sum = ask("sha256sum", &[&library.to_string_lossy()]).unwrap_or_default();
+    match sum.split_whitespace().next() {
+        Some(sum) if sum == expected => Ok(library),
+        _ => Err(format!("{} is not the library it should be: its checksum differs", library.display())),
+    }
+}
