@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
+    middleware,
     response::Response,
 };
 use utoipa::OpenApi;
@@ -58,10 +59,11 @@ pub fn openapi_json() -> String {
 }
 
 /// `/docs` and `/openapi.json`.
-pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     // Validation by an outside service is on by default; nothing here leaves the machine.
     let config = Config::default().validator_url("none");
-    Router::from(SwaggerUi::new("/docs").url("/openapi.json", Api::openapi()).config(config))
+    let page = SwaggerUi::new("/docs").url("/openapi.json", Api::openapi()).config(config);
+    Router::from(page).layer(middleware::from_fn_with_state(Arc::clone(app), door::pass))
 }
 
 /// What there is to see, for whoever opens the root in a browser.

@@ -37,6 +37,7 @@ routes! {
     Status => "GET" "/status",
     Metrics => "GET" "/metrics",
     Index => "GET" "/",
+    Docs => "GET" "/docs",
     /// Everything that is no route.
     Unknown => "ANY" "unknown",
 }

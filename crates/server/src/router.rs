@@ -32,7 +32,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/status", get(health::status))
         .route("/metrics", get(health::metrics))
         .route("/", get(docs::index))
-        .merge(docs::routes())
+        .merge(docs::routes(&app))
         .method_not_allowed_fallback(wrong_method)
         .fallback(not_found)
         .with_state(app)

@@ -1,12 +1,17 @@
-//! What the tests of several rooms share: a backend that follows a script, and the contract suite that every
-//! backend must pass.
+//! What the tests of several rooms share: a backend that follows a script, the contract suite that every backend
+//! must pass, a real server process with a client that can misbehave, and repositories made for one test.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop loudly")]
 
 pub mod contract;
+pub mod http;
+mod repository;
 mod scripted;
+mod server;
 
+pub use repository::Repo;
 pub use scripted::{Log, Scripted};
+pub use server::Server;
 
 /// `values` as the bytes of a tensor.
 pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
@@ -21,4 +26,14 @@ pub fn f32_values(bytes: &[u8]) -> Vec<f32> {
 /// Where the suite's small model `name` lies; `models/make.py` says what it does.
 pub fn model_file(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/{name}.onnx"))
+}
+
+/// A picture or other file of the fixtures, by its name.
+pub fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(fixture_path(name)).unwrap_or_else(|error| panic!("the fixture {name}: {error}"))
+}
+
+/// Where a fixture lies.
+pub fn fixture_path(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
 }

@@ -9,8 +9,9 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
+    middleware::Next,
     response::Response,
 };
 use bytes::Bytes;
@@ -111,6 +112,13 @@ pub(crate) fn ask(
     door.close(app, outcome)
 }
 
+/// Lets a request through to handlers that know nothing of the door: files of a page.
+pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let door = Door::open(Route::Docs, &request);
+    let response = next.run(request).await;
+    door.sign(&app, response, None)
+}
+
 struct Door {
     route: Route,
     start: Instant,
@@ -135,28 +143,34 @@ impl Door {
             retry_after = problem.retry_after;
             self.tell(&problem)
         });
-        let mut stamps = answer.stamps.unwrap_or_else(|| Stamps::new(self.start));
-        stamps.stamp(Stage::Encode);
-        let took = stamps.total();
-        app.metrics.count(self.route, answer.status.as_u16(), took);
-        if answer.stamps.is_some() {
+        if let Some(stamps) = answer.stamps {
             app.metrics.count_stages(&stamps);
         }
-        if took >= app.settings.slow_request {
-            self.log_slow(&stamps, answer.status);
-        }
-        let closing = app.is_draining() || answer.status == StatusCode::PAYLOAD_TOO_LARGE;
         let mut response = Response::new(Body::from(answer.body));
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-        headers.insert(request_id::HEADER, self.id.into_header());
-        headers.insert(timing::PROCESS_TIME, timing::process_time(took));
-        headers.insert(timing::SERVER_TIMING, timing::server_timing(&stamps));
         if let Some(wait) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
-        if closing {
+        self.sign(app, response, answer.stamps)
+    }
+
+    /// Puts name and time on a response, and counts it.
+    fn sign(self, app: &App, mut response: Response, stamps: Option<Stamps>) -> Response {
+        let status = response.status();
+        let mut stamps = stamps.unwrap_or_else(|| Stamps::new(self.start));
+        stamps.stamp(Stage::Encode);
+        let took = stamps.total();
+        app.metrics.count(self.route, status.as_u16(), took);
+        if took >= app.settings.slow_request {
+            self.log_slow(&stamps, status);
+        }
+        let headers = response.headers_mut();
+        headers.insert(request_id::HEADER, self.id.into_header());
+        headers.insert(timing::PROCESS_TIME, timing::process_time(took));
+        headers.insert(timing::SERVER_TIMING, timing::server_timing(&stamps));
+        if app.is_draining() || status == StatusCode::PAYLOAD_TOO_LARGE {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -1,0 +1,235 @@
+//! Whatever comes in, the answer is clear, and the server lives as before.
+
+use std::{
+    io::Write,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use caudal_testkit::{
+    Repo, Server, fixture,
+    http::{Answer, Ask, Connection, form, post, tensor_request},
+};
+
+const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    let repo = Repo::nanodet("aliases: [small]").model("double", "double", "").model("broken", "double", "kind: detect");
+    Server::start(CAUDAL, &repo, &["--body-timeout-secs", "1", "--header-timeout-secs", "1"])
+});
+
+fn check(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
+    let error = &answer.json()["error"];
+    assert!(!error["message"].as_str().unwrap().is_empty());
+    assert!(!error["hint"].as_str().unwrap().is_empty());
+    assert_eq!(error["request_id"], answer.header("x-request-id"));
+    let well = SERVER.post_picture("/predict/small", &fixture("double_decker_bus.jpg"));
+    assert_eq!(well.status, 200, "the server serves as before");
+}
+
+fn check_picture(picture: &[u8], status: u16, code: &str) {
+    check(&SERVER.post_picture("/predict/small", picture), status, code);
+}
+
+#[test]
+fn bodies_without_a_picture() {
+    check_picture(b"", 400, "empty_body");
+    check(&SERVER.post_form("/predict/small", &[("file", Some("empty.jpg"), b"")]), 400, "empty_body");
+    check(&SERVER.post_form("/predict/small", &[("photo", Some("a.jpg"), b"x")]), 400, "missing_file");
+    check(&SERVER.post_form("/predict/small", &[]), 400, "missing_file");
+    let get = Ask { method: "GET", path: "/predict/small", headers: &[], body: None };
+    check(&SERVER.ask(&get), 405, "method_not_allowed");
+    check(&SERVER.post_json("/predict/small", "{}"), 415, "unsupported_media_type");
+}
+
+#[test]
+fn pictures_that_are_none() {
+    check_picture(b"this is only called .jpg", 415, "unsupported_image");
+    let bus = fixture("double_decker_bus.jpg");
+    check_picture(&bus[..bus.len() / 2], 400, "invalid_image");
+    check_picture(&bus[..bus.len() - 2], 400, "invalid_image");
+    check_picture(&bus[..30], 400, "invalid_image");
+    let png = fixture("chelsea.png");
+    check_picture(&png[..png.len() / 2], 400, "invalid_image");
+    let mut flipped = png.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 0xff;
+    check_picture(&flipped, 400, "invalid_image");
+    let webp = fixture("odd/plain.webp");
+    check_picture(&webp[..webp.len() / 2], 400, "invalid_image");
+}
+
+#[test]
+fn pictures_that_are_too_large_are_refused_by_their_header() {
+    let before = SERVER.peak();
+    check_picture(&fixture("odd/huge.png"), 413, "image_too_large");
+    // The same in a JPEG: the frame header says 20,000 by 20,000, the rest is an ordinary picture.
+    let mut jpeg = fixture("double_decker_bus.jpg");
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x4e, 0x20, 0x4e, 0x20]);
+    check_picture(&jpeg, 413, "image_too_large");
+    assert!(SERVER.peak() < before + (96 << 20), "no memory was taken for their pixels");
+}
+
+/// A PNG with a compressed text of a gigabyte before its pixels.
+fn text_bomb() -> Vec<u8> {
+    let mut text = b"Comment\0\0".to_vec();
+    let mut encoder = flate2::write::ZlibEncoder::new(&mut text, flate2::Compression::fast());
+    let zeros = vec![0; 1 << 20];
+    (0..1024).for_each(|_| encoder.write_all(&zeros).unwrap());
+    encoder.finish().unwrap();
+    let mut chunk = b"zTXt".to_vec();
+    chunk.extend(&text);
+    let mut crc = flate2::Crc::new();
+    crc.update(&chunk);
+    let png = fixture("odd/one_pixel.png");
+    let header_end = 8 + 4 + 4 + 13 + 4;
+    [&png[..header_end], &(text.len() as u32).to_be_bytes(), &chunk, &crc.sum().to_be_bytes(), &png[header_end..]].concat()
+}
+
+#[test]
+fn a_text_of_a_gigabyte_is_never_unpacked() {
+    let before = SERVER.peak();
+    let bomb = text_bomb();
+    let began = Instant::now();
+    let answer = SERVER.post_picture("/predict/small", &bomb);
+    assert_eq!(answer.status, 200, "the picture in it is fine: {}", answer.text());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(SERVER.peak() < before + (96 << 20));
+}
+
+#[test]
+fn forms_that_are_none() {
+    let (_, body) = form(&[("file", Some("a.jpg"), b"x")]);
+    let wrong = [("Content-Type", "multipart/form-data; boundary=another")];
+    check(&SERVER.ask(&post("/predict/small", &wrong, &body)), 400, "invalid_request");
+    let none = [("Content-Type", "multipart/form-data")];
+    check(&SERVER.ask(&post("/predict/small", &none, &body)), 400, "invalid_request");
+    let right = [("Content-Type", "multipart/form-data; boundary=caudal-test-boundary")];
+    check(&SERVER.ask(&post("/predict/small", &right, &body[..body.len() - 10])), 400, "invalid_request");
+    let parts = vec![("x", None, &b"1"[..]); 100_000];
+    check(&SERVER.post_form("/predict/small", &parts), 400, "too_many_parts");
+    let pictures = vec![("images", None, &b"1"[..]); 65];
+    check(&SERVER.post_form("/predict/small", &pictures), 400, "too_many_parts");
+}
+
+#[test]
+fn uploads_that_are_too_large_get_to_read_their_answer() {
+    let body = vec![0; 51 << 20];
+    let refused = SERVER.ask(&post("/predict/small", &[("Content-Type", "image/jpeg")], &body));
+    check(&refused, 413, "body_too_large");
+
+    // Without a length, chunk by chunk, and read only at the end.
+    let mut connection = SERVER.connect();
+    let chunked = [("Transfer-Encoding", "chunked")];
+    connection.send_head(&Ask { method: "POST", path: "/predict/small", headers: &chunked, body: None }).unwrap();
+    let chunk = [b"100000\r\n", &vec![0; 1 << 20][..], b"\r\n"].concat();
+    let sent = (0..51).try_for_each(|_| connection.send(&chunk)).and_then(|()| connection.send(b"0\r\n\r\n"));
+    sent.expect("the server reads on while it refuses");
+    check(&connection.read().unwrap(), 413, "body_too_large");
+
+    // curl asks first for anything that large.
+    let mut polite = SERVER.connect();
+    polite.send_head(&Ask { method: "POST", path: "/predict/small", headers: &[("Expect", "100-continue"), ("Content-Length", "53477376")], body: None }).unwrap();
+    check(&polite.read().unwrap(), 413, "body_too_large");
+}
+
+#[test]
+fn names_and_values_that_are_wrong() {
+    let bus = fixture("double_decker_bus.jpg");
+    let unknown = SERVER.post_picture("/predict/smoll", &bus);
+    check(&unknown, 404, "model_not_found");
+    assert!(unknown.text().contains("did you mean \\\"small\\\"?"), "{}", unknown.text());
+    check(&SERVER.post_picture("/predict/broken", &bus), 503, "model_not_ready");
+    check(&SERVER.post_picture("/predict/double", &bus), 400, "wrong_task");
+    check(&SERVER.get("/no/such/path"), 404, "not_found");
+    for query in ["conf=2", "conf=x", "conf=NaN", "iou=-1", "max_det=0", "max_det=1.5", "classes=unicorn", "classes=80", "draw=maybe", "timeout_ms=soon", "priority=urgent", "cnof=0.5", "conf=0.1&conf=0.2"] {
+        check(&SERVER.post_picture(&format!("/predict/small?{query}"), &bus), 400, "invalid_parameter");
+    }
+}
+
+#[test]
+fn a_deadline_that_has_passed_already() {
+    check(&SERVER.post_picture("/predict/small?timeout_ms=0", &fixture("double_decker_bus.jpg")), 504, "deadline_exceeded");
+}
+
+#[test]
+fn tensors_that_do_not_fit() {
+    let check = |request: &str, status: u16, words: &str| {
+        let answer = SERVER.post_json("/v2/models/double/infer", request);
+        let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(answer.status, status, "{error}");
+        assert!(error.contains(words), "{error}");
+    };
+    let input = |name: &str, shape: &str, datatype: &str, data: &str| {
+        format!(r#"{{"inputs":[{{"name":"{name}","shape":{shape},"datatype":"{datatype}","data":{data}}}]}}"#)
+    };
+    check("", 400, "empty_body");
+    check("{", 400, "not an inference request");
+    check("{}", 400, "inputs");
+    check(&input("z", "[1,4]", "FP32", "[1,2,3,4]"), 400, "x FP32 [n, 4] is missing");
+    check(&input("x", "[1,5]", "FP32", "[1,2,3,4,5]"), 400, "cannot have the shape [1, 5]");
+    check(&input("x", "[1,4]", "FP32", "[1,2,3]"), 400, "12 bytes of data, its shape says 16");
+    check(&input("x", "[1,4]", "INT64", "[1,2,3,4]"), 400, "is FP32, not INT64");
+    check(&input("x", "[1,4]", "float", "[1,2,3,4]"), 400, "datatype is one of");
+    check(&input("x", "[1,4]", "FP32", "[1,2,3,null]"), 400, "null at place 3");
+    check(&input("x", "[1,-4]", "FP32", "[1,2,3,4]"), 400, "not an inference request");
+    check(&input("x", "[4611686018427387904,4]", "FP32", "[1,2,3,4]"), 400, "cannot have the shape");
+    check(&input("x", "[0,4]", "FP32", "[]"), 400, "rows");
+    check(&input("x", "[1,4]", "BYTES", r#"["a","b","c","d"]"#), 400, "cannot be sent as JSON");
+    check(&tensor_request(&[[1.0; 4]; 100], ""), 400, "rows");
+    let deep = format!("{{\"inputs\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    check(&deep, 400, "not an inference request");
+    let deep_data = input("x", "[1,4]", "FP32", &format!("{}1,2,3,4{}", "[".repeat(10_000), "]".repeat(10_000)));
+    check(&deep_data, 200, "");
+    let binary = [("Inference-Header-Content-Length", "10")];
+    assert_eq!(SERVER.ask(&post("/v2/models/double/infer", &binary, b"0123456789")).status, 415);
+    assert_eq!(SERVER.post_json("/v2/models/none/infer", "{}").status, 404);
+}
+
+#[test]
+fn clients_that_go_or_dawdle() {
+    let head = |length: &str| format!("POST /predict/small HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
+    // Gone in the middle of the upload.
+    for _ in 0..20 {
+        let mut connection = SERVER.connect();
+        connection.send(format!("{}half", head("1000")).as_bytes()).unwrap();
+    }
+    // Silent in the middle of the upload: told so after a second.
+    let mut slow = SERVER.connect();
+    slow.send(format!("{}half", head("1000")).as_bytes()).unwrap();
+    check(&slow.read().unwrap(), 408, "body_timeout");
+    // Silent in the middle of the head: cut off.
+    let mut slower = SERVER.connect();
+    slower.send(b"POST /predict/small HTT").unwrap();
+    let began = Instant::now();
+    assert!(slower.read().is_err(), "the connection is closed without an answer");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn memory_is_flat_under_bad_input() {
+    let bus = fixture("double_decker_bus.jpg");
+    let (text, half, huge) = (b"text".to_vec(), bus[..bus.len() / 2].to_vec(), fixture("odd/huge.png"));
+    let round = |times: usize| {
+        let mut connection = SERVER.connect();
+        for _ in 0..times {
+            for picture in [&text, &half, &huge] {
+                let answer = connection.ask(&post("/predict/small", &[], picture)).unwrap();
+                assert!((400..500).contains(&answer.status));
+            }
+            connection = reopen_if_closed(connection);
+        }
+    };
+    round(20);
+    let before = SERVER.resident();
+    round(150);
+    let after = SERVER.resident();
+    assert!(after < before + (16 << 20), "{} MiB became {} MiB", before >> 20, after >> 20);
+}
+
+fn reopen_if_closed(connection: Connection) -> Connection {
+    drop(connection);
+    SERVER.connect()
+}

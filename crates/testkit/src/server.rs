@@ -1,0 +1,161 @@
+//! A real server process on a port of its own.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Repo,
+    http::{self, Answer, Ask, Connection},
+};
+
+/// A server that is killed when it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    log: tempfile::NamedTempFile,
+    _home: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts `binary` (the test's `CARGO_BIN_EXE_caudal`) on the models of `repo` with further `arguments`, and
+    /// waits until it listens.
+    pub fn start(binary: &str, repo: &Repo, arguments: &[&str]) -> Self {
+        Self::start_at(binary, &repo.path(""), arguments)
+    }
+
+    /// The same with a repository that lies anywhere.
+    pub fn start_at(binary: &str, repository: &Path, arguments: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let out = || Stdio::from(File::options().append(true).open(log.path()).unwrap());
+        let mut command = Command::new(binary);
+        command.args(["serve", "--http-port", "0", "--model-repository"]).arg(repository).args(arguments);
+        let child = command.current_dir(home.path()).stdout(out()).stderr(out()).spawn().unwrap();
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, _home: home };
+        server.address = server.wait_for_address();
+        server
+    }
+
+    fn wait_for_address(&mut self) -> SocketAddr {
+        let end = Instant::now() + http::PATIENCE;
+        loop {
+            let log = self.log();
+            let after = log.split("listening on http://").nth(1);
+            if let Some(address) = after.and_then(|rest| rest.split_whitespace().next()) {
+                return address.parse().unwrap_or_else(|_| panic!("no address: {log}"));
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "the server ended: {log}");
+            assert!(Instant::now() < end, "the server does not listen: {log}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        let mut text = String::new();
+        File::open(self.log.path()).unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Sends one request on a connection of its own.
+    pub fn ask(&self, ask: &Ask<'_>) -> Answer {
+        http::once(self.address, ask).unwrap_or_else(|error| panic!("{}: {error}; {}", ask.path, self.log()))
+    }
+
+    /// Asks a question.
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask(&http::get(path))
+    }
+
+    /// Posts a picture as the body.
+    pub fn post_picture(&self, path: &str, picture: &[u8]) -> Answer {
+        self.ask(&http::post(path, &[("Content-Type", "image/jpeg")], picture))
+    }
+
+    /// Posts a form.
+    pub fn post_form(&self, path: &str, parts: &[(&str, Option<&str>, &[u8])]) -> Answer {
+        let (content_type, body) = http::form(parts);
+        self.ask(&http::post(path, &[("Content-Type", &content_type)], &body))
+    }
+
+    /// Posts JSON.
+    pub fn post_json(&self, path: &str, json: &str) -> Answer {
+        self.ask(&http::post(path, &[("Content-Type", "application/json")], json.as_bytes()))
+    }
+
+    /// Opens a connection that is kept.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address).unwrap()
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Its most resident memory so far, in bytes.
+    pub fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Sends it a signal by name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the server does not end: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// One value of its metrics, by name and a part of its labels.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.get("/metrics").text();
+        let line = text.lines().find(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
