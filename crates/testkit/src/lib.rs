@@ -5,6 +5,7 @@
 
 pub mod contract;
 pub mod http;
+pub mod load;
 mod repository;
 mod scripted;
 mod server;
