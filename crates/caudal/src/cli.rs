@@ -102,7 +102,9 @@ fn with_settings(command: Command, wanted: fn(&Key) -> bool) -> Command {
     let file = option("config", "FILE")
         .value_parser(value_parser!(PathBuf))
         .help("settings file [default: caudal.yaml, if it is there] [env: CAUDAL_CONFIG]");
-    TABLE.iter().filter(|key| wanted(key)).fold(command.arg(file), |command, key| command.arg(setting(key)))
+    // The last of two equal flags wins, as scripts that add their own expect.
+    let command = command.arg(file).args_override_self(true);
+    TABLE.iter().filter(|key| wanted(key)).fold(command, |command, key| command.arg(setting(key)))
 }
 
 fn setting(key: &'static Key) -> Arg {

@@ -142,7 +142,18 @@ fn the_video_systems_route_takes_everything_as_fields() {
 
 #[test]
 fn formats_are_read_whatever_they_are_called() {
-    for name in ["plain.webp", "plain.bmp", "animated.gif", "animated.webp", "cmyk.jpg", "grey.jpg", "palette.png", "progressive.jpg", "rgb16.png", "transparent.png"] {
+    for name in [
+        "plain.webp",
+        "plain.bmp",
+        "animated.gif",
+        "animated.webp",
+        "cmyk.jpg",
+        "grey.jpg",
+        "palette.png",
+        "progressive.jpg",
+        "rgb16.png",
+        "transparent.png",
+    ] {
         let answer = SERVER.post_picture("/predict/small?conf=0.4", &fixture(&format!("odd/{name}")));
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
         assert_eq!(classes(&answer.json())[..1], ["person"], "{name}: {}", answer.text());
@@ -173,7 +184,8 @@ fn pictures_stand_upright_whichever_way_the_camera_was_held() {
 
 #[test]
 fn tensors_go_in_and_out() {
-    let answer = SERVER.post_json("/v2/models/double/infer", &tensor_request(&[[1.0, 2.0, 3.0, 4.0], [5.5, 6.0, 7.0, -8.0]], ""));
+    let answer = SERVER
+        .post_json("/v2/models/double/infer", &tensor_request(&[[1.0, 2.0, 3.0, 4.0], [5.5, 6.0, 7.0, -8.0]], ""));
     let json = answer.json();
     assert_eq!(json["model_name"], "double");
     assert_eq!(json["model_version"], "1");
@@ -182,7 +194,8 @@ fn tensors_go_in_and_out() {
     assert_eq!(output["shape"], serde_json::json!([2, 4]));
     assert_eq!(output["data"], serde_json::json!([2.0, 4.0, 6.0, 8.0, 11.0, 12.0, 14.0, -16.0]));
     assert!(json.get("id").is_none());
-    let version = SERVER.post_json("/v2/models/double/versions/1/infer", &tensor_request(&[[1.0; 4]], "\"priority\":1"));
+    let version =
+        SERVER.post_json("/v2/models/double/versions/1/infer", &tensor_request(&[[1.0; 4]], "\"priority\":1"));
     assert_eq!(version.status, 200);
 }
 
@@ -204,8 +217,18 @@ fn models_and_server_tell_what_they_are() {
     let model = SERVER.get("/v2/models/small").json();
     assert_eq!(model["name"], "nanodet");
     assert_eq!(model["versions"], serde_json::json!(["1"]));
-    assert_eq!(model["inputs"][0], serde_json::json!({ "name": "images", "datatype": "FP32", "shape": [-1, 3, 416, 416] }));
-    for path in ["/v2/health/live", "/v2/health/ready", "/livez", "/readyz", "/v2/models/double/ready", "/v2/models/double/versions/1/ready"] {
+    assert_eq!(
+        model["inputs"][0],
+        serde_json::json!({ "name": "images", "datatype": "FP32", "shape": [-1, 3, 416, 416] })
+    );
+    for path in [
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/livez",
+        "/readyz",
+        "/v2/models/double/ready",
+        "/v2/models/double/versions/1/ready",
+    ] {
         assert_eq!(SERVER.get(path).status, 200, "{path}");
     }
     assert_eq!(SERVER.get("/v2/models/double/versions/2").status, 404);
@@ -251,14 +274,22 @@ fn metrics_are_those_that_dashboards_know() {
         assert!(text.contains(line), "{line} is missing in {text}");
     }
     let count = SERVER.metric("http_request_duration_seconds_count", "/predict/{model}");
-    let infinite = SERVER.metric("http_request_duration_seconds_bucket", "le=\"+Inf\",method=\"POST\",route=\"/predict/{model}\"");
+    let infinite =
+        SERVER.metric("http_request_duration_seconds_bucket", "le=\"+Inf\",method=\"POST\",route=\"/predict/{model}\"");
     assert!(count > 0.0 && infinite >= count, "a histogram's last bucket holds all: {count} {infinite}");
 }
 
 #[test]
 fn the_api_is_described_and_its_page_needs_nothing_from_elsewhere() {
     let api = SERVER.get("/openapi.json").json();
-    for path in ["/predict/{model}", "/predict_batch/{model}", "/api/v1/inference/image", "/v2/models/{model}/infer", "/health", "/status"] {
+    for path in [
+        "/predict/{model}",
+        "/predict_batch/{model}",
+        "/api/v1/inference/image",
+        "/v2/models/{model}/infer",
+        "/health",
+        "/status",
+    ] {
         assert!(api["paths"].get(path).is_some(), "{path}");
     }
     let page = SERVER.get("/docs/").text();
@@ -275,7 +306,10 @@ fn the_api_is_described_and_its_page_needs_nothing_from_elsewhere() {
 fn slow_requests_are_logged_with_their_stages() {
     SERVER.post_picture("/predict/small?conf=0.33", &bus());
     let log = SERVER.log();
-    let line = log.lines().find(|line| line.contains("Slow request: POST /predict/small took")).unwrap_or_else(|| panic!("{log}"));
+    let line = log
+        .lines()
+        .find(|line| line.contains("Slow request: POST /predict/small took"))
+        .unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("infer"), "{line}");
     assert!(!log.contains("conf=0.33"), "no query value is logged");
 }

@@ -14,7 +14,8 @@ use caudal_testkit::{
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
-    let repo = Repo::nanodet("aliases: [small]").model("double", "double", "").model("broken", "double", "kind: detect");
+    let repo =
+        Repo::nanodet("aliases: [small]").model("double", "double", "").model("broken", "double", "kind: detect");
     Server::start(CAUDAL, &repo, &["--body-timeout-secs", "1", "--header-timeout-secs", "1"])
 });
 
@@ -85,7 +86,8 @@ fn text_bomb() -> Vec<u8> {
     crc.update(&chunk);
     let png = fixture("odd/one_pixel.png");
     let header_end = 8 + 4 + 4 + 13 + 4;
-    [&png[..header_end], &(text.len() as u32).to_be_bytes(), &chunk, &crc.sum().to_be_bytes(), &png[header_end..]].concat()
+    [&png[..header_end], &(text.len() as u32).to_be_bytes(), &chunk, &crc.sum().to_be_bytes(), &png[header_end..]]
+        .concat()
 }
 
 #[test]
@@ -131,7 +133,14 @@ fn uploads_that_are_too_large_get_to_read_their_answer() {
 
     // curl asks first for anything that large.
     let mut polite = SERVER.connect();
-    polite.send_head(&Ask { method: "POST", path: "/predict/small", headers: &[("Expect", "100-continue"), ("Content-Length", "53477376")], body: None }).unwrap();
+    polite
+        .send_head(&Ask {
+            method: "POST",
+            path: "/predict/small",
+            headers: &[("Expect", "100-continue"), ("Content-Length", "53477376")],
+            body: None,
+        })
+        .unwrap();
     check(&polite.read().unwrap(), 413, "body_too_large");
 }
 
@@ -144,14 +153,32 @@ fn names_and_values_that_are_wrong() {
     check(&SERVER.post_picture("/predict/broken", &bus), 503, "model_not_ready");
     check(&SERVER.post_picture("/predict/double", &bus), 400, "wrong_task");
     check(&SERVER.get("/no/such/path"), 404, "not_found");
-    for query in ["conf=2", "conf=x", "conf=NaN", "iou=-1", "max_det=0", "max_det=1.5", "classes=unicorn", "classes=80", "draw=maybe", "timeout_ms=soon", "priority=urgent", "cnof=0.5", "conf=0.1&conf=0.2"] {
+    for query in [
+        "conf=2",
+        "conf=x",
+        "conf=NaN",
+        "iou=-1",
+        "max_det=0",
+        "max_det=1.5",
+        "classes=unicorn",
+        "classes=80",
+        "draw=maybe",
+        "timeout_ms=soon",
+        "priority=urgent",
+        "cnof=0.5",
+        "conf=0.1&conf=0.2",
+    ] {
         check(&SERVER.post_picture(&format!("/predict/small?{query}"), &bus), 400, "invalid_parameter");
     }
 }
 
 #[test]
 fn a_deadline_that_has_passed_already() {
-    check(&SERVER.post_picture("/predict/small?timeout_ms=0", &fixture("double_decker_bus.jpg")), 504, "deadline_exceeded");
+    check(
+        &SERVER.post_picture("/predict/small?timeout_ms=0", &fixture("double_decker_bus.jpg")),
+        504,
+        "deadline_exceeded",
+    );
 }
 
 #[test]

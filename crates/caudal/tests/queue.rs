@@ -166,7 +166,8 @@ fn the_urgent_overtake() {
 
 #[test]
 fn batches_form_under_load_and_mix_no_answers() {
-    let repo = Repo::new().model("double", "double", "instances: 2\nbatching: {max_batch_size: 8, max_queue_delay_ms: 2}");
+    let repo =
+        Repo::new().model("double", "double", "instances: 2\nbatching: {max_batch_size: 8, max_queue_delay_ms: 2}");
     let server = Server::start(CAUDAL, &repo, &[]);
     let address = server.address();
     let clients: Vec<_> = (0..16)
@@ -196,8 +197,10 @@ fn pictures_in_a_batch_get_the_boxes_they_get_alone() {
     let repo = Repo::nanodet("instances: 1\nbatching: {max_batch_size: 4, max_queue_delay_ms: 20}");
     let server = Server::start(CAUDAL, &repo, &[]);
     let pictures = ["double_decker_bus.jpg", "chelsea.png", "astronaut.png", "coffee.png"].map(fixture);
-    let alone: Vec<_> =
-        pictures.iter().map(|picture| server.post_picture("/predict/nanodet", picture).json()["detections"].clone()).collect();
+    let alone: Vec<_> = pictures
+        .iter()
+        .map(|picture| server.post_picture("/predict/nanodet", picture).json()["detections"].clone())
+        .collect();
     let before = server.metric("model_inference_batch_size_count", "nanodet");
     let parts: Vec<_> = pictures.iter().map(|picture| ("images", Some("p"), &picture[..])).collect();
     let together = server.post_form("/predict_batch/nanodet", &parts).json();

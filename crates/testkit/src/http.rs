@@ -155,7 +155,9 @@ pub fn form(parts: &[(&str, Option<&str>, &[u8])]) -> (String, Vec<u8>) {
     let mut body = Vec::new();
     for (name, filename, content) in parts {
         let filename = filename.map_or_else(String::new, |filename| format!("; filename=\"{filename}\""));
-        body.extend(format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"{filename}\r\n\r\n").bytes());
+        body.extend(
+            format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"{filename}\r\n\r\n").bytes(),
+        );
         body.extend_from_slice(content);
         body.extend(b"\r\n");
     }

@@ -1,0 +1,179 @@
+//! What can go wrong before a server serves: each is one clear sentence and an exit code.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Command, Output},
+};
+
+use caudal_testkit::{Repo, Server, fixture};
+
+const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    Command::new(CAUDAL).args(arguments).envs(variables.iter().copied()).current_dir(home.path()).output().unwrap()
+}
+
+/// Starts a server that must fail, with `code` and one sentence that holds all of `words`.
+fn check(arguments: &[&str], variables: &[(&str, &str)], code: i32, words: &[&str]) {
+    let output = run(&[&["serve", "--http-port", "0", "--log-level", "off"], arguments].concat(), variables);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "one sentence: {said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {said:?}");
+    }
+}
+
+#[test]
+fn a_repository_that_is_missing_or_empty() {
+    check(
+        &["--model-repository", "/nowhere"],
+        &[],
+        1,
+        &["the model repository /nowhere does not exist", "--model-repository"],
+    );
+    let empty = Repo::new();
+    let path = empty.path("").display().to_string();
+    check(&["--model-repository", &path], &[], 1, &["holds no model", "<name>/1/model.onnx"]);
+}
+
+#[test]
+fn a_port_that_is_in_use() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port().to_string();
+    let repo = Repo::new().model("double", "double", "");
+    let path = repo.path("").display().to_string();
+    let output = run(&["serve", "--http-port", &port, "--model-repository", &path, "--log-level", "off"], &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains(&format!("127.0.0.1:{port} is in use")) && said.contains("--http-port"), "{said}");
+}
+
+#[test]
+fn a_library_that_is_missing_or_wrong() {
+    let repo = Repo::new().model("double", "double", "");
+    let path = repo.path("").display().to_string();
+    let with = |arguments: &[&'static str], variables: &[(&str, &str)], words: &[&str]| {
+        check(&[&["--model-repository", &path], arguments].concat(), variables, 1, words);
+    };
+    with(&["--onnxruntime-library", "/no/lib.so"], &[], &["/no/lib.so", "onnxruntime_library", "does not exist"]);
+    with(&[], &[("ORT_DYLIB_PATH", "/no/lib.so")], &["/no/lib.so", "ORT_DYLIB_PATH"]);
+    with(&[], &[("CAUDAL_CACHE_DIR", "/no/cache"), ("ORT_DYLIB_PATH", "")], &["was not found", "cargo xtask setup"]);
+    let text = repo.path("double/model.yaml").display().to_string();
+    check(
+        &["--model-repository", &path, "--onnxruntime-library", &text],
+        &[],
+        1,
+        &["is not a usable ONNX Runtime library"],
+    );
+}
+
+#[test]
+fn settings_that_cannot_be() {
+    check(&["--http-port", "70000"], &[], 2, &["http_port", "--http-port", "0 to 65535"]);
+    check(&[], &[("CAUDAL_MAX_FILE_SIZE_MB", "lots")], 2, &["max_file_size_mb", "$CAUDAL_MAX_FILE_SIZE_MB"]);
+    check(&[], &[("CAUDAL_HTPP_PORT", "1")], 2, &["did you mean \"http_port\"?"]);
+    check(&["--device", "cuda"], &[], 2, &["this build runs models on the cpu"]);
+    check(&["--config", "/no/caudal.yaml"], &[], 2, &["/no/caudal.yaml cannot be read"]);
+    check(&["--log-level", "loud=nonsense=1"], &[], 2, &["log_level"]);
+}
+
+#[test]
+fn a_model_that_fails_does_not_keep_the_others_from_serving() {
+    let repo = Repo::new()
+        .model("double", "double", "")
+        .file("text/1/model.onnx", b"this is no model")
+        .file("photo/1/model.onnx", &fixture("double_decker_bus.jpg"))
+        .file("empty/readme", b"")
+        .model("typo", "double", "instnaces: 2")
+        .model("blind", "double", "kind: detect")
+        .model("stiff", "fixed", "batching: {max_batch_size: 4}");
+    symlink("/etc/passwd", repo.path("text/passwd")).unwrap();
+    fs::create_dir_all(repo.path("link/1")).unwrap();
+    symlink(caudal_testkit::model_file("double"), repo.path("link/1/model.onnx")).unwrap();
+    let server = Server::start(CAUDAL, &repo, &[]);
+    let health = server.get("/health").json();
+    assert_eq!(health["status"], "degraded");
+    assert_eq!(server.get("/readyz").status, 503);
+    let reason = |name: &str| health["models"][name]["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason("text").contains("is not an ONNX file"), "{}", reason("text"));
+    assert!(reason("photo").contains("is not an ONNX file"), "{}", reason("photo"));
+    assert!(reason("empty").contains("no numbered folder"), "{}", reason("empty"));
+    assert!(reason("typo").contains("did you mean \"instances\"?"), "{}", reason("typo"));
+    assert!(reason("blind").contains("takes no pictures"), "{}", reason("blind"));
+    assert!(reason("stiff").contains("cannot grow"), "{}", reason("stiff"));
+    assert!(reason("link").contains("leads out of the model's folder"), "{}", reason("link"));
+    assert_eq!(server.get("/v2/models/double/ready").status, 200);
+    assert_eq!(server.get("/v2/models/text/ready").status, 503);
+    let request = caudal_testkit::http::tensor_request(&[[1.0; 4]], "");
+    assert_eq!(server.post_json("/v2/models/double/infer", &request).status, 200);
+    assert_eq!(server.post_json("/v2/models/text/infer", &request).status, 503);
+}
+
+#[test]
+fn versions_and_aliases() {
+    let repo = Repo::new()
+        .model("m", "double", "aliases: [small]")
+        .file("m/2/model.onnx", &fs::read(caudal_testkit::model_file("double")).unwrap())
+        .model("pinned", "double", "version: 1")
+        .file("pinned/7/model.onnx", b"a newer one, and broken");
+    let server = Server::start(CAUDAL, &repo, &[]);
+    assert_eq!(server.get("/v2/models/small").json()["versions"][0], "2");
+    assert_eq!(server.get("/v2/models/pinned").json()["versions"][0], "1");
+    assert_eq!(server.get("/v2/models/m/versions/1").status, 404);
+    assert_eq!(server.get("/readyz").status, 200);
+}
+
+#[test]
+fn settings_come_from_the_file_in_the_working_folder() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("caudal.yaml"), "max_file_size_mb: 3\nkeep_alive_secs: 5\n").unwrap();
+    let output = Command::new(CAUDAL)
+        .args(["config", "--json"])
+        .envs([("KEEP_ALIVE", "9"), ("WORKERS", "8")])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    let settings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(settings["max_file_size_mb"], serde_json::json!({ "value": "3", "from": "caudal.yaml" }));
+    assert_eq!(settings["keep_alive_secs"], serde_json::json!({ "value": "9", "from": "$KEEP_ALIVE" }));
+    assert_eq!(settings["http_port"], serde_json::json!({ "value": "8000", "from": "default" }));
+}
+
+#[test]
+fn names_without_effect_are_explained() {
+    let said = String::from_utf8(run(&["config"], &[("WORKERS", "8")]).stdout).unwrap();
+    assert!(said.contains("$WORKERS is set and has nothing to set here"), "{said}");
+    let refused = run(&["config"], &[("USE_TENSORRT", "true")]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+/// Nothing is written where the server runs: a read-only root is enough.
+#[test]
+fn it_writes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let repo = Repo::nanodet("");
+    let before = listing(&repo.path(""));
+    let mut server = Server::start(CAUDAL, &repo, &["--data-dir", &home.path().join("data").display().to_string()]);
+    assert_eq!(server.post_picture("/predict/nanodet?draw=true", &fixture("double_decker_bus.jpg")).status, 200);
+    server.signal("TERM");
+    server.wait(std::time::Duration::from_secs(10));
+    assert_eq!(listing(&repo.path("")), before);
+    assert_eq!(listing(home.path()), Vec::<String>::new());
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        names.push(entry.path().display().to_string());
+        if entry.path().is_dir() {
+            names.extend(listing(&entry.path()));
+        }
+    }
+    names.sort();
+    names
+}
