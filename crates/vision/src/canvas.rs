@@ -3,7 +3,10 @@
 //! It is what waits in the queue: a few hundred kilobytes, however large the picture was. When its batch is
 //! formed it is written, normalised, straight into its row.
 
-use crate::{Fit, Geometry, Pixels, resize::resize};
+use crate::{
+    Fit, Geometry, Pixels,
+    resize::{PlanarRow, resize},
+};
 
 /// Where the channels of a picture stand in a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,29 +89,22 @@ impl Canvas {
     }
 
     /// Puts a row of pixels where it belongs: its first at pixel `at`, each next `step` further.
-    fn put(&mut self, row: &[u8], at: usize, step: isize) {
+    fn put(&mut self, row: PlanarRow<'_>, at: usize, step: isize) {
         let plane = self.format.width * self.format.height;
-        let pixels = row.as_chunks::<3>().0;
-        let order: [usize; 3] = if self.format.bgr { [2, 1, 0] } else { [0, 1, 2] };
-        match (self.format.layout, step) {
-            (Layout::Planar, 1) => {
-                for (channel, from) in order.into_iter().enumerate() {
-                    let target = &mut self.values[channel * plane + at..][..pixels.len()];
-                    target.iter_mut().zip(pixels).for_each(|(value, pixel)| *value = pixel[from]);
+        let row = if self.format.bgr { [row[2], row[1], row[0]] } else { row };
+        for (channel, values) in row.into_iter().enumerate() {
+            let (first, step) = match self.format.layout {
+                Layout::Planar if step == 1 => {
+                    self.values[channel * plane + at..][..values.len()].copy_from_slice(values);
+                    continue;
                 }
-            }
-            (layout, _) => {
-                let (pixel_step, channel_step) = match layout {
-                    Layout::Planar => (1, plane),
-                    Layout::Interleaved => (3, 1),
-                };
-                let mut position = at as isize;
-                for pixel in pixels {
-                    for (channel, from) in order.into_iter().enumerate() {
-                        self.values[position as usize * pixel_step + channel * channel_step] = pixel[from];
-                    }
-                    position += step;
-                }
+                Layout::Planar => (channel * plane + at, step),
+                Layout::Interleaved => (at * 3 + channel, step * 3),
+            };
+            let mut position = first as isize;
+            for value in values {
+                self.values[position as usize] = *value;
+                position += step;
             }
         }
     }
