@@ -46,7 +46,10 @@ fn boxes_equal_those_of_a_plain_reference() {
         let worst = compare(&ours, expected);
         let size = &expected["size"];
         if fresh.is_some() {
-            println!("| {name} | {}x{} | {conf}, {iou} | {} | {:.2} | {:.4} |", size[0], size[1], worst.count, worst.pixels, worst.confidence);
+            println!(
+                "| {name} | {}x{} | {conf}, {iou} | {} | {:.2} | {:.4} |",
+                size[0], size[1], worst.count, worst.pixels, worst.confidence
+            );
         }
         let pixel = (1.0 / expected["scale"].as_f64().unwrap()).max(1.0);
         assert!(worst.pixels <= pixel, "{name}: {} px", worst.pixels);
@@ -61,9 +64,9 @@ fn boxes_equal_those_published_with_the_model() {
     let server = Server::start(CAUDAL, &Repo::nanodet("thresholds: {conf: 0.35, iou: 0.6}"), &[]);
     for expected in expected["detect"]["images"].as_array().unwrap() {
         let name = expected["image"].as_str().unwrap();
-        let found = expected["detections"].as_array().unwrap().iter().map(|found| {
-            serde_json::json!({ "class": found["name"], "confidence": found["score"], "box": found["box"] })
-        });
+        let found = expected["detections"].as_array().unwrap().iter().map(
+            |found| serde_json::json!({ "class": found["name"], "confidence": found["score"], "box": found["box"] }),
+        );
         let theirs = serde_json::json!({ "detections": found.collect::<Vec<_>>() });
         let worst = compare(&server.post_picture("/predict/nanodet", &fixture(name)).json(), &theirs);
         assert!(worst.pixels <= 2.0 && worst.confidence <= 0.011, "{name}: {} {}", worst.pixels, worst.confidence);

@@ -32,7 +32,7 @@ fn photograph(width: usize, height: usize) -> Vec<u8> {
 }
 
 fn way_in(criterion: &mut Criterion) {
-    for (name, width, height) in [("1920x1080", 1920, 1080), ("640x480", 640, 480)] {
+    for (name, width, height) in [("1920x1080", 1920, 1080), ("1600x1200", 1600, 1200), ("640x480", 640, 480)] {
         let jpeg = photograph(width, height);
         let header = probe(&jpeg, &LIMITS).unwrap();
         let mut decoder = Decoder::default();

@@ -3,6 +3,8 @@
 //! It is what waits in the queue: a few hundred kilobytes, however large the picture was. When its batch is
 //! formed it is written, normalised, straight into its row.
 
+use multiversion::multiversion;
+
 use crate::{
     Fit, Geometry, Pixels,
     resize::{PlanarRow, resize},
@@ -115,14 +117,13 @@ impl Canvas {
     /// When `row` has not as many values as the picture.
     pub fn write(&self, normalisation: &Normalisation, row: &mut [f32]) {
         assert_eq!(row.len(), self.values.len(), "a row holds one picture");
-        let arch = pulp::Arch::new();
         match self.format.layout {
             Layout::Planar => {
                 let plane = self.format.width * self.format.height;
                 let planes = row.chunks_exact_mut(plane).zip(self.values.chunks_exact(plane));
                 for (channel, (row, values)) in planes.enumerate() {
                     let (scale, bias) = (normalisation.scale[channel], normalisation.bias[channel]);
-                    arch.dispatch(|| normalise_plane(row, values, scale, bias));
+                    normalise_plane(row, values, scale, bias);
                 }
             }
             Layout::Interleaved => {
@@ -137,7 +138,7 @@ impl Canvas {
     }
 }
 
-#[inline(always)]
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
 fn normalise_plane(row: &mut [f32], values: &[u8], scale: f32, bias: f32) {
     for (target, value) in row.iter_mut().zip(values) {
         *target = f32::from(*value) * scale + bias;

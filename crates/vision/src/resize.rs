@@ -6,41 +6,62 @@
 //! OpenCV's own (`modules/imgproc/src/resize.cpp`, `HResizeLinear` and `VResizeLinear` for bytes): columns first,
 //! with weights of 11 bits, then rows, with the high halves of 16-bit products.
 
-/// A weight of one.
-const ONE: i32 = 1 << 11;
+use multiversion::multiversion;
 
-/// One output position of an axis: its two neighbours, and the weights of both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tap {
-    neighbours: [usize; 2],
-    weights: [i32; 2],
+/// A weight of one.
+const ONE: f32 = 2048.0;
+
+/// Where output position `position` of `target` lies on an axis of `source`: at or before which neighbour, and how
+/// far beyond it. In single precision, as OpenCV has it.
+fn place(position: usize, source: usize, target: usize) -> (isize, f32) {
+    let centre = ((position as f64 + 0.5) * (source as f64 / target as f64) - 0.5) as f32;
+    (centre.floor() as isize, centre - centre.floor())
 }
 
-impl Tap {
-    /// Position `position` of `target` on an axis of `source`, and how far it lies beyond its first neighbour.
-    fn place(position: usize, source: usize, target: usize) -> (isize, f32) {
-        // OpenCV computes positions in single precision.
-        let centre = ((position as f64 + 0.5) * (source as f64 / target as f64) - 0.5) as f32;
-        (centre.floor() as isize, centre - centre.floor())
-    }
+/// The weights of two neighbours, the second having `share`.
+fn weights(share: f32) -> [i16; 2] {
+    [1.0 - share, share].map(|share| (share * ONE).round_ties_even() as i16)
+}
 
-    fn new(first: isize, share: f32, source: usize) -> Self {
+/// One row of the output: the two source rows that it is mixed of. Beyond the edge the outermost one counts twice,
+/// with both weights, and is rounded twice.
+struct RowTap {
+    neighbours: [usize; 2],
+    weights: [i16; 2],
+}
+
+impl RowTap {
+    fn new(position: usize, source: usize, target: usize) -> Self {
+        let (first, share) = place(position, source, target);
         let inside = |index: isize| index.clamp(0, source as isize - 1) as usize;
-        let weight = |share: f32| (share * ONE as f32).round_ties_even() as i32;
-        Self { neighbours: [inside(first), inside(first + 1)], weights: [weight(1.0 - share), weight(share)] }
+        let (neighbours, weights) = ([inside(first), inside(first + 1)], weights(share));
+        // A row without weight need not be looked at: shrinking by three, say, uses one row in three.
+        Self { neighbours: if weights[1] == 0 { [neighbours[0]; 2] } else { neighbours }, weights }
+    }
+}
+
+/// One column of the output: where in a row its first neighbour begins. Beyond the edge the outermost one has all the
+/// weight.
+#[derive(Clone, Copy)]
+struct ColumnTap {
+    from: usize,
+    weights: [i16; 2],
+}
+
+impl ColumnTap {
+    fn new(position: usize, source: usize, target: usize) -> Self {
+        let (first, share) = place(position, source, target);
+        let last = source as isize - 1;
+        let share = if first < 0 || first >= last { 0.0 } else { share };
+        Self { from: first.clamp(0, last) as usize * 3, weights: weights(share) }
     }
 
-    /// Columns: beyond the edge the outermost one has all the weight.
-    fn column(position: usize, source: usize, target: usize) -> Self {
-        let (first, share) = Self::place(position, source, target);
-        let beyond = first < 0 || first >= source as isize - 1;
-        Self::new(first, if beyond { 0.0 } else { share }, source)
-    }
-
-    /// Rows: beyond the edge the outermost one counts twice, with both weights, and is rounded twice.
-    fn row(position: usize, source: usize, target: usize) -> Self {
-        let (first, share) = Self::place(position, source, target);
-        Self::new(first, share, source)
+    /// The same with a second neighbour that lies within the row of `source` pixels, whatever its weight.
+    fn with_second(self, source: usize) -> Self {
+        match self.from == (source - 1) * 3 {
+            true => Self { from: self.from - 3, weights: [0, self.weights[0]] },
+            false => self,
+        }
     }
 }
 
@@ -54,25 +75,28 @@ pub(crate) fn resize(
     to: (usize, usize),
     mut row: impl FnMut(usize, PlanarRow<'_>),
 ) {
-    let arch = pulp::Arch::new();
     let mut planes = [(); 3].map(|()| vec![0u8; to.0]);
-    let pixels = |y: usize| rgb[y * width * 3..(y + 1) * width * 3].as_chunks::<3>().0;
+    let source = |y: usize| &rgb[y * width * 3..(y + 1) * width * 3];
     if (width, height) == to {
         for y in 0..height {
-            arch.dispatch(|| separate(pixels(y), &mut planes));
+            separate(source(y), &mut planes);
             row(y, planes.each_ref().map(|plane| &plane[..]));
         }
         return;
     }
-    let columns: Vec<Tap> = (0..to.0).map(|x| Tap::column(x, width, to.0)).collect();
+    let mut columns: Vec<ColumnTap> = (0..to.0).map(|x| ColumnTap::new(x, width, to.0)).collect();
+    let one_each = columns.iter().all(|tap| tap.weights[1] == 0);
+    if !one_each {
+        columns.iter_mut().for_each(|tap| *tap = tap.with_second(width));
+    }
+    let shrink = |y: usize, out: &mut Columns| match one_each {
+        true => pick_columns(source(y), &columns, out),
+        false => mix_columns(source(y), &columns, out),
+    };
     let mut recent = Recent::new(to.0);
     for y in 0..to.1 {
-        let tap = Tap::row(y, height, to.1);
-        // A row without weight need not be looked at: shrinking by three, say, uses one row in three.
-        let [first, second] = tap.neighbours;
-        let needed = [first, if tap.weights[1] == 0 { first } else { second }];
-        let rows = recent.rows(needed, |y, out| shrink_columns(pixels(y), &columns, out));
-        arch.dispatch(|| blend_rows(rows, tap.weights, &mut planes));
+        let tap = RowTap::new(y, height, to.1);
+        blend_rows(recent.rows(tap.neighbours, shrink), tap.weights, &mut planes);
         row(y, planes.each_ref().map(|plane| &plane[..]));
     }
 }
@@ -107,31 +131,56 @@ impl Recent {
     }
 }
 
-fn shrink_columns(pixels: &[[u8; 3]], columns: &[Tap], out: &mut Columns) {
+/// Weighs the two neighbours of each column.
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
+fn mix_columns(row: &[u8], columns: &[ColumnTap], out: &mut Columns) {
     let [red, green, blue] = out;
     let out = red.iter_mut().zip(green).zip(blue);
     for (((red, green), blue), tap) in out.zip(columns) {
-        let [left, right] = tap.neighbours.map(|x| pixels[x]);
-        let mix = |c: usize| ((i32::from(left[c]) * tap.weights[0] + i32::from(right[c]) * tap.weights[1]) >> 4) as i16;
-        (*red, *green, *blue) = (mix(0), mix(1), mix(2));
+        let Some([a, b, c, d, e, f]) = row.get(tap.from..).and_then(|rest| rest.first_chunk::<6>()) else { return };
+        let mixed = spread([*a, *b, *c]) * tap.weights[0] as u64 + spread([*d, *e, *f]) * tap.weights[1] as u64;
+        let channel = |c: u32| (mixed >> (c * LANE + 4)) as i16 & i16::MAX;
+        (*red, *green, *blue) = (channel(0), channel(1), channel(2));
     }
 }
 
+/// Takes one pixel for each column, where no other has any weight: shrinking by three, say.
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
+fn pick_columns(row: &[u8], columns: &[ColumnTap], out: &mut Columns) {
+    let [red, green, blue] = out;
+    let out = red.iter_mut().zip(green).zip(blue);
+    for (((red, green), blue), tap) in out.zip(columns) {
+        let Some([r, g, b]) = row.get(tap.from..).and_then(|rest| rest.first_chunk::<3>()) else { return };
+        (*red, *green, *blue) = (i16::from(*r) << 7, i16::from(*g) << 7, i16::from(*b) << 7);
+    }
+}
+
+/// Bits for one channel of three in a word: a value of 8 bits times a weight of 11 fits, and so does the sum of two
+/// whose weights add up to one.
+const LANE: u32 = 21;
+
+/// The channels of a pixel side by side in one word, so that one multiplication weighs all three.
 #[inline(always)]
-fn blend_rows(rows: [&Columns; 2], weights: [i32; 2], planes: &mut [Vec<u8>; 3]) {
+fn spread([red, green, blue]: [u8; 3]) -> u64 {
+    u64::from(red) | u64::from(green) << LANE | u64::from(blue) << (2 * LANE)
+}
+
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
+fn blend_rows(rows: [&Columns; 2], weights: [i16; 2], planes: &mut [Vec<u8>; 3]) {
     for (channel, plane) in planes.iter_mut().enumerate() {
         let (upper, lower) = (&rows[0][channel][..], &rows[1][channel][..]);
         for ((value, upper), lower) in plane.iter_mut().zip(upper).zip(lower) {
-            let high = |value: i16, weight: i32| (i32::from(value) * weight) >> 16;
+            // Both factors have 16 bits, so this is one instruction for as many values as a register holds.
+            let high = |value: i16, weight: i16| ((i32::from(value) * i32::from(weight)) >> 16) as i16;
             *value = ((high(*upper, weights[0]) + high(*lower, weights[1]) + 2) >> 2) as u8;
         }
     }
 }
 
-#[inline(always)]
-fn separate(pixels: &[[u8; 3]], planes: &mut [Vec<u8>; 3]) {
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
+fn separate(row: &[u8], planes: &mut [Vec<u8>; 3]) {
     let [red, green, blue] = planes;
-    for (((pixel, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
+    for (((pixel, red), green), blue) in row.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
         [*red, *green, *blue] = *pixel;
     }
 }

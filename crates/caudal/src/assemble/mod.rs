@@ -60,7 +60,7 @@ pub(crate) fn server(settings: &Settings, config: Vec<(String, String)>) -> Resu
     let facts = Facts {
         backend: backend.describe(),
         cpus: settings.models.cpus.cpus,
-        simd: caudal_vision::instructions(),
+        simd: caudal_vision::instructions().to_owned(),
         simd_jpeg: caudal_vision::JPEG_SIMD,
         config,
     };

@@ -1,6 +1,8 @@
 //! YOLOv8, v9 and v11: `[1, 4 + classes, cells]`, boxes as centre and size in input pixels, scores already
 //! between 0 and 1, no objectness. (Ultralytics, `ultralytics/utils/ops.py`, export layout.)
 
+use multiversion::multiversion;
+
 use crate::{BoxF, Detection, families::grid_cells};
 
 /// Cells looked at together: their best scores stay in the first-level cache while all classes pass by.
@@ -22,12 +24,11 @@ pub(super) fn candidates(values: &[f32], dims: &[usize], conf: f32) -> Vec<Detec
     let Some(classes) = classes(dims) else { return Vec::new() };
     let cells = dims[2];
     let (boxes, scores) = values.split_at(4 * cells);
-    let arch = pulp::Arch::new();
     let mut best = Best { score: [0.0; BLOCK], class: [0; BLOCK] };
     let mut found = Vec::new();
     for from in (0..cells).step_by(BLOCK) {
         let count = BLOCK.min(cells - from);
-        arch.dispatch(|| best.find(scores, cells, classes, from, count));
+        find_best(&mut best, scores, cells, classes, from, count);
         for i in 0..count {
             if best.score[i] >= conf {
                 let [cx, cy, width, height] = std::array::from_fn(|side| boxes[side * cells + from + i]);
@@ -47,19 +48,17 @@ struct Best {
     class: [u32; BLOCK],
 }
 
-impl Best {
-    /// The best class of each of `count` cells from `from` on, and its score. Scores lie class after class, so a
-    /// run over neighbouring cells is one over neighbouring memory.
-    #[inline(always)]
-    fn find(&mut self, scores: &[f32], cells: usize, classes: usize, from: usize, count: usize) {
-        self.score.fill(f32::NEG_INFINITY);
-        for class in 0..classes {
-            let row = &scores[class * cells + from..][..count];
-            for (i, score) in row.iter().enumerate() {
-                let better = *score > self.score[i];
-                self.score[i] = if better { *score } else { self.score[i] };
-                self.class[i] = if better { class as u32 } else { self.class[i] };
-            }
+/// The best class of each of `count` cells from `from` on, and its score. Scores lie class after class, so a run over
+/// neighbouring cells is one over neighbouring memory.
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
+fn find_best(best: &mut Best, scores: &[f32], cells: usize, classes: usize, from: usize, count: usize) {
+    best.score.fill(f32::NEG_INFINITY);
+    for class in 0..classes {
+        let row = &scores[class * cells + from..][..count];
+        for ((score, best), best_class) in row.iter().zip(&mut best.score).zip(&mut best.class) {
+            let better = *score > *best;
+            *best = if better { *score } else { *best };
+            *best_class = if better { class as u32 } else { *best_class };
         }
     }
 }
