@@ -40,27 +40,40 @@ impl RowTap {
     }
 }
 
-/// One column of the output: where in a row its first neighbour begins. Beyond the edge the outermost one has all the
-/// weight.
-#[derive(Clone, Copy)]
-struct ColumnTap {
-    from: usize,
-    weights: [i16; 2],
+/// The columns of the output: where in a row the first neighbour of each begins, and the weights of both. Beyond the
+/// edge the outermost one has all the weight.
+struct ColumnTaps {
+    from: Vec<usize>,
+    first: Vec<i16>,
+    second: Vec<i16>,
 }
 
-impl ColumnTap {
-    fn new(position: usize, source: usize, target: usize) -> Self {
-        let (first, share) = place(position, source, target);
+impl ColumnTaps {
+    fn new(source: usize, target: usize) -> Self {
+        let mut taps = Self { from: Vec::new(), first: Vec::new(), second: Vec::new() };
         let last = source as isize - 1;
-        let share = if first < 0 || first >= last { 0.0 } else { share };
-        Self { from: first.clamp(0, last) as usize * 3, weights: weights(share) }
+        for position in 0..target {
+            let (first, share) = place(position, source, target);
+            let share = if first < 0 || first >= last { 0.0 } else { share };
+            let [first_weight, second_weight] = weights(share);
+            taps.from.push(first.clamp(0, last) as usize * 3);
+            taps.first.push(first_weight);
+            taps.second.push(second_weight);
+        }
+        taps
     }
 
-    /// The same with a second neighbour that lies within the row of `source` pixels, whatever its weight.
-    fn with_second(self, source: usize) -> Self {
-        match self.from == (source - 1) * 3 {
-            true => Self { from: self.from - 3, weights: [0, self.weights[0]] },
-            false => self,
+    /// Whether no second neighbour has any weight: so it is when shrinking by three, say.
+    fn is_plain(&self) -> bool {
+        self.second.iter().all(|weight| *weight == 0)
+    }
+
+    /// Lets every second neighbour lie within the row of `source` pixels, whatever its weight.
+    fn step_inside(&mut self, source: usize) {
+        for ((from, first), second) in self.from.iter_mut().zip(&mut self.first).zip(&mut self.second) {
+            if *from == (source - 1) * 3 {
+                (*from, *second) = (*from - 3, std::mem::take(first));
+            }
         }
     }
 }
@@ -84,19 +97,20 @@ pub(crate) fn resize(
         }
         return;
     }
-    let mut columns: Vec<ColumnTap> = (0..to.0).map(|x| ColumnTap::new(x, width, to.0)).collect();
-    let one_each = columns.iter().all(|tap| tap.weights[1] == 0);
-    if !one_each {
-        columns.iter_mut().for_each(|tap| *tap = tap.with_second(width));
+    let mut columns = ColumnTaps::new(width, to.0);
+    let plain = columns.is_plain();
+    if !plain {
+        columns.step_inside(width);
     }
-    let shrink = |y: usize, out: &mut Columns| match one_each {
+    let mut pairs = vec![0; to.0];
+    let mut shrink = |y: usize, out: &mut Columns| match plain {
         true => pick_columns(source(y), &columns, out),
-        false => mix_columns(source(y), &columns, out),
+        false => mix_columns(source(y), &columns, &mut pairs, out),
     };
     let mut recent = Recent::new(to.0);
     for y in 0..to.1 {
         let tap = RowTap::new(y, height, to.1);
-        blend_rows(recent.rows(tap.neighbours, shrink), tap.weights, &mut planes);
+        blend_rows(recent.rows(tap.neighbours, &mut shrink), tap.weights, &mut planes);
         row(y, planes.each_ref().map(|plane| &plane[..]));
     }
 }
@@ -116,7 +130,7 @@ impl Recent {
     }
 
     /// Rows `needed[0]` and `needed[1]`, made by `make` where they are not at hand.
-    fn rows(&mut self, needed: [usize; 2], make: impl Fn(usize, &mut Columns)) -> [&Columns; 2] {
+    fn rows(&mut self, needed: [usize; 2], mut make: impl FnMut(usize, &mut Columns)) -> [&Columns; 2] {
         if self.kept[1].0 == needed[0] {
             self.kept.swap(0, 1);
         }
@@ -131,38 +145,32 @@ impl Recent {
     }
 }
 
-/// Weighs the two neighbours of each column.
+/// Weighs the two neighbours of each column: first they are gathered side by side, which takes one load and one store
+/// a column, then weighed many at a time.
 #[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
-fn mix_columns(row: &[u8], columns: &[ColumnTap], out: &mut Columns) {
-    let [red, green, blue] = out;
-    let out = red.iter_mut().zip(green).zip(blue);
-    for (((red, green), blue), tap) in out.zip(columns) {
-        let Some([a, b, c, d, e, f]) = row.get(tap.from..).and_then(|rest| rest.first_chunk::<6>()) else { return };
-        let mixed = spread([*a, *b, *c]) * tap.weights[0] as u64 + spread([*d, *e, *f]) * tap.weights[1] as u64;
-        let channel = |c: u32| (mixed >> (c * LANE + 4)) as i16 & i16::MAX;
-        (*red, *green, *blue) = (channel(0), channel(1), channel(2));
+fn mix_columns(row: &[u8], columns: &ColumnTaps, pairs: &mut [u64], out: &mut Columns) {
+    for (pair, from) in pairs.iter_mut().zip(&columns.from) {
+        let Some([a, b, c, d, e, f]) = row.get(*from..).and_then(|rest| rest.first_chunk::<6>()) else { return };
+        *pair = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, 0, 0]);
+    }
+    for (channel, out) in out.iter_mut().enumerate() {
+        let taps = pairs.iter().zip(&columns.first).zip(&columns.second);
+        for (value, ((pair, first), second)) in out.iter_mut().zip(taps) {
+            let (left, right) = ((pair >> (8 * channel)) as u8, (pair >> (8 * channel + 24)) as u8);
+            let mixed = i32::from(left) * i32::from(*first) + i32::from(right) * i32::from(*second);
+            *value = (mixed >> 4) as i16;
+        }
     }
 }
 
-/// Takes one pixel for each column, where no other has any weight: shrinking by three, say.
-#[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
-fn pick_columns(row: &[u8], columns: &[ColumnTap], out: &mut Columns) {
+/// Takes one pixel for each column, where no other has any weight.
+fn pick_columns(row: &[u8], columns: &ColumnTaps, out: &mut Columns) {
     let [red, green, blue] = out;
     let out = red.iter_mut().zip(green).zip(blue);
-    for (((red, green), blue), tap) in out.zip(columns) {
-        let Some([r, g, b]) = row.get(tap.from..).and_then(|rest| rest.first_chunk::<3>()) else { return };
+    for (((red, green), blue), from) in out.zip(&columns.from) {
+        let Some([r, g, b]) = row.get(*from..).and_then(|rest| rest.first_chunk::<3>()) else { return };
         (*red, *green, *blue) = (i16::from(*r) << 7, i16::from(*g) << 7, i16::from(*b) << 7);
     }
-}
-
-/// Bits for one channel of three in a word: a value of 8 bits times a weight of 11 fits, and so does the sum of two
-/// whose weights add up to one.
-const LANE: u32 = 21;
-
-/// The channels of a pixel side by side in one word, so that one multiplication weighs all three.
-#[inline(always)]
-fn spread([red, green, blue]: [u8; 3]) -> u64 {
-    u64::from(red) | u64::from(green) << LANE | u64::from(blue) << (2 * LANE)
 }
 
 #[multiversion(targets("x86_64+avx2+bmi1+bmi2+fma+lzcnt", "aarch64+neon"))]
