@@ -2,46 +2,48 @@
 
 use std::{
     io::Write,
-    sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use caudal_testkit::{
-    Repo, Server, fixture,
+    Repo, Server, Shared, fixture,
     http::{Answer, Ask, Connection, form, post, tensor_request},
 };
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| {
+static SHARED: Shared = Shared::new(|| {
     let repo =
         Repo::nanodet("aliases: [small]").model("double", "double", "").model("broken", "double", "kind: detect");
     Server::start(CAUDAL, &repo, &["--body-timeout-secs", "1", "--header-timeout-secs", "1"])
 });
 
 fn check(answer: &Answer, status: u16, code: &str) {
+    let server = SHARED.get();
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
     let error = &answer.json()["error"];
     assert!(!error["message"].as_str().unwrap().is_empty());
     assert!(!error["hint"].as_str().unwrap().is_empty());
     assert_eq!(error["request_id"], answer.header("x-request-id"));
-    let well = SERVER.post_picture("/predict/small", &fixture("double_decker_bus.jpg"));
+    let well = server.post_picture("/predict/small", &fixture("double_decker_bus.jpg"));
     assert_eq!(well.status, 200, "the server serves as before");
 }
 
 fn check_picture(picture: &[u8], status: u16, code: &str) {
-    check(&SERVER.post_picture("/predict/small", picture), status, code);
+    let server = SHARED.get();
+    check(&server.post_picture("/predict/small", picture), status, code);
 }
 
 #[test]
 fn bodies_without_a_picture() {
+    let server = SHARED.get();
     check_picture(b"", 400, "empty_body");
-    check(&SERVER.post_form("/predict/small", &[("file", Some("empty.jpg"), b"")]), 400, "empty_body");
-    check(&SERVER.post_form("/predict/small", &[("photo", Some("a.jpg"), b"x")]), 400, "missing_file");
-    check(&SERVER.post_form("/predict/small", &[]), 400, "missing_file");
+    check(&server.post_form("/predict/small", &[("file", Some("empty.jpg"), b"")]), 400, "empty_body");
+    check(&server.post_form("/predict/small", &[("photo", Some("a.jpg"), b"x")]), 400, "missing_file");
+    check(&server.post_form("/predict/small", &[]), 400, "missing_file");
     let get = Ask { method: "GET", path: "/predict/small", headers: &[], body: None };
-    check(&SERVER.ask(&get), 405, "method_not_allowed");
-    check(&SERVER.post_json("/predict/small", "{}"), 415, "unsupported_media_type");
+    check(&server.ask(&get), 405, "method_not_allowed");
+    check(&server.post_json("/predict/small", "{}"), 415, "unsupported_media_type");
 }
 
 #[test]
@@ -63,14 +65,15 @@ fn pictures_that_are_none() {
 
 #[test]
 fn pictures_that_are_too_large_are_refused_by_their_header() {
-    let before = SERVER.peak();
+    let server = SHARED.get();
+    let before = server.peak();
     check_picture(&fixture("odd/huge.png"), 413, "image_too_large");
     // The same in a JPEG: the frame header says 20,000 by 20,000, the rest is an ordinary picture.
     let mut jpeg = fixture("double_decker_bus.jpg");
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x4e, 0x20, 0x4e, 0x20]);
     check_picture(&jpeg, 413, "image_too_large");
-    assert!(SERVER.peak() < before + (96 << 20), "no memory was taken for their pixels");
+    assert!(server.peak() < before + (96 << 20), "no memory was taken for their pixels");
 }
 
 /// A PNG with a compressed text of a gigabyte before its pixels.
@@ -92,38 +95,41 @@ fn text_bomb() -> Vec<u8> {
 
 #[test]
 fn a_text_of_a_gigabyte_is_never_unpacked() {
-    let before = SERVER.peak();
+    let server = SHARED.get();
+    let before = server.peak();
     let bomb = text_bomb();
     let began = Instant::now();
-    let answer = SERVER.post_picture("/predict/small", &bomb);
+    let answer = server.post_picture("/predict/small", &bomb);
     assert_eq!(answer.status, 200, "the picture in it is fine: {}", answer.text());
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    assert!(SERVER.peak() < before + (96 << 20));
+    assert!(server.peak() < before + (96 << 20));
 }
 
 #[test]
 fn forms_that_are_none() {
+    let server = SHARED.get();
     let (_, body) = form(&[("file", Some("a.jpg"), b"x")]);
     let wrong = [("Content-Type", "multipart/form-data; boundary=another")];
-    check(&SERVER.ask(&post("/predict/small", &wrong, &body)), 400, "invalid_request");
+    check(&server.ask(&post("/predict/small", &wrong, &body)), 400, "invalid_request");
     let none = [("Content-Type", "multipart/form-data")];
-    check(&SERVER.ask(&post("/predict/small", &none, &body)), 400, "invalid_request");
+    check(&server.ask(&post("/predict/small", &none, &body)), 400, "invalid_request");
     let right = [("Content-Type", "multipart/form-data; boundary=caudal-test-boundary")];
-    check(&SERVER.ask(&post("/predict/small", &right, &body[..body.len() - 10])), 400, "invalid_request");
+    check(&server.ask(&post("/predict/small", &right, &body[..body.len() - 10])), 400, "invalid_request");
     let parts = vec![("x", None, &b"1"[..]); 100_000];
-    check(&SERVER.post_form("/predict/small", &parts), 400, "too_many_parts");
+    check(&server.post_form("/predict/small", &parts), 400, "too_many_parts");
     let pictures = vec![("images", None, &b"1"[..]); 65];
-    check(&SERVER.post_form("/predict/small", &pictures), 400, "too_many_parts");
+    check(&server.post_form("/predict/small", &pictures), 400, "too_many_parts");
 }
 
 #[test]
 fn uploads_that_are_too_large_get_to_read_their_answer() {
+    let server = SHARED.get();
     let body = vec![0; 51 << 20];
-    let refused = SERVER.ask(&post("/predict/small", &[("Content-Type", "image/jpeg")], &body));
+    let refused = server.ask(&post("/predict/small", &[("Content-Type", "image/jpeg")], &body));
     check(&refused, 413, "body_too_large");
 
     // Without a length, chunk by chunk, and read only at the end.
-    let mut connection = SERVER.connect();
+    let mut connection = server.connect();
     let chunked = [("Transfer-Encoding", "chunked")];
     connection.send_head(&Ask { method: "POST", path: "/predict/small", headers: &chunked, body: None }).unwrap();
     let chunk = [b"100000\r\n", &vec![0; 1 << 20][..], b"\r\n"].concat();
@@ -132,7 +138,7 @@ fn uploads_that_are_too_large_get_to_read_their_answer() {
     check(&connection.read().unwrap(), 413, "body_too_large");
 
     // curl asks first for anything that large.
-    let mut polite = SERVER.connect();
+    let mut polite = server.connect();
     polite
         .send_head(&Ask {
             method: "POST",
@@ -146,13 +152,14 @@ fn uploads_that_are_too_large_get_to_read_their_answer() {
 
 #[test]
 fn names_and_values_that_are_wrong() {
+    let server = SHARED.get();
     let bus = fixture("double_decker_bus.jpg");
-    let unknown = SERVER.post_picture("/predict/smoll", &bus);
+    let unknown = server.post_picture("/predict/smoll", &bus);
     check(&unknown, 404, "model_not_found");
     assert!(unknown.text().contains("did you mean \\\"small\\\"?"), "{}", unknown.text());
-    check(&SERVER.post_picture("/predict/broken", &bus), 503, "model_not_ready");
-    check(&SERVER.post_picture("/predict/double", &bus), 400, "wrong_task");
-    check(&SERVER.get("/no/such/path"), 404, "not_found");
+    check(&server.post_picture("/predict/broken", &bus), 503, "model_not_ready");
+    check(&server.post_picture("/predict/double", &bus), 400, "wrong_task");
+    check(&server.get("/no/such/path"), 404, "not_found");
     for query in [
         "conf=2",
         "conf=x",
@@ -168,14 +175,15 @@ fn names_and_values_that_are_wrong() {
         "cnof=0.5",
         "conf=0.1&conf=0.2",
     ] {
-        check(&SERVER.post_picture(&format!("/predict/small?{query}"), &bus), 400, "invalid_parameter");
+        check(&server.post_picture(&format!("/predict/small?{query}"), &bus), 400, "invalid_parameter");
     }
 }
 
 #[test]
 fn a_deadline_that_has_passed_already() {
+    let server = SHARED.get();
     check(
-        &SERVER.post_picture("/predict/small?timeout_ms=0", &fixture("double_decker_bus.jpg")),
+        &server.post_picture("/predict/small?timeout_ms=0", &fixture("double_decker_bus.jpg")),
         504,
         "deadline_exceeded",
     );
@@ -183,8 +191,9 @@ fn a_deadline_that_has_passed_already() {
 
 #[test]
 fn tensors_that_do_not_fit() {
+    let server = SHARED.get();
     let check = |request: &str, status: u16, words: &str| {
-        let answer = SERVER.post_json("/v2/models/double/infer", request);
+        let answer = server.post_json("/v2/models/double/infer", request);
         let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
         assert_eq!(answer.status, status, "{error}");
         assert!(error.contains(words), "{error}");
@@ -211,24 +220,25 @@ fn tensors_that_do_not_fit() {
     let deep_data = input("x", "[1,4]", "FP32", &format!("{}1,2,3,4{}", "[".repeat(10_000), "]".repeat(10_000)));
     check(&deep_data, 200, "");
     let binary = [("Inference-Header-Content-Length", "10")];
-    assert_eq!(SERVER.ask(&post("/v2/models/double/infer", &binary, b"0123456789")).status, 415);
-    assert_eq!(SERVER.post_json("/v2/models/none/infer", "{}").status, 404);
+    assert_eq!(server.ask(&post("/v2/models/double/infer", &binary, b"0123456789")).status, 415);
+    assert_eq!(server.post_json("/v2/models/none/infer", "{}").status, 404);
 }
 
 #[test]
 fn clients_that_go_or_dawdle() {
+    let server = SHARED.get();
     let head = |length: &str| format!("POST /predict/small HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
     // Gone in the middle of the upload.
     for _ in 0..20 {
-        let mut connection = SERVER.connect();
+        let mut connection = server.connect();
         connection.send(format!("{}half", head("1000")).as_bytes()).unwrap();
     }
     // Silent in the middle of the upload: told so after a second.
-    let mut slow = SERVER.connect();
+    let mut slow = server.connect();
     slow.send(format!("{}half", head("1000")).as_bytes()).unwrap();
     check(&slow.read().unwrap(), 408, "body_timeout");
     // Silent in the middle of the head: cut off.
-    let mut slower = SERVER.connect();
+    let mut slower = server.connect();
     slower.send(b"POST /predict/small HTT").unwrap();
     let began = Instant::now();
     assert!(slower.read().is_err(), "the connection is closed without an answer");
@@ -237,10 +247,11 @@ fn clients_that_go_or_dawdle() {
 
 #[test]
 fn memory_is_flat_under_bad_input() {
+    let server = SHARED.get();
     let bus = fixture("double_decker_bus.jpg");
     let (text, half, huge) = (b"text".to_vec(), bus[..bus.len() / 2].to_vec(), fixture("odd/huge.png"));
     let round = |times: usize| {
-        let mut connection = SERVER.connect();
+        let mut connection = server.connect();
         for _ in 0..times {
             for picture in [&text, &half, &huge] {
                 let answer = connection.ask(&post("/predict/small", &[], picture)).unwrap();
@@ -250,13 +261,14 @@ fn memory_is_flat_under_bad_input() {
         }
     };
     round(20);
-    let before = SERVER.resident();
+    let before = server.resident();
     round(150);
-    let after = SERVER.resident();
+    let after = server.resident();
     assert!(after < before + (16 << 20), "{} MiB became {} MiB", before >> 20, after >> 20);
 }
 
 fn reopen_if_closed(connection: Connection) -> Connection {
+    let server = SHARED.get();
     drop(connection);
-    SERVER.connect()
+    server.connect()
 }

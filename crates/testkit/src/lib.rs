@@ -12,7 +12,7 @@ mod server;
 
 pub use repository::Repo;
 pub use scripted::{Log, Scripted};
-pub use server::Server;
+pub use server::{Server, Shared};
 
 /// `values` as the bytes of a tensor.
 pub fn f32_bytes(values: &[f32]) -> Vec<u8> {

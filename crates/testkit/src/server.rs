@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +23,31 @@ pub struct Server {
     address: SocketAddr,
     log: tempfile::NamedTempFile,
     _home: tempfile::TempDir,
+}
+
+/// A server that the tests of one file share: it starts when the first needs it and goes when the last is done.
+/// (A static would never be dropped, and its process would outlive the suite.)
+#[derive(Debug)]
+pub struct Shared {
+    server: Mutex<Weak<Server>>,
+    start: fn() -> Server,
+}
+
+impl Shared {
+    /// A server that `start` starts.
+    pub const fn new(start: fn() -> Server) -> Self {
+        Self { server: Mutex::new(Weak::new()), start }
+    }
+
+    /// The server.
+    pub fn get(&self) -> Arc<Server> {
+        let mut shared = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new((self.start)());
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
 }
 
 impl Server {
