@@ -119,8 +119,13 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Duration;
 
-    const POLICY: Policy =
-        Policy { max_batch_size: 8, max_queue_delay: Duration::ZERO, max_queue_size: 100, max_queue_bytes: 1 << 20 };
+    const POLICY: Policy = Policy {
+        max_batch_size: 8,
+        max_queue_delay: Duration::ZERO,
+        max_queue_size: 100,
+        max_queue_bytes: 1 << 20,
+        run_in_place: false,
+    };
 
     fn form(rows: &[usize], policy: &Policy) -> (usize, Stop) {
         let now = Instant::now();

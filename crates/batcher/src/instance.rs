@@ -2,10 +2,11 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
 
-use caudal_engine::{Instance, RunError};
+use caudal_engine::{Instance, Interrupt, ModelSpec, RunError};
 use caudal_types::TensorView;
 
 use crate::{
@@ -15,37 +16,37 @@ use crate::{
     queue::{Entry, Inner},
 };
 
-/// Serves `queue` until it is closed and empty.
-pub(crate) fn serve(queue: &Inner, index: usize, instance: Box<dyn Instance>) {
-    let interrupt = instance.interrupt();
-    let mut runner =
-        Runner { queue, instance, buffer: BatchBuffer::new(&queue.spec), joined: queue.policy.max_batch_size > 1 };
-    while let Some(batch) = queue.next_batch(index, &interrupt) {
-        let (rows, formed) = (batch.rows, batch.formed);
-        queue.stats.count_stop(batch.stop);
-        let ran = runner.run(batch.entries, formed);
-        queue.finished(index, rows, ran.then(|| formed.elapsed()));
+/// Serves `queue` with the runner of instance `index` until it is closed and empty.
+pub(crate) fn serve(queue: &Inner, index: usize) {
+    while let Some(batch) = queue.next_batch(index) {
+        queue.run(index, batch);
     }
 }
 
-struct Runner<'a> {
-    queue: &'a Inner,
+/// One instance with the memory its batches are put together in.
+pub(crate) struct Runner {
     instance: Box<dyn Instance>,
     buffer: BatchBuffer,
-    /// Whether rows of several entries may share a run, and the first dimension counts them.
-    joined: bool,
 }
 
-impl Runner<'_> {
+impl Runner {
+    pub(crate) fn new(instance: Box<dyn Instance>, spec: &ModelSpec) -> Self {
+        Self { instance, buffer: BatchBuffer::new(spec) }
+    }
+
+    pub(crate) fn interrupt(&self) -> Arc<dyn Interrupt> {
+        self.instance.interrupt()
+    }
+
     /// Runs `entries` together; where that fails, each by itself, so that the one at fault fails alone.
     /// True when the model ran and answered.
-    fn run(&mut self, entries: Vec<Entry>, formed: Instant) -> bool {
-        let (entries, rows) = self.fill(entries);
+    pub(crate) fn run(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant) -> bool {
+        let (entries, rows) = self.fill(queue, entries);
         if entries.is_empty() {
             return false;
         }
         let mut entries = entries;
-        match self.infer(&mut entries, rows, formed) {
+        match self.infer(queue, &mut entries, rows, formed) {
             Ok(()) => true,
             Err(RunError::Interrupted) => {
                 entries.into_iter().for_each(|entry| entry.job.fail(Failure::Abandoned));
@@ -53,12 +54,12 @@ impl Runner<'_> {
             }
             Err(RunError::Failed(_)) if entries.len() > 1 => {
                 for entry in entries {
-                    self.run(vec![entry], formed);
+                    self.run(queue, vec![entry], formed);
                 }
                 false
             }
             Err(RunError::Failed(reason)) => {
-                Stats::count(&self.queue.stats.failed);
+                Stats::count(&queue.stats.failed);
                 entries.into_iter().for_each(|entry| entry.job.fail(Failure::Failed(reason.clone())));
                 false
             }
@@ -66,7 +67,7 @@ impl Runner<'_> {
     }
 
     /// Lets each entry write its rows; one that cannot fails alone and leaves no hole.
-    fn fill(&mut self, entries: Vec<Entry>) -> (Vec<Entry>, usize) {
+    fn fill(&mut self, queue: &Inner, entries: Vec<Entry>) -> (Vec<Entry>, usize) {
         let expected: usize = entries.iter().map(|entry| entry.request.rows).sum();
         let mut rows = 0;
         let mut filled = Vec::with_capacity(entries.len());
@@ -78,12 +79,12 @@ impl Runner<'_> {
             if filled.is_empty() {
                 self.buffer.begin(entry.job.shapes(), own, expected);
             }
-            if (0..self.queue.spec.inputs.len()).all(|input| entry.job.fill(input, self.buffer.next(input, own))) {
+            if (0..queue.spec.inputs.len()).all(|input| entry.job.fill(input, self.buffer.next(input, own))) {
                 self.buffer.keep(own);
                 rows += own;
                 filled.push(entry);
             } else {
-                Stats::count(&self.queue.stats.failed);
+                Stats::count(&queue.stats.failed);
                 entry.job.fail(Failure::Failed("preparing the input failed".to_owned()));
             }
         }
@@ -91,8 +92,10 @@ impl Runner<'_> {
     }
 
     /// Runs what the buffer holds and answers `entries`, which stay where they are if it fails.
-    fn infer(&mut self, entries: &mut Vec<Entry>, rows: usize, formed: Instant) -> Result<(), RunError> {
-        let Self { queue, instance, buffer, joined } = self;
+    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize, formed: Instant) -> Result<(), RunError> {
+        let Self { instance, buffer } = self;
+        // Whether rows of several entries may share a run, and the first dimension counts them.
+        let joined = queue.policy.max_batch_size > 1;
         let prepared = Instant::now();
         let views = buffer.views(joined.then_some(rows));
         let mut odd = None;
@@ -101,7 +104,7 @@ impl Runner<'_> {
             let stats = &queue.stats;
             stats.infer.record((moments.inferred - prepared).as_nanos() as u64);
             stats.batch_rows.record(rows as u64);
-            if *joined && let Some(output) = outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
+            if joined && let Some(output) = outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
                 odd = Some(format!("it gave {:?} for {rows} rows", output.shape));
                 return;
             }

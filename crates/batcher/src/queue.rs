@@ -12,7 +12,8 @@ use caudal_engine::{Instance, Interrupt, LoadError, ModelSpec};
 use caudal_types::{Deadline, Priority, Stamps};
 
 use crate::{
-    Depth, Failure, Job, Outlook, Policy, Refusal, ServiceTimes, Stats, Stop, Ticket, Waiting, form_batch, instance,
+    Depth, Failure, Job, Outlook, Policy, Refusal, ServiceTimes, Stats, Stop, Ticket, Waiting, form_batch,
+    instance::{self, Runner},
     job::{self, AnyJob},
 };
 
@@ -51,6 +52,9 @@ pub(crate) struct Inner {
     pub(crate) stats: Stats,
     state: Mutex<State>,
     work: Condvar,
+    /// Each in the hands of whoever has put a batch into its place in [`State::running`].
+    runners: Vec<Mutex<Runner>>,
+    interrupts: Vec<Arc<dyn Interrupt>>,
 }
 
 impl fmt::Debug for Inner {
@@ -129,11 +133,12 @@ impl Queue {
         instances: Vec<Box<dyn Instance>>,
         policy: Policy,
     ) -> Result<Self, LoadError> {
+        let runners: Vec<Runner> = instances.into_iter().map(|instance| Runner::new(instance, spec)).collect();
         let state = State {
             next: 0,
             held: Held::default(),
             waiting: BTreeMap::new(),
-            running: instances.iter().map(|_| None).collect(),
+            running: runners.iter().map(|_| None).collect(),
             idle: 0,
             times: ServiceTimes::new(Instant::now()),
             closed: false,
@@ -145,13 +150,15 @@ impl Queue {
             stats: Stats::default(),
             state: Mutex::new(state),
             work: Condvar::new(),
+            interrupts: runners.iter().map(Runner::interrupt).collect(),
+            runners: runners.into_iter().map(Mutex::new).collect(),
         });
         let queue = Self { inner, threads: Mutex::default() };
-        for (index, instance) in instances.into_iter().enumerate() {
+        for index in 0..queue.inner.runners.len() {
             let inner = Arc::clone(&queue.inner);
             let thread = std::thread::Builder::new()
                 .name(format!("infer-{index}-{name}"))
-                .spawn(move || instance::serve(&inner, index, instance))
+                .spawn(move || instance::serve(&inner, index))
                 .map_err(|error| LoadError::Backend(format!("a thread could not be started: {error}")))?;
             queue.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
@@ -233,11 +240,37 @@ impl Inner {
         let mut state = self.lock();
         state.times.record_ready(entry.since.saturating_duration_since(admitted), entry.since);
         state.waiting.insert(key, entry);
+        let free = state.running.iter().position(Option::is_none).filter(|_| self.policy.run_in_place);
+        let formed = free.map(|index| (index, self.form(&mut state, index)));
         let wake = state.idle > 0;
         drop(state);
-        if wake {
-            self.work.notify_one();
+        let Some((index, (batch, late))) = formed else {
+            if wake {
+                self.work.notify_one();
+            }
+            return;
+        };
+        late.into_iter().for_each(|entry| self.fail_late(entry));
+        match batch {
+            Ok(batch) => self.run(index, batch),
+            // It waits for more rows; the instance's own thread keeps watch over it.
+            Err(_) => self.work.notify_one(),
         }
+    }
+
+    /// Runs `batch` on instance `index`, which is free again afterwards.
+    pub(crate) fn run(&self, index: usize, batch: Batch) {
+        let (rows, formed) = (batch.rows, batch.formed);
+        self.stats.count_stop(batch.stop);
+        let mut runner = self.runners[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let ran = runner.run(self, batch.entries, formed);
+        drop(runner);
+        self.finished(index, rows, ran.then(|| formed.elapsed()));
+    }
+
+    fn fail_late(&self, entry: Entry) {
+        Stats::count(&self.stats.late);
+        entry.job.fail(Failure::Late);
     }
 
     fn release(&self, request: &Request) {
@@ -274,38 +307,51 @@ impl Inner {
     }
 
     /// Waits until there is a batch for instance `index`; none when the queue is closed and empty.
-    pub(crate) fn next_batch(&self, index: usize, interrupt: &Arc<dyn Interrupt>) -> Option<Batch> {
+    pub(crate) fn next_batch(&self, index: usize) -> Option<Batch> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let formed =
-                form_batch(state.waiting.iter().map(|(key, entry)| (*key, entry.as_waiting())), &self.policy, now);
-            let late: Vec<Entry> = formed.late.iter().filter_map(|key| state.take(key)).collect();
+            if state.running[index].is_some() {
+                state = self.pause(state, Stop::Drained, now);
+                continue;
+            }
+            let (batch, late) = self.form(&mut state, index);
             if !late.is_empty() {
                 drop(state);
-                for entry in late {
-                    Stats::count(&self.stats.late);
-                    entry.job.fail(Failure::Late);
+                late.into_iter().for_each(|entry| self.fail_late(entry));
+                if let Ok(batch) = batch {
+                    return Some(batch);
                 }
                 state = self.lock();
                 continue;
             }
-            if !formed.take.is_empty() {
-                let entries = formed.take.iter().filter_map(|key| state.take(key)).collect();
-                state.running[index] = Some(Running {
-                    wanted: formed.take.len(),
-                    keys: formed.take,
-                    rows: formed.rows,
-                    since: now,
-                    interrupt: Arc::clone(interrupt),
-                });
-                return Some(Batch { entries, rows: formed.rows, stop: formed.stop, formed: now });
+            match batch {
+                Ok(batch) => return Some(batch),
+                Err(_) if state.closed && state.held.entries == 0 => return None,
+                Err(stop) => state = self.pause(state, stop, now),
             }
-            if state.closed && state.held.entries == 0 {
-                return None;
-            }
-            state = self.pause(state, formed.stop, now);
         }
+    }
+
+    /// Forms a batch for instance `index`, which is free, and puts it there; without one says why. Also gives the
+    /// entries that are too late.
+    fn form(&self, state: &mut State, index: usize) -> (Result<Batch, Stop>, Vec<Entry>) {
+        let now = Instant::now();
+        let waiting = state.waiting.iter().map(|(key, entry)| (*key, entry.as_waiting()));
+        let formed = form_batch(waiting, &self.policy, now);
+        let late = formed.late.iter().filter_map(|key| state.take(key)).collect();
+        if formed.take.is_empty() {
+            return (Err(formed.stop), late);
+        }
+        let entries = formed.take.iter().filter_map(|key| state.take(key)).collect();
+        state.running[index] = Some(Running {
+            wanted: formed.take.len(),
+            keys: formed.take,
+            rows: formed.rows,
+            since: now,
+            interrupt: Arc::clone(&self.interrupts[index]),
+        });
+        (Ok(Batch { entries, rows: formed.rows, stop: formed.stop, formed: now }), late)
     }
 
     fn pause<'a>(&'a self, mut state: MutexGuard<'a, State>, stop: Stop, now: Instant) -> MutexGuard<'a, State> {
@@ -322,13 +368,19 @@ impl Inner {
     }
 
     /// Instance `index` is free again after a run of `rows` rows that took `taken`.
-    pub(crate) fn finished(&self, index: usize, rows: usize, taken: Option<Duration>) {
+    fn finished(&self, index: usize, rows: usize, taken: Option<Duration>) {
         let mut state = self.lock();
         if let Some(run) = state.running[index].take() {
             run.interrupt.reset();
         }
         if let Some(taken) = taken {
             state.times.record_run(rows, taken, Instant::now());
+        }
+        // Who came while the caller itself ran the batch is for the instance's own thread.
+        let wake = self.policy.run_in_place && state.idle > 0 && (!state.waiting.is_empty() || state.closed);
+        drop(state);
+        if wake {
+            self.work.notify_one();
         }
     }
 }

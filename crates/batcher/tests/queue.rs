@@ -1,4 +1,5 @@
 //! The queue with its instances, over a scripted model.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
     future::Future,
@@ -9,10 +10,16 @@ use caudal_batcher::{Failure, Job, OutputRows, Policy, Queue, Refusal, Request, 
 use caudal_engine::{Backend as _, Model as _};
 use caudal_testkit::{Log, Scripted, f32_bytes, f32_values};
 use caudal_types::{Deadline, Priority, Shape, Stage, Stamps};
+use futures_util::FutureExt;
 
 const MS: Duration = Duration::from_millis(1);
-const POLICY: Policy =
-    Policy { max_batch_size: 4, max_queue_delay: Duration::ZERO, max_queue_size: 16, max_queue_bytes: 1 << 20 };
+const POLICY: Policy = Policy {
+    max_batch_size: 4,
+    max_queue_delay: Duration::ZERO,
+    max_queue_size: 16,
+    max_queue_bytes: 1 << 20,
+    run_in_place: false,
+};
 
 /// One row of four equal values; the answer is the doubled value.
 struct Row {
@@ -235,6 +242,45 @@ fn a_closed_queue_serves_who_was_admitted_and_nobody_else() {
     assert_eq!(queue.admit(request()).unwrap_err(), Refusal::Closed);
     let late_comer = seat.submit(row(2.0), Stamps::new(Instant::now()));
     assert_eq!((answer(waiting), answer(late_comer)), (Ok(2.0), Ok(4.0)));
+}
+
+#[test]
+fn who_finds_an_instance_free_runs_it_there_and_then() {
+    let model = Scripted::new(4);
+    let (queue, _log) = start(&model, 1, Policy { run_in_place: true, ..POLICY });
+    for value in 0..100 {
+        let ticket = submit(&queue, request(), row(value as f32));
+        assert_eq!(queue.depth().entries, 0);
+        let done = ticket.now_or_never().expect("the answer is there when submit returns").unwrap();
+        assert_eq!(done.answer, value as f32 * 2.0);
+    }
+}
+
+#[test]
+fn nobody_is_left_behind_by_those_who_run_in_place() {
+    let model = Scripted::new(4).taking(Duration::from_micros(50), Duration::ZERO);
+    let (queue, log) = start(&model, 2, Policy { run_in_place: true, max_queue_size: 1000, ..POLICY });
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let queue = &queue;
+            scope.spawn(move || {
+                for i in 0..200 {
+                    let value = (thread * 200 + i) as f32;
+                    assert_eq!(answer(submit(queue, request(), row(value))), Ok(value * 2.0));
+                }
+            });
+        }
+    });
+    assert_eq!(log.sizes().iter().sum::<usize>(), 1600);
+}
+
+#[test]
+fn a_delay_is_kept_by_those_who_run_in_place() {
+    let policy = Policy { run_in_place: true, max_queue_delay: 30 * MS, ..POLICY };
+    let (queue, log) = start(&Scripted::new(4), 1, policy);
+    let tickets = [1.0, 2.0, 3.0].map(|value| submit(&queue, request(), row(value)));
+    assert_eq!(tickets.map(answer), [Ok(2.0), Ok(4.0), Ok(6.0)]);
+    assert_eq!(log.sizes(), [3]);
 }
 
 #[test]

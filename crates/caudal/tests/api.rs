@@ -1,4 +1,5 @@
 //! The routes as their users know them, over a real server with the demo detector.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use caudal_testkit::{
     Repo, Server, Shared, fixture,

@@ -1,4 +1,5 @@
 //! Whatever comes in, the answer is clear, and the server lives as before.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
     io::Write,

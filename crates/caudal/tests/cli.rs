@@ -1,4 +1,5 @@
 //! The subcommands that need no server.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
     fs,

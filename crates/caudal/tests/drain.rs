@@ -1,4 +1,5 @@
 //! How a server goes: what was begun is finished, nobody is cut off, new work is told so.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
     net::SocketAddr,

@@ -2,6 +2,7 @@
 //! pixel (of the picture or of the model's input, the coarser) and 0.01 of confidence, same classes, same order.
 //!
 //! With `CAUDAL_TEST_REFERENCE` set, that file is compared instead of the committed one, and the table is printed.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use caudal_testkit::{Repo, Server, fixture};
 use serde_json::Value;

@@ -1,4 +1,5 @@
 //! Who waits, who is turned away, who is too late: over a real server with a model that takes its time.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,5 @@
 //! What can go wrong before a server serves: each is one clear sentence and an exit code.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
     fs,

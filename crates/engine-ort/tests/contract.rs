@@ -1,4 +1,5 @@
 //! ONNX Runtime keeps the contract of a backend, and says clearly what it cannot do.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{path::Path, sync::LazyLock};
 

@@ -45,20 +45,25 @@ pub struct Facts {
 }
 
 impl App {
-    pub(crate) fn new(catalog: Catalog, pictures: Pictures, settings: ServerSettings, facts: Facts) -> Self {
-        Self {
+    pub(crate) fn new(
+        catalog: Catalog,
+        pictures: Pictures,
+        settings: ServerSettings,
+        facts: Facts,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
             catalog,
             pictures,
             bodies: ByteBudget::new(settings.max_body_memory),
             metrics: HttpMetrics::new(),
             cpu: CpuMeter::start(),
-            connections: Arc::new(Connections::new(&settings)),
+            connections: Arc::new(Connections::start(&settings)?),
             started: Instant::now(),
             working: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             settings,
             facts,
-        }
+        })
     }
 
     /// A slot for one request, unless all are taken or the server is going down.

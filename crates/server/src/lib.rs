@@ -30,6 +30,9 @@ pub use crate::{
     settings::ServerSettings,
 };
 
+/// How long runs that were given up may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
 /// A server, ready to accept connections.
 #[derive(Debug)]
 pub struct Server {
@@ -54,8 +57,8 @@ impl Server {
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,
-    ) -> Self {
-        Self { app: Arc::new(App::new(catalog, pictures, settings, facts)), listener }
+    ) -> std::io::Result<Self> {
+        Ok(Self { app: Arc::new(App::new(catalog, pictures, settings, facts)?), listener })
     }
 
     /// Where it answers.
@@ -107,19 +110,35 @@ impl Server {
         };
         match tokio::time::timeout(app.settings.exit_timeout, finish).await {
             Ok(()) => Ending::Clean,
-            Err(_) => Ending::CutShort(connections.open()),
+            Err(_) => {
+                let open = connections.open();
+                connections.cut();
+                // Runs stop at their next operator, and the process should not end under them. One that goes on
+                // is left behind: waiting for it is what the timeout forbids.
+                let stopped = async {
+                    connections.ended().await;
+                    until(|| app.catalog.idle()).await;
+                };
+                let _ = tokio::time::timeout(STOP_WITHIN, stopped).await;
+                std::mem::forget(app);
+                Ending::CutShort(open)
+            }
         }
     }
 }
 
-async fn accept(listener: &Listener, app: &App) -> (tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit) {
+async fn accept(listener: &Listener, app: &App) -> (std::net::TcpStream, tokio::sync::OwnedSemaphorePermit) {
     let place = app.connections.place().await;
     (listener.accept().await, place)
 }
 
 /// Waits until no request is being worked on.
 async fn idle(app: &App) {
-    while app.working() > 0 {
+    until(|| app.working() == 0).await;
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -9,6 +9,8 @@ pub struct ServerSettings {
     pub host: IpAddr,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
+    /// Threads that talk to sockets.
+    pub io_threads: usize,
     /// Connections that the kernel keeps until they are accepted.
     pub backlog: u32,
     /// Largest body, in bytes.

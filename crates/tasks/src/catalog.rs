@@ -163,8 +163,8 @@ impl Catalog {
         !self.models.is_empty() && self.models.values().all(|entry| matches!(entry, Entry::Ready(_)))
     }
 
-    /// Closes all queues: who was admitted is still served.
-    pub fn close(&self) {
-        self.ready().for_each(|model| model.queue.close());
+    /// Whether no model is running.
+    pub fn idle(&self) -> bool {
+        self.ready().all(|model| model.queue.depth().busy_instances == 0)
     }
 }

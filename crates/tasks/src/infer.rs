@@ -140,8 +140,8 @@ impl ServedModel {
         if let Some(other) = counts.find(|count| *count != rows) {
             return Err(TensorError::Rows(rows, other));
         }
-        if rows == 0 || rows > self.max_request_rows {
-            return Err(TensorError::TooManyRows { rows, limit: self.max_request_rows });
+        if rows == 0 || rows > self.plan.max_request_rows {
+            return Err(TensorError::TooManyRows { rows, limit: self.plan.max_request_rows });
         }
         Ok(rows)
     }

@@ -7,12 +7,12 @@ use std::{
 
 use caudal_batcher::{Policy, Queue};
 use caudal_engine::{
-    Backend, Instance, LoadError, ModelSpec, RunError, Threads,
+    Backend, Instance, LoadError, ModelSpec, RunError, TensorSpec, Threads,
     repository::{FolderError, ModelFolder, ModelSettings},
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
 
-use crate::{Measured, RunPlan, ServedModel, recognise};
+use crate::{Measured, RunPlan, ServedModel, plan::Asked, recognise};
 
 /// What holds for every model that says nothing else in its own settings.
 #[derive(Debug, Clone, Copy)]
@@ -65,11 +65,8 @@ impl Explain for ModelError {
     }
 }
 
-/// A run longer than this is not repeated to measure it: the server should be ready soon.
+/// How long one size is measured at most, beyond its first run: the server should be ready soon.
 const QUICK: Duration = Duration::from_millis(10);
-
-/// Rows that a request may bring by itself where nobody set a batch size: they run as one batch of its own.
-const OWN_ROWS: usize = 64;
 
 /// Makes the model in `folder` serve.
 pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) -> Result<ServedModel, ModelError> {
@@ -94,11 +91,9 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
     let task = recognise::task(&spec, &settings, picture, outputs.as_deref(), labels).map_err(mismatch)?;
 
     let asked_batch = settings.batching.max_batch_size.or(defaults.max_batch_size);
-    let open = RunPlan { instances, threads, max_batch_size: 1 };
-    let mut plan = open.settle(asked_instances, asked_batch, &measured);
-    if !joined {
-        plan.max_batch_size = 1;
-    }
+    let asked = Asked { instances: asked_instances, max_batch_size: asked_batch, may_join: joined };
+    let open = RunPlan { instances, threads, max_batch_size: 1, max_request_rows: 1, in_place: false };
+    let plan = open.settle(&asked, &measured, bounded(&spec, joined));
     let mut runners = vec![first];
     while runners.len() < plan.instances {
         let mut runner = model.instance()?;
@@ -106,24 +101,14 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
         runners.push(runner);
     }
     let queue = Queue::start(&folder.name, &spec, runners, policy(&settings, defaults, &plan))?;
-    Ok(ServedModel {
-        name: folder.name.clone(),
-        version: version.number,
-        spec,
-        task,
-        plan,
-        measured,
-        joined,
-        max_request_rows: asked_batch.unwrap_or(plan.max_batch_size.max(OWN_ROWS)),
-        queue,
-    })
+    Ok(ServedModel { name: folder.name.clone(), version: version.number, spec, task, plan, measured, joined, queue })
 }
 
 /// Whether rows of several requests may share a run. Settings can say so of a model whose first dimensions are
 /// free and unnamed, not of one whose first dimensions are fixed.
 fn may_join(spec: &ModelSpec, settings: &ModelSettings) -> Result<bool, String> {
     let said = settings.batching.max_batch_size.is_some_and(|size| size > 1);
-    let fixed = |tensor: &&caudal_engine::TensorSpec| tensor.dims.first().is_none_or(|dim| dim.fixed().is_some());
+    let fixed = |tensor: &&TensorSpec| tensor.dims.first().is_none_or(|dim| dim.fixed().is_some());
     match spec.inputs.iter().find(fixed) {
         Some(tensor) if said => {
             Err(format!("batching.max_batch_size is above 1, and the first dimension of {tensor} cannot grow"))
@@ -131,6 +116,11 @@ fn may_join(spec: &ModelSpec, settings: &ModelSettings) -> Result<bool, String> 
         Some(_) => Ok(false),
         None => Ok(said || spec.batched()),
     }
+}
+
+/// Whether a run's size follows from its rows alone.
+fn bounded(spec: &ModelSpec, joined: bool) -> bool {
+    spec.inputs.iter().all(|tensor| tensor.dims.iter().skip(usize::from(joined)).all(|dim| dim.fixed().is_some()))
 }
 
 fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Policy {
@@ -142,6 +132,7 @@ fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Poli
             .map_or(defaults.max_queue_delay, |ms| Duration::from_secs_f64(ms / 1e3)),
         max_queue_size: own.max_queue_size.unwrap_or(defaults.max_queue_size),
         max_queue_bytes: own.max_queue_mb.map_or(defaults.max_queue_bytes, |mb| mb << 20),
+        run_in_place: plan.in_place,
     }
 }
 
@@ -185,18 +176,20 @@ impl<'a> WarmUp<'a> {
         }
         let failed = |error| ModelError::WarmUp(self.folder.name.clone(), error);
         let one_row = self.time(instance, &shapes(1)).map_err(failed)?;
-        let two_rows = (joined && one_row < QUICK).then(|| {
-            // The first run of a new size lays out memory; the second is what counts.
-            self.time(instance, &shapes(2))?;
-            self.time(instance, &shapes(2))
-        });
+        let two_rows = (joined && one_row < QUICK).then(|| self.time(instance, &shapes(2)));
         Ok(Measured { one_row, two_rows: two_rows.transpose().map_err(failed)? })
     }
 
+    /// The shortest of a few runs: the first of a new size lays out memory, and any may be interrupted.
     fn time(&self, instance: &mut dyn Instance, shapes: &[Shape]) -> Result<Duration, RunError> {
         let began = Instant::now();
-        self.run(instance, shapes, &mut Vec::new())?;
-        Ok(began.elapsed())
+        let mut shortest = Duration::MAX;
+        while shortest == Duration::MAX || began.elapsed() + shortest < QUICK {
+            let run = Instant::now();
+            self.run(instance, shapes, &mut Vec::new())?;
+            shortest = shortest.min(run.elapsed());
+        }
+        Ok(shortest)
     }
 
     fn run(&self, instance: &mut dyn Instance, shapes: &[Shape], outputs: &mut Vec<Shape>) -> Result<(), RunError> {

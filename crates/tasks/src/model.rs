@@ -42,8 +42,6 @@ pub struct ServedModel {
     pub measured: Measured,
     /// Whether rows of several requests may share a run.
     pub joined: bool,
-    /// Most rows that one request may bring.
-    pub max_request_rows: usize,
     /// Where requests for it wait.
     pub queue: Queue,
 }

@@ -20,29 +20,50 @@ pub struct RunPlan {
     pub threads: usize,
     /// Most rows in one run.
     pub max_batch_size: usize,
+    /// Most rows in one request. More than a batch run as a batch of their own.
+    pub max_request_rows: usize,
+    /// Whether who finds an instance free runs it there and then, without waking another thread.
+    pub in_place: bool,
 }
 
 /// A run shorter than this is over before a second instance has woken up.
 const TINY: Duration = Duration::from_micros(300);
+/// Longest that a thread which talks to sockets may be held up by a run.
+const IN_PLACE: Duration = Duration::from_micros(500);
 /// Rows of a model for which joining pays.
 const PAYING_BATCH: usize = 8;
 /// Rows of a tiny model: joined, they save the hand-over of each.
 const TINY_BATCH: usize = 32;
+/// Rows that a request may bring where nobody set a batch size.
+const REQUEST_ROWS: usize = 64;
 
 impl RunPlan {
-    /// Settles what `asked` leaves open: `instances` and `batch` are what somebody said.
-    pub(crate) fn settle(self, instances: Option<usize>, batch: Option<usize>, measured: &Measured) -> Self {
+    /// Settles what `asked` leaves open. `bounded` says that no request can bring rows larger than those measured.
+    pub(crate) fn settle(self, asked: &Asked, measured: &Measured, bounded: bool) -> Self {
         let tiny = measured.one_row < TINY;
-        let instances = instances.unwrap_or(if tiny { 1 } else { self.instances });
-        let max_batch_size = batch.unwrap_or(if tiny {
-            TINY_BATCH
-        } else if measured.joining_pays() {
-            PAYING_BATCH
-        } else {
-            1
-        });
-        Self { instances, max_batch_size, ..self }
+        let max_batch_size = match asked.max_batch_size {
+            _ if !asked.may_join => 1,
+            Some(size) => size,
+            None if tiny => TINY_BATCH,
+            None if measured.joining_pays() => PAYING_BATCH,
+            None => 1,
+        };
+        let max_request_rows = asked.max_batch_size.unwrap_or(max_batch_size.max(REQUEST_ROWS));
+        let largest = if asked.may_join { max_request_rows } else { 1 };
+        let in_place = bounded && measured.run_of(largest).is_some_and(|run| run <= IN_PLACE);
+        // Threads that run in place each want an instance; one thread of its own is enough for what is tiny.
+        let instances = asked.instances.unwrap_or(if tiny && !in_place { 1 } else { self.instances });
+        Self { instances, max_batch_size, max_request_rows, in_place, ..self }
     }
+}
+
+/// What somebody said of how a model should run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) instances: Option<usize>,
+    pub(crate) max_batch_size: Option<usize>,
+    /// Whether rows of several requests may share a run at all.
+    pub(crate) may_join: bool,
 }
 
 impl Measured {
@@ -51,27 +72,53 @@ impl Measured {
     fn joining_pays(&self) -> bool {
         self.two_rows.is_some_and(|two| two.as_secs_f64() < 1.6 * self.one_row.as_secs_f64())
     }
+
+    /// What a run of `rows` rows should take, where that can be told.
+    fn run_of(&self, rows: usize) -> Option<Duration> {
+        match (rows, self.two_rows) {
+            (0 | 1, _) => Some(self.one_row),
+            (_, None) => None,
+            (_, Some(two)) => Some(self.one_row + two.saturating_sub(self.one_row) * (rows as u32 - 1)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(one_us: u64, two_us: Option<u64>, instances: usize, batch: usize) {
-        let open = RunPlan { instances: 4, threads: 1, max_batch_size: 1 };
-        let micros = Duration::from_micros;
-        let measured = Measured { one_row: micros(one_us), two_rows: two_us.map(micros) };
-        let plan = open.settle(None, None, &measured);
-        assert_eq!((plan.instances, plan.max_batch_size), (instances, batch), "{measured:?}");
-        let said = open.settle(Some(3), Some(5), &measured);
-        assert_eq!((said.instances, said.max_batch_size), (3, 5), "what was said stands");
+    const OPEN: RunPlan = RunPlan { instances: 4, threads: 1, max_batch_size: 1, max_request_rows: 1, in_place: false };
+    const NOTHING_SAID: Asked = Asked { instances: None, max_batch_size: None, may_join: true };
+
+    fn measured(one_us: u64, two_us: Option<u64>) -> Measured {
+        Measured { one_row: Duration::from_micros(one_us), two_rows: two_us.map(Duration::from_micros) }
+    }
+
+    fn check(one_us: u64, two_us: Option<u64>, instances: usize, batch: usize, in_place: bool) {
+        let measured = measured(one_us, two_us);
+        let plan = OPEN.settle(&NOTHING_SAID, &measured, true);
+        assert_eq!((plan.instances, plan.max_batch_size, plan.in_place), (instances, batch, in_place), "{measured:?}");
+        let said = Asked { instances: Some(3), max_batch_size: Some(5), ..NOTHING_SAID };
+        let plan = OPEN.settle(&said, &measured, true);
+        assert_eq!((plan.instances, plan.max_batch_size), (3, 5), "what was said stands");
     }
 
     #[test]
     fn a_plan_follows_the_measurement() {
-        check(5, Some(6), 1, 32);
-        check(45_000, None, 4, 1);
-        check(45_000, Some(89_000), 4, 1);
-        check(5_000, Some(6_000), 4, 8);
+        check(5, Some(6), 4, 32, true);
+        check(200, Some(380), 1, 32, false);
+        check(45_000, None, 4, 1, false);
+        check(45_000, Some(89_000), 4, 1, false);
+        check(5_000, Some(6_000), 4, 8, false);
+    }
+
+    #[test]
+    fn nothing_runs_in_place_that_may_take_long() {
+        let quick = measured(5, Some(6));
+        assert!(!OPEN.settle(&NOTHING_SAID, &quick, false).in_place, "a request may bring larger rows");
+        let many = Asked { max_batch_size: Some(1024), ..NOTHING_SAID };
+        assert!(!OPEN.settle(&many, &quick, true).in_place, "a thousand rows take a millisecond");
+        let alone = Asked { may_join: false, ..NOTHING_SAID };
+        assert!(OPEN.settle(&alone, &measured(400, None), true).in_place);
     }
 }

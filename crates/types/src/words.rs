@@ -1,13 +1,13 @@
 //! Small help with words, for errors that suggest what was meant.
 
 /// The candidate closest to `word`, if one is close enough to have been meant: at most a third of the word's
-/// letters differ (Levenshtein distance, case and the kind of dash ignored).
+/// letters differ (optimal string alignment: swapped neighbours count once; case and the kind of dash are ignored).
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = plain(word);
     let limit = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| (distance(&word, &plain(candidate)), candidate))
+        .map(|candidate| (strsim::osa_distance(&word, &plain(candidate)), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -15,20 +15,6 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 fn plain(word: &str) -> String {
     word.to_lowercase().replace('-', "_")
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -44,7 +30,7 @@ mod tests {
         check("htp_port", Some("http_port"));
         check("HTTP-PORT", Some("http_port"));
         check("max_batchsize", Some("max_batch_size"));
-        check("hots", None);
+        check("hots", Some("host"));
         check("hostt", Some("host"));
         check("colour", None);
     }

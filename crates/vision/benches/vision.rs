@@ -1,4 +1,5 @@
 //! The way in and the way out of a picture: decode, letterbox, normalise, read the output, suppress.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::hint::black_box;
 

@@ -65,5 +65,5 @@ pub(crate) fn server(settings: &Settings, config: Vec<(String, String)>) -> Resu
         config,
     };
     let catalog = catalog(settings, &*backend)?;
-    Ok(Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts))
+    Ok(Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts)?)
 }

@@ -18,9 +18,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     }
     raise_open_files();
     let Loaded { raw, settings, .. } = loaded;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(settings.models.cpus.io_threads)
-        .thread_name("io")
+    // This one accepts connections and waits for signals; the server's own threads talk to them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CommandError::Other(format!("the async runtime could not be started: {error}")))?;
@@ -45,8 +44,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         }
         Ending::CutShort(connections) => {
             tracing::warn!(connections, "stopped before everything was finished: exit_timeout_secs is over");
-            // Models may be in the middle of a run: waiting for them is what the timeout forbids.
-            std::process::exit(1);
+            exit_now(1);
         }
     }
 }
@@ -65,8 +63,13 @@ async fn stopped() {
             _ = interrupt.recv() => {}
         }
         tracing::warn!("stopped at once: a second signal came");
-        std::process::exit(130);
+        exit_now(130);
     });
+}
+
+/// Ends the process without tearing down what a model may be running on.
+fn exit_now(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
 }
 
 /// Each connection is an open file: the limit is raised as far as it may be.

@@ -35,6 +35,7 @@ impl Settings {
         let millis = |key, least| {
             Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, least, 86_400_000.0)? / 1e3))
         };
+        let cpus = CpuPlan::for_cpus(available_cpus());
         Ok(Self {
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),
@@ -43,7 +44,7 @@ impl Settings {
             max_pixels: (read.number::<f64>("max_image_megapixels", 0.001, 65_536.0)? * 1e6) as u64,
             max_pixel_memory: mib("max_pixel_memory_mb", 1)?,
             models: Defaults {
-                cpus: CpuPlan::for_cpus(available_cpus()),
+                cpus,
                 instances: read.optional("instances", 1, 1024)?,
                 threads: read.optional("threads", 1, 1024)?,
                 max_batch_size: read.optional("max_batch_size", 1, 65_536)?,
@@ -54,6 +55,7 @@ impl Settings {
             server: ServerSettings {
                 host: read.parsed::<IpAddr>("host", "an address such as 127.0.0.1, 0.0.0.0 or ::1")?,
                 port: read.number("http_port", 0, u16::MAX)?,
+                io_threads: cpus.io_threads,
                 backlog: read.number("backlog", 1, 1 << 20)?,
                 max_body_bytes: mib("max_file_size_mb", 1)?,
                 max_body_memory: mib("max_body_memory_mb", 1)?,

@@ -23,11 +23,22 @@ use tokio::{
 };
 use tower::Service;
 
-use super::linger::Lingering;
+use super::{linger::Lingering, threads::IoThreads};
 use crate::settings::ServerSettings;
 
 /// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431.
 const READ_BUFFER: usize = 256 << 10;
+
+/// What connections should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// Serve until the client closes.
+    Serve,
+    /// Close once they are idle.
+    End,
+    /// Close at once, whatever they are doing.
+    Cut,
+}
 
 /// All open connections.
 #[derive(Debug)]
@@ -37,20 +48,21 @@ pub(crate) struct Connections {
     none: Notify,
     header_timeout: Duration,
     keep_alive: Duration,
-    /// Becomes true when connections that are idle should close.
-    ending: watch::Sender<bool>,
+    course: watch::Sender<Course>,
+    threads: IoThreads,
 }
 
 impl Connections {
-    pub(crate) fn new(settings: &ServerSettings) -> Self {
-        Self {
+    pub(crate) fn start(settings: &ServerSettings) -> io::Result<Self> {
+        Ok(Self {
             places: Arc::new(Semaphore::new(settings.max_connections.max(1))),
             open: AtomicUsize::new(0),
             none: Notify::new(),
             header_timeout: settings.header_timeout,
             keep_alive: settings.keep_alive,
-            ending: watch::Sender::new(false),
-        }
+            course: watch::Sender::new(Course::Serve),
+            threads: IoThreads::start(settings.io_threads)?,
+        })
     }
 
     /// How many are open.
@@ -65,7 +77,12 @@ impl Connections {
 
     /// Closes each connection as soon as it is idle.
     pub(crate) fn end(&self) {
-        self.ending.send_replace(true);
+        self.course.send_replace(Course::End);
+    }
+
+    /// Closes all at once. What was being worked on for them is given up.
+    pub(crate) fn cut(&self) {
+        self.course.send_replace(Course::Cut);
     }
 
     /// Waits until none is open.
@@ -82,15 +99,18 @@ impl Connections {
     /// Serves `stream` with `router` until it closes.
     pub(crate) fn serve(
         self: &Arc<Self>,
-        stream: TcpStream,
+        stream: std::net::TcpStream,
         router: axum::Router,
         place: Option<OwnedSemaphorePermit>,
     ) {
         self.open.fetch_add(1, Relaxed);
         let connections = Arc::clone(self);
-        tokio::spawn(async move {
+        self.threads.spawn(async move {
             let _leave = Leave(&connections);
-            connections.run(stream, router).await;
+            // The socket is registered with the thread that serves it.
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                connections.run(stream, router).await;
+            }
             drop(place);
         });
     }
@@ -111,8 +131,7 @@ impl Connections {
         let connection =
             http1::Builder::new().header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
-        let mut ending = self.ending.subscribe();
-        let mut told = false;
+        let mut course = self.course.subscribe();
         loop {
             tokio::select! {
                 biased;
@@ -122,12 +141,11 @@ impl Connections {
                         return;
                     }
                 }
-                changed = ending.changed(), if !told => {
-                    told = true;
-                    if changed.is_ok() {
-                        connection.as_mut().graceful_shutdown();
-                    }
-                }
+                _ = course.changed() => match *course.borrow_and_update() {
+                    Course::Serve => {}
+                    Course::End => connection.as_mut().graceful_shutdown(),
+                    Course::Cut => return,
+                },
             }
         }
     }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
+
+use tokio::net::TcpListener;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -61,7 +63,10 @@ impl Listener {
                 Ok((stream, _)) => {
                     // Answers are small and whole: waiting to join them with more would only delay them.
                     let _ = stream.set_nodelay(true);
-                    return stream;
+                    match stream.into_std() {
+                        Ok(stream) => return stream,
+                        Err(error) => tracing::debug!(%error, "a connection was lost as it was accepted"),
+                    }
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {

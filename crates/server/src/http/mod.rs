@@ -6,6 +6,7 @@ pub(crate) mod door;
 mod linger;
 mod listener;
 mod request_id;
+mod threads;
 mod timing;
 
 pub(crate) use connection::Connections;
