@@ -16,7 +16,7 @@ fn form(criterion: &mut Criterion) {
             max_queue_delay: std::time::Duration::ZERO,
             max_queue_size: 256,
             max_queue_bytes: 1 << 30,
-            run_in_place: false,
+            run_in_place: 0,
         };
         group.bench_with_input(BenchmarkId::from_parameter(waiting), &waiting, |bencher, waiting| {
             bencher.iter(|| {

@@ -124,7 +124,7 @@ mod tests {
         max_queue_delay: Duration::ZERO,
         max_queue_size: 100,
         max_queue_bytes: 1 << 20,
-        run_in_place: false,
+        run_in_place: 0,
     };
 
     fn form(rows: &[usize], policy: &Policy) -> (usize, Stop) {

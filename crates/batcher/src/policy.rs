@@ -14,7 +14,7 @@ pub struct Policy {
     pub max_queue_size: usize,
     /// Most bytes that these may hold.
     pub max_queue_bytes: usize,
-    /// Whether who finds an instance free runs the batch itself, there and then, instead of waking the instance's
-    /// thread: for a model whose run is shorter than that.
-    pub run_in_place: bool,
+    /// Most rows that are run by whoever brings them and finds an instance free, there and then, instead of waking
+    /// the instance's thread: for a model whose run is shorter than that. 0 leaves all runs to those threads.
+    pub run_in_place: usize,
 }

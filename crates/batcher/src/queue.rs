@@ -173,7 +173,8 @@ impl Queue {
 
     /// Whether a request could be admitted now: the answer a seat would get, without taking one.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
-        self.inner.lock().refuse(&self.inner, request).map_or(Ok(()), Err)
+        let refusal = self.inner.lock().refuse(&self.inner, request);
+        refusal.map_or(Ok(()), |refusal| Err(self.inner.refused(refusal)))
     }
 
     /// What the queue has done so far.
@@ -224,23 +225,28 @@ impl Inner {
         let mut state = self.lock();
         if let Some(refusal) = state.refuse(self, request) {
             drop(state);
-            match refusal {
-                Refusal::DeadlineUnreachable { .. } => Stats::count(&self.stats.refused_deadline),
-                Refusal::Full { .. } | Refusal::FullOfBytes { .. } => Stats::count(&self.stats.refused_full),
-                Refusal::Closed => {}
-            }
-            return Err(refusal);
+            return Err(self.refused(refusal));
         }
         state.held.add(request);
         state.next += 1;
         Ok((request.priority, state.next))
     }
 
+    fn refused(&self, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::DeadlineUnreachable { .. } => Stats::count(&self.stats.refused_deadline),
+            Refusal::Full { .. } | Refusal::FullOfBytes { .. } => Stats::count(&self.stats.refused_full),
+            Refusal::Closed => {}
+        }
+        refusal
+    }
+
     fn enqueue(&self, key: Key, entry: Entry, admitted: Instant) {
         let mut state = self.lock();
         state.times.record_ready(entry.since.saturating_duration_since(admitted), entry.since);
+        let in_place = entry.request.rows <= self.policy.run_in_place && state.waiting.is_empty();
         state.waiting.insert(key, entry);
-        let free = state.running.iter().position(Option::is_none).filter(|_| self.policy.run_in_place);
+        let free = state.running.iter().position(Option::is_none).filter(|_| in_place);
         let formed = free.map(|index| (index, self.form(&mut state, index)));
         let wake = state.idle > 0;
         drop(state);
@@ -377,7 +383,7 @@ impl Inner {
             state.times.record_run(rows, taken, Instant::now());
         }
         // Who came while the caller itself ran the batch is for the instance's own thread.
-        let wake = self.policy.run_in_place && state.idle > 0 && (!state.waiting.is_empty() || state.closed);
+        let wake = self.policy.run_in_place > 0 && state.idle > 0 && (!state.waiting.is_empty() || state.closed);
         drop(state);
         if wake {
             self.work.notify_one();

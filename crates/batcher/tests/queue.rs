@@ -18,7 +18,7 @@ const POLICY: Policy = Policy {
     max_queue_delay: Duration::ZERO,
     max_queue_size: 16,
     max_queue_bytes: 1 << 20,
-    run_in_place: false,
+    run_in_place: 0,
 };
 
 /// One row of four equal values; the answer is the doubled value.
@@ -247,7 +247,7 @@ fn a_closed_queue_serves_who_was_admitted_and_nobody_else() {
 #[test]
 fn who_finds_an_instance_free_runs_it_there_and_then() {
     let model = Scripted::new(4);
-    let (queue, _log) = start(&model, 1, Policy { run_in_place: true, ..POLICY });
+    let (queue, _log) = start(&model, 1, Policy { run_in_place: 8, ..POLICY });
     for value in 0..100 {
         let ticket = submit(&queue, request(), row(value as f32));
         assert_eq!(queue.depth().entries, 0);
@@ -259,7 +259,7 @@ fn who_finds_an_instance_free_runs_it_there_and_then() {
 #[test]
 fn nobody_is_left_behind_by_those_who_run_in_place() {
     let model = Scripted::new(4).taking(Duration::from_micros(50), Duration::ZERO);
-    let (queue, log) = start(&model, 2, Policy { run_in_place: true, max_queue_size: 1000, ..POLICY });
+    let (queue, log) = start(&model, 2, Policy { run_in_place: 8, max_queue_size: 1000, ..POLICY });
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let queue = &queue;
@@ -276,7 +276,7 @@ fn nobody_is_left_behind_by_those_who_run_in_place() {
 
 #[test]
 fn a_delay_is_kept_by_those_who_run_in_place() {
-    let policy = Policy { run_in_place: true, max_queue_delay: 30 * MS, ..POLICY };
+    let policy = Policy { run_in_place: 8, max_queue_delay: 30 * MS, ..POLICY };
     let (queue, log) = start(&Scripted::new(4), 1, policy);
     let tickets = [1.0, 2.0, 3.0].map(|value| submit(&queue, request(), row(value)));
     assert_eq!(tickets.map(answer), [Ok(2.0), Ok(4.0), Ok(6.0)]);

@@ -209,6 +209,19 @@ fn tensors_go_in_and_out() {
 }
 
 #[test]
+fn large_tensors_are_read_and_written_too() {
+    let numbers: Vec<f32> = (0..50_000).map(|i| i as f32 * 0.37 - 1e4).collect();
+    let tensor = |name| format!(r#"{{"name":"{name}","shape":[50000],"datatype":"FP32","data":{numbers:?}}}"#);
+    let request = format!(r#"{{"inputs":[{},{}]}}"#, tensor("a"), tensor("b"));
+    let json = SHARED.get().post_json("/v2/models/free/infer", &request).json();
+    let sums = json["outputs"][0]["data"].as_array().unwrap();
+    assert_eq!(sums.len(), numbers.len());
+    assert!(sums.iter().zip(&numbers).all(|(sum, number)| sum.as_f64().unwrap() as f32 == number * 2.0));
+    let broken = SHARED.get().post_json("/v2/models/free/infer", &request.replace("-10000.0", "ten"));
+    assert_eq!((broken.status, broken.text().contains("invalid_request")), (400, true), "{}", broken.text());
+}
+
+#[test]
 fn ids_come_back_and_outputs_can_be_chosen() {
     let server = SHARED.get();
     let request = r#"{"id":"q-1","inputs":[

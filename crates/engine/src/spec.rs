@@ -83,19 +83,25 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
-    /// Whether rows of several requests may share a run: the first dimension of every input and output is
-    /// free, and all carry one name.
+    /// Whether rows of several requests may share a run: the first dimension of every input and output is free, all
+    /// carry one name, and that name says batch.
     ///
-    /// A shared name is what exporters write for a batch dimension. Without it the first dimension may be
-    /// something else, a sequence's length say, and joining requests would mix their answers.
+    /// A dimension of another name may be a sequence's length, say, and joining requests along it would mix their
+    /// answers; the settings can say that it is a batch all the same.
     pub fn batched(&self) -> bool {
         let mut names = self.inputs.iter().chain(&self.outputs).map(|tensor| match tensor.dims.first() {
-            Some(Dim::Free(name)) if !name.is_empty() => Some(name),
+            Some(Dim::Free(name)) if says_batch(name) => Some(name),
             _ => None,
         });
         let Some(Some(first)) = names.next() else { return false };
         names.all(|name| name == Some(first))
     }
+}
+
+/// Whether exporters and people call a batch dimension so: `batch`, `batch_size`, `Batch`, `N`, `bs`.
+fn says_batch(name: &str) -> bool {
+    let name = name.to_lowercase();
+    name.contains("batch") || matches!(name.as_str(), "n" | "b" | "bs")
 }
 
 #[cfg(test)]
@@ -115,7 +121,9 @@ mod tests {
     fn rows_join_only_along_a_shared_named_dimension() {
         assert!(batched(&["batch", "3"], &["batch", "10"]));
         assert!(!batched(&["1", "3"], &["1", "10"]));
-        assert!(!batched(&["length", "3"], &["boxes", "10"]));
+        assert!(batched(&["N", "3"], &["N", "10"]));
+        assert!(!batched(&["batch", "3"], &["other_batch", "10"]));
+        assert!(!batched(&["length", "3"], &["length", "10"]), "joining would mix sequences");
         assert!(!batched(&["", "3"], &["", "10"]));
         assert!(!batched(&[], &["batch"]));
         assert!(!ModelSpec::default().batched());

@@ -98,6 +98,11 @@ pub enum TensorError {
 }
 
 impl ServedModel {
+    /// Whether the smallest request would be given a seat now: if not, a body need not even be read.
+    pub fn check_infer(&self, call: &Call) -> Result<(), TaskError> {
+        Ok(self.queue.check(&Request { rows: 1, bytes: 0, priority: call.priority, deadline: call.deadline })?)
+    }
+
     /// Runs `inputs`; gives the outputs called `wanted`, or all of them.
     pub async fn infer(&self, inputs: Vec<InputTensor>, wanted: &[String], call: Call) -> Result<Tensors, TaskError> {
         let outputs = select(&self.spec, wanted)?;

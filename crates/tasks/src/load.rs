@@ -92,7 +92,7 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
 
     let asked_batch = settings.batching.max_batch_size.or(defaults.max_batch_size);
     let asked = Asked { instances: asked_instances, max_batch_size: asked_batch, may_join: joined };
-    let open = RunPlan { instances, threads, max_batch_size: 1, max_request_rows: 1, in_place: false };
+    let open = RunPlan { instances, threads, max_batch_size: 1, max_request_rows: 1, in_place_rows: 0 };
     let plan = open.settle(&asked, &measured, bounded(&spec, joined));
     let mut runners = vec![first];
     while runners.len() < plan.instances {
@@ -132,7 +132,7 @@ fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Poli
             .map_or(defaults.max_queue_delay, |ms| Duration::from_secs_f64(ms / 1e3)),
         max_queue_size: own.max_queue_size.unwrap_or(defaults.max_queue_size),
         max_queue_bytes: own.max_queue_mb.map_or(defaults.max_queue_bytes, |mb| mb << 20),
-        run_in_place: plan.in_place,
+        run_in_place: plan.in_place_rows,
     }
 }
 

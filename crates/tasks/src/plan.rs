@@ -22,8 +22,8 @@ pub struct RunPlan {
     pub max_batch_size: usize,
     /// Most rows in one request. More than a batch run as a batch of their own.
     pub max_request_rows: usize,
-    /// Whether who finds an instance free runs it there and then, without waking another thread.
-    pub in_place: bool,
+    /// Most rows that whoever brings them runs there and then, without waking another thread.
+    pub in_place_rows: usize,
 }
 
 /// A run shorter than this is over before a second instance has woken up.
@@ -35,7 +35,7 @@ const PAYING_BATCH: usize = 8;
 /// Rows of a tiny model: joined, they save the hand-over of each.
 const TINY_BATCH: usize = 32;
 /// Rows that a request may bring where nobody set a batch size.
-const REQUEST_ROWS: usize = 64;
+const REQUEST_ROWS: usize = 1024;
 
 impl RunPlan {
     /// Settles what `asked` leaves open. `bounded` says that no request can bring rows larger than those measured.
@@ -49,11 +49,10 @@ impl RunPlan {
             None => 1,
         };
         let max_request_rows = asked.max_batch_size.unwrap_or(max_batch_size.max(REQUEST_ROWS));
-        let largest = if asked.may_join { max_request_rows } else { 1 };
-        let in_place = bounded && measured.run_of(largest).is_some_and(|run| run <= IN_PLACE);
+        let in_place_rows = if bounded { measured.rows_within(IN_PLACE) } else { 0 };
         // Threads that run in place each want an instance; one thread of its own is enough for what is tiny.
-        let instances = asked.instances.unwrap_or(if tiny && !in_place { 1 } else { self.instances });
-        Self { instances, max_batch_size, max_request_rows, in_place, ..self }
+        let instances = asked.instances.unwrap_or(if tiny && in_place_rows == 0 { 1 } else { self.instances });
+        Self { instances, max_batch_size, max_request_rows, in_place_rows, ..self }
     }
 }
 
@@ -73,13 +72,13 @@ impl Measured {
         self.two_rows.is_some_and(|two| two.as_secs_f64() < 1.6 * self.one_row.as_secs_f64())
     }
 
-    /// What a run of `rows` rows should take, where that can be told.
-    fn run_of(&self, rows: usize) -> Option<Duration> {
-        match (rows, self.two_rows) {
-            (0 | 1, _) => Some(self.one_row),
-            (_, None) => None,
-            (_, Some(two)) => Some(self.one_row + two.saturating_sub(self.one_row) * (rows as u32 - 1)),
-        }
+    /// How many rows a run may have that should not take longer than `limit`.
+    fn rows_within(&self, limit: Duration) -> usize {
+        let Some(left) = limit.checked_sub(self.one_row) else { return 0 };
+        let Some(two) = self.two_rows else { return 1 };
+        // What the clock cannot tell apart costs something all the same.
+        let each = two.saturating_sub(self.one_row).max(Duration::from_micros(1));
+        1 + (left.as_nanos() / each.as_nanos()) as usize
     }
 }
 
@@ -87,17 +86,19 @@ impl Measured {
 mod tests {
     use super::*;
 
-    const OPEN: RunPlan = RunPlan { instances: 4, threads: 1, max_batch_size: 1, max_request_rows: 1, in_place: false };
+    const OPEN: RunPlan =
+        RunPlan { instances: 4, threads: 1, max_batch_size: 1, max_request_rows: 1, in_place_rows: 0 };
     const NOTHING_SAID: Asked = Asked { instances: None, max_batch_size: None, may_join: true };
 
     fn measured(one_us: u64, two_us: Option<u64>) -> Measured {
         Measured { one_row: Duration::from_micros(one_us), two_rows: two_us.map(Duration::from_micros) }
     }
 
-    fn check(one_us: u64, two_us: Option<u64>, instances: usize, batch: usize, in_place: bool) {
+    fn check(one_us: u64, two_us: Option<u64>, instances: usize, batch: usize, in_place_rows: usize) {
         let measured = measured(one_us, two_us);
         let plan = OPEN.settle(&NOTHING_SAID, &measured, true);
-        assert_eq!((plan.instances, plan.max_batch_size, plan.in_place), (instances, batch, in_place), "{measured:?}");
+        let got = (plan.instances, plan.max_batch_size, plan.in_place_rows);
+        assert_eq!(got, (instances, batch, in_place_rows), "{measured:?}");
         let said = Asked { instances: Some(3), max_batch_size: Some(5), ..NOTHING_SAID };
         let plan = OPEN.settle(&said, &measured, true);
         assert_eq!((plan.instances, plan.max_batch_size), (3, 5), "what was said stands");
@@ -105,20 +106,19 @@ mod tests {
 
     #[test]
     fn a_plan_follows_the_measurement() {
-        check(5, Some(6), 4, 32, true);
-        check(200, Some(380), 1, 32, false);
-        check(45_000, None, 4, 1, false);
-        check(45_000, Some(89_000), 4, 1, false);
-        check(5_000, Some(6_000), 4, 8, false);
+        check(5, Some(6), 4, 32, 496);
+        check(5, Some(5), 4, 32, 496);
+        check(400, Some(500), 4, 8, 2);
+        check(450, None, 4, 1, 1);
+        check(45_000, None, 4, 1, 0);
+        check(45_000, Some(89_000), 4, 1, 0);
+        check(5_000, Some(6_000), 4, 8, 0);
     }
 
     #[test]
     fn nothing_runs_in_place_that_may_take_long() {
-        let quick = measured(5, Some(6));
-        assert!(!OPEN.settle(&NOTHING_SAID, &quick, false).in_place, "a request may bring larger rows");
-        let many = Asked { max_batch_size: Some(1024), ..NOTHING_SAID };
-        assert!(!OPEN.settle(&many, &quick, true).in_place, "a thousand rows take a millisecond");
-        let alone = Asked { may_join: false, ..NOTHING_SAID };
-        assert!(OPEN.settle(&alone, &measured(400, None), true).in_place);
+        let plan = OPEN.settle(&NOTHING_SAID, &measured(5, Some(6)), false);
+        assert_eq!((plan.instances, plan.in_place_rows), (1, 0), "a request may bring larger rows");
+        assert_eq!(OPEN.settle(&NOTHING_SAID, &measured(501, None), true).in_place_rows, 0);
     }
 }

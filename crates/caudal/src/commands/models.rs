@@ -85,6 +85,7 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "instances": model.plan.instances,
                 "threads": model.plan.threads,
                 "max_batch_size": model.plan.max_batch_size,
+                "in_place_rows": model.plan.in_place_rows,
                 "run_ms": model.measured.one_row.as_secs_f64() * 1e3,
                 "aliases": aliases,
             });

@@ -92,7 +92,9 @@ where
         call.priority = query.priority()?;
         let deadline = call.deadline;
         let visit = Visit { call, query };
-        let answer = within(deadline, Problem::late, handle(Arc::clone(&app), visit, request)).await?;
+        // Boxed, for it is large and would be moved again and again by the layers around it.
+        let work = Box::pin(handle(Arc::clone(&app), visit, request));
+        let answer = within(deadline, Problem::late, work).await?;
         // The answer may have become ready in the very moment in which it was late.
         if deadline.passed(Instant::now()) { Err(Problem::late()) } else { Ok(answer) }
     };

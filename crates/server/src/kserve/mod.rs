@@ -12,8 +12,8 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_tasks::{ServedModel, within};
-use caudal_types::{Deadline, ErrorKind};
+use caudal_tasks::{Call, ServedModel, Tensors, within};
+use caudal_types::{Deadline, ErrorKind, Priority, Stage};
 use serde::Serialize;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     problem::Problem,
     route::Route,
 };
+use request::Asked;
 
 /// An error, as KServe tells it: one sentence.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -70,6 +71,10 @@ pub(crate) async fn infer_version(
     door::work(app, Route::Infer, request, |app, visit, request| run(app, visit, request, model, Some(version))).await
 }
 
+/// Bytes of JSON, or of tensors that become JSON, that are dealt with on the thread that talks to the socket. More
+/// takes longer than another connection should wait: a decode thread does it.
+const SMALL: usize = 32 << 10;
+
 async fn run(
     app: Arc<App>,
     mut visit: Visit,
@@ -79,38 +84,46 @@ async fn run(
 ) -> Result<Answer, Problem> {
     let model = Arc::clone(app.catalog.get(&name, version.as_deref())?);
     refuse_binary(&request)?;
+    model.check_infer(&visit.call)?;
     let (head, body) = request.into_parts();
     let limits =
         BodyLimits { bytes: app.settings.max_body_bytes, memory: &app.bodies, pause: app.settings.body_timeout };
     let received = body::read(&head.headers, body, &limits).await?;
-    visit.call.stamps.stamp(caudal_types::Stage::Receive);
-    let request = request::parse(&received.bytes)?;
-    if let Some(priority) = request.parameters.priority() {
+    visit.call.stamps.stamp(Stage::Receive);
+    let small = received.bytes.len() <= SMALL;
+    let asked = aside(&app, small, visit.call.priority, move || Asked::read(&received.bytes)).await??;
+    if let Some(priority) = asked.priority {
         visit.call.priority = priority;
     }
-    let id = request.id.as_ref().map(ToString::to_string);
-    let wanted = request.wanted();
-    let inputs = request.tensors()?;
-    match request.parameters.timeout() {
-        None => answer(&model, inputs, &wanted, visit, id).await,
+    match asked.timeout {
+        None => answer(&app, model, asked, visit.call).await,
         Some(timeout) => {
             let own = Deadline::after(visit.call.stamps.start(), timeout);
             visit.call.deadline = visit.call.deadline.sooner(own);
-            within(visit.call.deadline, Problem::late, answer(&model, inputs, &wanted, visit, id)).await
+            within(visit.call.deadline, Problem::late, answer(&app, model, asked, visit.call)).await
         }
     }
 }
 
-async fn answer(
-    model: &ServedModel,
-    inputs: Vec<caudal_tasks::InputTensor>,
-    wanted: &[String],
-    visit: Visit,
-    id: Option<String>,
-) -> Result<Answer, Problem> {
-    let done = model.infer(inputs, wanted, visit.call).await?;
-    let body = answer::write(model, id.as_deref(), &done.outputs)?;
-    Ok(Answer::new(door::JSON, body).stamps(done.stamps))
+async fn answer(app: &App, model: Arc<ServedModel>, asked: Asked, call: Call) -> Result<Answer, Problem> {
+    let Tensors { outputs, stamps } = model.infer(asked.inputs, &asked.wanted, call).await?;
+    let small = outputs.iter().map(|output| output.bytes.len()).sum::<usize>() <= SMALL;
+    let write = move || answer::write(&model, asked.id.as_deref(), &outputs);
+    let body = aside(app, small, call.priority, write).await??;
+    Ok(Answer::new(door::JSON, body).stamps(stamps))
+}
+
+/// Does `work` here if it is `small`, else on a decode thread.
+async fn aside<T: Send + 'static>(
+    app: &App,
+    small: bool,
+    priority: Priority,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    match small {
+        true => Ok(work()),
+        false => Ok(app.pictures.decoders().run(priority, |_| work()).await?.0),
+    }
 }
 
 fn refuse_binary(request: &Request) -> Result<(), Problem> {

@@ -68,21 +68,29 @@ fn each<const N: usize>(
     }
     // A number takes two characters at least, with what divides it from the next; most take about ten.
     let mut out = Vec::with_capacity(json.len() / 10 * N + N);
-    let mut rest = json;
-    while let Some(start) = rest.find(|letter: char| !is_between(letter)) {
-        let end = rest[start..].find(is_between).map_or(rest.len(), |length| start + length);
-        let text = &rest[start..end];
+    let letters = json.as_bytes();
+    let mut at = 0;
+    while at < letters.len() {
+        if is_between(letters[at]) {
+            at += 1;
+            continue;
+        }
+        let start = at;
+        while at < letters.len() && !is_between(letters[at]) {
+            at += 1;
+        }
+        // What divides numbers is one byte long, so both ends are ends of letters.
+        let text = &json[start..at];
         let Some(bytes) = read(text) else {
             return Err(NumberError::WrongElement { text: shorten(text), place: out.len() / N, dtype });
         };
         out.extend_from_slice(&bytes);
-        rest = &rest[end..];
     }
     Ok(out)
 }
 
-fn is_between(letter: char) -> bool {
-    matches!(letter, ',' | '[' | ']' | ' ' | '\n' | '\r' | '\t')
+fn is_between(letter: u8) -> bool {
+    matches!(letter, b',' | b'[' | b']' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
 fn shorten(text: &str) -> String {

@@ -10,15 +10,26 @@ use serde_json::value::RawValue;
 use super::numbers;
 use crate::problem::Problem;
 
+/// What a request asks for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: Option<String>,
+    pub(crate) priority: Option<Priority>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) inputs: Vec<InputTensor>,
+    /// The names of the outputs that are wanted; all when empty.
+    pub(crate) wanted: Vec<String>,
+}
+
 /// An inference request.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub(crate) struct InferRequest<'a> {
     /// Comes back in the answer.
     #[serde(borrow, default)]
     #[schema(value_type = Option<String>)]
-    pub(crate) id: Option<Cow<'a, str>>,
+    id: Option<Cow<'a, str>>,
     #[serde(default)]
-    pub(crate) parameters: Parameters,
+    parameters: Parameters,
     #[serde(borrow)]
     inputs: Vec<Input<'a>>,
     /// The outputs that are wanted; all when absent.
@@ -28,21 +39,11 @@ pub(crate) struct InferRequest<'a> {
 
 /// What a request asks of the queue.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-pub(crate) struct Parameters {
+struct Parameters {
     /// 1 is the highest; 0 is the default.
     priority: Option<u64>,
     /// Microseconds until the answer is worth nothing.
     timeout: Option<u64>,
-}
-
-impl Parameters {
-    pub(crate) fn priority(&self) -> Option<Priority> {
-        self.priority.map(Priority::from_level)
-    }
-
-    pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros)
-    }
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -69,34 +70,31 @@ struct Output<'a> {
     name: Cow<'a, str>,
 }
 
-/// Reads the JSON of a request.
-pub(crate) fn parse(body: &[u8]) -> Result<InferRequest<'_>, Problem> {
-    if body.is_empty() {
-        return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send an inference request as JSON"));
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        Problem::new(
-            ErrorKind::InvalidRequest,
-            format!("the body is not an inference request: {error}"),
-            "send {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}",
-        )
-    })
-}
-
-impl InferRequest<'_> {
-    /// The names of the outputs that are wanted.
-    pub(crate) fn wanted(&self) -> Vec<String> {
-        self.outputs.iter().map(|output| output.name.to_string()).collect()
-    }
-
-    /// The inputs as tensors.
-    pub(crate) fn tensors(&self) -> Result<Vec<InputTensor>, Problem> {
-        self.inputs.iter().map(Input::tensor).collect()
+impl Asked {
+    /// Reads the JSON of a request.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+        if body.is_empty() {
+            return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send an inference request as JSON"));
+        }
+        let request: InferRequest<'_> = serde_json::from_slice(body).map_err(|error| {
+            Problem::new(
+                ErrorKind::InvalidRequest,
+                format!("the body is not an inference request: {error}"),
+                "send {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}",
+            )
+        })?;
+        Ok(Self {
+            id: request.id.map(Cow::into_owned),
+            priority: request.parameters.priority.map(Priority::from_level),
+            timeout: request.parameters.timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros),
+            inputs: request.inputs.into_iter().map(Input::tensor).collect::<Result<_, _>>()?,
+            wanted: request.outputs.into_iter().map(|output| output.name.into_owned()).collect(),
+        })
     }
 }
 
 impl Input<'_> {
-    fn tensor(&self) -> Result<InputTensor, Problem> {
+    fn tensor(self) -> Result<InputTensor, Problem> {
         let invalid = |words: String| {
             let message = format!("the input {:?}: {words}", self.name);
             Problem::new(ErrorKind::InvalidTensor, message, "GET /v2/models/{model} tells names, datatypes and shapes")
@@ -104,6 +102,6 @@ impl Input<'_> {
         let dtype: DType =
             self.datatype.parse().map_err(|error| invalid(format!("{error}, not {:?}", self.datatype)))?;
         let bytes = numbers::read(self.data.get(), dtype).map_err(|error| invalid(error.to_string()))?;
-        Ok(InputTensor { name: self.name.to_string(), dtype, shape: self.shape.clone(), bytes })
+        Ok(InputTensor { name: self.name.into_owned(), dtype, shape: self.shape, bytes })
     }
 }
