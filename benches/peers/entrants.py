@@ -218,7 +218,7 @@ def rotate(entrants, settings, options, record):
         for entrant in entrants:  # one after the other: Caudal times its models while it starts
             print(f"starting {entrant.name}", file=sys.stderr)
             entrant.start(folder)
-            record(server=entrant.name, answers=found(entrant), **entrant.warm_up(settings))
+            record(server=entrant.name, found=found(entrant), **entrant.warm_up(settings))
         for repetition in range(options.reps):
             first = repetition % len(entrants)
             for setting in settings:

@@ -11,5 +11,6 @@ function done(summary, latency)
   local good = math.max(0, summary.requests - e.status)
   io.write(string.format(
     '\nJSON {"rps": %.2f, "requests": %d, "errors": %d, "p50_ms": %.4f, "p95_ms": %.4f, "p99_ms": %.4f}\n',
-    good / secs, good, errors, latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3))
+    good / secs, good, errors,
+    latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3))
 end

@@ -25,16 +25,18 @@ def output(*command):
 def versions(options):
     """Caudal and its commit, wrk, Python and the packages as they are installed."""
     here = Path(__file__).parent
-    found = {
+    tools = {
         "Caudal": output(options.caudal, "--version").removeprefix("caudal "),
         "commit": output("git", "-C", here, "describe", "--always", "--dirty"),
         "wrk": (re.findall(r"^wrk (\S+)", output("wrk", "-v")) or [""])[0],
         "Python": platform.python_version(),
     }
     script = "import importlib.metadata as m; [print(d.name.lower(), d.version) for d in m.distributions()]"
+    installed = {}
     for stack in ("fastapi", "litserve"):
         lines = output(options.home / "v" / stack / "bin/python", "-c", script).splitlines()
-        found |= {name: version for name, version in map(str.split, lines) if name in PACKAGES}
+        installed |= dict(line.split() for line in lines)
+    found = tools | {name: installed.get(name) for name in PACKAGES}
     return ", ".join(f"{name} {version}" for name, version in found.items() if version)
 
 
@@ -53,7 +55,7 @@ def machine(options, rows):
 
 def short(value):
     """A number with as many digits as matter."""
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 0.1 else 4
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3 if value >= 0.1 else 4
     return f"{value:,.{digits}f}"
 
 
@@ -98,7 +100,8 @@ def report(options, rows):
     calls = [row["p50_ms"] * 1e3 for row in measured if row["server"] == "bare-mlp"]
     if calls:
         parts.append(f"Bare ONNX Runtime call on the tiny model, median: {spread(calls)} µs.")
-    found = [f"{row['server']} {row['answers']}" for row in rows if row.get("answers")]
+    found = [row for row in rows if row.get("found")]
     if found:
-        parts.append(f"Objects found: {'; '.join(found)}.".replace("'", "").replace("{", "(").replace("}", ")"))
+        counts = [f"{row['server']} {' and '.join(map(str, row['found'].values()))}" for row in found]
+        parts.append(f"Objects found in {' and '.join(found[0]['found'])}: {', '.join(counts)}.")
     return "\n\n".join(parts)

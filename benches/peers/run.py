@@ -23,12 +23,12 @@ from entrants import PORT, Bare, Body, Server, Setting, rotate
 from prepare import HERE, REPO, need_wrk, setup
 from report import CAUDAL, report
 
-
 SERVERS = HERE / "servers"
+CAUDAL_PROGRAM = REPO / "target/release/caudal"
 CONSTANT = REPO / "target/release/examples/constant"
 PICTURES = ("640x480", "1920x1080")
 FORM = "multipart/form-data; boundary=peersboundary7MA4YWxk"  # the boundary that make_assets.py writes
-CORES = 2  # workers and threads of the entrants that share the work out; the machine that this is tuned for has two
+CORES = 2  # workers and threads of the entrants that use all cores: raise it on a machine that has more
 
 
 def python(options, stack):
@@ -150,14 +150,14 @@ def arguments():
     for name, conns, secs, reps in (("tiny", "1,50", 4, 5), ("detect", "1,4", 8, 3), ("ceiling", "1", 8, 3)):
         command = commands.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--only", type=lambda names: names.split(","), help="entrants to measure, a,b,c; else all")
-        command.add_argument("--caudal", type=Path, default=REPO / "target/release/caudal", help="Caudal's program")
+        command.add_argument("--caudal", type=lambda path: Path(path).resolve(), default=str(CAUDAL_PROGRAM),
+                             help="Caudal's program")
         command.add_argument("--secs", type=int, default=secs, help="length of a measurement")
         command.add_argument("--reps", type=int, default=reps, help="repetitions")
         if name != "ceiling":
             command.add_argument("--conns", type=lambda text: [int(n) for n in text.split(",")], default=conns,
                                  help="connections, a,b,c")
     options = parser.parse_args()
-    options.caudal = getattr(options, "caudal", REPO / "target/release/caudal").resolve()
     options.home = Path(os.environ.get("PEERS_HOME") or REPO / "target/peers").resolve()
     options.assets = options.home / "assets"
     return options
@@ -180,3 +180,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except RuntimeError as error:  # an entrant that failed; the message says where its log is
+        sys.exit(str(error))

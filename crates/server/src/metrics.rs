@@ -231,6 +231,9 @@ fn machine(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         .encode_descriptor("caudal_pixel_memory_bytes", "Bytes of pixels being decoded now.", None, MetricType::Gauge)?
         .encode_gauge(&app.pictures.memory().taken())?;
     encoder
+        .encode_descriptor("caudal_decode_waiting", "Pictures that wait for a thread.", None, MetricType::Gauge)?
+        .encode_gauge(&(app.pictures.decoders().waiting() as u64))?;
+    encoder
         .encode_descriptor("caudal_connections", "Open connections.", None, MetricType::Gauge)?
         .encode_gauge(&(app.connections.open() as u64))
 }
