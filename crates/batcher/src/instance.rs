@@ -16,9 +16,9 @@ use crate::{
     queue::{Entry, Inner},
 };
 
-/// Serves `queue` with the runner of instance `index` until it is closed and empty.
-pub(crate) fn serve(queue: &Inner, index: usize) {
-    while let Some(batch) = queue.next_batch(index) {
+/// Serves `queue`, each batch on an instance that is free, until it is closed and empty.
+pub(crate) fn serve(queue: &Inner) {
+    while let Some((index, batch)) = queue.next_batch() {
         queue.run(index, batch);
     }
 }

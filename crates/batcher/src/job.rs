@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use caudal_types::{Shape, Stage, Stamps, TensorView};
+use caudal_types::{Deadline, Shape, Stage, Stamps, TensorView};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -48,16 +48,6 @@ impl<'a> OutputRows<'a> {
     /// Rows `rows.0..rows.0 + rows.1` of `views`, or all of them where rows are not joined.
     pub(crate) fn new(views: &'a [TensorView<'a>], rows: Option<(usize, usize)>) -> Self {
         Self { views, rows }
-    }
-
-    /// How many outputs there are.
-    pub fn len(&self) -> usize {
-        self.views.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.views.is_empty()
     }
 
     /// Output `index` as the model gave it, its first dimension cut to these rows where rows are joined.
@@ -151,7 +141,7 @@ pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> &str {
 #[derive(Debug)]
 pub struct Ticket<A> {
     reply: oneshot::Receiver<Result<Done<A>, Failure>>,
-    place: Option<(Arc<Inner>, Key)>,
+    place: Option<(Arc<Inner>, Key, Deadline)>,
 }
 
 pub(crate) fn ticket<J: Job>(
@@ -159,9 +149,10 @@ pub(crate) fn ticket<J: Job>(
     stamps: Stamps,
     queue: Arc<Inner>,
     key: Key,
+    deadline: Deadline,
 ) -> (Box<dyn AnyJob>, Ticket<J::Answer>) {
     let (sender, reply) = oneshot::channel();
-    (Box::new(TypedJob { job, stamps, reply: sender }), Ticket { reply, place: Some((queue, key)) })
+    (Box::new(TypedJob { job, stamps, reply: sender }), Ticket { reply, place: Some((queue, key, deadline)) })
 }
 
 impl<A> Future for Ticket<A> {
@@ -178,9 +169,9 @@ impl<A> Future for Ticket<A> {
 
 impl<A> Drop for Ticket<A> {
     fn drop(&mut self) {
-        if let Some((queue, key)) = self.place.take() {
+        if let Some((queue, key, deadline)) = self.place.take() {
             self.reply.close();
-            queue.abandon(key);
+            queue.abandon(key, deadline);
         }
     }
 }

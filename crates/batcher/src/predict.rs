@@ -8,6 +8,9 @@ use caudal_observe::Window;
 const SPAN: Duration = Duration::from_secs(5);
 /// Fewer runs than this are no ground for refusing anybody.
 const LEAST_RUNS: u64 = 8;
+/// After so long without a run, one is let through to see whether the past still holds: who refuses everybody on
+/// old evidence never gets new evidence.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// What one model has lately needed: for a run, for a row, and to make a row ready after admission.
 #[derive(Debug)]
@@ -15,6 +18,7 @@ pub struct ServiceTimes {
     run: Window,
     row: Window,
     ready: Window,
+    last_run: Instant,
 }
 
 /// What stands between a new entry and its answer.
@@ -35,12 +39,13 @@ pub struct Outlook {
 impl ServiceTimes {
     /// Knows nothing yet.
     pub fn new(now: Instant) -> Self {
-        Self { run: Window::new(SPAN, now), row: Window::new(SPAN, now), ready: Window::new(SPAN, now) }
+        Self { run: Window::new(SPAN, now), row: Window::new(SPAN, now), ready: Window::new(SPAN, now), last_run: now }
     }
 
     /// A run of `rows` rows took `taken`, from the batch's forming to its last answer.
     pub fn record_run(&mut self, rows: usize, taken: Duration, now: Instant) {
         let nanos = nanos(taken);
+        self.last_run = now;
         self.run.record(nanos, now);
         self.row.record(nanos / rows.max(1) as u64, now);
     }
@@ -63,7 +68,11 @@ impl ServiceTimes {
 
     /// How long its answer takes in all: its rows are made ready while it waits, then it runs. Of the runs the
     /// slowest tenth is taken as the measure, for a promise that fails half the time is none.
-    pub fn answer(&self, outlook: &Outlook) -> Option<Duration> {
+    pub fn answer(&self, outlook: &Outlook, now: Instant) -> Option<Duration> {
+        let nothing_runs = outlook.idle && outlook.rows_running == 0 && outlook.rows_ahead == 0;
+        if nothing_runs && now.saturating_duration_since(self.last_run) > TRY_AGAIN {
+            return None;
+        }
         let wait = self.wait(outlook)?;
         let ready = Duration::from_nanos(self.ready.quantile(0.5).unwrap_or(0));
         let run = Duration::from_nanos(self.run.quantile(0.9)?);
@@ -100,7 +109,7 @@ mod tests {
             assert!(ms == 0 && got.is_zero() || (0.99..1.07).contains(&ratio), "{got:?} is not about {ms} ms");
         };
         about(times().wait(&outlook).unwrap(), wait_ms);
-        about(times().answer(&outlook).unwrap(), answer_ms);
+        about(times().answer(&outlook, Instant::now()).unwrap(), answer_ms);
     }
 
     #[test]
@@ -117,9 +126,21 @@ mod tests {
         let now = Instant::now();
         let mut times = ServiceTimes::new(now);
         (0..LEAST_RUNS - 1).for_each(|_| times.record_run(1, Duration::from_millis(100), now));
-        assert_eq!(times.answer(&BUSY), None);
+        assert_eq!(times.answer(&BUSY, now), None);
         times.record_run(1, Duration::from_millis(100), now);
-        assert!(times.answer(&BUSY).is_some());
+        assert!(times.answer(&BUSY, now).is_some());
+    }
+
+    #[test]
+    fn old_evidence_does_not_refuse_for_ever() {
+        let now = Instant::now();
+        let mut times = ServiceTimes::new(now);
+        (0..20).for_each(|_| times.record_run(1, Duration::from_secs(9), now));
+        let idle = Outlook { idle: true, rows_running: 0, ..BUSY };
+        let later = now + TRY_AGAIN * 2;
+        assert!(times.answer(&idle, now).is_some());
+        assert_eq!(times.answer(&idle, later), None, "one is let through");
+        assert!(times.answer(&BUSY, later).is_some(), "while it runs, the others are judged as before");
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Queue {
             let inner = Arc::clone(&queue.inner);
             let thread = std::thread::Builder::new()
                 .name(format!("infer-{index}-{name}"))
-                .spawn(move || instance::serve(&inner, index))
+                .spawn(move || instance::serve(&inner))
                 .map_err(|error| LoadError::Backend(format!("a thread could not be started: {error}")))?;
             queue.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
@@ -192,8 +192,6 @@ impl Queue {
         let state = self.inner.lock();
         Depth {
             entries: state.held.entries,
-            bytes: state.held.bytes,
-            running_rows: state.running.iter().flatten().map(|run| run.rows).sum(),
             busy_instances: state.running.iter().flatten().count(),
             instances: state.running.len(),
         }
@@ -246,7 +244,7 @@ impl Inner {
         state.times.record_ready(entry.since.saturating_duration_since(admitted), entry.since);
         let in_place = entry.request.rows <= self.policy.run_in_place && state.waiting.is_empty();
         state.waiting.insert(key, entry);
-        let free = state.running.iter().position(Option::is_none).filter(|_| in_place);
+        let free = state.free().filter(|_| in_place);
         let formed = free.map(|index| (index, self.form(&mut state, index)));
         let wake = state.idle > 0;
         drop(state);
@@ -280,6 +278,8 @@ impl Inner {
     }
 
     fn release(&self, request: &Request) {
+        let late = request.deadline.passed(Instant::now());
+        Stats::count(if late { &self.stats.late } else { &self.stats.withdrawn });
         let mut state = self.lock();
         state.held.remove(request);
         let ends = state.closed && state.held.entries == 0;
@@ -289,8 +289,8 @@ impl Inner {
         }
     }
 
-    /// The caller of entry `key` has left.
-    pub(crate) fn abandon(&self, key: Key) {
+    /// The caller of entry `key` has left, or its time is over.
+    pub(crate) fn abandon(&self, key: Key, deadline: Deadline) {
         let mut state = self.lock();
         let entry = state.waiting.remove(&key);
         if let Some(entry) = &entry {
@@ -304,7 +304,8 @@ impl Inner {
         }
         let ends = state.closed && state.held.entries == 0;
         drop(state);
-        Stats::count(&self.stats.abandoned);
+        let late = deadline.passed(Instant::now());
+        Stats::count(if late { &self.stats.late } else { &self.stats.abandoned });
         if ends {
             self.work.notify_all();
         }
@@ -312,27 +313,29 @@ impl Inner {
         drop(entry);
     }
 
-    /// Waits until there is a batch for instance `index`; none when the queue is closed and empty.
-    pub(crate) fn next_batch(&self, index: usize) -> Option<Batch> {
+    /// Waits until there is a batch and an instance free to run it, and gives both; none when the queue is closed
+    /// and empty.
+    pub(crate) fn next_batch(&self) -> Option<(usize, Batch)> {
         let mut state = self.lock();
         loop {
-            let now = Instant::now();
-            if state.running[index].is_some() {
-                state = self.pause(state, Stop::Drained, now);
+            let Some(index) = state.free() else {
+                // All run in place. Whoever is done first wakes this thread if something waits.
+                state = self.pause(state, Stop::Drained, Instant::now());
                 continue;
-            }
+            };
+            let now = Instant::now();
             let (batch, late) = self.form(&mut state, index);
             if !late.is_empty() {
                 drop(state);
                 late.into_iter().for_each(|entry| self.fail_late(entry));
                 if let Ok(batch) = batch {
-                    return Some(batch);
+                    return Some((index, batch));
                 }
                 state = self.lock();
                 continue;
             }
             match batch {
-                Ok(batch) => return Some(batch),
+                Ok(batch) => return Some((index, batch)),
                 Err(_) if state.closed && state.held.entries == 0 => return None,
                 Err(stop) => state = self.pause(state, stop, now),
             }
@@ -382,16 +385,24 @@ impl Inner {
         if let Some(taken) = taken {
             state.times.record_run(rows, taken, Instant::now());
         }
-        // Who came while the caller itself ran the batch is for the instance's own thread.
-        let wake = self.policy.run_in_place > 0 && state.idle > 0 && (!state.waiting.is_empty() || state.closed);
+        // Who came while the caller itself ran the batch is for an instance's own thread.
+        let wake = self.policy.run_in_place > 0 && state.idle > 0 && !state.waiting.is_empty();
+        let ends = state.closed;
         drop(state);
-        if wake {
+        if ends {
+            self.work.notify_all();
+        } else if wake {
             self.work.notify_one();
         }
     }
 }
 
 impl State {
+    /// An instance that does not run.
+    fn free(&self) -> Option<usize> {
+        self.running.iter().position(Option::is_none)
+    }
+
     fn take(&mut self, key: &Key) -> Option<Entry> {
         let entry = self.waiting.remove(key)?;
         self.held.remove(&entry.request);
@@ -401,7 +412,8 @@ impl State {
     /// Why `request` cannot be admitted, if so.
     fn refuse(&self, queue: &Inner, request: &Request) -> Option<Refusal> {
         let policy = &queue.policy;
-        let outlook = self.outlook(request.priority);
+        let now = Instant::now();
+        let outlook = self.outlook(request.priority, now);
         let retry_after = || self.times.wait(&outlook).unwrap_or(Duration::from_secs(1));
         if self.closed {
             return Some(Refusal::Closed);
@@ -414,13 +426,12 @@ impl State {
             return Some(Refusal::FullOfBytes { limit: policy.max_queue_bytes, retry_after: retry_after() });
         }
         let deadline = request.deadline.moment()?;
-        let predicted = self.times.answer(&outlook)?;
-        let left = deadline.saturating_duration_since(Instant::now());
+        let predicted = self.times.answer(&outlook, now)?;
+        let left = deadline.saturating_duration_since(now);
         (predicted > left).then(|| Refusal::DeadlineUnreachable { predicted, retry_after: predicted - left })
     }
 
-    fn outlook(&self, priority: Priority) -> Outlook {
-        let now = Instant::now();
+    fn outlook(&self, priority: Priority, now: Instant) -> Outlook {
         let runs = || self.running.iter().flatten();
         Outlook {
             rows_ahead: self.held.rows_before(priority),
@@ -457,17 +468,10 @@ impl Seat {
     /// Trades the seat for a ticket: `job`'s rows are ready.
     pub fn submit<J: Job>(mut self, job: J, stamps: Stamps) -> Ticket<J::Answer> {
         self.taken = false;
-        let (job, ticket) = job::ticket(job, stamps, Arc::clone(&self.queue), self.key);
+        let (job, ticket) = job::ticket(job, stamps, Arc::clone(&self.queue), self.key, self.request.deadline);
         let entry = Entry { request: self.request, since: Instant::now(), job };
         self.queue.enqueue(self.key, entry, self.since);
         ticket
-    }
-
-    /// The bytes the entry holds turned out to be `bytes`.
-    pub fn set_bytes(&mut self, bytes: usize) {
-        let mut state = self.queue.lock();
-        state.held.bytes = state.held.bytes - self.request.bytes + bytes;
-        self.request.bytes = bytes;
     }
 }
 

@@ -19,10 +19,12 @@ pub struct Stats {
     pub answered: AtomicU64,
     /// Entries that failed in the model.
     pub failed: AtomicU64,
-    /// Entries whose deadline passed in the queue.
+    /// Entries whose deadline passed before their answer, wherever they were.
     pub late: AtomicU64,
     /// Entries whose caller left before the answer.
     pub abandoned: AtomicU64,
+    /// Seats given back before their rows were ready: the picture was no picture, or its sender left.
+    pub withdrawn: AtomicU64,
     /// Refused because too much waits.
     pub refused_full: AtomicU64,
     /// Refused because the deadline could not be met.
@@ -34,10 +36,6 @@ pub struct Stats {
 pub struct Depth {
     /// Entries admitted that do not run yet, those still being decoded included.
     pub entries: usize,
-    /// Bytes these hold.
-    pub bytes: usize,
-    /// Rows running.
-    pub running_rows: usize,
     /// Instances that run.
     pub busy_instances: usize,
     /// All instances.

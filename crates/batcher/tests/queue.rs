@@ -284,6 +284,35 @@ fn a_delay_is_kept_by_those_who_run_in_place() {
 }
 
 #[test]
+fn all_threads_end_when_the_last_entry_is_done() {
+    for run_in_place in [0, 8] {
+        let (queue, _log) = start(&slow(20), 3, Policy { max_batch_size: 1, run_in_place, ..POLICY });
+        let seat = queue.admit(request()).unwrap();
+        queue.close();
+        std::thread::sleep(10 * MS);
+        let ticket = seat.submit(row(1.0), Stamps::new(Instant::now()));
+        assert_eq!(answer(ticket), Ok(2.0));
+        drop(queue);
+    }
+}
+
+#[test]
+fn each_end_of_an_entry_is_counted_once_and_as_what_it_was() {
+    let (queue, _log) = start(&slow(100), 1, Policy { max_batch_size: 1, ..POLICY });
+    let running = submit(&queue, request(), row(0.0));
+    until("the first runs", || queue.depth().entries == 0);
+    let soon = || Request { deadline: Deadline::after(Instant::now(), 5 * MS), ..request() };
+    let (late_seat, late_ticket) = (queue.admit(soon()).unwrap(), submit(&queue, soon(), row(1.0)));
+    let (seat, ticket) = (queue.admit(request()).unwrap(), submit(&queue, request(), row(2.0)));
+    std::thread::sleep(10 * MS);
+    drop((late_seat, late_ticket, seat, ticket));
+    assert_eq!(answer(running), Ok(0.0));
+    let stats = queue.stats();
+    let counts = [&stats.answered, &stats.late, &stats.withdrawn, &stats.abandoned];
+    assert_eq!(counts.map(|count| count.load(std::sync::atomic::Ordering::Relaxed)), [1, 2, 1, 1]);
+}
+
+#[test]
 fn the_scripted_backend_keeps_the_contract() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     caudal_testkit::contract::check(&Scripted::new(4), file.as_ref());

@@ -1,19 +1,60 @@
 //! Where log lines go and which are kept.
 
-use std::io::IsTerminal;
+use std::{
+    io::IsTerminal,
+    sync::{Mutex, PoisonError},
+};
 
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
 
-/// Starts logging to standard error at `level`, which may be a filter.
+/// Writes what is left when it is dropped.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Starts logging to standard error at `level`, which may be a filter as tracing reads it.
 ///
-/// ONNX Runtime tells sixty lines about every model it opens; its warnings are enough.
-pub(crate) fn start(level: &str, json: bool) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(format!("ort=warn,{level}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+/// ONNX Runtime tells sixty lines about every model it opens; its warnings are enough. A thread of its own writes, so
+/// that no request waits for whoever reads the log; when that one stops reading, lines are dropped.
+pub(crate) fn start(level: &str, json: bool) -> Result<(), String> {
+    let filter = EnvFilter::try_new(format!("ort=warn,{}", known(level)?)).map_err(|error| error.to_string())?;
+    let (writer, guard) = NonBlockingBuilder::default().thread_name("log").finish(std::io::stderr());
+    *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     if json {
         builder.json().flatten_event(true).init();
     } else {
         builder.with_ansi(std::io::stderr().is_terminal()).init();
     }
     Ok(())
+}
+
+/// Writes what has not been written yet. To be called before the process ends.
+pub(crate) fn finish() {
+    WRITER.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+/// The level as tracing calls it. A single word that is no level would be taken for a module's name and silence all.
+fn known(level: &str) -> Result<String, String> {
+    let word = level.trim().to_lowercase();
+    match word.as_str() {
+        "warning" => Ok("warn".to_owned()),
+        "critical" | "fatal" => Ok("error".to_owned()),
+        "off" | "error" | "warn" | "info" | "debug" | "trace" => Ok(word),
+        _ if level.contains(['=', ',']) => Ok(level.to_owned()),
+        _ => Err("it is error, warn, info, debug or trace, or a filter such as caudal_server=debug".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_known_by_the_names_that_people_give_them() {
+        assert_eq!(known("WARNING").as_deref(), Ok("warn"));
+        assert_eq!(known("Critical").as_deref(), Ok("error"));
+        assert_eq!(known("debug").as_deref(), Ok("debug"));
+        assert_eq!(known("info,caudal_server=trace").as_deref(), Ok("info,caudal_server=trace"));
+        assert!(known("loud").is_err());
+    }
 }

@@ -14,11 +14,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
-    match commands::run(&matches) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("caudal: {error}");
-            error.exit_code()
-        }
-    }
+    let code = commands::run(&matches).unwrap_or_else(|error| {
+        logging::finish();
+        eprintln!("caudal: {error}");
+        error.exit_code()
+    });
+    logging::finish();
+    code
 }

@@ -142,6 +142,8 @@ fn the_video_systems_route_takes_everything_as_fields() {
     let named = form(&[("model", None, b"small"), ("confidence", None, b"0.8")]);
     assert_eq!(classes(&named.json()), ["bus"]);
     assert_eq!(form(&[("model", None, b"smoll")]).code(), "model_not_found");
+    assert_eq!(form(&[("priority", None, b"bogus")]).code(), "invalid_parameter");
+    assert_eq!(form(&[("timeout_ms", None, b"0.001")]).code(), "deadline_exceeded");
     assert_eq!(form(&[("model", None, b"double")]).code(), "wrong_task");
     assert_eq!(server.post_picture("/api/v1/inference/image?model=small", &bus).status, 200);
 }
@@ -273,6 +275,7 @@ fn health_reports_what_is() {
     assert!(health["models"]["nanodet"]["inferences"].as_u64().unwrap() > 0);
     assert!(health["models"]["nanodet"]["p50_ms"].as_f64().unwrap() > 0.1);
     assert_eq!(health["config"]["slow_request_threshold_ms"], "1");
+    assert!(!health.to_string().contains('/'), "it names no file: {health}");
     let status = server.get("/status").json();
     assert_eq!(status["status"], "running");
     assert!(status["uptime"].as_str().unwrap().ends_with('s'));
@@ -291,10 +294,11 @@ fn metrics_are_those_that_dashboards_know() {
         "http_request_duration_seconds_bucket{le=\"0.1\",method=\"POST\",route=\"/predict/{model}\"}",
         "model_inference_duration_seconds_bucket{le=\"0.025\",model=\"nanodet\"}",
         "model_inference_batch_size_bucket{le=\"1.0\",model=\"nanodet\"}",
-        "inference_queue_depth{model=\"nanodet\"} 0",
+        "inference_queue_depth{model=\"nanodet\"} ",
         "process_cpu_usage_percent ",
         "process_memory_bytes ",
         "caudal_stage_duration_seconds_bucket{le=\"0.1\",stage=\"infer\"}",
+        "caudal_stage_duration_seconds_bucket{le=\"0.1\",stage=\"encode\"}",
         "# EOF",
     ] {
         assert!(text.contains(line), "{line} is missing in {text}");
@@ -333,11 +337,7 @@ fn the_api_is_described_and_its_page_needs_nothing_from_elsewhere() {
 fn slow_requests_are_logged_with_their_stages() {
     let server = SHARED.get();
     server.post_picture("/predict/small?conf=0.33", &bus());
-    let log = server.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("Slow request: POST /predict/small took"))
-        .unwrap_or_else(|| panic!("{log}"));
+    let line = server.log_line("Slow request: POST /predict/small took");
     assert!(line.contains("infer"), "{line}");
-    assert!(!log.contains("conf=0.33"), "no query value is logged");
+    assert!(!server.log().contains("conf=0.33"), "no query value is logged");
 }

@@ -205,7 +205,8 @@ fn tensors_that_do_not_fit() {
     check("", 400, "empty_body");
     check("{", 400, "not an inference request");
     check("{}", 400, "inputs");
-    check(&input("z", "[1,4]", "FP32", "[1,2,3,4]"), 400, "x FP32 [n, 4] is missing");
+    check(&input("z", "[1,4]", "FP32", "[1,2,3,4]"), 400, "no input \"z\"; it takes x FP32 [n, 4]");
+    check(r#"{"inputs":[]}"#, 400, "x FP32 [n, 4] is missing");
     check(&input("x", "[1,5]", "FP32", "[1,2,3,4,5]"), 400, "cannot have the shape [1, 5]");
     check(&input("x", "[1,4]", "FP32", "[1,2,3]"), 400, "12 bytes of data, its shape says 16");
     check(&input("x", "[1,4]", "INT64", "[1,2,3,4]"), 400, "is FP32, not INT64");
@@ -214,8 +215,8 @@ fn tensors_that_do_not_fit() {
     check(&input("x", "[1,-4]", "FP32", "[1,2,3,4]"), 400, "not an inference request");
     check(&input("x", "[4611686018427387904,4]", "FP32", "[1,2,3,4]"), 400, "cannot have the shape");
     check(&input("x", "[0,4]", "FP32", "[]"), 400, "rows");
-    check(&input("x", "[1,4]", "BYTES", r#"["a","b","c","d"]"#), 400, "cannot be sent as JSON");
-    check(&tensor_request(&[[1.0; 4]; 100], ""), 400, "rows");
+    check(&input("x", "[1,4]", "BYTES", r#"["a","b","c","d"]"#), 400, "is FP32, not BYTES");
+    check(&tensor_request(&[[1.0; 4]; 1025], ""), 400, "1 to 1024 rows");
     let deep = format!("{{\"inputs\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
     check(&deep, 400, "not an inference request");
     let deep_data = input("x", "[1,4]", "FP32", &format!("{}1,2,3,4{}", "[".repeat(10_000), "]".repeat(10_000)));
@@ -247,8 +248,53 @@ fn clients_that_go_or_dawdle() {
 }
 
 #[test]
-fn memory_is_flat_under_bad_input() {
+fn values_that_are_too_long_cost_nothing() {
     let server = SHARED.get();
+    let bus = fixture("double_decker_bus.jpg");
+    let long = vec![b'x'; 1 << 20];
+    for name in ["classes", "conf", "timeout_ms", "priority"] {
+        let began = Instant::now();
+        let answer = server.post_form("/predict/small", &[("file", Some("a.jpg"), &bus), (name, None, &long)]);
+        check(&answer, 400, "invalid_parameter");
+        assert!(answer.body.len() < 1000, "{} bytes of error", answer.body.len());
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    check(
+        &server.post_picture(&format!("/predict/small?classes={}", "y".repeat(3000)), &bus),
+        400,
+        "invalid_parameter",
+    );
+    check(&server.post_picture(&format!("/predict/{}", "m".repeat(3000)), &bus), 404, "model_not_found");
+    check(&server.post_picture("/predict/%FF", &bus), 400, "invalid_request");
+}
+
+#[test]
+fn an_output_is_given_once() {
+    let server = SHARED.get();
+    let twice = tensor_request(&[[1.0; 4]], "").replace("]}]}", "]}],\"outputs\":[{\"name\":\"y\"},{\"name\":\"y\"}]}");
+    let answer = server.post_json("/v2/models/double/infer", &twice);
+    assert_eq!((answer.status, answer.text().contains("asked for twice")), (400, true), "{}", answer.text());
+    let much = r#"{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4,5]}]}"#;
+    let answer = server.post_json("/v2/models/double/infer", much);
+    assert_eq!((answer.status, answer.text().contains("more elements than the 4")), (400, true), "{}", answer.text());
+}
+
+#[test]
+fn a_few_uploads_that_take_their_time_do_not_keep_the_others_waiting() {
+    let server = Server::start(CAUDAL, &Repo::nanodet(""), &[]);
+    let head = "POST /predict/nanodet HTTP/1.1\r\nHost: test\r\nContent-Length: 52000000\r\n\r\nha";
+    let mut dawdlers: Vec<Connection> = (0..8).map(|_| server.connect()).collect();
+    for dawdler in &mut dawdlers {
+        dawdler.send(head.as_bytes()).unwrap();
+    }
+    let began = Instant::now();
+    assert_eq!(server.post_picture("/predict/nanodet", &fixture("double_decker_bus.jpg")).status, 200);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn memory_is_flat_under_bad_input() {
+    let server = Server::start(CAUDAL, &Repo::nanodet("aliases: [small]"), &[]);
     let bus = fixture("double_decker_bus.jpg");
     let (text, half, huge) = (b"text".to_vec(), bus[..bus.len() / 2].to_vec(), fixture("odd/huge.png"));
     let round = |times: usize| {
@@ -258,7 +304,7 @@ fn memory_is_flat_under_bad_input() {
                 let answer = connection.ask(&post("/predict/small", &[], picture)).unwrap();
                 assert!((400..500).contains(&answer.status));
             }
-            connection = reopen_if_closed(connection);
+            drop(std::mem::replace(&mut connection, server.connect()));
         }
     };
     round(20);
@@ -266,10 +312,4 @@ fn memory_is_flat_under_bad_input() {
     round(150);
     let after = server.resident();
     assert!(after < before + (16 << 20), "{} MiB became {} MiB", before >> 20, after >> 20);
-}
-
-fn reopen_if_closed(connection: Connection) -> Connection {
-    let server = SHARED.get();
-    drop(connection);
-    server.connect()
 }

@@ -63,6 +63,18 @@ fn detect_takes_folders_and_tells_of_each_failure() {
 }
 
 #[test]
+fn detect_never_writes_over_the_picture_it_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("bus.jpg");
+    fs::write(&picture, fixture("double_decker_bus.jpg")).unwrap();
+    let path = folder.path().display().to_string();
+    let output = run(&Repo::nanodet(""), &["detect", &picture.display().to_string(), "--draw", &path]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(fs::read(&picture).unwrap(), fixture("double_decker_bus.jpg"));
+    assert!(folder.path().join("bus-2.jpg").exists());
+}
+
+#[test]
 fn detect_says_what_is_wrong_with_what_it_was_told() {
     let repo = Repo::nanodet("");
     let fails = |arguments: &[&str], words: &str| {

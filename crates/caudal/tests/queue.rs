@@ -101,6 +101,17 @@ fn deadlines_hold_while_every_instance_is_busy() {
 }
 
 #[test]
+fn a_short_timeout_of_the_models_own_protocol_never_ends_in_200() {
+    let server = Server::start(CAUDAL, &Repo::new().model("double", "double", ""), &[]);
+    for _ in 0..50 {
+        let answer = server.post_json("/v2/models/double/infer", &tensor_request(&[[1.0; 4]], "\"timeout\":1"));
+        assert_eq!(answer.status, 504, "{}", answer.text());
+    }
+    let late = ["late", "refused_deadline"].map(|outcome| server.metric("caudal_queue_entries_total", outcome));
+    assert!(late.iter().sum::<f64>() <= 50.0, "{late:?}");
+}
+
+#[test]
 fn a_run_that_is_too_late_for_everybody_is_stopped() {
     let server = slow("", &[]);
     let body = tensor_request(&[[1.0; 4]; 40], "\"timeout\":100000");
@@ -131,6 +142,7 @@ fn who_hangs_up_frees_its_place_and_its_run() {
     drop(running);
     until("the instance is free", || busy(&server) == 0);
     assert_eq!(server.metric("caudal_queue_entries_total", "abandoned"), 2.0);
+    assert_eq!(server.metric("caudal_queue_entries_total", "late"), 0.0);
 }
 
 #[test]
@@ -195,7 +207,7 @@ fn batches_form_under_load_and_mix_no_answers() {
 
 #[test]
 fn pictures_in_a_batch_get_the_boxes_they_get_alone() {
-    let repo = Repo::nanodet("instances: 1\nbatching: {max_batch_size: 4, max_queue_delay_ms: 20}");
+    let repo = Repo::nanodet("instances: 1\nbatching: {max_batch_size: 4, max_queue_delay_ms: 1000}");
     let server = Server::start(CAUDAL, &repo, &[]);
     let pictures = ["double_decker_bus.jpg", "chelsea.png", "astronaut.png", "coffee.png"].map(fixture);
     let alone: Vec<_> = pictures

@@ -50,7 +50,7 @@ fn words(error: &ort::LoadDynamicError) -> String {
 impl Backend for OnnxRuntime {
     fn describe(&self) -> String {
         let version = raw::version(&self.library).unwrap_or_else(|| "of unknown version".to_owned());
-        format!("ONNX Runtime {version} on the CPU ({})", self.library.display())
+        format!("ONNX Runtime {version} on the CPU")
     }
 
     fn load(&self, file: &Path, threads: Threads) -> Result<Arc<dyn Model>, LoadError> {

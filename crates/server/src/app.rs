@@ -8,17 +8,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_tasks::{ByteBudget, Catalog, Pictures};
+use caudal_tasks::{Catalog, Pictures};
 use caudal_types::ErrorKind;
 
-use crate::{http::Connections, metrics::HttpMetrics, problem::Problem, process::CpuMeter, settings::ServerSettings};
+use crate::{
+    http::{Connections, body::BodyMemory},
+    metrics::HttpMetrics,
+    problem::Problem,
+    process::CpuMeter,
+    settings::ServerSettings,
+};
 
 /// The server's state.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) catalog: Catalog,
     pub(crate) pictures: Pictures,
-    pub(crate) bodies: ByteBudget,
+    pub(crate) bodies: BodyMemory,
     pub(crate) settings: ServerSettings,
     pub(crate) facts: Facts,
     pub(crate) metrics: HttpMetrics,
@@ -54,7 +60,7 @@ impl App {
         Ok(Self {
             catalog,
             pictures,
-            bodies: ByteBudget::new(settings.max_body_memory),
+            bodies: BodyMemory::new(settings.max_body_memory),
             metrics: HttpMetrics::new(),
             cpu: CpuMeter::start(),
             connections: Arc::new(Connections::start(&settings)?),

@@ -26,7 +26,7 @@ pub(crate) struct Health {
     uptime_seconds: f64,
     performance: Performance,
     models: BTreeMap<String, ModelHealth>,
-    /// The settings in effect.
+    /// The settings in effect but those that name files.
     config: BTreeMap<String, String>,
 }
 
@@ -52,17 +52,11 @@ struct Optimizations {
     simd: String,
     /// Whether JPEGs are decoded with vector instructions.
     simd_jpeg: bool,
-    /// Connections are kept open between requests.
-    connection_pooling: bool,
-    /// Every answer carries its time.
-    performance_middleware: bool,
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ModelHealth {
     ready: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     serving: Option<Serving>,
     aliases: Vec<String>,
@@ -115,12 +109,9 @@ impl Health {
         let model = |(name, entry): (&str, &Entry)| {
             let aliases = app.catalog.aliases(name).into_iter().map(str::to_owned).collect();
             let health = match entry {
-                Entry::Ready(model) => {
-                    ModelHealth { ready: true, reason: None, serving: Some(Serving::new(model)), aliases }
-                }
-                Entry::Failed(reason) => {
-                    ModelHealth { ready: false, reason: Some(reason.clone()), serving: None, aliases }
-                }
+                Entry::Ready(model) => ModelHealth { ready: true, serving: Some(Serving::new(model)), aliases },
+                // Why is in the log: it names files, and anybody may read this page.
+                Entry::Failed(_) => ModelHealth { ready: false, serving: None, aliases },
             };
             (name.to_owned(), health)
         };
@@ -144,8 +135,6 @@ impl Health {
                     backend: app.facts.backend.clone(),
                     simd: app.facts.simd.clone(),
                     simd_jpeg: app.facts.simd_jpeg,
-                    connection_pooling: true,
-                    performance_middleware: true,
                 },
             },
             models: app.catalog.entries().map(model).collect(),

@@ -206,6 +206,7 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
             ("failed", &stats.failed),
             ("late", &stats.late),
             ("abandoned", &stats.abandoned),
+            ("withdrawn", &stats.withdrawn),
             ("refused_full", &stats.refused_full),
             ("refused_deadline", &stats.refused_deadline),
         ];

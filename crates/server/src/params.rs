@@ -3,8 +3,8 @@
 
 use std::{str::FromStr, time::Duration};
 
-use caudal_tasks::{Ask, Detector, Thresholds};
-use caudal_types::{Priority, nearest};
+use caudal_tasks::{Ask, Call, Detector, Thresholds};
+use caudal_types::{Deadline, Priority, nearest, shorten};
 
 use crate::problem::Problem;
 
@@ -26,6 +26,8 @@ const LEGACY: &[&str] = &["resize", "max_size", "shared_client"];
 
 /// A year: a longer timeout is a mistake of units.
 const MAX_TIMEOUT_MS: f64 = 365.0 * 86_400_000.0;
+/// Bytes of one value: more is no parameter.
+const LONGEST: usize = 4 << 10;
 /// More boxes than this in one answer are no answer.
 const MAX_DET: usize = 30_000;
 
@@ -53,8 +55,13 @@ impl Query {
                 || format!("parameters are {}", KNOWN.iter().map(|names| names[0]).collect::<Vec<_>>().join(", ")),
                 |meant| format!("did you mean {meant:?}?"),
             );
-            return Err(Problem::parameter(format!("the parameter {name:?} is not known"), hint));
+            return Err(Problem::parameter(format!("the parameter {:?} is not known", shorten(name)), hint));
         };
+        let before = self.get(names[0]).map_or(0, str::len);
+        if before + value.len() > LONGEST {
+            let message = format!("the parameter {name:?} has more than {LONGEST} bytes");
+            return Err(Problem::parameter(message, "send a shorter value"));
+        }
         match self.0.iter_mut().find(|(known, _)| *known == names[0]) {
             // A list may be given in one piece or in several.
             Some((known, before)) if *known == "classes" => *before = format!("{before},{value}"),
@@ -85,7 +92,7 @@ impl Query {
         let Some(text) = self.get(name) else { return Ok(None) };
         match text.trim().parse::<T>() {
             Ok(number) if number >= least && number <= most => Ok(Some(number)),
-            _ => Err(Problem::parameter(format!("{name} is {range}, not {text:?}"), "correct the value")),
+            _ => Err(Problem::parameter(format!("{name} is {range}, not {:?}", shorten(text)), "correct the value")),
         }
     }
 
@@ -94,16 +101,26 @@ impl Query {
         self.get("model")
     }
 
-    /// How long the caller waits.
-    pub(crate) fn timeout(&self) -> Result<Option<Duration>, Problem> {
+    /// Lets `call` know how urgent it is and how long the caller waits: never longer than it would have without.
+    pub(crate) fn apply(&self, call: &mut Call) -> Result<(), Problem> {
+        if let Some(timeout) = self.timeout()? {
+            call.deadline = call.deadline.sooner(Deadline::after(call.stamps.start(), timeout));
+        }
+        if let Some(priority) = self.priority()? {
+            call.priority = priority;
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> Result<Option<Duration>, Problem> {
         let ms = self.number("timeout_ms", 0.0, MAX_TIMEOUT_MS, "a number of milliseconds, 0 or more")?;
         Ok(ms.map(|ms| Duration::from_secs_f64(ms / 1e3)))
     }
 
-    /// How urgent it is.
-    pub(crate) fn priority(&self) -> Result<Priority, Problem> {
-        let Some(text) = self.get("priority") else { return Ok(Priority::default()) };
-        text.parse().map_err(|error| Problem::parameter(format!("{error}, not {text:?}"), "correct the value"))
+    fn priority(&self) -> Result<Option<Priority>, Problem> {
+        let Some(text) = self.get("priority") else { return Ok(None) };
+        let wrong = |error| Problem::parameter(format!("{error}, not {:?}", shorten(text)), "correct the value");
+        text.parse().map(Some).map_err(wrong)
     }
 
     /// What is asked of `detector`.
@@ -128,7 +145,8 @@ impl Query {
             None | Some("false" | "0" | "no") => Ok(false),
             Some("true" | "1" | "yes" | "") => Ok(true),
             Some(text) => {
-                Err(Problem::parameter(format!("{name} is true or false, not {text:?}"), "correct the value"))
+                let message = format!("{name} is true or false, not {:?}", shorten(text));
+                Err(Problem::parameter(message, "correct the value"))
             }
         }
     }
@@ -137,17 +155,19 @@ impl Query {
     fn classes(&self, detector: &Detector) -> Result<Vec<usize>, Problem> {
         let names = self.get("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         let find = |name: &str| {
-            let by_number = name.parse().ok().filter(|class| *class < detector.labels.len());
-            by_number.or_else(|| detector.labels.iter().position(|label| **label == *name)).ok_or_else(|| {
+            detector.class(name).ok_or_else(|| {
                 let meant = nearest(name, detector.labels.iter().map(|label| &**label));
                 let hint = meant.map_or_else(
                     || format!("classes are numbers from 0 to {} or names", detector.labels.len() - 1),
                     |meant| format!("did you mean {meant:?}?"),
                 );
-                Problem::parameter(format!("the model knows no class {name:?}"), hint)
+                Problem::parameter(format!("the model knows no class {:?}", shorten(name)), hint)
             })
         };
-        names.map(find).collect()
+        let mut classes: Vec<usize> = names.map(find).collect::<Result<_, _>>()?;
+        classes.sort_unstable();
+        classes.dedup();
+        Ok(classes)
     }
 }
 
@@ -170,7 +190,7 @@ mod tests {
         let query = parse("confidence=0.5&timeout_ms=1500&priority=high&model_id=small&classes=1&classes=2,3").unwrap();
         assert_eq!(query.get("conf"), Some("0.5"));
         assert_eq!(query.timeout().unwrap(), Some(Duration::from_millis(1500)));
-        assert_eq!(query.priority().unwrap(), Priority::High);
+        assert_eq!(query.priority().unwrap(), Some(Priority::High));
         assert_eq!(query.model(), Some("small"));
         assert_eq!(query.get("classes"), Some("1,2,3"));
     }
@@ -190,5 +210,21 @@ mod tests {
         refused("timeout_ms=1e300", "0 or more");
         refused("priority=urgent", "high, normal or low");
         refused("conf=1&conf=2", "given twice");
+        refused(&format!("classes={}", "1,".repeat(3000)), "more than 4096 bytes");
+        refused(&format!("classes={0}&classes={0}", "1,".repeat(1500)), "more than 4096 bytes");
+        refused(&format!("{}=1", "x".repeat(10_000)), "x…");
+    }
+
+    #[test]
+    fn a_caller_may_wait_less_than_the_server_would_let_it_and_not_more() {
+        let deadline = |query: &str| {
+            let mut call = Call::new(std::time::Instant::now());
+            call.deadline = Deadline::after(call.stamps.start(), Duration::from_secs(1));
+            parse(query).unwrap().apply(&mut call).unwrap();
+            call.deadline.moment().unwrap() - call.stamps.start()
+        };
+        assert_eq!(deadline("timeout_ms=20"), Duration::from_millis(20));
+        assert_eq!(deadline("timeout_ms=20000"), Duration::from_secs(1));
+        assert_eq!(deadline(""), Duration::from_secs(1));
     }
 }

@@ -41,18 +41,3 @@ routes! {
     /// Everything that is no route.
     Unknown => "ANY" "unknown",
 }
-
-impl Route {
-    /// KServe's routes tell errors in its own shape.
-    pub(crate) fn is_kserve(self) -> bool {
-        matches!(
-            self,
-            Self::Infer
-                | Self::ModelMetadata
-                | Self::ModelReady
-                | Self::ServerMetadata
-                | Self::ServerLive
-                | Self::ServerReady
-        )
-    }
-}

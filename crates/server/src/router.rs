@@ -8,9 +8,9 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use caudal_types::ErrorKind;
+use caudal_types::{ErrorKind, shorten};
 
-use crate::{app::App, docs, health, http::door, kserve, pictures, problem::Problem, route::Route};
+use crate::{app::App, docs, health, http::door, kserve, pictures, problem::Problem};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -41,17 +41,17 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
     let problem = Problem::new(
         ErrorKind::NotFound,
-        format!("there is nothing at {}", request.uri().path()),
+        format!("there is nothing at {}", shorten(request.uri().path())),
         "GET /docs lists all paths",
     );
-    door::ask(&app, Route::Unknown, &request, |_| Err(problem))
+    door::refuse(&app, request.headers(), request.uri(), problem)
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
     let problem = Problem::new(
         ErrorKind::MethodNotAllowed,
-        format!("{} does not go with {}", request.method(), request.uri().path()),
+        format!("{} does not go with {}", request.method(), shorten(request.uri().path())),
         "GET /docs lists the method of each path",
     );
-    door::ask(&app, Route::Unknown, &request, |_| Err(problem))
+    door::refuse(&app, request.headers(), request.uri(), problem)
 }

@@ -35,6 +35,8 @@ pub async fn within<T, E>(
         None => work.await,
         Some(moment) if moment <= Instant::now() => Err(late()),
         Some(moment) => match tokio::time::timeout_at(moment.into(), work).await {
+            // The answer may have become ready in the very moment in which it was late.
+            Ok(Ok(_)) if moment <= Instant::now() => Err(late()),
             Ok(done) => done,
             Err(_) => Err(late()),
         },

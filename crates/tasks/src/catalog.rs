@@ -6,7 +6,7 @@ use caudal_engine::{
     Backend,
     repository::{ModelFolder, Repository, RepositoryError},
 };
-use caudal_types::{ErrorKind, Explain, nearest};
+use caudal_types::{ErrorKind, Explain, nearest, shorten};
 
 use crate::{Defaults, ServedModel, load, model::in_words};
 
@@ -48,13 +48,8 @@ pub enum Unavailable {
         asked: String,
     },
     /// It failed to load.
-    #[error("the model {name:?} is not ready: {reason}")]
-    NotReady {
-        /// The model.
-        name: String,
-        /// Why.
-        reason: String,
-    },
+    #[error("the model {0:?} is not ready: it could not be loaded")]
+    NotReady(String),
 }
 
 impl Explain for Unavailable {
@@ -69,7 +64,7 @@ impl Explain for Unavailable {
         match self {
             Self::Unknown { .. } => "`caudal models list` and GET /health name the models that serve",
             Self::Version { .. } => "leave the version out to get the newest",
-            Self::NotReady { .. } => "`caudal models doctor` tells what is wrong and how to mend it",
+            Self::NotReady(_) => "the server's log and `caudal models doctor` tell what is wrong and how to mend it",
         }
         .into()
     }
@@ -116,10 +111,11 @@ impl Catalog {
         let entry = self.models.get(name).or_else(|| self.models.get(self.aliases.get(name)?));
         match entry {
             None => Err(Unavailable::Unknown {
-                name: name.to_owned(),
+                name: shorten(name).into_owned(),
                 nearest: nearest(name, self.names()).map(str::to_owned),
             }),
-            Some(Entry::Failed(reason)) => Err(Unavailable::NotReady { name: name.to_owned(), reason: reason.clone() }),
+            // Why is told where callers cannot read it: it names files.
+            Some(Entry::Failed(_)) => Err(Unavailable::NotReady(name.to_owned())),
             Some(Entry::Ready(model)) => match version {
                 Some(asked) if !asked.is_empty() && asked != model.version.to_string() => {
                     Err(Unavailable::Version { name: name.to_owned(), serving: model.version, asked: asked.to_owned() })

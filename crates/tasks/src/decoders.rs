@@ -1,9 +1,8 @@
-//! The threads that turn bytes into pixels and pixels into bytes: bounded, apart from the async runtime, the
-//! urgent first.
+//! The threads that turn bytes into pixels and tensors and these into bytes: bounded, apart from the async runtime,
+//! the urgent first.
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
+    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -35,41 +34,31 @@ struct Shared {
 #[derive(Default)]
 struct State {
     next: u64,
-    waiting: BinaryHeap<Order>,
+    /// The urgent first, among equals the oldest.
+    waiting: BTreeMap<Key, Work>,
     closed: bool,
 }
 
+type Key = (Priority, u64);
 type Work = Box<dyn FnOnce(&mut Decoder) + Send>;
 
-/// Work, ordered so that the heap gives the urgent first and among equals the oldest.
-struct Order {
-    rank: Reverse<(Priority, u64)>,
-    work: Work,
+/// A place in the line; what still waits in it when it is dropped is dropped too, with all it holds.
+struct Place<'a> {
+    shared: &'a Shared,
+    key: Key,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let work = self.shared.lock().waiting.remove(&self.key);
+        // It may hold megabytes; it goes outside of the lock.
+        drop(work);
+    }
 }
 
 impl fmt::Debug for Decoders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoders").field("waiting", &self.waiting()).finish()
-    }
-}
-
-impl PartialEq for Order {
-    fn eq(&self, other: &Self) -> bool {
-        self.rank == other.rank
-    }
-}
-
-impl Eq for Order {}
-
-impl PartialOrd for Order {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Order {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.rank.cmp(&other.rank)
     }
 }
 
@@ -92,12 +81,9 @@ impl Decoders {
         work: impl FnOnce(&mut Decoder) -> T + Send + 'static,
     ) -> Result<(T, Instant), TaskError> {
         let (sender, receiver) = oneshot::channel();
-        self.pool.shared.push(
+        let _place = self.pool.shared.push(
             priority,
             Box::new(move |decoder| {
-                if sender.is_closed() {
-                    return;
-                }
                 let began = Instant::now();
                 let made = catch_unwind(AssertUnwindSafe(|| work(decoder)));
                 let _ = sender.send(made.map(|made| (made, began)));
@@ -122,28 +108,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, priority: Priority, work: Work) {
+    fn push(&self, priority: Priority, work: Work) -> Place<'_> {
         let mut state = self.lock();
         state.next += 1;
-        let rank = Reverse((priority, state.next));
-        state.waiting.push(Order { rank, work });
+        let key = (priority, state.next);
+        state.waiting.insert(key, work);
         drop(state);
         self.work.notify_one();
+        Place { shared: self, key }
     }
 
     fn serve(&self) {
         let mut decoder = Decoder::default();
         while let Some(work) = self.next() {
             work(&mut decoder);
-            decoder.shrink();
         }
     }
 
     fn next(&self) -> Option<Work> {
         let mut state = self.lock();
         loop {
-            if let Some(order) = state.waiting.pop() {
-                return Some(order.work);
+            if let Some((_, work)) = state.waiting.pop_first() {
+                return Some(work);
             }
             if state.closed {
                 return None;
@@ -184,8 +170,10 @@ mod tests {
         let normal = task("normal", Priority::Normal);
         let high = task("high", Priority::High);
         tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(decoders.waiting(), 4);
         gone.abort();
         tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(decoders.waiting(), 3, "what nobody waits for is gone, with the memory it held");
         release.send(()).unwrap();
         for task in [blocker, low, normal, high] {
             task.await.unwrap().unwrap();

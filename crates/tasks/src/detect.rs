@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use caudal_batcher::{Failure, Job, OutputRows, Request};
 use caudal_types::{DType, Shape, Stage, Stamps};
-use caudal_vision::{
-    Canvas, Detection, Family, InputFormat, Label, Layout, Normalisation, Thresholds, probe, suppress,
-};
+use caudal_vision::{Canvas, Detection, Family, InputFormat, Label, Layout, Normalisation, Thresholds, suppress};
 
 use crate::{Call, Pictures, ServedModel, TaskError};
 
@@ -30,6 +28,12 @@ impl Detector {
     /// The name of class `class_id`.
     pub fn label(&self, class_id: usize) -> &str {
         self.labels.get(class_id).map_or("?", |label| label)
+    }
+
+    /// The class called `name`, or of that number.
+    pub fn class(&self, name: &str) -> Option<usize> {
+        let by_number = name.parse().ok().filter(|class| *class < self.labels.len());
+        by_number.or_else(|| self.labels.iter().position(|label| **label == *name))
     }
 }
 
@@ -78,7 +82,7 @@ impl ServedModel {
         call: Call,
     ) -> Result<Detections, TaskError> {
         let detector = self.detector()?;
-        let header = probe(&bytes, pictures.limits())?;
+        let header = pictures.probe(call.priority, &bytes).await?;
         let seat = self.queue.admit(self.detect_request(detector, &call))?;
         let mut stamps = call.stamps;
         let (canvas, began) = pictures.decode(call.priority, &bytes, header, detector.format).await?;

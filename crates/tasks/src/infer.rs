@@ -2,7 +2,7 @@
 
 use caudal_batcher::{Failure, Job, OutputRows, Request};
 use caudal_engine::{ModelSpec, TensorSpec};
-use caudal_types::{DType, Shape, Stage, Stamps, element_count};
+use caudal_types::{DType, Shape, Stage, Stamps, element_count, shorten};
 
 use crate::{Call, ServedModel, TaskError};
 
@@ -92,6 +92,9 @@ pub enum TensorError {
         /// Most rows.
         limit: usize,
     },
+    /// An output is asked for twice.
+    #[error("the output {0:?} is asked for twice")]
+    RepeatedOutput(String),
     /// An output the model has not.
     #[error("the model has no output {0:?}; it gives {1}")]
     UnknownOutput(String, String),
@@ -101,6 +104,18 @@ impl ServedModel {
     /// Whether the smallest request would be given a seat now: if not, a body need not even be read.
     pub fn check_infer(&self, call: &Call) -> Result<(), TaskError> {
         Ok(self.queue.check(&Request { rows: 1, bytes: 0, priority: call.priority, deadline: call.deadline })?)
+    }
+
+    /// How many bytes an input called `name` with elements of `dtype` and dimensions `shape` has, if the model takes
+    /// such a one: to be asked before its elements are read.
+    pub fn expect(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
+        let unknown = || TensorError::UnknownInput(shorten(name).into_owned(), list(&self.spec.inputs));
+        let spec = self.spec.inputs.iter().find(|spec| spec.name == name).ok_or_else(unknown)?;
+        let bytes = expected_bytes(spec, dtype, shape)?;
+        if self.joined {
+            self.check_rows(shape[0])?;
+        }
+        Ok(bytes)
     }
 
     /// Runs `inputs`; gives the outputs called `wanted`, or all of them.
@@ -145,25 +160,32 @@ impl ServedModel {
         if let Some(other) = counts.find(|count| *count != rows) {
             return Err(TensorError::Rows(rows, other));
         }
-        if rows == 0 || rows > self.plan.max_request_rows {
-            return Err(TensorError::TooManyRows { rows, limit: self.plan.max_request_rows });
-        }
+        self.check_rows(rows)?;
         Ok(rows)
+    }
+
+    fn check_rows(&self, rows: usize) -> Result<(), TensorError> {
+        let limit = self.plan.max_request_rows;
+        if (1..=limit).contains(&rows) { Ok(()) } else { Err(TensorError::TooManyRows { rows, limit }) }
     }
 }
 
 fn check(input: &InputTensor, spec: &TensorSpec) -> Result<(), TensorError> {
-    if input.dtype != spec.dtype {
-        return Err(TensorError::DType { name: input.name.clone(), expected: spec.dtype, got: input.dtype });
-    }
-    let count = element_count(&input.shape).and_then(|count| count.checked_mul(input.dtype.size()));
-    let Some(expected) = count.filter(|_| spec.admits(&input.shape)) else {
-        return Err(TensorError::Shape { spec: spec.to_string(), got: input.shape.clone() });
-    };
+    let expected = expected_bytes(spec, input.dtype, &input.shape)?;
     if input.bytes.len() != expected {
         return Err(TensorError::Length { name: input.name.clone(), expected, got: input.bytes.len() });
     }
     Ok(())
+}
+
+fn expected_bytes(spec: &TensorSpec, dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
+    if dtype != spec.dtype {
+        return Err(TensorError::DType { name: spec.name.clone(), expected: spec.dtype, got: dtype });
+    }
+    let bytes = element_count(shape).and_then(|count| count.checked_mul(dtype.size()));
+    bytes
+        .filter(|_| spec.admits(shape))
+        .ok_or_else(|| TensorError::Shape { spec: spec.to_string(), got: shape.to_vec() })
 }
 
 fn select(spec: &ModelSpec, wanted: &[String]) -> Result<Vec<usize>, TensorError> {
@@ -172,9 +194,18 @@ fn select(spec: &ModelSpec, wanted: &[String]) -> Result<Vec<usize>, TensorError
     }
     let find = |name: &String| {
         let index = spec.outputs.iter().position(|output| output.name == *name);
-        index.ok_or_else(|| TensorError::UnknownOutput(name.clone(), list(&spec.outputs)))
+        index.ok_or_else(|| TensorError::UnknownOutput(shorten(name).into_owned(), list(&spec.outputs)))
     };
-    wanted.iter().map(find).collect()
+    let mut found = Vec::with_capacity(spec.outputs.len());
+    for name in wanted {
+        let index = find(name)?;
+        // Each is a copy of what the model gave: a name said a thousand times would be a thousand copies.
+        if found.contains(&index) {
+            return Err(TensorError::RepeatedOutput(name.clone()));
+        }
+        found.push(index);
+    }
+    Ok(found)
 }
 
 fn list(tensors: &[TensorSpec]) -> String {

@@ -4,9 +4,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use caudal_types::Priority;
-use caudal_vision::{Canvas, Header, ImageError, InputFormat, Label, Limits, draw, encode_jpeg};
+use caudal_vision::{Canvas, Header, InputFormat, Label, Limits, draw, encode_jpeg, probe};
 
 use crate::{ByteBudget, Decoders, TaskError, memory::Held};
+
+/// A file whose header is read at once, whatever is in it.
+const SMALL_FILE: usize = 1 << 20;
 
 /// The way from bytes to a model's input, and back to bytes for pictures that are wanted drawn.
 #[derive(Debug, Clone)]
@@ -37,6 +40,19 @@ impl Pictures {
         &self.decoders
     }
 
+    /// Reads the header of a picture. Large files may have a lot in front of their pixels: these are read on a decode
+    /// thread.
+    pub(crate) async fn probe(&self, priority: Priority, bytes: &Bytes) -> Result<Header, TaskError> {
+        let limits = self.limits;
+        match bytes.len() <= SMALL_FILE {
+            true => Ok(probe(bytes, &limits)?),
+            false => {
+                let bytes = bytes.clone();
+                Ok(self.decoders.run(priority, move |_| probe(&bytes, &limits)).await?.0?)
+            }
+        }
+    }
+
     /// Brings the picture to `format`; also tells when decoding began. The pixels at full size live only on the
     /// decode thread and only as long as it takes.
     pub(crate) async fn decode(
@@ -49,10 +65,10 @@ impl Pictures {
         let held = self.take(header.decode_bytes).await?;
         let bytes = bytes.clone();
         let work = move |decoder: &mut caudal_vision::Decoder| {
-            let pixels = decoder.decode(&bytes, &header)?;
-            let canvas = Canvas::letterbox(pixels, format);
+            let canvas = decoder.decode(&bytes, &header).map(|pixels| Canvas::letterbox(pixels, format));
+            decoder.shrink();
             drop(held);
-            Ok::<_, ImageError>(canvas)
+            canvas
         };
         let (canvas, began) = self.decoders.run(priority, work).await?;
         Ok((canvas?, began))
@@ -71,8 +87,9 @@ impl Pictures {
         let held = self.take(header.decode_bytes + u64::from(width) * u64::from(height) * 5).await?;
         let bytes = bytes.clone();
         let work = move |decoder: &mut caudal_vision::Decoder| {
-            let (width, height, rgb) = draw(decoder.decode(&bytes, &header)?, &labels);
-            let jpeg = encode_jpeg(width, height, &rgb);
+            let drawn = decoder.decode(&bytes, &header).map(|pixels| draw(pixels, &labels));
+            let jpeg = drawn.and_then(|(width, height, rgb)| encode_jpeg(width, height, &rgb));
+            decoder.shrink();
             drop(held);
             jpeg
         };

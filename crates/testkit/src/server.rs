@@ -22,7 +22,7 @@ pub struct Server {
     child: Child,
     address: SocketAddr,
     log: tempfile::NamedTempFile,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 /// A server that the tests of one file share: it starts when the first needs it and goes when the last is done.
@@ -65,7 +65,7 @@ impl Server {
         let mut command = Command::new(binary);
         command.args(["serve", "--http-port", "0", "--model-repository"]).arg(repository).args(arguments);
         let child = command.current_dir(home.path()).stdout(out()).stderr(out()).spawn().unwrap();
-        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, _home: home };
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, home };
         server.address = server.wait_for_address();
         server
     }
@@ -84,6 +84,11 @@ impl Server {
         }
     }
 
+    /// Its working folder.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -94,6 +99,19 @@ impl Server {
         let mut text = String::new();
         File::open(self.log.path()).unwrap().read_to_string(&mut text).unwrap();
         text
+    }
+
+    /// The line of the log that holds `words`; waits for it.
+    pub fn log_line(&self, words: &str) -> String {
+        let end = Instant::now() + http::PATIENCE;
+        loop {
+            let log = self.log();
+            if let Some(line) = log.lines().find(|line| line.contains(words)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < end, "{words:?} is not in the log: {log}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Sends one request on a connection of its own.

@@ -22,4 +22,4 @@ pub use places::{ONNXRUNTIME_VERSION, cache_dir, cached_onnxruntime};
 pub use priority::{Priority, UnknownPriority};
 pub use stage::{Stage, Stamps};
 pub use tensor::{DType, Shape, TensorView, UnknownDType, element_count};
-pub use words::nearest;
+pub use words::{nearest, shorten};

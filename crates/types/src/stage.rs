@@ -57,6 +57,11 @@ impl Stamps {
         Self { start, last: start, spent: [Duration::ZERO; Stage::ALL.len()] }
     }
 
+    /// A request of which only the whole time is known, from `start` to `end`.
+    pub fn whole(start: Instant, end: Instant) -> Self {
+        Self { last: end.max(start), ..Self::new(start) }
+    }
+
     /// When the request arrived.
     pub fn start(&self) -> Instant {
         self.start

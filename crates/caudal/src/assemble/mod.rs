@@ -31,6 +31,7 @@ pub(crate) enum AssembleError {
 /// The inference backend.
 pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError> {
     let (library, source) = locate(settings.onnxruntime_library.as_deref())?;
+    tracing::debug!(library = %library.display(), "ONNX Runtime");
     Ok(OnnxRuntime::load(&library, source)?)
 }
 

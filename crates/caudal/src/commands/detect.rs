@@ -37,18 +37,18 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         }
     };
     let detector = model.detector().map_err(|error| other(error.to_string()))?;
-    let draw = matches.get_one::<PathBuf>("draw");
-    if let Some(folder) = draw {
-        fs::create_dir_all(folder)
-            .map_err(|error| other(format!("{} cannot be created: {error}", folder.display())))?;
-    }
+    let draw = matches.get_one::<PathBuf>("draw").map(|folder| {
+        let made = fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
+        made.map_err(|error| other(format!("{} cannot be created: {error}", folder.display())))
+    });
+    let draw = draw.transpose()?;
     let job = Job {
         model,
         detector,
         pictures: assemble::pictures(&loaded.settings)?,
         ask: ask(matches, detector)?,
         json: matches.get_flag("json"),
-        draw: draw.map(|folder| Drawings { folder: folder.clone(), taken: HashSet::new() }),
+        draw: draw.map(|folder| Drawings::new(folder, &files)),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -104,11 +104,7 @@ fn ask(matches: &ArgMatches, detector: &Detector) -> Result<Ask, CommandError> {
         let number = text.parse().ok().filter(|number| *number >= 1);
         thresholds.max_det = number.ok_or_else(|| other("--max-det is a whole number, 1 or more"))?;
     }
-    let class = |name: &str| {
-        let by_number = name.parse().ok().filter(|class| *class < detector.labels.len());
-        let found = by_number.or_else(|| detector.labels.iter().position(|label| **label == *name));
-        found.ok_or_else(|| other(format!("the model knows no class {name:?}")))
-    };
+    let class = |name: &str| detector.class(name).ok_or_else(|| other(format!("the model knows no class {name:?}")));
     let classes = given("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(Ask { thresholds, classes: classes.map(class).collect::<Result<_, _>>()?, draw: matches.contains_id("draw") })
 }
@@ -126,7 +122,9 @@ impl Job<'_> {
     /// Works through `files`, several at once, and tells of each in the order given; counts those that failed.
     async fn all(mut self, files: &[PathBuf]) -> usize {
         let bar = bar(files.len());
-        let at_once = (self.model.plan.instances * self.model.plan.max_batch_size * 2).clamp(2, 64);
+        let plan = &self.model.plan;
+        let room = self.model.queue.policy().max_queue_size;
+        let at_once = (plan.instances * plan.max_batch_size * 2).clamp(2, 64).min(room);
         let mut draw = self.draw.take();
         let job = &self;
         let each = stream::iter(files).map(|file| async move { (file, job.one(file).await) });
@@ -234,18 +232,23 @@ fn bar(files: usize) -> ProgressBar {
     ProgressBar::new(files as u64).with_style(style)
 }
 
-/// The folder for drawn pictures, and the names that are taken in it.
+/// The folder for drawn pictures.
 struct Drawings {
     folder: PathBuf,
-    taken: HashSet<String>,
+    /// Files that must not be written: the pictures themselves, and what was drawn already.
+    taken: HashSet<PathBuf>,
 }
 
 impl Drawings {
+    fn new(folder: PathBuf, pictures: &[PathBuf]) -> Self {
+        Self { folder, taken: pictures.iter().filter_map(|picture| picture.canonicalize().ok()).collect() }
+    }
+
     fn write(&mut self, file: &Path, done: &Detections) -> Result<PathBuf, String> {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let name = (1..)
             .map(|i| if i == 1 { format!("{stem}.jpg") } else { format!("{stem}-{i}.jpg") })
-            .find(|name| self.taken.insert(name.clone()))
+            .find(|name| self.taken.insert(self.folder.join(name)))
             .expect("there is no end of numbers");
         let path = self.folder.join(name);
         let jpeg = done.drawn.as_deref().unwrap_or_default();

@@ -71,7 +71,7 @@ fn load(matches: &ArgMatches, quiet: bool) -> Result<Loaded, CommandError> {
     let level = if quiet && !asked { "warn" } else { &settings.log_level };
     logging::start(level, settings.log_json).map_err(|error| {
         let raw = gathered.values.iter().find(|raw| raw.key == "log_level").expect("it is in the table").clone();
-        SettingsError::Invalid { key: raw.key, value: raw.value, origin: raw.origin, reason: error.to_string() }
+        SettingsError::Invalid { key: raw.key, value: raw.value, origin: raw.origin, reason: error }
     })?;
     Ok(Loaded { raw: gathered.values, idle: gathered.idle, settings })
 }

@@ -8,7 +8,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, Loaded, load};
-use crate::assemble;
+use crate::{
+    assemble, logging,
+    settings::{Raw, TABLE},
+};
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let began = Instant::now();
@@ -24,7 +27,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         .build()
         .map_err(|error| CommandError::Other(format!("the async runtime could not be started: {error}")))?;
     let ending = runtime.block_on(async {
-        let config = raw.into_iter().map(|raw| (raw.key.to_owned(), raw.value)).collect();
+        // What names files is nobody's business who only asks for the server's health.
+        let told = |raw: &Raw| TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE"));
+        let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
         let server = assemble::server(&settings, config)?;
         warn_if_open(settings.server.host);
         let (address, ready) = (server.address(), server.is_ready());
@@ -69,6 +74,7 @@ async fn stopped() {
 
 /// Ends the process without tearing down what a model may be running on.
 fn exit_now(code: i32) -> ! {
+    logging::finish();
     signal_hook::low_level::exit(code)
 }
 

@@ -18,13 +18,39 @@ const SMALL: u64 = 64 << 10;
 /// A body without a length is paid for in steps of this.
 const STEP: u64 = 1 << 20;
 
+/// A body no larger than this, by its own word, has memory of its own to draw on.
+const MODEST: u64 = 2 << 20;
+
+/// Memory for all bodies. A quarter is kept for modest ones, so that a few large uploads that take their time do not
+/// keep all others waiting.
+#[derive(Debug)]
+pub(crate) struct BodyMemory {
+    modest: ByteBudget,
+    large: ByteBudget,
+}
+
+impl BodyMemory {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { modest: ByteBudget::new(bytes / 4), large: ByteBudget::new(bytes - bytes / 4) }
+    }
+
+    /// Bytes held now.
+    pub(crate) fn taken(&self) -> u64 {
+        self.modest.taken() + self.large.taken()
+    }
+
+    fn of(&self, length: Option<u64>) -> &ByteBudget {
+        if length.is_some_and(|length| length <= MODEST) { &self.modest } else { &self.large }
+    }
+}
+
 /// The limits a body is read within.
 #[derive(Debug)]
 pub(crate) struct BodyLimits<'a> {
     /// Most bytes.
     pub(crate) bytes: u64,
     /// Memory for all bodies.
-    pub(crate) memory: &'a ByteBudget,
+    pub(crate) memory: &'a BodyMemory,
     /// Longest pause.
     pub(crate) pause: Duration,
 }
@@ -42,7 +68,7 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimit
     if length.is_some_and(|length| length > limits.bytes) {
         return Err(too_large(limits.bytes));
     }
-    let mut account = Account { memory: limits.memory, held: Vec::new(), paid: SMALL };
+    let mut account = Account { memory: limits.memory.of(length), held: Vec::new(), paid: SMALL };
     if let Some(length) = length {
         account.pay_in_line(length).await?;
     }

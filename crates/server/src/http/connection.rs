@@ -105,17 +105,19 @@ impl Connections {
     ) {
         self.open.fetch_add(1, Relaxed);
         let connections = Arc::clone(self);
+        // Before the thread gets to it: what is told from now on is heard.
+        let course = self.course.subscribe();
         self.threads.spawn(async move {
             let _leave = Leave(&connections);
             // The socket is registered with the thread that serves it.
             if let Ok(stream) = TcpStream::from_std(stream) {
-                connections.run(stream, router).await;
+                connections.run(stream, router, course).await;
             }
             drop(place);
         });
     }
 
-    async fn run(&self, stream: TcpStream, router: axum::Router) {
+    async fn run(&self, stream: TcpStream, router: axum::Router, mut course: watch::Receiver<Course>) {
         let pulse = Arc::new(Pulse::new());
         let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
         let service = service_fn(|request: hyper::Request<Incoming>| {
@@ -131,7 +133,6 @@ impl Connections {
         let connection =
             http1::Builder::new().header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
-        let mut course = self.course.subscribe();
         loop {
             tokio::select! {
                 biased;

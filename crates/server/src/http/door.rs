@@ -10,7 +10,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
 };
@@ -42,13 +42,14 @@ pub(crate) struct Answer {
     content_type: &'static str,
     body: Bytes,
     stamps: Option<Stamps>,
+    retry_after: Option<Duration>,
 }
 
 pub(crate) const JSON: &str = "application/json";
 
 impl Answer {
     pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type, body: body.into(), stamps: None }
+        Self { status: StatusCode::OK, content_type, body: body.into(), stamps: None, retry_after: None }
     }
 
     pub(crate) fn json(value: &impl Serialize) -> Self {
@@ -56,11 +57,17 @@ impl Answer {
     }
 
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: Bytes::new(), stamps: None }
+        Self::new("text/plain; charset=utf-8", Bytes::new()).status(status)
     }
 
     pub(crate) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// When the caller may come back.
+    pub(crate) fn retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
         self
     }
 
@@ -82,21 +89,17 @@ pub(crate) async fn work<F>(
 where
     F: Future<Output = Result<Answer, Problem>>,
 {
-    let door = Door::open(route, &request);
+    let door = Door::open(route, request.headers(), request.uri());
     let outcome = async {
         let _slot = app.admit()?;
         let query = Query::parse(request.uri().query())?;
         let mut call = Call::new(door.start);
-        let timeout = query.timeout()?.unwrap_or(app.settings.request_timeout);
-        call.deadline = Deadline::after(door.start, timeout);
-        call.priority = query.priority()?;
+        call.deadline = Deadline::after(door.start, app.settings.request_timeout);
+        query.apply(&mut call)?;
         let deadline = call.deadline;
-        let visit = Visit { call, query };
         // Boxed, for it is large and would be moved again and again by the layers around it.
-        let work = Box::pin(handle(Arc::clone(&app), visit, request));
-        let answer = within(deadline, Problem::late, work).await?;
-        // The answer may have become ready in the very moment in which it was late.
-        if deadline.passed(Instant::now()) { Err(Problem::late()) } else { Ok(answer) }
+        let work = Box::pin(handle(Arc::clone(&app), Visit { call, query }, request));
+        within(deadline, Problem::late, work).await
     };
     let outcome = outcome.await;
     door.close(&app, outcome)
@@ -109,14 +112,19 @@ pub(crate) fn ask(
     request: &Request,
     handle: impl FnOnce(&Arc<App>) -> Result<Answer, Problem>,
 ) -> Response {
-    let door = Door::open(route, request);
+    let door = Door::open(route, request.headers(), request.uri());
     let outcome = handle(app);
     door.close(app, outcome)
 }
 
+/// Turns away what has found no handler.
+pub(crate) fn refuse(app: &App, headers: &HeaderMap, uri: &Uri, problem: Problem) -> Response {
+    Door::open(Route::Unknown, headers, uri).close(app, Err(problem))
+}
+
 /// Lets a request through to handlers that know nothing of the door: files of a page.
 pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let door = Door::open(Route::Docs, &request);
+    let door = Door::open(Route::Docs, request.headers(), request.uri());
     let response = next.run(request).await;
     door.sign(&app, response, None)
 }
@@ -129,40 +137,36 @@ struct Door {
 }
 
 impl Door {
-    fn open(route: Route, request: &Request) -> Self {
-        Self {
-            route,
-            start: Instant::now(),
-            id: RequestId::of(request.headers()),
-            path: request.uri().path().to_owned(),
-        }
+    fn open(route: Route, headers: &HeaderMap, uri: &Uri) -> Self {
+        Self { route, start: Instant::now(), id: RequestId::of(headers), path: uri.path().to_owned() }
     }
 
     fn close(self, app: &App, outcome: Result<Answer, Problem>) -> Response {
-        let mut retry_after = None;
         let answer = outcome.unwrap_or_else(|problem| {
             app.metrics.count_error(problem.kind);
-            retry_after = problem.retry_after;
             self.tell(&problem)
         });
-        if let Some(stamps) = answer.stamps {
-            app.metrics.count_stages(&stamps);
-        }
         let mut response = Response::new(Body::from(answer.body));
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-        if let Some(wait) = retry_after {
+        if let Some(wait) = answer.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         self.sign(app, response, answer.stamps)
     }
 
-    /// Puts name and time on a response, and counts it.
+    /// Puts name and time on a response, and counts it. Without stamps only the whole time is known.
     fn sign(self, app: &App, mut response: Response, stamps: Option<Stamps>) -> Response {
         let status = response.status();
-        let mut stamps = stamps.unwrap_or_else(|| Stamps::new(self.start));
-        stamps.stamp(Stage::Encode);
+        let stamps = match stamps {
+            Some(mut stamps) => {
+                stamps.stamp(Stage::Encode);
+                app.metrics.count_stages(&stamps);
+                stamps
+            }
+            None => Stamps::whole(self.start, Instant::now()),
+        };
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);
         if took >= app.settings.slow_request {
@@ -179,11 +183,11 @@ impl Door {
     }
 
     fn tell(&self, problem: &Problem) -> Answer {
-        let answer = match self.route.is_kserve() {
+        let answer = match self.path.starts_with("/v2") {
             true => Answer::json(&kserve::ErrorAnswer::new(problem)),
             false => Answer::json(&ErrorAnswer { error: problem.body(Some(self.id.as_str())) }),
         };
-        answer.status(problem.status())
+        answer.status(problem.status()).retry_after(problem.retry_after)
     }
 
     fn log_slow(&self, stamps: &Stamps, status: StatusCode) {

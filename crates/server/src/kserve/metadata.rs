@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use caudal_tasks::ServedModel;
@@ -12,7 +12,10 @@ use serde::Serialize;
 use super::probe;
 use crate::{
     app::App,
-    http::door::{self, Answer},
+    http::{
+        Path,
+        door::{self, Answer},
+    },
     problem::Problem,
     route::Route,
 };

@@ -8,17 +8,18 @@ mod request;
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
     response::Response,
 };
 use caudal_tasks::{Call, ServedModel, Tensors, within};
-use caudal_types::{Deadline, ErrorKind, Priority, Stage};
+use caudal_types::{Deadline, ErrorKind, Stage};
 use serde::Serialize;
 
 use crate::{
     app::App,
     http::{
+        Path, aside,
         body::{self, BodyLimits},
         door::{self, Answer, Visit},
     },
@@ -91,7 +92,11 @@ async fn run(
     let received = body::read(&head.headers, body, &limits).await?;
     visit.call.stamps.stamp(Stage::Receive);
     let small = received.bytes.len() <= SMALL;
-    let asked = aside(&app, small, visit.call.priority, move || Asked::read(&received.bytes)).await??;
+    let asked = aside(&app, small, visit.call.priority, {
+        let model = Arc::clone(&model);
+        move || Asked::read(&received.bytes, &model)
+    })
+    .await??;
     if let Some(priority) = asked.priority {
         visit.call.priority = priority;
     }
@@ -111,19 +116,6 @@ async fn answer(app: &App, model: Arc<ServedModel>, asked: Asked, call: Call) ->
     let write = move || answer::write(&model, asked.id.as_deref(), &outputs);
     let body = aside(app, small, call.priority, write).await??;
     Ok(Answer::new(door::JSON, body).stamps(stamps))
-}
-
-/// Does `work` here if it is `small`, else on a decode thread.
-async fn aside<T: Send + 'static>(
-    app: &App,
-    small: bool,
-    priority: Priority,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
-    match small {
-        true => Ok(work()),
-        false => Ok(app.pictures.decoders().run(priority, |_| work()).await?.0),
-    }
 }
 
 fn refuse_binary(request: &Request) -> Result<(), Problem> {

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use caudal_types::DType;
+use caudal_types::{DType, shorten};
 
 /// Why the data is no tensor's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,9 @@ pub(crate) enum NumberError {
     /// Data must be a list.
     #[error("data is not a list")]
     NoList,
+    /// More elements than the shape says.
+    #[error("the data has more elements than the {0} that the shape says")]
+    TooMany(usize),
     /// Something that is no number of this type.
     #[error("{text} at place {place} of the data is no {dtype}")]
     WrongElement {
@@ -28,24 +31,24 @@ pub(crate) enum NumberError {
     },
 }
 
-/// Reads the list `json` into the bytes of a tensor of `dtype`.
-pub(crate) fn read(json: &str, dtype: DType) -> Result<Vec<u8>, NumberError> {
+/// Reads the list `json` into the bytes of a tensor of `dtype`, which should be `expected` many.
+pub(crate) fn read(json: &str, dtype: DType, expected: usize) -> Result<Vec<u8>, NumberError> {
     match dtype {
-        DType::Bool => each(json, dtype, |text| match text {
+        DType::Bool => each(json, dtype, expected, |text| match text {
             "true" | "1" => Some([1u8]),
             "false" | "0" => Some([0]),
             _ => None,
         }),
-        DType::U8 => numbers::<u8, 1>(json, dtype, u8::to_ne_bytes),
-        DType::U16 => numbers::<u16, 2>(json, dtype, u16::to_ne_bytes),
-        DType::U32 => numbers::<u32, 4>(json, dtype, u32::to_ne_bytes),
-        DType::U64 => numbers::<u64, 8>(json, dtype, u64::to_ne_bytes),
-        DType::I8 => numbers::<i8, 1>(json, dtype, i8::to_ne_bytes),
-        DType::I16 => numbers::<i16, 2>(json, dtype, i16::to_ne_bytes),
-        DType::I32 => numbers::<i32, 4>(json, dtype, i32::to_ne_bytes),
-        DType::I64 => numbers::<i64, 8>(json, dtype, i64::to_ne_bytes),
-        DType::F32 => numbers::<f32, 4>(json, dtype, f32::to_ne_bytes),
-        DType::F64 => numbers::<f64, 8>(json, dtype, f64::to_ne_bytes),
+        DType::U8 => numbers::<u8, 1>(json, dtype, expected, u8::to_ne_bytes),
+        DType::U16 => numbers::<u16, 2>(json, dtype, expected, u16::to_ne_bytes),
+        DType::U32 => numbers::<u32, 4>(json, dtype, expected, u32::to_ne_bytes),
+        DType::U64 => numbers::<u64, 8>(json, dtype, expected, u64::to_ne_bytes),
+        DType::I8 => numbers::<i8, 1>(json, dtype, expected, i8::to_ne_bytes),
+        DType::I16 => numbers::<i16, 2>(json, dtype, expected, i16::to_ne_bytes),
+        DType::I32 => numbers::<i32, 4>(json, dtype, expected, i32::to_ne_bytes),
+        DType::I64 => numbers::<i64, 8>(json, dtype, expected, i64::to_ne_bytes),
+        DType::F32 => numbers::<f32, 4>(json, dtype, expected, f32::to_ne_bytes),
+        DType::F64 => numbers::<f64, 8>(json, dtype, expected, f64::to_ne_bytes),
         DType::F16 | DType::BF16 | DType::Bytes => Err(NumberError::HasNoJson(dtype)),
     }
 }
@@ -53,21 +56,23 @@ pub(crate) fn read(json: &str, dtype: DType) -> Result<Vec<u8>, NumberError> {
 fn numbers<T: FromStr, const N: usize>(
     json: &str,
     dtype: DType,
+    expected: usize,
     bytes: impl Fn(T) -> [u8; N],
 ) -> Result<Vec<u8>, NumberError> {
-    each(json, dtype, |text| text.parse().ok().map(&bytes))
+    each(json, dtype, expected, |text| text.parse().ok().map(&bytes))
 }
 
 fn each<const N: usize>(
     json: &str,
     dtype: DType,
+    expected: usize,
     read: impl Fn(&str) -> Option<[u8; N]>,
 ) -> Result<Vec<u8>, NumberError> {
     if !json.starts_with('[') {
         return Err(NumberError::NoList);
     }
-    // A number takes two characters at least, with what divides it from the next; most take about ten.
-    let mut out = Vec::with_capacity(json.len() / 10 * N + N);
+    // A number takes two characters at least, with what divides it from the next: the shape may say more than came.
+    let mut out = Vec::with_capacity(expected.min((json.len() / 2 + 1) * N));
     let letters = json.as_bytes();
     let mut at = 0;
     while at < letters.len() {
@@ -82,8 +87,11 @@ fn each<const N: usize>(
         // What divides numbers is one byte long, so both ends are ends of letters.
         let text = &json[start..at];
         let Some(bytes) = read(text) else {
-            return Err(NumberError::WrongElement { text: shorten(text), place: out.len() / N, dtype });
+            return Err(NumberError::WrongElement { text: shorten(text).into_owned(), place: out.len() / N, dtype });
         };
+        if out.len() + N > expected {
+            return Err(NumberError::TooMany(expected / N));
+        }
         out.extend_from_slice(&bytes);
     }
     Ok(out)
@@ -93,19 +101,12 @@ fn is_between(letter: u8) -> bool {
     matches!(letter, b',' | b'[' | b']' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(40) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn floats(json: &str) -> Vec<f32> {
-        let bytes = read(json, DType::F32).unwrap();
+        let bytes = read(json, DType::F32, 1 << 10).unwrap();
         bytes.chunks(4).map(|chunk| f32::from_ne_bytes(chunk.try_into().unwrap())).collect()
     }
 
@@ -114,18 +115,19 @@ mod tests {
         assert_eq!(floats("[1, -2.5,3e2]"), [1.0, -2.5, 300.0]);
         assert_eq!(floats("[[1,2],\n [3 , 4]]"), [1.0, 2.0, 3.0, 4.0]);
         assert!(floats("[]").is_empty());
-        assert_eq!(read("[true,false,1]", DType::Bool).unwrap(), [1, 0, 1]);
-        assert_eq!(read("[-1]", DType::I64).unwrap(), (-1i64).to_ne_bytes());
+        assert_eq!(read("[true,false,1]", DType::Bool, 3).unwrap(), [1, 0, 1]);
+        assert_eq!(read("[-1]", DType::I64, 8).unwrap(), (-1i64).to_ne_bytes());
     }
 
     #[test]
     fn what_is_no_number_of_the_type_is_named_with_its_place() {
-        let error = |json, dtype| read(json, dtype).unwrap_err().to_string();
+        let error = |json, dtype| read(json, dtype, 64).unwrap_err().to_string();
         assert_eq!(error("[1, \"two\"]", DType::F32), "\"two\" at place 1 of the data is no FP32");
         assert_eq!(error("[1, 300]", DType::U8), "300 at place 1 of the data is no UINT8");
         assert_eq!(error("[1.5]", DType::I32), "1.5 at place 0 of the data is no INT32");
         assert_eq!(error("[null]", DType::F64), "null at place 0 of the data is no FP64");
         assert_eq!(error("{}", DType::F32), "data is not a list");
+        assert_eq!(read("[1,2,3]", DType::F32, 8), Err(NumberError::TooMany(2)));
         assert_eq!(error("[1]", DType::F16), "FP16 cannot be sent as JSON");
     }
 }

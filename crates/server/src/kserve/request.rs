@@ -2,13 +2,16 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use caudal_tasks::InputTensor;
-use caudal_types::{DType, ErrorKind, Priority};
+use caudal_tasks::{InputTensor, ServedModel, TaskError};
+use caudal_types::{DType, ErrorKind, Priority, shorten};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::numbers;
 use crate::problem::Problem;
+
+/// More than any model's input has.
+const MAX_DIMENSIONS: usize = 16;
 
 /// What a request asks for.
 #[derive(Debug)]
@@ -71,8 +74,8 @@ struct Output<'a> {
 }
 
 impl Asked {
-    /// Reads the JSON of a request.
-    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+    /// Reads the JSON of a request for `model`; what the model does not take is refused before its elements are read.
+    pub(crate) fn read(body: &[u8], model: &ServedModel) -> Result<Self, Problem> {
         if body.is_empty() {
             return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send an inference request as JSON"));
         }
@@ -87,21 +90,25 @@ impl Asked {
             id: request.id.map(Cow::into_owned),
             priority: request.parameters.priority.map(Priority::from_level),
             timeout: request.parameters.timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros),
-            inputs: request.inputs.into_iter().map(Input::tensor).collect::<Result<_, _>>()?,
+            inputs: request.inputs.into_iter().map(|input| input.tensor(model)).collect::<Result<_, _>>()?,
             wanted: request.outputs.into_iter().map(|output| output.name.into_owned()).collect(),
         })
     }
 }
 
 impl Input<'_> {
-    fn tensor(self) -> Result<InputTensor, Problem> {
+    fn tensor(self, model: &ServedModel) -> Result<InputTensor, Problem> {
         let invalid = |words: String| {
-            let message = format!("the input {:?}: {words}", self.name);
+            let message = format!("the input {:?}: {words}", shorten(&self.name));
             Problem::new(ErrorKind::InvalidTensor, message, "GET /v2/models/{model} tells names, datatypes and shapes")
         };
+        if self.shape.len() > MAX_DIMENSIONS {
+            return Err(invalid(format!("it has {} dimensions", self.shape.len())));
+        }
         let dtype: DType =
-            self.datatype.parse().map_err(|error| invalid(format!("{error}, not {:?}", self.datatype)))?;
-        let bytes = numbers::read(self.data.get(), dtype).map_err(|error| invalid(error.to_string()))?;
+            self.datatype.parse().map_err(|error| invalid(format!("{error}, not {:?}", shorten(&self.datatype))))?;
+        let expected = model.expect(&self.name, dtype, &self.shape).map_err(TaskError::from)?;
+        let bytes = numbers::read(self.data.get(), dtype, expected).map_err(|error| invalid(error.to_string()))?;
         Ok(InputTensor { name: self.name.into_owned(), dtype, shape: self.shape, bytes })
     }
 }

@@ -7,10 +7,10 @@ mod upload;
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
-use caudal_tasks::{Call, ServedModel};
+use caudal_tasks::{Ask, Call, ServedModel, within};
 use caudal_types::{ErrorKind, Stage};
 use futures_util::future::join_all;
 
@@ -21,7 +21,10 @@ use self::{
 };
 use crate::{
     app::App,
-    http::door::{self, Answer, Visit},
+    http::{
+        Path, aside,
+        door::{self, Answer, Visit},
+    },
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -35,6 +38,27 @@ pub(crate) struct PictureForm {
     file: Vec<u8>,
 }
 
+/// What a request may say beside its picture, in the query or as fields of the form.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters, which `Query` reads")]
+pub(crate) struct DetectParams {
+    /// Least confidence, 0 to 1.
+    conf: Option<f32>,
+    /// Overlap above which the weaker of two boxes of a class goes, 0 to 1.
+    iou: Option<f32>,
+    /// Most boxes.
+    max_det: Option<usize>,
+    /// Classes that count, by number or name, divided by commas.
+    classes: Option<String>,
+    /// Milliseconds until the answer is worth nothing.
+    timeout_ms: Option<f64>,
+    /// `high`, `normal` or `low`.
+    priority: Option<String>,
+    /// Answer the picture as a JPEG with the boxes on it; for one picture only.
+    draw: Option<bool>,
+}
+
 /// Finds objects in a picture.
 ///
 /// The picture is the field `file` (or `image`) of a form, or the body itself as `image/*`. Several pictures in
@@ -45,13 +69,7 @@ pub(crate) struct PictureForm {
     tag = "pictures",
     params(
         ("model" = String, Path, description = "name or alias", example = "small"),
-        ("conf" = Option<f32>, Query, description = "least confidence, 0 to 1"),
-        ("iou" = Option<f32>, Query, description = "overlap above which the weaker of two boxes of a class goes, 0 to 1"),
-        ("max_det" = Option<usize>, Query, description = "most boxes"),
-        ("classes" = Option<String>, Query, description = "classes that count, by number or name, divided by commas"),
-        ("timeout_ms" = Option<f64>, Query, description = "milliseconds until the answer is worth nothing"),
-        ("priority" = Option<String>, Query, description = "high, normal or low"),
-        ("draw" = Option<bool>, Query, description = "answer the picture as a JPEG with the boxes on it"),
+        DetectParams,
     ),
     request_body(content(
         (PictureForm = "multipart/form-data"),
@@ -74,7 +92,7 @@ pub(crate) async fn predict(State(app): State<Arc<App>>, Path(model): Path<Strin
     post,
     path = "/predict_batch/{model}",
     tag = "pictures",
-    params(("model" = String, Path, description = "name or alias", example = "small")),
+    params(("model" = String, Path, description = "name or alias", example = "small"), DetectParams),
     request_body(content = PictureForm, content_type = "multipart/form-data"),
     responses((status = 200, body = BatchAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
@@ -95,7 +113,7 @@ pub(crate) async fn predict_batch(
     post,
     path = "/api/v1/inference/image",
     tag = "pictures",
-    params(("model" = Option<String>, Query, description = "name or alias; may also be a field of the form")),
+    params(("model" = Option<String>, Query, description = "name or alias"), DetectParams),
     request_body(content = PictureForm, content_type = "multipart/form-data"),
     responses((status = 200, body = PictureAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
@@ -119,30 +137,31 @@ async fn run(
     name: Option<String>,
     form: Form,
 ) -> Result<Answer, Problem> {
-    // What the query already says wrong costs no upload.
+    // What the query already says wrong, and what has no room, costs no upload.
     if let Some(model) = named(&app, name.as_deref().or(visit.query.model()))? {
         visit.query.ask(model.detector()?)?;
-        check_room(model, &visit.call)?;
+        model.check_detect(&visit.call)?;
     }
     let upload = Upload::read(&app, request, &mut visit.query).await?;
     visit.call.stamps.stamp(Stage::Receive);
+    // Fields of the form may have said more.
+    visit.query.apply(&mut visit.call)?;
     let model = match named(&app, name.as_deref().or(visit.query.model()))? {
         Some(model) => model,
         None => app.catalog.only_detector().ok_or_else(no_model)?,
     };
-    match &upload.pictures[..] {
-        [picture] if form == Form::AsSent => one(&app, model, &visit, picture).await,
-        pictures => several(&app, model, &visit, pictures).await,
-    }
+    let ask = visit.query.ask(model.detector()?)?;
+    let work = async {
+        match &upload.pictures[..] {
+            [picture] if form == Form::AsSent => one(&app, model, &ask, visit.call, picture).await,
+            pictures => several(&app, model, &ask, visit.call, pictures).await,
+        }
+    };
+    within(visit.call.deadline, Problem::late, work).await
 }
 
 fn named<'a>(app: &'a App, name: Option<&str>) -> Result<Option<&'a Arc<ServedModel>>, Problem> {
     Ok(name.map(|name| app.catalog.get(name, None)).transpose()?)
-}
-
-/// Whether a picture would be admitted if it were here: if not, its bytes need not come.
-fn check_room(model: &ServedModel, call: &Call) -> Result<(), Problem> {
-    Ok(model.check_detect(call)?)
 }
 
 fn no_model() -> Problem {
@@ -153,21 +172,27 @@ fn no_model() -> Problem {
     )
 }
 
-async fn one(app: &App, model: &ServedModel, visit: &Visit, picture: &Picture) -> Result<Answer, Problem> {
-    let detector = model.detector()?;
-    let ask = visit.query.ask(detector)?;
-    let done = model.detect(&app.pictures, picture.bytes.clone(), &ask, visit.call).await?;
+/// Objects in an answer that is written at once.
+const FEW: usize = 500;
+
+async fn one(app: &App, model: &Arc<ServedModel>, ask: &Ask, call: Call, picture: &Picture) -> Result<Answer, Problem> {
+    let mut done = model.detect(&app.pictures, picture.bytes.clone(), ask, call).await?;
     let stamps = done.stamps;
-    let answer = match done.drawn {
-        Some(jpeg) => Answer::new("image/jpeg", jpeg),
-        None => Answer::json(&PictureAnswer::new(model, detector, &done)),
-    };
-    Ok(answer.stamps(stamps))
+    if let Some(jpeg) = done.drawn.take() {
+        return Ok(Answer::new("image/jpeg", jpeg).stamps(stamps));
+    }
+    let (small, model) = (done.found.len() <= FEW, Arc::clone(model));
+    let write = move || Ok::<_, Problem>(Answer::json(&PictureAnswer::new(&model, model.detector()?, &done)));
+    Ok(aside(app, small, call.priority, write).await??.stamps(stamps))
 }
 
-async fn several(app: &App, model: &ServedModel, visit: &Visit, pictures: &[Picture]) -> Result<Answer, Problem> {
-    let detector = model.detector()?;
-    let ask = visit.query.ask(detector)?;
+async fn several(
+    app: &App,
+    model: &Arc<ServedModel>,
+    ask: &Ask,
+    call: Call,
+    pictures: &[Picture],
+) -> Result<Answer, Problem> {
     if ask.draw {
         return Err(Problem::parameter(
             "several pictures cannot be drawn in one answer",
@@ -175,18 +200,30 @@ async fn several(app: &App, model: &ServedModel, visit: &Visit, pictures: &[Pict
         ));
     }
     let each = pictures.iter().map(|picture| async {
-        let done = model.detect(&app.pictures, picture.bytes.clone(), &ask, visit.call).await;
+        let done = model.detect(&app.pictures, picture.bytes.clone(), ask, call).await;
         (picture.filename.clone(), done.map_err(Problem::from))
     });
     let outcomes: Vec<Outcome> = join_all(each).await;
-    let mut stamps = visit.call.stamps;
-    for done in outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()) {
-        stamps = stamps.later(done.stamps);
+    let (mut stamps, mut objects) = (call.stamps, 0);
+    for (_, outcome) in &outcomes {
+        match outcome {
+            Ok(done) => {
+                stamps = stamps.later(done.stamps);
+                objects += done.found.len();
+            }
+            Err(problem) => app.metrics.count_error(problem.kind),
+        }
     }
-    let answer = Answer::json(&BatchAnswer::new(model, detector, &outcomes, stamps)).stamps(stamps);
     // When none succeeded the answer is an error like that of the first.
-    match outcomes.iter().all(|(_, outcome)| outcome.is_err()).then(|| outcomes.first()).flatten() {
-        Some((_, Err(problem))) => Ok(answer.status(problem.status())),
-        _ => Ok(answer),
-    }
+    let failed = match outcomes.iter().all(|(_, outcome)| outcome.is_err()).then(|| outcomes.first()).flatten() {
+        Some((_, Err(problem))) => Some((problem.status(), problem.retry_after)),
+        _ => None,
+    };
+    let model = Arc::clone(model);
+    let write = move || Ok::<_, Problem>(Answer::json(&BatchAnswer::new(&model, model.detector()?, &outcomes, stamps)));
+    let answer = aside(app, objects <= FEW, call.priority, write).await??.stamps(stamps);
+    Ok(match failed {
+        Some((status, wait)) => answer.status(status).retry_after(wait),
+        None => answer,
+    })
 }

@@ -9,6 +9,8 @@ use crate::problem::Problem;
 
 /// Headers of one part.
 const MAX_HEADERS: usize = 16;
+/// Bytes that these have.
+const MAX_HEAD: usize = 8 << 10;
 
 /// One part of a form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,10 +119,10 @@ struct Head {
 
 fn read_head(bytes: &[u8], index: usize) -> Result<Head, MultipartError> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let (length, headers) = match httparse::parse_headers(bytes, &mut headers) {
+    let (length, headers) = match httparse::parse_headers(&bytes[..bytes.len().min(MAX_HEAD)], &mut headers) {
         Ok(httparse::Status::Complete(parsed)) => parsed,
-        Ok(httparse::Status::Partial) => return Err(MultipartError::CutOff),
-        Err(_) => return Err(MultipartError::BadHeaders(index)),
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Err(MultipartError::CutOff),
+        _ => return Err(MultipartError::BadHeaders(index)),
     };
     let disposition = headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-disposition"));
     let value = disposition.map(|header| String::from_utf8_lossy(header.value).into_owned()).unwrap_or_default();

@@ -5,12 +5,15 @@ use axum::{
     http::{HeaderMap, header},
 };
 use bytes::Bytes;
-use caudal_types::ErrorKind;
+use caudal_types::{ErrorKind, Priority, shorten};
 
 use super::multipart::{self, Part};
 use crate::{
     app::App,
-    http::body::{self, BodyLimits, Received},
+    http::{
+        aside,
+        body::{self, BodyLimits, Received},
+    },
     params::Query,
     problem::Problem,
 };
@@ -19,6 +22,8 @@ use crate::{
 const FILE_FIELDS: [&str; 3] = ["file", "image", "images"];
 /// Form fields beside the pictures.
 const OTHER_PARTS: usize = 32;
+/// A form whose parts are found at once.
+const SMALL_FORM: usize = 2 << 20;
 /// Bytes that a form takes beside its files.
 const FORM_OVERHEAD: u64 = 64 << 10;
 
@@ -61,7 +66,10 @@ impl Upload {
         let pictures = match kind {
             Kind::Raw => vec![Picture { filename: None, bytes: received.bytes.clone() }],
             Kind::Form(boundary) => {
-                let parts = multipart::parse(&received.bytes, &boundary, app.settings.max_images + OTHER_PARTS)?;
+                let (form, most) = (received.bytes.clone(), app.settings.max_images + OTHER_PARTS);
+                let small = form.len() <= SMALL_FORM;
+                let parse = move || multipart::parse(&form, &boundary, most);
+                let parts = aside(app, small, Priority::Normal, parse).await??;
                 sort(parts, query, app.settings.max_images)?
             }
         };
@@ -95,7 +103,7 @@ fn sort(parts: Vec<Part>, query: &mut Query, max_images: usize) -> Result<Vec<Pi
         } else if Query::knows(&part.name) {
             query.set(&part.name, String::from_utf8_lossy(&part.content).into_owned())?;
         } else {
-            others.push(part.name);
+            others.push(shorten(&part.name).into_owned());
         }
     }
     if pictures.is_empty() {
