@@ -4,8 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -87,11 +86,15 @@ impl Drop for Server {
 
 impl Server {
     fn start(port: u16) -> Result<Self> {
-        let binary = target_folder().join("release/caudal");
+        let binary = say::target().join("release/caudal");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        // Whoever answers there now is not the server that is about to start.
+        TcpListener::bind(address)
+            .map_err(|error| format!("port {port} cannot be used ({error}); choose another with --port N"))?;
         let mut command = Command::new(&binary);
         command.current_dir(root()).args(["serve", "--host", "127.0.0.1", "--http-port", &port.to_string()]);
         let child = command.spawn().map_err(|error| format!("{} cannot be run: {error}", binary.display()))?;
-        Ok(Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+        Ok(Self { child, address })
     }
 
     fn wait_until_ready(&mut self) -> Result {
@@ -144,12 +147,9 @@ impl Server {
     /// Lets it end in its own way.
     fn stop(&mut self) -> Result {
         say::run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]))?;
-        self.wait()
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("the server did not end well ({status})")) }
     }
-}
-
-fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// The boxes and the time of an answer, for people.

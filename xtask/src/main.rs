@@ -2,6 +2,7 @@
 
 mod arrows;
 mod demo;
+mod proofs;
 mod say;
 mod setup;
 mod suite;
@@ -12,6 +13,9 @@ const HELP: &str = "\
 cargo xtask demo [--exit] [--port N]   set up, build, serve the demo detector, find what is in a photograph
 cargo xtask test                       set up, then the whole suite
 cargo xtask setup                      fetch what building and running need
+cargo xtask soak [NAME]                the long tests in full length, with their figures
+cargo xtask bench [parts|tiny|detect]  benchmarks of our parts, and beside rivals (needs wrk)
+cargo xtask parity                     hold the boxes against a reference made anew in Python
 cargo xtask arrows                     check that no room knows what it must not know
 ";
 
@@ -22,6 +26,9 @@ fn main() -> ExitCode {
         ["setup"] => setup::run().map(drop),
         ["demo", options @ ..] => demo::run(options),
         ["test", filter @ ..] => suite::run(filter),
+        ["soak", filter @ ..] => proofs::soak(filter),
+        ["bench", words @ ..] => proofs::bench(words),
+        ["parity"] => proofs::parity(),
         ["arrows"] => arrows::run(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

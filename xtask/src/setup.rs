@@ -28,6 +28,7 @@ impl Tools {
 pub(crate) fn run() -> Result<Tools> {
     let mut tools = Tools::default();
     debian_packages()?;
+    forget_builds_without_nasm()?;
     if let Some(cmake) = cmake()? {
         tools.variables.push(("CMAKE", cmake));
     }
@@ -57,7 +58,7 @@ const PACKAGES: [Package; 3] = [
 ];
 
 fn debian_packages() -> Result {
-    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !installed(package)).collect();
+    let missing = missing();
     if missing.is_empty() {
         return Ok(());
     }
@@ -69,18 +70,42 @@ fn debian_packages() -> Result {
             let mut command = Command::new("apt-get");
             say::run(command.args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
         };
-        apt(&["update"])?;
-        return apt(&[&["install", "--no-install-recommends"], &names[..]].concat());
+        let done = apt(&["update"]).and_then(|()| apt(&[&["install", "--no-install-recommends"], &names[..]].concat()));
+        if done.is_ok() {
+            return Ok(());
+        }
     }
     let command = format!("sudo apt-get install --no-install-recommends {}", names.join(" "));
     for package in &missing {
         eprintln!("  {} is missing: {}", package.program, package.without);
     }
     eprintln!("  to have all of it, type:\n    {command}");
-    match missing.iter().find(|package| package.needed) {
+    match missing.iter().find(|package| package.needed && !installed(package)) {
         Some(package) => Err(format!("{} is needed to build; type: {command}", package.program)),
         None => Ok(()),
     }
+}
+
+fn missing() -> Vec<&'static Package> {
+    PACKAGES.iter().filter(|package| !installed(package)).collect()
+}
+
+/// What was built without NASM does not notice that it has come: it is built anew.
+fn forget_builds_without_nasm() -> Result {
+    let mark = say::target().join("built-without-nasm");
+    if missing().iter().any(|package| package.program == "nasm") {
+        let made = fs::create_dir_all(say::target()).and_then(|()| fs::write(&mark, ""));
+        return made.map_err(|error| format!("{} cannot be written: {error}", mark.display()));
+    }
+    if mark.is_file() {
+        step("NASM has come: libjpeg-turbo is built anew");
+        for profile in ["dev", "release"] {
+            let packages = ["clean", "--profile", profile, "-p", "turbojpeg-sys", "-p", "caudal-vision"];
+            say::run(say::cargo().args(packages))?;
+        }
+        fs::remove_file(&mark).map_err(|error| format!("{} cannot be removed: {error}", mark.display()))?;
+    }
+    Ok(())
 }
 
 fn installed(package: &Package) -> bool {
@@ -126,7 +151,8 @@ const LIBRARIES: [(&str, &str); 2] = [
 /// ONNX Runtime's shared library, out of the official wheel.
 fn onnxruntime() -> Result {
     let target = cached_onnxruntime();
-    if target.is_file() {
+    let own = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    if target.is_file() || own.is_some_and(|library| library.is_file()) {
         return Ok(());
     }
     let arch = env::consts::ARCH;
