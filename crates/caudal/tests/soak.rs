@@ -223,11 +223,13 @@ fn deadlines_fire_on_time_while_everything_is_busy() {
         assert_eq!(answer.status, 504, "{}", answer.text());
     }
     drop(running);
-    late.extend(pictures_that_expire_before_they_are_decoded());
-    at_most("a 504 after its deadline, p99", quantile(&late, 0.99), "ms", 10.0);
+    at_most("a 504 after its deadline while every instance is busy, p99", quantile(&late, 0.99), "ms", 10.0);
+    let late = pictures_that_expire_before_they_are_decoded();
+    at_most("a 504 after its deadline while every decode thread is busy, p99", quantile(&late, 0.99), "ms", 10.0);
 }
 
-/// Pictures that wait for a decode thread while all are busy with huge ones.
+/// Pictures that wait for a decode thread while all are busy with huge ones: how late their 504 is, by the server's
+/// clock, for here two dozen clients share the cores with it.
 fn pictures_that_expire_before_they_are_decoded() -> Vec<f64> {
     let server = Server::start(CAUDAL, &Repo::nanodet(""), &[]);
     let (width, height) = (8_000, 7_500);
@@ -255,11 +257,10 @@ fn expire(address: SocketAddr, picture: &[u8], after: Duration) -> thread::JoinH
     let picture = picture.to_vec();
     thread::spawn(move || {
         let path = format!("/predict/nanodet?timeout_ms={}&priority=low", after.as_millis());
-        let began = Instant::now();
         let answer = http::once(address, &post(&path, PICTURE, &picture)).unwrap();
-        let took = began.elapsed();
         assert!(matches!(answer.status, 200 | 429 | 504), "{}", answer.text());
-        (answer.status == 504).then(|| took.saturating_sub(after).as_secs_f64() * 1e3)
+        let took: f64 = answer.header("x-process-time").trim_end_matches("ms").parse().unwrap();
+        (answer.status == 504).then(|| took - after.as_secs_f64() * 1e3)
     })
 }
 

@@ -113,3 +113,25 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_lists_every_code() {
+        let mut text = String::from(
+            "# Errors\n\nMade from code; see `crates/types/src/error.rs`.\n\n\
+             Every answer that is no success carries a status, a stable code for programs, one sentence for people and what\n\
+             to do about it:\n\n\
+             ```json\n{\"error\": {\"code\": \"image_too_large\", \"message\": \"…\", \"hint\": \"…\", \"request_id\": \"…\"}}\n```\n\n\
+             Routes below `/v2` speak KServe's protocol, whose errors are one sentence: `{\"error\": \"code: message; hint\"}`.\n\
+             Answers with 429 carry `Retry-After`, in seconds.\n\n\
+             | code | status | what it means |\n|---|---|---|\n",
+        );
+        for kind in ErrorKind::ALL {
+            text += &format!("| `{}` | {} | {} |\n", kind.code(), status(*kind).as_u16(), kind.meaning());
+        }
+        caudal_testkit::check_document("errors.md", &text);
+    }
+}

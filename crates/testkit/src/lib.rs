@@ -38,3 +38,13 @@ pub fn fixture(name: &str) -> Vec<u8> {
 pub fn fixture_path(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
 }
+
+/// Asserts that `docs/<name>`, which is made from code, says `text`; writes it where `CAUDAL_TEST_BLESS` is set.
+pub fn check_document(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    if std::env::var_os("CAUDAL_TEST_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "docs/{name} is not what the code says; run CAUDAL_TEST_BLESS=1 cargo test --workspace");
+}

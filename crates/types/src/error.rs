@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])+ $kind:ident => $code:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $kind:ident => $code:literal,)+) => {
         /// What went wrong, as far as a caller can act on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum ErrorKind { $($(#[$doc])+ $kind,)+ }
+        pub enum ErrorKind { $($(#[doc = $doc])+ $kind,)+ }
 
         impl ErrorKind {
             /// All kinds.
@@ -16,6 +16,11 @@ macro_rules! kinds {
             /// The stable code that stands in answers, logs and metrics.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$kind => $code,)+ }
+            }
+
+            /// What it means, for the reference.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$kind => concat!($($doc),+).trim_start(),)+ }
             }
         }
     };

@@ -101,4 +101,32 @@ mod tests {
             TABLE.iter().flat_map(|key| [key.name].into_iter().chain(key.aliases.iter().copied())).collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
+
+    #[test]
+    fn the_reference_lists_every_setting() {
+        let mut text = String::from(
+            "# Settings\n\nMade from code; see `crates/caudal/src/settings/table.rs`.\n\n\
+             Each setting is a key of `caudal.yaml` (in the working folder, or named by `--config` or `CAUDAL_CONFIG`), a\n\
+             variable `CAUDAL_…` in capitals, and a flag with dashes: `http_port`, `CAUDAL_HTTP_PORT`, `--http-port`. A flag\n\
+             goes before a variable, a variable before the file, the file before the default. `caudal config` prints what is\n\
+             in effect and where it came from. A key that is not known is refused, with the nearest known one.\n\n\
+             | key | default | what it does | also read from |\n|---|---|---|---|\n",
+        );
+        for key in TABLE {
+            let default = if key.default.is_empty() { "–".to_owned() } else { format!("`{}`", key.default) };
+            let aliases: Vec<String> = key.aliases.iter().map(|alias| format!("`{alias}`")).collect();
+            text +=
+                &format!("| `{}` ({}) | {default} | {} | {} |\n", key.name, key.value, key.help, aliases.join(", "));
+        }
+        text += "\nVariables of the systems that Caudal replaces which have nothing to set here are accepted and explained:\n\n\
+                 | variable | why there is nothing to set |\n|---|---|\n";
+        for legacy in crate::settings::legacy::LEGACY {
+            let refused = match legacy.refused {
+                [] => String::new(),
+                values => format!(" ({} is refused)", values.join(", ")),
+            };
+            text += &format!("| `{}` | {}{refused} |\n", legacy.name, legacy.why);
+        }
+        caudal_testkit::check_document("settings.md", &text);
+    }
 }
