@@ -269,6 +269,17 @@ fn values_that_are_too_long_cost_nothing() {
 }
 
 #[test]
+fn what_is_too_long_to_be_drawn_is_said_before_it_is_worked_on() {
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, 70_000, 4);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(&vec![90; 280_000]).unwrap();
+    let server = SHARED.get();
+    check(&server.post_picture("/predict/small?draw=true", &png), 413, "image_too_large");
+    assert_eq!(server.post_picture("/predict/small", &png).status, 200);
+}
+
+#[test]
 fn an_output_is_given_once() {
     let server = SHARED.get();
     let twice = tensor_request(&[[1.0; 4]], "").replace("]}]}", "]}],\"outputs\":[{\"name\":\"y\"},{\"name\":\"y\"}]}");

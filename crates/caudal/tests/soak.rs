@@ -260,7 +260,7 @@ fn expire(address: SocketAddr, picture: &[u8], after: Duration) -> thread::JoinH
         let answer = http::once(address, &post(&path, PICTURE, &picture)).unwrap();
         assert!(matches!(answer.status, 200 | 429 | 504), "{}", answer.text());
         let took: f64 = answer.header("x-process-time").trim_end_matches("ms").parse().unwrap();
-        (answer.status == 504).then(|| took - after.as_secs_f64() * 1e3)
+        (answer.status == 504).then_some(took - after.as_secs_f64() * 1e3)
     })
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use caudal_batcher::{Failure, Job, OutputRows, Request};
 use caudal_types::{DType, Shape, Stage, Stamps};
-use caudal_vision::{Canvas, Detection, Family, InputFormat, Label, Layout, Normalisation, Thresholds, suppress};
+use caudal_vision::{
+    Canvas, Detection, Family, InputFormat, Label, Layout, MAX_JPEG_SIDE, Normalisation, Thresholds, suppress,
+};
 
 use crate::{Call, Pictures, ServedModel, TaskError};
 
@@ -83,6 +85,10 @@ impl ServedModel {
     ) -> Result<Detections, TaskError> {
         let detector = self.detector()?;
         let header = pictures.probe(call.priority, &bytes).await?;
+        let (width, height) = header.size();
+        if ask.draw && width.max(height) > MAX_JPEG_SIDE {
+            return Err(TaskError::TooLargeToDraw(width.max(height)));
+        }
         let seat = self.queue.admit(self.detect_request(detector, &call))?;
         let mut stamps = call.stamps;
         let (canvas, began) = pictures.decode(call.priority, &bytes, header, detector.format).await?;

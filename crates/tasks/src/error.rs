@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use caudal_batcher::{Failure, Refusal};
 use caudal_types::{ErrorKind, Explain};
-use caudal_vision::ImageError;
+use caudal_vision::{ImageError, MAX_JPEG_SIDE};
 
 use crate::TensorError;
 
@@ -22,6 +22,9 @@ pub enum TaskError {
         /// Bytes there are.
         limit: u64,
     },
+    /// The picture cannot be given back with boxes on it.
+    #[error("a side of this picture has {0} pixels, and a JPEG to draw on has at most {MAX_JPEG_SIDE}")]
+    TooLargeToDraw(u32),
     /// The tensors do not fit the model.
     #[error(transparent)]
     Tensor(#[from] TensorError),
@@ -51,7 +54,7 @@ impl Explain for TaskError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Image(error) => error.kind(),
-            Self::PictureOverBudget { .. } => ErrorKind::ImageTooLarge,
+            Self::PictureOverBudget { .. } | Self::TooLargeToDraw(_) => ErrorKind::ImageTooLarge,
             Self::Tensor(_) => ErrorKind::InvalidTensor,
             Self::Refused(error) => error.kind(),
             Self::Failed(error) => error.kind(),
@@ -65,6 +68,7 @@ impl Explain for TaskError {
         match self {
             Self::Image(error) => error.hint(),
             Self::PictureOverBudget { .. } => "scale the picture down, or raise max_pixel_memory_mb".into(),
+            Self::TooLargeToDraw(_) => "scale the picture down, or leave draw out".into(),
             Self::Tensor(_) => "GET /v2/models/{model} tells names, datatypes and shapes".into(),
             Self::Refused(error) => error.hint(),
             Self::Failed(error) => error.hint(),

@@ -91,8 +91,14 @@ fn detector(
     labels: Option<Vec<String>>,
 ) -> Result<Detector, String> {
     let format = picture.ok_or("it takes no pictures: one float32 input of four dimensions, three of them channels")?;
+    if let Some(rows) = spec.inputs[0].dims[0].fixed().filter(|rows| *rows != 1) {
+        return Err(format!("its first dimension is fixed at {rows}; export it with 1 or a free first dimension"));
+    }
     let dims = match outputs {
-        Some([dims]) if spec.outputs.first().is_some_and(|output| output.dtype == DType::F32) => dims,
+        Some([dims]) if spec.outputs.first().is_some_and(|output| output.dtype == DType::F32) => match dims.first() {
+            Some(1) => dims,
+            _ => return Err(format!("its output of {dims:?} for one picture does not begin with 1")),
+        },
         Some(_) => return Err("it has no single float32 output".to_owned()),
         None => return Err("its warm-up gave no output to recognise it by".to_owned()),
     };
@@ -120,4 +126,44 @@ fn detector(
             max_det: settings.thresholds.max_det.unwrap_or(300),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(dims: &[usize], rows: Dim) -> TensorSpec {
+        let dims = [rows].into_iter().chain(dims.iter().map(|length| Dim::Fixed(*length))).collect();
+        TensorSpec { name: "t".to_owned(), dtype: DType::F32, dims }
+    }
+
+    /// Recognises a detector of 64 by 64 pixels and two classes whose first dimensions are `input` and `output`, of
+    /// which a warm-up gave `rows`.
+    fn recognise(settings: &str, input: Dim, output: Dim, rows: usize) -> Result<Task, String> {
+        let settings = ModelSettings::parse(settings, "model.yaml").unwrap();
+        let (inputs, outputs) = (vec![tensor(&[3, 64, 64], input)], vec![tensor(&[6, 84], output)]);
+        let spec = ModelSpec { inputs, outputs, ..Default::default() };
+        task(&spec, &settings, picture_input(&spec, &settings), Some(&[vec![rows, 6, 84]]), None)
+    }
+
+    #[test]
+    fn a_detector_takes_one_picture_or_any_number() {
+        let free = || Dim::Free("batch".to_owned());
+        for (input, output) in [(Dim::Fixed(1), Dim::Fixed(1)), (free(), free()), (Dim::Fixed(1), free())] {
+            assert!(matches!(recognise("", input, output, 1), Ok(Task::Detect(_))));
+        }
+    }
+
+    #[test]
+    fn a_first_dimension_that_is_fixed_at_more_is_refused_in_words() {
+        let words =
+            |task: Result<Task, String>| task.map(|task| task.name().to_owned()).unwrap_or_else(|reason| reason);
+        let four = |settings: &str| words(recognise(settings, Dim::Fixed(4), Dim::Fixed(4), 4));
+        let expected = "its first dimension is fixed at 4; export it with 1 or a free first dimension";
+        assert_eq!(four("kind: detect"), expected);
+        assert_eq!(four("family: yolov8"), expected);
+        assert_eq!(four(""), "tensors");
+        let output = words(recognise("kind: detect", Dim::Fixed(1), Dim::Fixed(4), 4));
+        assert_eq!(output, "its output of [4, 6, 84] for one picture does not begin with 1");
+    }
 }

@@ -6,16 +6,40 @@ use std::{env, path::PathBuf};
 pub const ONNXRUNTIME_VERSION: &str = "1.31.1";
 
 /// The folder for what can be fetched or made again: `CAUDAL_CACHE_DIR`, else `$XDG_CACHE_HOME/caudal`, else
-/// `~/.cache/caudal`.
+/// `~/.cache/caudal`. Who has no home has `/var/cache/caudal`, which only root can make.
 pub fn cache_dir() -> PathBuf {
-    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    choose(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from), env::home_dir())
+}
+
+/// The choice, from the environment's `variable`s and the `home` that HOME or the system's list of users gives.
+fn choose(variable: impl Fn(&str) -> Option<PathBuf>, home: Option<PathBuf>) -> PathBuf {
     variable("CAUDAL_CACHE_DIR")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("caudal")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/caudal")))
-        .unwrap_or_else(|| env::temp_dir().join("caudal-cache"))
+        .or_else(|| home.filter(|home| home.is_absolute()).map(|home| home.join(".cache/caudal")))
+        // A library is loaded from here: in a folder that anybody can make, anybody could leave one.
+        .unwrap_or_else(|| PathBuf::from("/var/cache/caudal"))
 }
 
 /// Where `cargo xtask setup` puts ONNX Runtime's shared library.
 pub fn cached_onnxruntime() -> PathBuf {
     cache_dir().join(format!("onnxruntime-{ONNXRUNTIME_VERSION}/libonnxruntime.so"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(set: &[(&str, &str)], home: Option<&str>, expected: &str) {
+        let value = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| PathBuf::from(value));
+        assert_eq!(choose(value, home.map(PathBuf::from)), PathBuf::from(expected), "{set:?} {home:?}");
+    }
+
+    #[test]
+    fn the_nearest_setting_counts_and_none_leads_where_anybody_writes() {
+        check(&[("CAUDAL_CACHE_DIR", "/a"), ("XDG_CACHE_HOME", "/b")], Some("/home/me"), "/a");
+        check(&[("XDG_CACHE_HOME", "/b")], Some("/home/me"), "/b/caudal");
+        check(&[], Some("/home/me"), "/home/me/.cache/caudal");
+        check(&[], Some(""), "/var/cache/caudal");
+        check(&[], None, "/var/cache/caudal");
+    }
 }

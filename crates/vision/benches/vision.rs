@@ -4,7 +4,8 @@
 use std::hint::black_box;
 
 use caudal_vision::{
-    Canvas, Decoder, Family, Fit, InputFormat, Layout, Limits, Normalisation, Pixels, encode_jpeg, probe, suppress,
+    BoxF, Canvas, Decoder, Detection, Family, Fit, InputFormat, Layout, Limits, Normalisation, Pixels, encode_jpeg,
+    probe, suppress,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -77,5 +78,35 @@ fn way_out(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, way_in, way_out);
+/// 30,000 boxes of one class as a network gives them on noise: about `side` pixels wide and high, anywhere.
+fn crowd(side: f32) -> Vec<Detection> {
+    let mut noise = 1u32;
+    let mut next = || {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (noise >> 8) as f32 / (1 << 24) as f32
+    };
+    let mut one = || Detection {
+        rect: BoxF::around(1280.0 * next(), 1280.0 * next(), side * (0.5 + next()), side * (0.5 + next())),
+        confidence: next(),
+        class_id: 0,
+    };
+    (0..30_000).map(|_| one()).collect()
+}
+
+/// What a request can ask at worst: no least confidence, all boxes.
+fn crowded(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("nms of 30000");
+    group.sample_size(10);
+    for (name, side) in [("small", 20.0), ("middling", 120.0), ("large", 900.0)] {
+        let candidates = crowd(side);
+        for iou in [0.45, 0.7, 0.9, 0.99, 1.0] {
+            group.bench_function(format!("{name}, iou {iou}"), |bencher| {
+                bencher.iter(|| suppress(black_box(candidates.clone()), iou, 30_000));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, way_in, way_out, crowded);
 criterion_main!(benches);

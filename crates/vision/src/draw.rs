@@ -16,6 +16,9 @@ pub struct Label {
     pub class_id: usize,
 }
 
+/// Longest side that a JPEG can be written with here: libjpeg's limit.
+pub const MAX_JPEG_SIDE: u32 = 65_500;
+
 type Colour = [u8; 3];
 
 /// Draws `labels` on `pixels` and returns the upright picture: width, height, and three bytes a pixel.
@@ -30,7 +33,7 @@ pub fn draw(pixels: Pixels<'_>, labels: &[Label]) -> (usize, usize, Vec<u8>) {
     (picture.width, picture.height, picture.rgb)
 }
 
-/// Writes a picture of three bytes a pixel as a JPEG of good quality.
+/// Writes a picture of three bytes a pixel, no side longer than [`MAX_JPEG_SIDE`], as a JPEG of good quality.
 pub fn encode_jpeg(width: usize, height: usize, rgb: &[u8]) -> Result<Vec<u8>, ImageError> {
     let failed = |error: turbojpeg::Error| ImageError::Unsupported { format: "JPEG", reason: error.to_string() };
     let mut compressor = Compressor::new().map_err(failed)?;
@@ -195,5 +198,12 @@ mod tests {
         assert_eq!((width, height), (40, 60));
         let jpeg = encode_jpeg(width, height, &rgb).unwrap();
         assert_eq!(jpeg[..2], [0xff, 0xd8]);
+    }
+
+    #[test]
+    fn the_longest_side_that_can_be_written_is_known() {
+        let encode = |width: u32| encode_jpeg(width as usize, 1, &vec![0; width as usize * 3]);
+        assert!(encode(MAX_JPEG_SIDE).is_ok());
+        assert!(encode(MAX_JPEG_SIDE + 1).is_err());
     }
 }

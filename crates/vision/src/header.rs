@@ -1,7 +1,7 @@
 //! Looks at a picture's first bytes: what it is, how large, and what decoding it will take. Limits are checked
 //! here, before memory is taken for a single pixel.
 
-use crate::{ImageError, Orientation, jpeg, other, png};
+use crate::{ImageError, Orientation, jpeg, other, png, webp};
 
 /// What a picture may be at most.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +77,9 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
     let header = match format {
         Format::Jpeg => jpeg::probe(bytes)?,
         Format::Png => png::probe(bytes)?,
-        Format::WebP | Format::Bmp | Format::Gif => other::probe(bytes, format)?,
+        Format::WebP => webp::probe(bytes)?,
+        Format::Bmp => other::probe_bmp(bytes)?,
+        Format::Gif => other::probe_gif(bytes)?,
     };
     let (width, height) = (u64::from(header.width), u64::from(header.height));
     if width == 0 || height == 0 {
@@ -92,6 +94,7 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_begins_like_nothing_known_is_no_picture() {
@@ -108,6 +111,18 @@ mod tests {
         for bytes in [&b"\xff\xd8\xff\xe0"[..], b"\x89PNG\r\n\x1a\n\0\0", b"BM123", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8 "]
         {
             assert!(matches!(probe(bytes, &limits), Err(ImageError::Damaged { .. })), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            start in proptest::sample::select(vec![
+                &b"\xff\xd8\xff"[..], b"\x89PNG\r\n\x1a\n", b"BM", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02",
+            ]),
+            rest in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let _ = probe(&[start, &rest].concat(), &Limits { max_pixels: 100 });
         }
     }
 }

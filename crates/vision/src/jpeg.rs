@@ -2,7 +2,10 @@
 
 use turbojpeg::{Colorspace, DecompressHeader, Decompressor, Error, Image, PixelFormat};
 
-use crate::{Format, Header, ImageError, Orientation};
+use crate::{
+    Format, Header, ImageError, Orientation, exif,
+    segments::{APP1, EOI, SOS, segments},
+};
 
 /// Progressive files may hold thousands of scans that each touch every pixel; honest ones hold about ten.
 const MAX_SCANS: u32 = 100;
@@ -17,6 +20,8 @@ pub(crate) fn decompressor() -> Decompressor {
     decompressor
 }
 
+/// Reads the header. Stray bytes within it are refused, although many viewers pass over them: turbojpeg reads the
+/// header again before it decodes, and gives up at any warning.
 pub(crate) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
     let jpeg = turbojpeg::read_header(bytes).map_err(|error| damaged(&error))?;
     let unsupported = |reason: &str| Err(ImageError::Unsupported { format: "JPEG", reason: reason.to_owned() });
@@ -26,34 +31,43 @@ pub(crate) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
     let (Ok(width), Ok(height)) = (u32::try_from(jpeg.width), u32::try_from(jpeg.height)) else {
         return unsupported("its size is not a size");
     };
+    let (orientation, in_first_scan) = before_scans(bytes);
+    let components = match jpeg.colorspace {
+        Colorspace::Gray => 1,
+        Colorspace::RGB | Colorspace::YCbCr => 3,
+        Colorspace::CMYK | Colorspace::YCCK => 4,
+    };
     let pixels = u64::from(width) * u64::from(height);
-    let per_pixel = channels(&jpeg) as u64 + 3 * u64::from(is_cmyk(&jpeg));
-    // A progressive file's coefficients are all held until the last scan: two bytes for each of three channels.
-    let coefficients = if jpeg.is_progressive { 6 * pixels } else { 0 };
-    Ok(Header {
-        format: Format::Jpeg,
-        width,
-        height,
-        orientation: Orientation::of_jpeg(bytes),
-        decode_bytes: pixels * per_pixel + coefficients,
-    })
+    let per_pixel = if is_cmyk(&jpeg) { 4 + 3 } else { 3 };
+    // Where scans bring the picture bit by bit or one component after another, its coefficients are all held until
+    // the last: two bytes for each value of each component, in whole blocks of at most 32 by 32.
+    let in_parts = jpeg.is_progressive || in_first_scan < components;
+    let padded = u64::from(width).next_multiple_of(32) * u64::from(height).next_multiple_of(32);
+    let coefficients = if in_parts { 2 * u64::from(components) * padded } else { 0 };
+    Ok(Header { format: Format::Jpeg, width, height, orientation, decode_bytes: pixels * per_pixel + coefficients })
+}
+
+/// What turbojpeg does not tell: how the camera was held, and how many components the first scan brings.
+fn before_scans(bytes: &[u8]) -> (Orientation, u8) {
+    let mut orientation = None;
+    for (marker, content) in segments(bytes) {
+        if marker == APP1 && orientation.is_none() && content.starts_with(exif::NAME) {
+            orientation = Some(Orientation::from_exif(content));
+        }
+        if marker == SOS {
+            return (orientation.unwrap_or_default(), content.first().copied().unwrap_or(0));
+        }
+    }
+    (orientation.unwrap_or_default(), 0)
 }
 
 fn is_cmyk(jpeg: &DecompressHeader) -> bool {
     matches!(jpeg.colorspace, Colorspace::CMYK | Colorspace::YCCK)
 }
 
-fn channels(jpeg: &DecompressHeader) -> usize {
-    if is_cmyk(jpeg) { 4 } else { 3 }
-}
-
 /// Decodes into `rgb`, three bytes a pixel.
 pub(crate) fn decode(decompressor: &mut Decompressor, bytes: &[u8], rgb: &mut Vec<u8>) -> Result<(), ImageError> {
     let jpeg = decompressor.read_header(bytes).map_err(|error| damaged(&error))?;
-    // A cut-off file would decode with a warning and a grey rest; its end marker is missing.
-    if !bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
-        return Err(ImageError::Damaged { format: "JPEG", reason: "its end is missing".to_owned() });
-    }
     let (width, height) = (jpeg.width, jpeg.height);
     if is_cmyk(&jpeg) {
         let mut cmyk = vec![0; width * height * 4];
@@ -76,8 +90,13 @@ fn decompress(
     let image = Image { pixels, width, pitch: width * format.size(), height, format };
     match decompressor.decompress(bytes, image) {
         Ok(()) => Ok(()),
-        // Some cameras leave stray bytes between segments: every viewer shows such pictures, and so do we.
-        Err(Error::TurboJpegError(words)) if words.contains("extraneous bytes") => Ok(()),
+        // Some cameras leave stray bytes after a scan: every viewer shows such pictures, and so do we. But only the
+        // first warning is told, and a later one may have been of a missing end.
+        Err(Error::TurboJpegError(words)) if words.contains("extraneous bytes") => {
+            let whole = segments(bytes).any(|(marker, _)| marker == EOI);
+            let cut = || ImageError::Damaged { format: "JPEG", reason: "its end is missing".to_owned() };
+            whole.then_some(()).ok_or_else(cut)
+        }
         Err(error) => Err(damaged(&error)),
     }
 }
@@ -86,4 +105,117 @@ fn decompress(
 fn cmyk_to_rgb([c, m, y, k]: &[u8; 4]) -> [u8; 3] {
     let k = i32::from(*k);
     [c, m, y].map(|ink| (k - (((255 - i32::from(*ink)) * k) >> 8)) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Decoder, Limits, encode_jpeg, exif::tests::exif_block, header};
+
+    const SIDE: usize = 40;
+    const SCAN: &[u8] = &[0xff, SOS];
+
+    fn noise() -> Vec<u8> {
+        let mut noise = 1u32;
+        let next = || {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 24) as u8
+        };
+        std::iter::repeat_with(next).take(SIDE * SIDE * 3).collect()
+    }
+
+    fn baseline() -> Vec<u8> {
+        encode_jpeg(SIDE, SIDE, &noise()).unwrap()
+    }
+
+    fn progressive() -> Vec<u8> {
+        let mut compressor = turbojpeg::Compressor::new().unwrap();
+        compressor.set_progressive(true).unwrap();
+        let image =
+            Image { pixels: &noise()[..], width: SIDE, pitch: SIDE * 3, height: SIDE, format: PixelFormat::RGB };
+        compressor.compress_to_vec(image).unwrap()
+    }
+
+    fn with(jpeg: &[u8], at: usize, extra: &[u8]) -> Vec<u8> {
+        [&jpeg[..at], extra, &jpeg[at..]].concat()
+    }
+
+    /// Where the last scan begins.
+    fn last_scan(jpeg: &[u8]) -> usize {
+        jpeg.windows(2).rposition(|pair| pair == SCAN).unwrap()
+    }
+
+    fn decodes(jpeg: &[u8]) -> bool {
+        let header = header::probe(jpeg, &Limits { max_pixels: 10_000 });
+        header.is_ok_and(|header| Decoder::default().decode(jpeg, &header).is_ok())
+    }
+
+    #[test]
+    fn a_jpeg_cut_anywhere_is_refused() {
+        for jpeg in [baseline(), progressive()] {
+            assert!(decodes(&jpeg));
+            (0..jpeg.len()).for_each(|length| assert!(!decodes(&jpeg[..length]), "{length} of {}", jpeg.len()));
+        }
+    }
+
+    #[test]
+    fn stray_bytes_after_a_scan_are_passed_over() {
+        for jpeg in [baseline(), progressive()] {
+            assert!(decodes(&with(&jpeg, jpeg.len() - 2, b"stray")));
+        }
+        let jpeg = progressive();
+        assert!(decodes(&with(&jpeg, last_scan(&jpeg), b"stray")));
+        assert!(!decodes(&with(&baseline(), 2, b"stray")), "but not within the header, as documented");
+    }
+
+    #[test]
+    fn stray_bytes_do_not_hide_a_missing_end() {
+        // A comment that holds what looks like an end, and stray bytes before the last scan.
+        let jpeg = with(&progressive(), 2, b"\xff\xfe\0\x04\xff\xd9");
+        let stray = with(&jpeg, last_scan(&jpeg), b"stray");
+        assert!(decodes(&stray));
+        assert!(!decodes(&stray[..stray.len() - 2]));
+        assert!(!decodes(&stray[..last_scan(&stray) + 20]));
+    }
+
+    /// The header of a JPEG of 100 by 50 pixels, up to its first scan.
+    fn top(frame: u8, components: u8, in_first_scan: u8) -> Vec<u8> {
+        let mut jpeg = vec![0xff, 0xd8, 0xff, frame, 0, 8 + 3 * components, 8, 0, 50, 0, 100, components];
+        (1..=components).for_each(|id| jpeg.extend([id, 0x11, 0]));
+        jpeg.extend([0xff, SOS, 0, 6 + 2 * in_first_scan, in_first_scan]);
+        (1..=in_first_scan).for_each(|id| jpeg.extend([id, 0]));
+        jpeg.extend([0, 63, 0]);
+        jpeg
+    }
+
+    #[test]
+    fn memory_is_counted_for_coefficients_that_wait_for_later_scans() {
+        let bytes =
+            |frame, components, in_first_scan| probe(&top(frame, components, in_first_scan)).unwrap().decode_bytes;
+        let (pixels, padded) = (100 * 50, 128 * 64);
+        assert_eq!(bytes(0xc0, 3, 3), 3 * pixels);
+        assert_eq!(bytes(0xc0, 3, 1), 3 * pixels + 6 * padded);
+        assert_eq!(bytes(0xc2, 3, 3), 3 * pixels + 6 * padded);
+        assert_eq!(bytes(0xc2, 1, 1), 3 * pixels + 2 * padded);
+        assert_eq!(bytes(0xc0, 4, 4), 7 * pixels);
+        assert_eq!(bytes(0xc0, 4, 2), 7 * pixels + 8 * padded);
+        assert_eq!(bytes(0xc2, 4, 4), 7 * pixels + 8 * padded);
+        // A segment that is too short for its own length does not hide the scan.
+        let hidden = with(&top(0xc0, 3, 1), 2, b"\xff\xfe\0\0");
+        assert_eq!(probe(&hidden).unwrap().decode_bytes, 3 * pixels + 6 * padded);
+    }
+
+    #[test]
+    fn the_first_exif_segment_counts() {
+        let turned = |orientation| {
+            let block = [exif::NAME, &exif_block(orientation)].concat();
+            [&[0xff, APP1, 0, block.len() as u8 + 2], &block[..]].concat()
+        };
+        let orientation = |jpeg: &[u8]| probe(jpeg).unwrap().orientation;
+        let jpeg = baseline();
+        assert_eq!(orientation(&jpeg), Orientation::UPRIGHT);
+        let other_and_two = [&b"\xff\xe1\0\x06http"[..], &turned(6), &turned(3)].concat();
+        let expected = Orientation { transpose: true, flip_x: true, flip_y: false };
+        assert_eq!(orientation(&with(&jpeg, 2, &other_and_two)), expected);
+    }
 }

@@ -20,12 +20,14 @@ mod nms;
 mod other;
 mod png;
 mod resize;
+mod segments;
 mod simd;
+mod webp;
 
 pub use boxes::{BoxF, Detection};
 pub use canvas::{Canvas, InputFormat, Layout, Normalisation};
 pub use decode::{Decoder, Pixels};
-pub use draw::{Label, draw, encode_jpeg};
+pub use draw::{Label, MAX_JPEG_SIDE, draw, encode_jpeg};
 pub use error::ImageError;
 pub use exif::Orientation;
 pub use families::{Candidates, Family, OutputDims, Thresholds};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use super::{FolderError, ModelFolder, OnnxError, Repository, RepositoryError, folder::version_number};
+use super::{FolderError, ModelFolder, OnnxError, Repository, RepositoryError, SettingsError, folder::version_number};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +131,9 @@ fn explain(model: &ModelFolder, error: FolderError) -> Finding {
         FolderError::Io(path, _) => (path, "make the folder readable for the user that runs caudal"),
         FolderError::NoVersion(path) => (path, "put the model into a numbered folder: 1/model.onnx"),
         FolderError::VersionMissing(path, _) => (path, "correct `version` in model.yaml, or leave it out"),
+        FolderError::Settings(SettingsError::Io { .. }) => {
+            (&model.settings_file(), "put a plain file there that the user who runs caudal may read")
+        }
         FolderError::Settings(_) => {
             (&model.settings_file(), "correct the key or value; docs/models.md lists all of them")
         }
@@ -182,5 +185,6 @@ mod tests {
         check(&[("m/model.yaml", b"thread: 1")], "did you mean \"threads\"?");
         check(&[("a/model.yaml", b"aliases: [x]"), ("b/model.yaml", b"aliases: [x]")], "already belongs");
         check(&[("a/model.yaml", b"labels: l.txt")], "one class name a line");
+        check(&[("a/model.yaml/x", b"")], "it is not a plain file -> put a plain file there");
     }
 }

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Forbidden, Labels, ModelSettings, OnnxError, OnnxFile, SettingsError, sandbox};
+use super::{
+    Forbidden, Labels, ModelSettings, OnnxError, OnnxFile, SettingsError,
+    sandbox::{self, OpenError},
+};
 
 /// The name of the file within a version's folder.
 const MODEL_FILE: &str = "model.onnx";
@@ -114,7 +117,7 @@ impl ModelFolder {
 
     /// The settings.
     pub fn settings(&self) -> Result<ModelSettings, SettingsError> {
-        ModelSettings::open(&self.settings_file())
+        ModelSettings::open(&self.path, &self.settings_file())
     }
 
     /// All versions, newest last.
@@ -150,8 +153,12 @@ impl ModelFolder {
     /// Checks that the version's file is a model and that nothing it names lies outside this folder.
     pub fn inspect(&self, version: &ModelVersion) -> Result<OnnxFile, FolderError> {
         let forbidden = |error| FolderError::Forbidden(version.file.clone(), error);
-        sandbox::check(&self.path, &version.file, &[]).map_err(forbidden)?;
-        let onnx = OnnxFile::open(&version.file).map_err(|error| FolderError::Model(version.file.clone(), error))?;
+        let damaged = |error| FolderError::Model(version.file.clone(), error);
+        let file = sandbox::open(&self.path, &version.file).map_err(|error| match error {
+            OpenError::Forbidden(error) => forbidden(error),
+            OpenError::Io(error) => damaged(error.into()),
+        })?;
+        let onnx = OnnxFile::look(file).map_err(damaged)?;
         sandbox::check(&self.path, &version.file, &onnx.external_files).map_err(forbidden)?;
         Ok(onnx)
     }
@@ -164,10 +171,8 @@ impl ModelFolder {
             Some(Labels::File(name)) => name,
         };
         let file = self.path.join(name);
-        let failed = |reason: String| FolderError::Labels(file.clone(), reason);
-        let beside = self.settings_file();
-        sandbox::check(&self.path, &beside, std::slice::from_ref(name)).map_err(|error| failed(error.to_string()))?;
-        let text = fs::read_to_string(&file).map_err(|error| failed(error.to_string()))?;
+        let text = sandbox::read_text(&self.path, &file)
+            .map_err(|error| FolderError::Labels(file.clone(), error.to_string()))?;
         Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
     }
 }
@@ -233,6 +238,9 @@ mod tests {
         let model = only(&repository);
         let version = model.serving_version(&ModelSettings::default()).unwrap();
         assert!(matches!(model.inspect(&version), Err(FolderError::Forbidden(..))));
+        fs::remove_file(&version.file).unwrap();
+        std::os::unix::fs::symlink(repository.root().join("secret"), &version.file).unwrap();
+        assert!(matches!(model.inspect(&version), Err(FolderError::Forbidden(_, Forbidden::Outside))));
     }
 
     #[test]
@@ -243,8 +251,9 @@ mod tests {
         let labels = |labels: &str| model.labels(&ModelSettings::parse(&format!("labels: {labels}"), "f").unwrap());
         assert_eq!(labels("[a, b]").unwrap().unwrap(), ["a", "b"]);
         assert_eq!(labels("l.txt").unwrap().unwrap(), ["cat", "dog"]);
-        assert!(matches!(labels("../x.txt"), Err(FolderError::Labels(..))));
-        assert!(matches!(labels("none.txt"), Err(FolderError::Labels(..))));
+        for wrong in ["../x.txt", "/etc/passwd", "none.txt", "."] {
+            assert!(matches!(labels(wrong), Err(FolderError::Labels(..))), "{wrong}");
+        }
     }
 
     #[test]

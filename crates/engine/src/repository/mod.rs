@@ -9,5 +9,5 @@ mod settings;
 pub use doctor::{Finding, Severity, examine};
 pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError};
 pub use onnx::{OnnxError, OnnxFile};
-pub use sandbox::{Forbidden, check as check_sandbox};
+pub use sandbox::Forbidden;
 pub use settings::{Batching, ChannelOrder, Fit, Labels, ModelSettings, Preprocessing, SettingsError, Thresholds};

@@ -5,8 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom},
-    path::Path,
+    io::{self, BufReader, Read, Seek},
 };
 
 /// Graphs nest through control flow; deeper than this is no model but an attack.
@@ -37,9 +36,8 @@ pub enum OnnxError {
 }
 
 impl OnnxFile {
-    /// Looks into the file at `path`.
-    pub fn open(path: &Path) -> Result<Self, OnnxError> {
-        let file = File::open(path)?;
+    /// Looks into `file`.
+    pub fn look(file: File) -> Result<Self, OnnxError> {
         let length = file.metadata()?.len();
         Self::read(BufReader::new(file), length)
     }
@@ -66,13 +64,13 @@ enum Message {
     SparseTensor,
     Function,
     Training,
-    /// A key and a value; of interest when the key is `location`.
+    /// A key and a value, in either order; of interest when the key is `location`.
     External,
 }
 
 impl Message {
     /// The message type behind a field, where that can hold a tensor.
-    fn child(self, field: u64) -> Option<Self> {
+    fn child(self, field: u32) -> Option<Self> {
         match (self, field) {
             (Self::Model, 7) | (Self::Attribute, 6 | 11) | (Self::Training, 1 | 2) => Some(Self::Graph),
             (Self::Model, 20) => Some(Self::Training),
@@ -100,20 +98,17 @@ impl<R: Read + Seek> Walker<R> {
             return Err(OnnxError::Malformed("its graphs nest too deeply"));
         }
         self.graphs += usize::from(message == Message::Graph);
-        let mut is_location = false;
+        let (mut key, mut value) = (String::new(), String::new());
         while self.position < end {
-            let tag = self.varint()?;
+            // Readers of 32 bits see another field in a tag that is larger.
+            let tag =
+                u32::try_from(self.varint()?).map_err(|_| OnnxError::Malformed("a field's number is too large"))?;
             let (field, wire) = (tag >> 3, tag & 7);
             match (message, field, wire) {
                 (Message::Model, 1, 0) => self.found.ir_version = self.varint()?,
                 (Message::Model, 2, 2) => self.found.producer = self.string(end)?,
-                (Message::External, 1, 2) => is_location = self.string(end)? == "location",
-                (Message::External, 2, 2) if is_location => {
-                    let file = self.string(end)?;
-                    if !self.found.external_files.contains(&file) {
-                        self.found.external_files.push(file);
-                    }
-                }
+                (Message::External, 1, 2) => key = self.string(end)?,
+                (Message::External, 2, 2) => value = self.string(end)?,
                 (_, _, 2) => {
                     let stop = self.block(end)?;
                     match message.child(field) {
@@ -129,6 +124,9 @@ impl<R: Read + Seek> Walker<R> {
         }
         if self.position > end {
             return Err(OnnxError::Malformed("a field reaches past the end of what holds it"));
+        }
+        if key == "location" && !self.found.external_files.contains(&value) {
+            self.found.external_files.push(value);
         }
         Ok(())
     }
@@ -155,7 +153,8 @@ impl<R: Read + Seek> Walker<R> {
     }
 
     fn skip_to(&mut self, stop: u64) -> Result<(), OnnxError> {
-        self.input.seek(SeekFrom::Current((stop - self.position) as i64))?;
+        // Not `seek`, which throws away what has been read ahead.
+        self.input.seek_relative((stop - self.position) as i64)?;
         self.position = stop;
         Ok(())
     }
@@ -216,6 +215,52 @@ pub(crate) mod tests {
             let model = [vec![1 << 3, 9], field(7, &graph)].concat();
             assert_eq!(read(&model).unwrap().external_files, ["../w"]);
         }
+    }
+
+    #[test]
+    fn an_outside_file_is_found_in_whichever_order_it_is_written() {
+        let model = |entry: &[Vec<u8>]| [vec![1 << 3, 9], field(7, &field(5, &field(13, &entry.concat())))].concat();
+        let files = |entry: &[Vec<u8>]| read(&model(entry)).unwrap().external_files;
+        assert_eq!(files(&[field(2, b"../w"), field(1, b"location")]), ["../w"]);
+        assert_eq!(files(&[field(2, b"w"), field(1, b"offset"), field(2, b"../w"), field(1, b"location")]), ["../w"]);
+        assert_eq!(files(&[field(2, b"0"), field(1, b"offset")]), [""; 0]);
+    }
+
+    #[test]
+    fn tags_that_32_bits_do_not_hold_are_refused() {
+        // The graph's tag, its first five bits as ever, and bit 32 set: protobuf reads 7 all the same.
+        let whole = model_with_external("../w");
+        let evading = [&whole[..2], &[whole[2] | 0x80, 0x80, 0x80, 0x80, 0x10], &whole[3..]].concat();
+        assert!(matches!(read(&evading), Err(OnnxError::Malformed(_))));
+        let padded = [&whole[..2], &[whole[2] | 0x80, 0x80, 0x80, 0x80, 0], &whole[3..]].concat();
+        assert_eq!(read(&padded).unwrap().external_files, ["../w"]);
+    }
+
+    /// Counts how often its file is asked for bytes.
+    struct Counting(Cursor<Vec<u8>>, usize);
+
+    impl Read for Counting {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.1 += 1;
+            self.0.read(into)
+        }
+    }
+
+    impl Seek for Counting {
+        fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn what_was_read_ahead_is_used() {
+        // Hundreds of small weights with a field of no interest each.
+        let tensor = field(5, &field(9, &[0; 20]));
+        let model = [vec![1 << 3, 9], field(7, &tensor.repeat(500))].concat();
+        let length = model.len() as u64;
+        let mut input = BufReader::new(Counting(Cursor::new(model), 0));
+        OnnxFile::read(&mut input, length).unwrap();
+        assert!(input.get_ref().1 < 10, "{} reads", input.get_ref().1);
     }
 
     #[test]

@@ -1,43 +1,84 @@
-//! Nothing that a model names may lie outside its folder.
+//! Nothing that a model names may lie outside its folder, and nothing but plain files is opened there.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Component, Path},
+};
 
-/// A path that leaves the model's folder.
+/// Longest text that is read: settings, class names.
+const MAX_TEXT: u64 = 1 << 20;
+
+/// A file that is not to be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
-    /// The model file is a link to somewhere else.
-    #[error("{0} is a link that leads out of the model's folder")]
-    Link(PathBuf),
+    /// Not in the model's folder, perhaps through a link.
+    #[error("it leads out of the model's folder")]
+    Outside,
+    /// A folder, a pipe, a device.
+    #[error("it is not a plain file")]
+    NotAFile,
+    /// More than settings or class names can be.
+    #[error("it is larger than 1 MiB")]
+    TooLarge,
     /// Weights named by an absolute path or through `..`.
     #[error("the model keeps weights in {0:?}, which is outside its folder")]
     ExternalData(String),
     /// Weights that are not there, or not a plain file.
-    #[error("the model keeps weights in {0:?}, which is not a file there")]
+    #[error("the model keeps weights in {0:?}, which is not a readable file there")]
     Missing(String),
 }
 
-/// Checks that `model` and every file in `external` (named relative to it) truly lie within `folder`.
-pub fn check(folder: &Path, model: &Path, external: &[String]) -> Result<(), Forbidden> {
-    let inside = |path: &Path| match (path.canonicalize(), folder.canonicalize()) {
-        (Ok(real), Ok(folder)) => real.starts_with(folder),
-        _ => false,
-    };
-    if !inside(model) {
-        return Err(Forbidden::Link(model.to_owned()));
+/// Why a file of a model was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl OpenError {
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
+}
+
+/// Opens `file` for reading. Links are followed and must end within `folder`, at a plain file: opening a pipe would
+/// wait for whoever writes to it.
+pub(super) fn open(folder: &Path, file: &Path) -> Result<File, OpenError> {
+    let real = file.canonicalize()?;
+    if !real.starts_with(folder.canonicalize()?) {
+        return Err(Forbidden::Outside.into());
+    }
+    if !real.is_file() {
+        return Err(Forbidden::NotAFile.into());
+    }
+    Ok(File::open(real)?)
+}
+
+/// Reads the text in `file`, which is opened as [`open`] does.
+pub(super) fn read_text(folder: &Path, file: &Path) -> Result<String, OpenError> {
+    let mut text = Vec::new();
+    open(folder, file)?.take(MAX_TEXT + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_TEXT {
+        return Err(Forbidden::TooLarge.into());
+    }
+    String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8").into())
+}
+
+/// Checks that every file in `external`, named relative to `model`, truly lies within `folder`.
+pub(super) fn check(folder: &Path, model: &Path, external: &[String]) -> Result<(), Forbidden> {
     let home = model.parent().unwrap_or(folder);
     for name in external {
         let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !plain {
             return Err(Forbidden::ExternalData(name.clone()));
         }
-        let file = home.join(name);
-        if !file.is_file() {
-            return Err(Forbidden::Missing(name.clone()));
-        }
-        if !inside(&file) {
-            return Err(Forbidden::ExternalData(name.clone()));
-        }
+        open(folder, &home.join(name)).map_err(|error| match error {
+            OpenError::Forbidden(Forbidden::Outside) => Forbidden::ExternalData(name.clone()),
+            _ => Forbidden::Missing(name.clone()),
+        })?;
     }
     Ok(())
 }
@@ -45,7 +86,7 @@ pub fn check(folder: &Path, model: &Path, external: &[String]) -> Result<(), For
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::symlink};
+    use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command, sync::mpsc, thread, time::Duration};
 
     struct Home(tempfile::TempDir);
 
@@ -87,13 +128,45 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_a_link_may_stay_inside_only() {
+    fn a_link_may_lead_to_files_inside_only() {
         let home = Home::new();
+        let open = |name: &str| open(&home.path("m"), &home.path(name)).map(drop);
         fs::create_dir(home.path("m/2")).unwrap();
         symlink(home.path("m/1/model.onnx"), home.path("m/2/model.onnx")).unwrap();
-        assert_eq!(check(&home.path("m"), &home.path("m/2/model.onnx"), &[]), Ok(()));
+        open("m/2/model.onnx").unwrap();
         symlink(home.path("secret"), home.path("m/2/out.onnx")).unwrap();
-        let out = home.path("m/2/out.onnx");
-        assert_eq!(check(&home.path("m"), &out, &[]), Err(Forbidden::Link(out)));
+        for outside in ["m/2/out.onnx", "m/../secret", "secret"] {
+            assert!(matches!(open(outside), Err(OpenError::Forbidden(Forbidden::Outside))), "{outside}");
+        }
+        symlink(home.path("m"), home.path("linked")).unwrap();
+        super::open(&home.path("linked"), &home.path("linked/1/w.bin")).unwrap();
+    }
+
+    #[test]
+    fn nothing_but_plain_files_is_opened() {
+        let home = Home::new();
+        let (pipe, folder) = (home.path("m/pipe"), home.path("m"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for file in [pipe, home.path("m/1")] {
+            let (sender, receiver) = mpsc::channel();
+            let folder = folder.clone();
+            thread::spawn(move || sender.send(open(&folder, &file).map(drop)));
+            let opened = receiver.recv_timeout(Duration::from_secs(5)).expect("it must not wait");
+            assert!(matches!(opened, Err(OpenError::Forbidden(Forbidden::NotAFile))), "{opened:?}");
+        }
+        assert_eq!(home.check("../pipe"), Err(Forbidden::ExternalData("../pipe".to_owned())));
+    }
+
+    #[test]
+    fn texts_have_an_end() {
+        let home = Home::new();
+        let read = |content: &[u8]| {
+            fs::write(home.path("m/text"), content).unwrap();
+            read_text(&home.path("m"), &home.path("m/text")).map_err(|error| error.to_string())
+        };
+        let longest = "x".repeat(MAX_TEXT as usize);
+        assert_eq!(read(longest.as_bytes()), Ok(longest.clone()));
+        assert_eq!(read(format!("{longest}x").as_bytes()), Err("it is larger than 1 MiB".to_owned()));
+        assert_eq!(read(b"\xff"), Err("it is not UTF-8".to_owned()));
     }
 }

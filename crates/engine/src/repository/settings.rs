@@ -1,9 +1,11 @@
 //! `model.yaml`: what a model's file cannot say about itself. Every key is optional.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use caudal_types::nearest;
 use serde::Deserialize;
+
+use super::sandbox::read_text;
 
 /// The settings of one model.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -167,12 +169,12 @@ const KEYS: &[(&str, &[&str])] = &[
 ];
 
 impl ModelSettings {
-    /// Reads the settings at `path`; a file that does not exist says nothing.
-    pub fn open(path: &Path) -> Result<Self, SettingsError> {
+    /// Reads the settings at `path`, which must lie within `folder`; a file that does not exist says nothing.
+    pub fn open(folder: &Path, path: &Path) -> Result<Self, SettingsError> {
         let file = path.display().to_string();
-        match fs::read_to_string(path) {
+        match read_text(folder, path) {
             Ok(text) => Self::parse(&text, &file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if error.is_missing() && !path.is_symlink() => Ok(Self::default()),
             Err(error) => Err(SettingsError::Io { file, reason: error.to_string() }),
         }
     }
@@ -237,6 +239,7 @@ fn unknown_key(table: &serde_norway::Value, known: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{fs, os::unix::fs::symlink};
 
     fn error(text: &str) -> String {
         ModelSettings::parse(text, "model.yaml").unwrap_err().to_string()
@@ -246,7 +249,24 @@ mod tests {
     fn an_empty_file_says_nothing() {
         assert_eq!(ModelSettings::parse("", "f").unwrap(), ModelSettings::default());
         assert_eq!(ModelSettings::parse("# only a comment\n", "f").unwrap(), ModelSettings::default());
-        assert_eq!(ModelSettings::open(Path::new("/nowhere/model.yaml")).unwrap(), ModelSettings::default());
+        let nowhere = ModelSettings::open(Path::new("/nowhere"), Path::new("/nowhere/model.yaml"));
+        assert_eq!(nowhere.unwrap(), ModelSettings::default());
+    }
+
+    #[test]
+    fn what_lies_outside_the_folder_is_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, secret) = (home.path().join("m"), home.path().join("secret"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&secret, "root: x").unwrap();
+        for target in [secret, folder.join("nowhere")] {
+            let file = folder.join("model.yaml");
+            symlink(&target, &file).unwrap();
+            let error = ModelSettings::open(&folder, &file).unwrap_err();
+            assert!(matches!(error, SettingsError::Io { .. }), "{error}");
+            assert!(!error.to_string().contains("root"), "{error}");
+            fs::remove_file(&file).unwrap();
+        }
     }
 
     #[test]
