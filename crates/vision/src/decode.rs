@@ -2,9 +2,9 @@
 
 use crate::{Format, Header, ImageError, Orientation, jpeg, other, png};
 
-/// A buffer larger than this (16 megapixels) is given back after use: one huge picture should not cost its
-/// memory for ever.
-const KEEP: usize = 48 << 20;
+/// A buffer larger than this (some 2.8 megapixels) is given back after use: what each decode thread keeps is counted by
+/// nobody.
+const KEEP: usize = 8 << 20;
 
 /// Decodes pictures, one after another. Each decode thread has its own.
 pub struct Decoder {
