@@ -29,6 +29,9 @@ use crate::settings::ServerSettings;
 /// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431.
 const READ_BUFFER: usize = 256 << 10;
 
+/// How long a connection that has not asked anything yet is kept when all should end: its request may be on its way.
+const LAST_CHANCE: Duration = Duration::from_millis(250);
+
 /// What connections should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Course {
@@ -133,6 +136,7 @@ impl Connections {
         let connection =
             http1::Builder::new().header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
+        let mut last_chance = None;
         loop {
             tokio::select! {
                 biased;
@@ -142,13 +146,24 @@ impl Connections {
                         return;
                     }
                 }
+                () = until(last_chance), if last_chance.is_some() => {
+                    last_chance = None;
+                    connection.as_mut().graceful_shutdown();
+                }
                 _ = course.changed() => match *course.borrow_and_update() {
                     Course::Serve => {}
-                    Course::End => connection.as_mut().graceful_shutdown(),
+                    Course::End if pulse.asked.load(Relaxed) => connection.as_mut().graceful_shutdown(),
+                    Course::End => last_chance = Some(tokio::time::Instant::now() + LAST_CHANCE),
                     Course::Cut => return,
                 },
             }
         }
+    }
+}
+
+async fn until(moment: Option<tokio::time::Instant>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(moment).await;
     }
 }
 
@@ -167,6 +182,8 @@ impl Drop for Leave<'_> {
 struct Pulse {
     began: Instant,
     busy: AtomicBool,
+    /// Whether a request has come.
+    asked: AtomicBool,
     /// When it last became idle: at its beginning or with its last answer.
     idle_since: AtomicU64,
     /// When the head began to arrive that is not whole yet; 0 when none does.
@@ -180,6 +197,7 @@ impl Pulse {
         Self {
             began: Instant::now(),
             busy: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
         }
@@ -192,6 +210,7 @@ impl Pulse {
     /// A request's head is whole.
     fn begin(self: &Arc<Self>) -> Busy {
         self.busy.store(true, Relaxed);
+        self.asked.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
         Busy(Arc::clone(self))
     }
