@@ -22,7 +22,7 @@ fn form(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let entries = (0..*waiting)
                     .map(|key| (key, Waiting { rows: 1, shapes: &shapes, deadline: Deadline::NEVER, since: now }));
-                form_batch(black_box(entries), &policy, now)
+                form_batch(black_box(entries), &policy, now, std::time::Duration::ZERO)
             });
         });
     }

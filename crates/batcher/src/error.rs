@@ -72,7 +72,7 @@ impl Explain for Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Its deadline passed while it waited.
-    #[error("the deadline passed before the model could answer")]
+    #[error("the answer could not be ready by its deadline")]
     Late,
     /// The model failed on this entry, run by itself.
     #[error("the model failed on this input: {0}")]

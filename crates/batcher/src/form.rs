@@ -1,6 +1,6 @@
 //! The decision which entries run together. Pure: it sees what waits and the time, and says what to do.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use caudal_types::{Deadline, Shape};
 
@@ -52,7 +52,7 @@ impl Stop {
 pub struct Formed<K> {
     /// The entries that run, in order; empty when nothing waits or when more may come.
     pub take: Vec<K>,
-    /// Entries whose deadline has passed: they do not run.
+    /// Entries whose deadline comes before a run would be done: they do not run.
     pub late: Vec<K>,
     /// Rows in `take`.
     pub rows: usize,
@@ -60,7 +60,8 @@ pub struct Formed<K> {
     pub stop: Stop,
 }
 
-/// Takes entries in the order given until one of the limits of `policy` says stop.
+/// Takes entries in the order given until one of the limits of `policy` says stop. A run takes `run`, as far as is
+/// known: who needs its answer sooner is not worth one.
 ///
 /// The order is kept: an entry that does not fit ends the batch instead of being overtaken, so nobody starves.
 /// An entry alone is taken even if it brings more rows than `max_batch_size`.
@@ -68,12 +69,13 @@ pub fn form_batch<'a, K: Copy>(
     waiting: impl IntoIterator<Item = (K, Waiting<'a>)>,
     policy: &Policy,
     now: Instant,
+    run: Duration,
 ) -> Formed<K> {
     let mut formed = Formed { take: Vec::new(), late: Vec::new(), rows: 0, stop: Stop::Drained };
     let mut first: Option<Waiting<'_>> = None;
     let mut oldest = now;
     for (key, entry) in waiting {
-        if entry.deadline.passed(now) {
+        if entry.deadline.passed(now + run) {
             formed.late.push(key);
             continue;
         }
@@ -117,7 +119,6 @@ fn rows_alike(a: &[Shape], b: &[Shape]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     const POLICY: Policy = Policy {
         max_batch_size: 8,
@@ -127,13 +128,15 @@ mod tests {
         run_in_place: 0,
     };
 
+    const RUN: Duration = Duration::from_millis(3);
+
     fn form(rows: &[usize], policy: &Policy) -> (usize, Stop) {
         let now = Instant::now();
         let entries = rows
             .iter()
             .enumerate()
             .map(|(key, rows)| (key, Waiting { rows: *rows, shapes: &[], deadline: Deadline::NEVER, since: now }));
-        let formed = form_batch(entries, policy, now);
+        let formed = form_batch(entries, policy, now, RUN);
         (formed.take.len(), formed.stop)
     }
 
@@ -158,7 +161,7 @@ mod tests {
         let now = Instant::now();
         let (narrow, wide) = (vec![vec![1, 3]], vec![vec![2, 5]]);
         let entry = |shapes| Waiting { rows: 1, shapes, deadline: Deadline::NEVER, since: now };
-        let formed = form_batch([(0, entry(&narrow)), (1, entry(&wide)), (2, entry(&narrow))], &POLICY, now);
+        let formed = form_batch([(0, entry(&narrow)), (1, entry(&wide)), (2, entry(&narrow))], &POLICY, now, RUN);
         assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
     }
 
@@ -166,9 +169,10 @@ mod tests {
     fn the_late_do_not_run_and_leave_no_hole() {
         let now = Instant::now();
         let entry = |deadline| Waiting { rows: 4, shapes: &[], deadline, since: now };
-        let late = Deadline::at(now);
-        let entries = [(0, entry(late)), (1, entry(Deadline::NEVER)), (2, entry(late)), (3, entry(Deadline::NEVER))];
-        let formed = form_batch(entries, &POLICY, now);
+        let (passed, too_soon) = (Deadline::at(now), Deadline::at(now + RUN));
+        let in_time = Deadline::at(now + RUN * 2);
+        let entries = [(0, entry(passed)), (1, entry(Deadline::NEVER)), (2, entry(too_soon)), (3, entry(in_time))];
+        let formed = form_batch(entries, &POLICY, now, RUN);
         assert_eq!(formed, Formed { take: vec![1, 3], late: vec![0, 2], rows: 8, stop: Stop::Full });
     }
 
@@ -178,13 +182,13 @@ mod tests {
         let policy = Policy { max_queue_delay: Duration::from_millis(5), ..POLICY };
         let form = |rows: usize, waited: u64| {
             let since = now - Duration::from_millis(waited);
-            form_batch([(0, Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since })], &policy, now)
+            form_batch([(0, Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since })], &policy, now, RUN)
         };
         assert_eq!(form(1, 2).stop, Stop::Delayed(now + Duration::from_millis(3)));
         assert!(form(1, 2).take.is_empty());
         assert_eq!((form(1, 5).take, form(1, 5).stop), (vec![0], Stop::Drained));
         assert_eq!((form(8, 0).take, form(8, 0).stop), (vec![0], Stop::Full));
-        assert_eq!(form_batch::<u8>([], &policy, now).stop, Stop::Drained);
+        assert_eq!(form_batch::<u8>([], &policy, now, RUN).stop, Stop::Drained);
     }
 
     proptest! {
@@ -199,7 +203,7 @@ mod tests {
             let entries = rows.iter().enumerate().map(|(key, rows)| {
                 (key, Waiting { rows: *rows, shapes: &[], deadline: deadline(key), since: now })
             });
-            let formed = form_batch(entries, &policy, now);
+            let formed = form_batch(entries, &policy, now, RUN);
             let alive: Vec<_> = (0..rows.len()).filter(|key| !is_late(*key)).collect();
             prop_assert_eq!(&formed.take[..], &alive[..formed.take.len()], "a prefix of those alive, in order");
             prop_assert_eq!(formed.rows, formed.take.iter().map(|key| rows[*key]).sum::<usize>());

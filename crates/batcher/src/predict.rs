@@ -8,6 +8,8 @@ use caudal_observe::Window;
 const SPAN: Duration = Duration::from_secs(5);
 /// Fewer runs than this are no ground for refusing anybody.
 const LEAST_RUNS: u64 = 8;
+/// The slow runs are looked for anew after so many.
+const LOOK_AGAIN: u32 = 16;
 /// After so long without a run, one is let through to see whether the past still holds: who refuses everybody on
 /// old evidence never gets new evidence.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -19,6 +21,9 @@ pub struct ServiceTimes {
     row: Window,
     ready: Window,
     last_run: Instant,
+    /// What the slowest tenth of the runs took at least, when it was last looked for.
+    slow_run: Duration,
+    runs_since: u32,
 }
 
 /// What stands between a new entry and its answer.
@@ -39,7 +44,9 @@ pub struct Outlook {
 impl ServiceTimes {
     /// Knows nothing yet.
     pub fn new(now: Instant) -> Self {
-        Self { run: Window::new(SPAN, now), row: Window::new(SPAN, now), ready: Window::new(SPAN, now), last_run: now }
+        let window = || Window::new(SPAN, now);
+        let (run, row, ready) = (window(), window(), window());
+        Self { run, row, ready, last_run: now, slow_run: Duration::ZERO, runs_since: 0 }
     }
 
     /// A run of `rows` rows took `taken`, from the batch's forming to its last answer.
@@ -48,11 +55,22 @@ impl ServiceTimes {
         self.last_run = now;
         self.run.record(nanos, now);
         self.row.record(nanos / rows.max(1) as u64, now);
+        self.runs_since += 1;
+        if self.runs_since == LOOK_AGAIN || self.run.count() <= u64::from(LOOK_AGAIN) {
+            self.runs_since = 0;
+            self.slow_run = Duration::from_nanos(self.run.quantile(0.9).unwrap_or(nanos));
+        }
     }
 
     /// An entry's rows were ready `taken` after its admission.
     pub fn record_ready(&mut self, taken: Duration, now: Instant) {
         self.ready.record(nanos(taken), now);
+    }
+
+    /// How long a run takes at most, but for the slowest tenth; nothing while too little is known, or only old things.
+    pub fn expected_run(&self, now: Instant) -> Duration {
+        let fresh = now.saturating_duration_since(self.last_run) <= TRY_AGAIN;
+        if fresh && self.run.count() >= LEAST_RUNS { self.slow_run } else { Duration::ZERO }
     }
 
     /// How long a new entry waits for its turn; none while too little is known.
@@ -75,8 +93,7 @@ impl ServiceTimes {
         }
         let wait = self.wait(outlook)?;
         let ready = Duration::from_nanos(self.ready.quantile(0.5).unwrap_or(0));
-        let run = Duration::from_nanos(self.run.quantile(0.9)?);
-        Some(wait.max(ready) + run)
+        Some(wait.max(ready) + self.slow_run)
     }
 
     fn known(&self, window: &Window) -> Option<u64> {
@@ -140,6 +157,7 @@ mod tests {
         let later = now + TRY_AGAIN * 2;
         assert!(times.answer(&idle, now).is_some());
         assert_eq!(times.answer(&idle, later), None, "one is let through");
+        assert_eq!(times.expected_run(later), Duration::ZERO, "and run");
         assert!(times.answer(&BUSY, later).is_some(), "while it runs, the others are judged as before");
     }
 

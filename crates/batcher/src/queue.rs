@@ -347,7 +347,7 @@ impl Inner {
     fn form(&self, state: &mut State, index: usize) -> (Result<Batch, Stop>, Vec<Entry>) {
         let now = Instant::now();
         let waiting = state.waiting.iter().map(|(key, entry)| (*key, entry.as_waiting()));
-        let formed = form_batch(waiting, &self.policy, now);
+        let formed = form_batch(waiting, &self.policy, now, state.times.expected_run(now));
         let late = formed.late.iter().filter_map(|key| state.take(key)).collect();
         if formed.take.is_empty() {
             return (Err(formed.stop), late);

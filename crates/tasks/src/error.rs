@@ -35,7 +35,7 @@ pub enum TaskError {
     #[error(transparent)]
     Failed(#[from] Failure),
     /// The deadline passed.
-    #[error("the deadline passed before the answer was ready")]
+    #[error("the answer could not be ready by its deadline")]
     Late,
     /// The model does something else.
     #[error("the model {model} does not {task}")]
