@@ -7,12 +7,12 @@ use std::{
 };
 
 use caudal_engine::{Instance, Interrupt, ModelSpec, RunError};
-use caudal_types::TensorView;
+use caudal_types::{Stage, TensorView};
 
 use crate::{
     Failure, OutputRows, Stats,
     buffer::BatchBuffer,
-    job::{Moments, panic_words},
+    job::panic_words,
     queue::{Entry, Inner},
 };
 
@@ -41,12 +41,11 @@ impl Runner {
     /// Runs `entries` together; where that fails, each by itself, so that the one at fault fails alone.
     /// True when the model ran and answered.
     pub(crate) fn run(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant) -> bool {
-        let (entries, rows) = self.fill(queue, entries);
+        let (mut entries, rows) = self.fill(queue, entries, formed);
         if entries.is_empty() {
             return false;
         }
-        let mut entries = entries;
-        match self.infer(queue, &mut entries, rows, formed) {
+        match self.infer(queue, &mut entries, rows) {
             Ok(()) => true,
             Err(RunError::Interrupted) => {
                 entries.into_iter().for_each(|entry| entry.job.fail(Failure::Abandoned));
@@ -54,7 +53,7 @@ impl Runner {
             }
             Err(RunError::Failed(_)) if entries.len() > 1 => {
                 for entry in entries {
-                    self.run(queue, vec![entry], formed);
+                    self.run(queue, vec![entry], Instant::now());
                 }
                 false
             }
@@ -67,7 +66,7 @@ impl Runner {
     }
 
     /// Lets each entry write its rows; one that cannot fails alone and leaves no hole.
-    fn fill(&mut self, queue: &Inner, entries: Vec<Entry>) -> (Vec<Entry>, usize) {
+    fn fill(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant) -> (Vec<Entry>, usize) {
         let expected: usize = entries.iter().map(|entry| entry.request.rows).sum();
         let mut rows = 0;
         let mut filled = Vec::with_capacity(entries.len());
@@ -76,6 +75,7 @@ impl Runner {
             if entry.job.abandoned() {
                 continue;
             }
+            entry.trace.enter_at(Stage::Prepare, formed);
             if filled.is_empty() {
                 self.buffer.begin(entry.job.shapes(), own, expected);
             }
@@ -92,17 +92,19 @@ impl Runner {
     }
 
     /// Runs what the buffer holds and answers `entries`, which stay where they are if it fails.
-    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize, formed: Instant) -> Result<(), RunError> {
+    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize) -> Result<(), RunError> {
         let Self { instance, buffer } = self;
         // Whether rows of several entries may share a run, and the first dimension counts them.
         let joined = queue.policy.max_batch_size > 1;
         let prepared = Instant::now();
+        entries.iter().for_each(|entry| entry.trace.enter_at(Stage::Infer, prepared));
         let views = buffer.views(joined.then_some(rows));
         let mut odd = None;
         let mut answer = |outputs: &[TensorView<'_>]| {
-            let moments = Moments { formed, prepared, inferred: Instant::now() };
+            let inferred = Instant::now();
+            entries.iter().for_each(|entry| entry.trace.enter_at(Stage::Finish, inferred));
             let stats = &queue.stats;
-            stats.infer.record((moments.inferred - prepared).as_nanos() as u64);
+            stats.infer.record((inferred - prepared).as_nanos() as u64);
             stats.batch_rows.record(rows as u64);
             if joined && let Some(output) = outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
                 odd = Some(format!("it gave {:?} for {rows} rows", output.shape));
@@ -112,7 +114,7 @@ impl Runner {
             for entry in entries.drain(..) {
                 let own = joined.then_some((from, entry.request.rows));
                 from += entry.request.rows;
-                let well = entry.job.answer(OutputRows::new(outputs, own), moments);
+                let well = entry.job.answer(OutputRows::new(outputs, own), &entry.trace);
                 Stats::count(if well { &stats.answered } else { &stats.failed });
             }
         };

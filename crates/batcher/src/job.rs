@@ -7,10 +7,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
-use caudal_types::{Deadline, Shape, Stage, Stamps, TensorView};
+use caudal_types::{Deadline, Shape, Stage, TensorView, Trace};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -64,23 +63,6 @@ impl<'a> OutputRows<'a> {
     }
 }
 
-/// An answer, and the stamps its request has collected up to it.
-#[derive(Debug)]
-pub struct Done<A> {
-    /// The answer.
-    pub answer: A,
-    /// Stamped up to [`Stage::Finish`].
-    pub stamps: Stamps,
-}
-
-/// Moments that all entries of a batch share.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moments {
-    pub(crate) formed: Instant,
-    pub(crate) prepared: Instant,
-    pub(crate) inferred: Instant,
-}
-
 /// A job with its answer's type forgotten, so that a queue can hold jobs of all kinds.
 pub(crate) trait AnyJob: Send {
     fn shapes(&self) -> &[Shape];
@@ -88,14 +70,13 @@ pub(crate) trait AnyJob: Send {
     fn fill(&self, index: usize, rows: &mut [u8]) -> bool;
     fn abandoned(&self) -> bool;
     /// Answers; true if that went well.
-    fn answer(self: Box<Self>, outputs: OutputRows<'_>, moments: Moments) -> bool;
+    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace) -> bool;
     fn fail(self: Box<Self>, failure: Failure);
 }
 
 struct TypedJob<J: Job> {
     job: J,
-    stamps: Stamps,
-    reply: oneshot::Sender<Result<Done<J::Answer>, Failure>>,
+    reply: oneshot::Sender<Result<J::Answer, Failure>>,
 }
 
 impl<J: Job> AnyJob for TypedJob<J> {
@@ -111,18 +92,15 @@ impl<J: Job> AnyJob for TypedJob<J> {
         self.reply.is_closed()
     }
 
-    fn answer(self: Box<Self>, outputs: OutputRows<'_>, moments: Moments) -> bool {
-        let Self { job, mut stamps, reply } = *self;
+    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace) -> bool {
+        let Self { job, reply } = *self;
         let answer = catch_unwind(AssertUnwindSafe(|| job.read(outputs))).unwrap_or_else(|panic| {
             Err(Failure::Failed(format!("reading the output failed: {}", panic_words(&*panic))))
         });
-        stamps.stamp_at(Stage::Queue, moments.formed);
-        stamps.stamp_at(Stage::Prepare, moments.prepared);
-        stamps.stamp_at(Stage::Infer, moments.inferred);
-        stamps.stamp(Stage::Finish);
+        trace.enter(Stage::Encode);
         let well = answer.is_ok();
         // Nobody may be waiting any more; then the answer is nobody's.
-        let _ = reply.send(answer.map(|answer| Done { answer, stamps }));
+        let _ = reply.send(answer);
         well
     }
 
@@ -140,23 +118,22 @@ pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> &str {
 /// The future answer to a job. Dropping it takes the job out of the queue, or out of the run it is part of.
 #[derive(Debug)]
 pub struct Ticket<A> {
-    reply: oneshot::Receiver<Result<Done<A>, Failure>>,
+    reply: oneshot::Receiver<Result<A, Failure>>,
     place: Option<(Arc<Inner>, Key, Deadline)>,
 }
 
 pub(crate) fn ticket<J: Job>(
     job: J,
-    stamps: Stamps,
     queue: Arc<Inner>,
     key: Key,
     deadline: Deadline,
 ) -> (Box<dyn AnyJob>, Ticket<J::Answer>) {
     let (sender, reply) = oneshot::channel();
-    (Box::new(TypedJob { job, stamps, reply: sender }), Ticket { reply, place: Some((queue, key, deadline)) })
+    (Box::new(TypedJob { job, reply: sender }), Ticket { reply, place: Some((queue, key, deadline)) })
 }
 
 impl<A> Future for Ticket<A> {
-    type Output = Result<Done<A>, Failure>;
+    type Output = Result<A, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let reply = Pin::new(&mut self.reply).poll(context);

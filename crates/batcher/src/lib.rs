@@ -22,7 +22,7 @@ mod stats;
 
 pub use error::{Failure, Refusal};
 pub use form::{Formed, Stop, Waiting, form_batch};
-pub use job::{Done, Job, OutputRows, Ticket};
+pub use job::{Job, OutputRows, Ticket};
 pub use policy::Policy;
 pub use predict::{Outlook, ServiceTimes};
 pub use queue::{Queue, Request, Seat};

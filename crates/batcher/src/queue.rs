@@ -9,7 +9,7 @@ use std::{
 };
 
 use caudal_engine::{Instance, Interrupt, LoadError, ModelSpec};
-use caudal_types::{Deadline, Priority, Stamps};
+use caudal_types::{Deadline, Priority, Stage, Trace};
 
 use crate::{
     Depth, Failure, Job, Outlook, Policy, Refusal, ServiceTimes, Stats, Stop, Ticket, Waiting, form_batch,
@@ -104,6 +104,7 @@ impl Held {
 pub(crate) struct Entry {
     pub(crate) request: Request,
     since: Instant,
+    pub(crate) trace: Trace,
     pub(crate) job: Box<dyn AnyJob>,
 }
 
@@ -465,11 +466,13 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Trades the seat for a ticket: `job`'s rows are ready.
-    pub fn submit<J: Job>(mut self, job: J, stamps: Stamps) -> Ticket<J::Answer> {
+    /// Trades the seat for a ticket: `job`'s rows are ready. From here to the answer the queue keeps its `trace`.
+    pub fn submit<J: Job>(mut self, job: J, trace: Trace) -> Ticket<J::Answer> {
         self.taken = false;
-        let (job, ticket) = job::ticket(job, stamps, Arc::clone(&self.queue), self.key, self.request.deadline);
-        let entry = Entry { request: self.request, since: Instant::now(), job };
+        let since = Instant::now();
+        trace.enter_at(Stage::Queue, since);
+        let (job, ticket) = job::ticket(job, Arc::clone(&self.queue), self.key, self.request.deadline);
+        let entry = Entry { request: self.request, since, trace, job };
         self.queue.enqueue(self.key, entry, self.since);
         ticket
     }

@@ -9,7 +9,7 @@ use std::{
 use caudal_batcher::{Failure, Job, OutputRows, Policy, Queue, Refusal, Request, Ticket};
 use caudal_engine::{Backend as _, Model as _};
 use caudal_testkit::{Log, Scripted, f32_bytes, f32_values};
-use caudal_types::{Deadline, Priority, Shape, Stage, Stamps};
+use caudal_types::{Deadline, Priority, Shape, Stage, Trace};
 use futures_util::FutureExt;
 
 const MS: Duration = Duration::from_millis(1);
@@ -65,7 +65,7 @@ fn slow(ms: u64) -> Scripted {
 }
 
 fn submit(queue: &Queue, request: Request, job: Row) -> Ticket<f32> {
-    queue.admit(request).unwrap().submit(job, Stamps::new(Instant::now()))
+    queue.admit(request).unwrap().submit(job, Trace::new(Instant::now()))
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -73,7 +73,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn answer(ticket: Ticket<f32>) -> Result<f32, Failure> {
-    wait(ticket).map(|done| done.answer)
+    wait(ticket)
 }
 
 fn until(what: &str, condition: impl Fn() -> bool) {
@@ -99,9 +99,11 @@ fn each_gets_its_own_answer_whatever_the_batch() {
 fn the_stamps_tell_waiting_from_running() {
     let (queue, _log) = start(&slow(30), 1, Policy { max_batch_size: 1, ..POLICY });
     let first = submit(&queue, request(), row(1.0));
-    let second = submit(&queue, request(), row(2.0));
+    let trace = Trace::new(Instant::now());
+    let second = queue.admit(request()).unwrap().submit(row(2.0), trace.clone());
     wait(first).unwrap();
-    let stamps = wait(second).unwrap().stamps;
+    wait(second).unwrap();
+    let stamps = trace.stamps();
     assert!(stamps.spent(Stage::Queue) >= 20 * MS, "{stamps:?}");
     assert!(stamps.spent(Stage::Infer) >= 30 * MS, "{stamps:?}");
 }
@@ -240,7 +242,7 @@ fn a_closed_queue_serves_who_was_admitted_and_nobody_else() {
     let waiting = submit(&queue, request(), row(1.0));
     queue.close();
     assert_eq!(queue.admit(request()).unwrap_err(), Refusal::Closed);
-    let late_comer = seat.submit(row(2.0), Stamps::new(Instant::now()));
+    let late_comer = seat.submit(row(2.0), Trace::new(Instant::now()));
     assert_eq!((answer(waiting), answer(late_comer)), (Ok(2.0), Ok(4.0)));
 }
 
@@ -252,7 +254,7 @@ fn who_finds_an_instance_free_runs_it_there_and_then() {
         let ticket = submit(&queue, request(), row(value as f32));
         assert_eq!(queue.depth().entries, 0);
         let done = ticket.now_or_never().expect("the answer is there when submit returns").unwrap();
-        assert_eq!(done.answer, value as f32 * 2.0);
+        assert_eq!(done, value as f32 * 2.0);
     }
 }
 
@@ -290,7 +292,7 @@ fn all_threads_end_when_the_last_entry_is_done() {
         let seat = queue.admit(request()).unwrap();
         queue.close();
         std::thread::sleep(10 * MS);
-        let ticket = seat.submit(row(1.0), Stamps::new(Instant::now()));
+        let ticket = seat.submit(row(1.0), Trace::new(Instant::now()));
         assert_eq!(answer(ticket), Ok(2.0));
         drop(queue);
     }

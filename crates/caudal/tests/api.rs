@@ -65,6 +65,10 @@ fn every_answer_carries_its_time_and_its_name() {
     for stage in ["receive", "wait", "decode", "queue", "prepare", "infer", "finish", "encode", "total"] {
         assert!(timing.contains(&format!("{stage};dur=")), "{timing}");
     }
+    let broken = server.post_picture("/predict/small", &bus()[..9_000]);
+    let (status, timing) = (broken.status, broken.header("server-timing"));
+    assert!(status == 400 && ["receive", "wait", "decode"].iter().all(|stage| timing.contains(stage)), "{timing}");
+    assert!(!timing.contains("queue"), "an error tells how far its request came: {timing}");
     for path in ["/health", "/v2/models/double", "/nowhere", "/docs/", "/openapi.json", "/metrics", "/livez"] {
         let answer = server.get(path);
         let time = answer.header("x-process-time");
@@ -124,6 +128,7 @@ fn several_pictures_succeed_and_fail_one_by_one() {
         assert_eq!(classes(&json["results"][1]), ["cat"]);
         assert_eq!(json["failures"][0]["image_index"], 1);
         assert_eq!(json["failures"][0]["error"]["code"], "unsupported_image");
+        assert!(answer.header("server-timing").contains("infer;dur="), "{}", answer.header("server-timing"));
     }
     let one = server.post_form("/predict_batch/small", &[("images", Some("cat.png"), &cat)]).json();
     assert_eq!((&one["status"], &one["total_images"]), (&Value::from("success"), &Value::from(1)));

@@ -52,6 +52,13 @@ fn occupy(server: &Server) -> JoinHandle<(Answer, Duration)> {
     running
 }
 
+/// Milliseconds spent at `stage`, as the answer's header tells.
+fn spent(answer: &Answer, stage: &str) -> f64 {
+    let timing = answer.header("server-timing");
+    let metric = timing.split(", ").find_map(|metric| metric.strip_prefix(&format!("{stage};dur=")));
+    metric.map_or(0.0, |ms| ms.parse().unwrap())
+}
+
 fn error(answer: &Answer) -> String {
     answer.json()["error"].as_str().unwrap_or_default().to_owned()
 }
@@ -92,12 +99,15 @@ fn deadlines_hold_while_every_instance_is_busy() {
     let (answer, took) = late.join().unwrap();
     assert_eq!((answer.status, error(&answer).starts_with("deadline_exceeded")), (504, true), "{}", answer.text());
     assert!(took >= Duration::from_millis(60), "{took:?}");
+    assert!(spent(&answer, "queue") > 50.0, "it tells where it was: {}", answer.header("server-timing"));
     assert_eq!(waiting(&server), 0, "its place is free");
     assert_eq!(busy(&server), 1, "while the model still runs");
     assert_eq!(running.join().unwrap().0.status, 200);
     // The default deadline of the server holds as well.
     let server = slow("", &["--request-timeout-ms", "50"]);
-    assert_eq!(infer(server.address(), 1.0, "").join().unwrap().0.status, 504);
+    let answer = infer(server.address(), 1.0, "").join().unwrap().0;
+    assert_eq!(answer.status, 504);
+    assert!(spent(&answer, "infer") > 40.0, "{}", answer.header("server-timing"));
 }
 
 #[test]

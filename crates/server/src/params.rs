@@ -104,7 +104,7 @@ impl Query {
     /// Lets `call` know how urgent it is and how long the caller waits: never longer than it would have without.
     pub(crate) fn apply(&self, call: &mut Call) -> Result<(), Problem> {
         if let Some(timeout) = self.timeout()? {
-            call.deadline = call.deadline.sooner(Deadline::after(call.stamps.start(), timeout));
+            call.deadline = call.deadline.sooner(Deadline::after(call.trace.start(), timeout));
         }
         if let Some(priority) = self.priority()? {
             call.priority = priority;
@@ -219,9 +219,9 @@ mod tests {
     fn a_caller_may_wait_less_than_the_server_would_let_it_and_not_more() {
         let deadline = |query: &str| {
             let mut call = Call::new(std::time::Instant::now());
-            call.deadline = Deadline::after(call.stamps.start(), Duration::from_secs(1));
+            call.deadline = Deadline::after(call.trace.start(), Duration::from_secs(1));
             parse(query).unwrap().apply(&mut call).unwrap();
-            call.deadline.moment().unwrap() - call.stamps.start()
+            call.deadline.moment().unwrap() - call.trace.start()
         };
         assert_eq!(deadline("timeout_ms=20"), Duration::from_millis(20));
         assert_eq!(deadline("timeout_ms=20000"), Duration::from_secs(1));

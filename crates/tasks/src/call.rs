@@ -2,23 +2,23 @@
 
 use std::{future::Future, time::Instant};
 
-use caudal_types::{Deadline, Priority, Stamps};
+use caudal_types::{Deadline, Priority, Trace};
 
 /// A request on its way: how urgent it is, until when it matters, where its time went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Call {
     /// Who goes first.
     pub priority: Priority,
     /// When its answer stops being worth anything.
     pub deadline: Deadline,
-    /// What it has collected so far.
-    pub stamps: Stamps,
+    /// Its way so far.
+    pub trace: Trace,
 }
 
 impl Call {
     /// A call that began at `start` and asks for nothing special.
     pub fn new(start: Instant) -> Self {
-        Self { priority: Priority::default(), deadline: Deadline::NEVER, stamps: Stamps::new(start) }
+        Self { priority: Priority::default(), deadline: Deadline::NEVER, trace: Trace::new(start) }
     }
 }
 

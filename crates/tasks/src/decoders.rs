@@ -7,14 +7,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Instant,
 };
 
-use caudal_types::Priority;
+use caudal_types::{Priority, Stage};
 use caudal_vision::Decoder;
 use tokio::sync::oneshot;
 
-use crate::TaskError;
+use crate::{Call, TaskError};
 
 /// A pool of decode threads; cloning shares it. Its threads end when the last clone is gone.
 #[derive(Clone)]
@@ -73,24 +72,26 @@ impl Decoders {
         Ok(Self { pool: Arc::new(Pool { shared }) })
     }
 
-    /// Runs `work` on a decode thread; gives what it made and when it began. Dropping the future before that
-    /// takes it out of the line.
+    /// Runs `work`, the next `stage` of `call`, on a decode thread and gives what it made. Dropping the future before
+    /// that takes it out of the line.
     pub async fn run<T: Send + 'static>(
         &self,
-        priority: Priority,
+        call: &Call,
+        stage: Stage,
         work: impl FnOnce(&mut Decoder) -> T + Send + 'static,
-    ) -> Result<(T, Instant), TaskError> {
+    ) -> Result<T, TaskError> {
+        call.trace.enter(Stage::Wait);
         let (sender, receiver) = oneshot::channel();
+        let trace = call.trace.clone();
         let _place = self.pool.shared.push(
-            priority,
+            call.priority,
             Box::new(move |decoder| {
-                let began = Instant::now();
-                let made = catch_unwind(AssertUnwindSafe(|| work(decoder)));
-                let _ = sender.send(made.map(|made| (made, began)));
+                trace.enter(stage);
+                let _ = sender.send(catch_unwind(AssertUnwindSafe(|| work(decoder))));
             }),
         );
         match receiver.await {
-            Ok(Ok(done)) => Ok(done),
+            Ok(Ok(made)) => Ok(made),
             // The decoder is a library's; should one picture break it, the others go on.
             Ok(Err(_)) => Err(TaskError::Internal("decoding broke off".to_owned())),
             Err(_) => Err(TaskError::Internal("the decode threads have ended".to_owned())),
@@ -149,7 +150,14 @@ impl Drop for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{sync::mpsc, time::Duration};
+    use std::{
+        sync::mpsc,
+        time::{Duration, Instant},
+    };
+
+    fn call(priority: Priority) -> Call {
+        Call { priority, ..Call::new(Instant::now()) }
+    }
 
     #[tokio::test]
     async fn the_urgent_go_first_and_who_left_not_at_all() {
@@ -158,12 +166,14 @@ mod tests {
         let (log, order) = mpsc::channel();
         let blocker = tokio::spawn({
             let decoders = decoders.clone();
-            async move { decoders.run(Priority::High, move |_| gate.recv()).await.map(drop) }
+            async move { decoders.run(&call(Priority::High), Stage::Decode, move |_| gate.recv()).await.map(drop) }
         });
         tokio::time::sleep(Duration::from_millis(20)).await;
         let task = |name: &'static str, priority| {
             let (decoders, log) = (decoders.clone(), log.clone());
-            tokio::spawn(async move { decoders.run(priority, move |_| log.send(name)).await.map(drop) })
+            tokio::spawn(async move {
+                decoders.run(&call(priority), Stage::Decode, move |_| log.send(name)).await.map(drop)
+            })
         };
         let low = task("low", Priority::Low);
         let gone = task("gone", Priority::Normal);
@@ -185,8 +195,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_fails_one_and_no_other() {
         let decoders = Decoders::start(1).unwrap();
-        let broken = decoders.run(Priority::Normal, |_| -> u8 { panic!("broken picture") }).await;
+        let broken = decoders.run(&call(Priority::Normal), Stage::Decode, |_| -> u8 { panic!("broken picture") }).await;
         assert!(matches!(broken, Err(TaskError::Internal(_))));
-        assert_eq!(decoders.run(Priority::Normal, |_| 7).await.unwrap().0, 7);
+        assert_eq!(decoders.run(&call(Priority::Normal), Stage::Decode, |_| 7).await.unwrap(), 7);
     }
 }

@@ -81,26 +81,24 @@ impl ServedModel {
         pictures: &Pictures,
         bytes: Bytes,
         ask: &Ask,
-        call: Call,
+        call: &Call,
     ) -> Result<Detections, TaskError> {
         let detector = self.detector()?;
-        let header = pictures.probe(call.priority, &bytes).await?;
+        let header = pictures.probe(call, &bytes).await?;
         let (width, height) = header.size();
         if ask.draw && width.max(height) > MAX_JPEG_SIDE {
             return Err(TaskError::TooLargeToDraw(width.max(height)));
         }
-        let seat = self.queue.admit(self.detect_request(detector, &call))?;
-        let mut stamps = call.stamps;
-        let (canvas, began) = pictures.decode(call.priority, &bytes, header, detector.format).await?;
-        stamps.stamp_at(Stage::Wait, began);
-        stamps.stamp(Stage::Decode);
-        let mut done = seat.submit(Row::new(canvas, detector, ask), stamps).await?;
+        call.trace.enter(Stage::Wait);
+        let seat = self.queue.admit(self.detect_request(detector, call))?;
+        let canvas = pictures.decode(call, &bytes, header, detector.format).await?;
+        let found = seat.submit(Row::new(canvas, detector, ask), call.trace.clone()).await?;
         let mut drawn = None;
         if ask.draw {
-            drawn = Some(pictures.draw(call.priority, &bytes, header, labels(detector, &done.answer)).await?);
-            done.stamps.stamp(Stage::Encode);
+            drawn = Some(pictures.draw(call, &bytes, header, labels(detector, &found)).await?);
+            call.trace.enter(Stage::Encode);
         }
-        Ok(Detections { found: done.answer, size: header.size(), drawn, stamps: done.stamps })
+        Ok(Detections { found, size: header.size(), drawn, stamps: call.trace.stamps() })
     }
 }
 

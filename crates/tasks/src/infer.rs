@@ -2,7 +2,7 @@
 
 use caudal_batcher::{Failure, Job, OutputRows, Request};
 use caudal_engine::{ModelSpec, TensorSpec};
-use caudal_types::{DType, Shape, Stage, Stamps, element_count, shorten};
+use caudal_types::{DType, Shape, element_count, shorten};
 
 use crate::{Call, ServedModel, TaskError};
 
@@ -30,15 +30,6 @@ pub struct OutputTensor {
     pub shape: Shape,
     /// Its elements, row-major, in the machine's byte order.
     pub bytes: Vec<u8>,
-}
-
-/// The answer to a request.
-#[derive(Debug)]
-pub struct Tensors {
-    /// The outputs, in the order in which they were asked for, or the model's.
-    pub outputs: Vec<OutputTensor>,
-    /// Where the time went.
-    pub stamps: Stamps,
 }
 
 /// Tensors that the model does not take.
@@ -118,20 +109,22 @@ impl ServedModel {
         Ok(bytes)
     }
 
-    /// Runs `inputs`; gives the outputs called `wanted`, or all of them.
-    pub async fn infer(&self, inputs: Vec<InputTensor>, wanted: &[String], call: Call) -> Result<Tensors, TaskError> {
+    /// Runs `inputs`; gives the outputs called `wanted`, in that order, or all of them in the model's.
+    pub async fn infer(
+        &self,
+        inputs: Vec<InputTensor>,
+        wanted: &[String],
+        call: &Call,
+    ) -> Result<Vec<OutputTensor>, TaskError> {
         let outputs = select(&self.spec, wanted)?;
         let job = self.tensor_job(inputs, outputs)?;
-        let mut stamps = call.stamps;
-        stamps.stamp(Stage::Decode);
         let seat = self.queue.admit(Request {
             rows: job.rows,
             bytes: job.inputs.iter().map(Vec::len).sum(),
             priority: call.priority,
             deadline: call.deadline,
         })?;
-        let done = seat.submit(job, stamps).await?;
-        Ok(Tensors { outputs: done.answer, stamps: done.stamps })
+        Ok(seat.submit(job, call.trace.clone()).await?)
     }
 
     /// Checks `inputs` against what the model takes and puts them in its order.

@@ -28,7 +28,7 @@ pub use catalog::{Catalog, Entry, Unavailable};
 pub use decoders::Decoders;
 pub use detect::{Ask, Detections, Detector};
 pub use error::TaskError;
-pub use infer::{InputTensor, OutputTensor, TensorError, Tensors};
+pub use infer::{InputTensor, OutputTensor, TensorError};
 pub use load::{Defaults, ModelError, load};
 pub use memory::{ByteBudget, Held, LargerThanBudget};
 pub use model::{ServedModel, Task};

@@ -1,12 +1,10 @@
 //! What all pictures pass, whichever model they are for: limits, memory, decode threads.
 
-use std::time::Instant;
-
 use bytes::Bytes;
-use caudal_types::Priority;
+use caudal_types::Stage;
 use caudal_vision::{Canvas, Header, InputFormat, Label, Limits, draw, encode_jpeg, probe};
 
-use crate::{ByteBudget, Decoders, TaskError, memory::Held};
+use crate::{ByteBudget, Call, Decoders, TaskError, memory::Held};
 
 /// A file whose header is read at once, whatever is in it.
 const SMALL_FILE: usize = 1 << 20;
@@ -42,26 +40,26 @@ impl Pictures {
 
     /// Reads the header of a picture. Large files may have a lot in front of their pixels: these are read on a decode
     /// thread.
-    pub(crate) async fn probe(&self, priority: Priority, bytes: &Bytes) -> Result<Header, TaskError> {
+    pub(crate) async fn probe(&self, call: &Call, bytes: &Bytes) -> Result<Header, TaskError> {
         let limits = self.limits;
         match bytes.len() <= SMALL_FILE {
             true => Ok(probe(bytes, &limits)?),
             false => {
                 let bytes = bytes.clone();
-                Ok(self.decoders.run(priority, move |_| probe(&bytes, &limits)).await?.0?)
+                Ok(self.decoders.run(call, Stage::Decode, move |_| probe(&bytes, &limits)).await??)
             }
         }
     }
 
-    /// Brings the picture to `format`; also tells when decoding began. The pixels at full size live only on the
-    /// decode thread and only as long as it takes.
+    /// Brings the picture to `format`. The pixels at full size live only on the decode thread and only as long as it
+    /// takes.
     pub(crate) async fn decode(
         &self,
-        priority: Priority,
+        call: &Call,
         bytes: &Bytes,
         header: Header,
         format: InputFormat,
-    ) -> Result<(Canvas, Instant), TaskError> {
+    ) -> Result<Canvas, TaskError> {
         let held = self.take(header.decode_bytes).await?;
         let bytes = bytes.clone();
         let work = move |decoder: &mut caudal_vision::Decoder| {
@@ -70,14 +68,13 @@ impl Pictures {
             drop(held);
             canvas
         };
-        let (canvas, began) = self.decoders.run(priority, work).await?;
-        Ok((canvas?, began))
+        Ok(self.decoders.run(call, Stage::Decode, work).await??)
     }
 
     /// Draws `labels` on the picture and writes it as a JPEG.
     pub(crate) async fn draw(
         &self,
-        priority: Priority,
+        call: &Call,
         bytes: &Bytes,
         header: Header,
         labels: Vec<Label>,
@@ -93,7 +90,7 @@ impl Pictures {
             drop(held);
             jpeg
         };
-        Ok(self.decoders.run(priority, work).await?.0?)
+        Ok(self.decoders.run(call, Stage::Encode, work).await??)
     }
 
     async fn take(&self, needed: u64) -> Result<Held, TaskError> {

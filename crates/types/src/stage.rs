@@ -1,9 +1,13 @@
 //! The stations of a request and the time it spent at each: the one truth about time.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// A station on the way of a request, in the order in which it is passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// From the request's head to the last byte of its body, admission included.
     Receive,
@@ -43,18 +47,19 @@ impl Stage {
     }
 }
 
-/// The stamps a request has collected: each ends one stage and begins the next, so they leave no gap.
+/// Where the time of a request went: to enter a stage is to leave the one before, so there is no gap.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamps {
     start: Instant,
     last: Instant,
+    stage: Stage,
     spent: [Duration; Stage::ALL.len()],
 }
 
 impl Stamps {
-    /// A request that arrived at `start`.
+    /// A request that arrived at `start`, and is being received.
     pub fn new(start: Instant) -> Self {
-        Self { start, last: start, spent: [Duration::ZERO; Stage::ALL.len()] }
+        Self { start, last: start, stage: Stage::Receive, spent: [Duration::ZERO; Stage::ALL.len()] }
     }
 
     /// A request of which only the whole time is known, from `start` to `end`.
@@ -62,28 +67,19 @@ impl Stamps {
         Self { last: end.max(start), ..Self::new(start) }
     }
 
-    /// When the request arrived.
-    pub fn start(&self) -> Instant {
-        self.start
-    }
-
-    /// Ends `stage` now.
-    pub fn stamp(&mut self, stage: Stage) {
-        self.stamp_at(stage, Instant::now());
-    }
-
-    /// Ends `stage` at `moment`; a moment before the last stamp counts as that stamp.
-    pub fn stamp_at(&mut self, stage: Stage, moment: Instant) {
-        self.spent[stage as usize] += moment.saturating_duration_since(self.last);
+    /// Enters `stage` at `moment`; a moment before the last one counts as that.
+    pub fn enter(&mut self, stage: Stage, moment: Instant) {
+        self.spent[self.stage as usize] += moment.saturating_duration_since(self.last);
         self.last = self.last.max(moment);
+        self.stage = stage;
     }
 
-    /// Time spent at `stage`.
+    /// Time spent at `stage`, up to the moment at which the present stage was entered.
     pub fn spent(&self, stage: Stage) -> Duration {
         self.spent[stage as usize]
     }
 
-    /// Arrival to last stamp: the sum of all stages.
+    /// From arrival to the moment at which the present stage was entered: the sum of all stages.
     pub fn total(&self) -> Duration {
         self.last - self.start
     }
@@ -93,10 +89,107 @@ impl Stamps {
         Stage::ALL.into_iter().map(|stage| (stage, self.spent(stage))).filter(|(_, spent)| !spent.is_zero())
     }
 
-    /// Of two ways that left one request, the one that ended last: the critical path.
-    #[must_use]
-    pub fn later(self, other: Self) -> Self {
-        if other.last > self.last { other } else { self }
+    /// Of two ways that left one request, the one it waits for: the one that is behind, or came last.
+    fn behind(self, other: Self) -> Self {
+        match other.stage.cmp(&self.stage).then(self.last.cmp(&other.last)) {
+            std::cmp::Ordering::Less => other,
+            _ => self,
+        }
+    }
+}
+
+/// The stamps of a request on its way, shared by all who have it in their hands: whenever it ends, however it ends,
+/// they tell where its time went.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    start: Instant,
+    way: Arc<Mutex<Way>>,
+}
+
+#[derive(Debug)]
+struct Way {
+    stamps: Stamps,
+    closed: bool,
+}
+
+impl Trace {
+    /// The trace of a request that arrived at `start`.
+    pub fn new(start: Instant) -> Self {
+        Self::from(Stamps::new(start))
+    }
+
+    fn from(stamps: Stamps) -> Self {
+        Self { start: stamps.start, way: Arc::new(Mutex::new(Way { stamps, closed: false })) }
+    }
+
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the request arrived.
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// The request enters `stage` now.
+    pub fn enter(&self, stage: Stage) {
+        self.enter_at(stage, Instant::now());
+    }
+
+    /// The request entered `stage` at `moment`. Once it has its answer, what others still do for it counts no more.
+    pub fn enter_at(&self, stage: Stage, moment: Instant) {
+        let mut way = self.way();
+        if !way.closed {
+            way.stamps.enter(stage, moment);
+        }
+    }
+
+    /// What is known so far.
+    pub fn stamps(&self) -> Stamps {
+        self.way().stamps
+    }
+
+    /// The request has its answer now: what is known at the end.
+    pub fn close(&self) -> Stamps {
+        let mut way = self.way();
+        if !way.closed {
+            let stage = way.stamps.stage;
+            way.stamps.enter(stage, Instant::now());
+            way.closed = true;
+        }
+        way.stamps
+    }
+
+    /// Parts this request into `parts` that go their ways at the same time.
+    pub fn part(&self, parts: usize) -> Parts<'_> {
+        let stamps = self.stamps();
+        Parts { whole: self, parts: (0..parts).map(|_| Self::from(stamps)).collect() }
+    }
+}
+
+/// The traces of the parts of one request. When they go, finished or not, the whole has come as far as the part that
+/// is behind all others: the critical path.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    whole: &'a Trace,
+    parts: Vec<Trace>,
+}
+
+impl Deref for Parts<'_> {
+    type Target = [Trace];
+
+    fn deref(&self) -> &[Trace] {
+        &self.parts
+    }
+}
+
+impl Drop for Parts<'_> {
+    fn drop(&mut self) {
+        let behind = self.parts.iter().map(Trace::stamps).reduce(Stamps::behind);
+        let mut way = self.whole.way();
+        if let Some(behind) = behind.filter(|_| !way.closed) {
+            way.stamps = behind;
+        }
     }
 }
 
@@ -104,25 +197,59 @@ impl Stamps {
 mod tests {
     use super::*;
 
+    const MS: Duration = Duration::from_millis(1);
+
     #[test]
     fn stages_add_up_to_the_total() {
         let start = Instant::now();
         let mut stamps = Stamps::new(start);
         for (i, stage) in Stage::ALL.into_iter().enumerate() {
-            stamps.stamp_at(stage, start + Duration::from_millis((i as u64 + 1) * 3));
+            stamps.enter(stage, start + i as u32 * 3 * MS);
         }
+        stamps.enter(Stage::Encode, start + 30 * MS);
         assert_eq!(stamps.iter().map(|(_, spent)| spent).sum::<Duration>(), stamps.total());
-        assert_eq!(stamps.spent(Stage::Infer), Duration::from_millis(3));
+        assert_eq!((stamps.spent(Stage::Infer), stamps.spent(Stage::Encode)), (3 * MS, 9 * MS));
     }
 
     #[test]
-    fn a_stamp_from_the_past_takes_no_time_and_does_not_turn_the_clock_back() {
+    fn a_moment_from_the_past_takes_no_time_and_does_not_turn_the_clock_back() {
         let start = Instant::now();
         let mut stamps = Stamps::new(start);
-        stamps.stamp_at(Stage::Decode, start + Duration::from_millis(5));
-        stamps.stamp_at(Stage::Queue, start + Duration::from_millis(2));
+        stamps.enter(Stage::Queue, start + 5 * MS);
+        stamps.enter(Stage::Prepare, start + 2 * MS);
         assert_eq!(stamps.spent(Stage::Queue), Duration::ZERO);
-        assert_eq!(stamps.total(), Duration::from_millis(5));
+        assert_eq!(stamps.total(), 5 * MS);
+    }
+
+    #[test]
+    fn a_request_given_up_spent_its_time_where_it_was() {
+        let start = Instant::now() - 50 * MS;
+        let trace = Trace::new(start);
+        let elsewhere = trace.clone();
+        trace.enter_at(Stage::Queue, start + 10 * MS);
+        let end = trace.close();
+        assert_eq!(end.spent(Stage::Receive), 10 * MS);
+        assert!(end.spent(Stage::Queue) >= 40 * MS, "{end:?}");
+        elsewhere.enter(Stage::Infer);
+        assert_eq!(trace.close().total(), end.total(), "what others still do counts no more");
+    }
+
+    #[test]
+    fn a_request_in_parts_waits_for_the_one_that_is_behind() {
+        let start = Instant::now() - 50 * MS;
+        let whole = Trace::new(start);
+        let parts = whole.part(3);
+        parts[0].enter_at(Stage::Encode, start + 30 * MS);
+        parts[1].enter_at(Stage::Queue, start + 10 * MS);
+        parts[1].enter_at(Stage::Encode, start + 40 * MS);
+        parts[2].enter_at(Stage::Encode, start + 20 * MS);
+        drop(parts);
+        assert_eq!(whole.stamps().spent(Stage::Queue), 30 * MS, "all are done: the last to come");
+        let parts = whole.part(2);
+        parts[0].enter_at(Stage::Encode, start + 49 * MS);
+        parts[1].enter_at(Stage::Infer, start + 45 * MS);
+        drop(parts);
+        assert!(whole.close().spent(Stage::Infer) >= 5 * MS, "the second still ran");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Job<'_> {
     async fn one(&self, file: &Path) -> Result<Detections, String> {
         let bytes = fs::read(file).map_err(|error| format!("it cannot be read: {error}"))?;
         let call = Call::new(Instant::now());
-        let done = self.model.detect(&self.pictures, Bytes::from(bytes), &self.ask, call).await;
+        let done = self.model.detect(&self.pictures, Bytes::from(bytes), &self.ask, &call).await;
         done.map_err(|error| format!("{error}; {}", error.hint()))
     }
 

@@ -16,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use caudal_tasks::{Call, within};
-use caudal_types::{Deadline, Stage, Stamps};
+use caudal_types::{Deadline, Stage, Stamps, Trace};
 use serde::Serialize;
 
 use super::{RequestId, request_id, timing};
@@ -41,7 +41,6 @@ pub(crate) struct Answer {
     status: StatusCode,
     content_type: &'static str,
     body: Bytes,
-    stamps: Option<Stamps>,
     retry_after: Option<Duration>,
 }
 
@@ -49,7 +48,7 @@ pub(crate) const JSON: &str = "application/json";
 
 impl Answer {
     pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type, body: body.into(), stamps: None, retry_after: None }
+        Self { status: StatusCode::OK, content_type, body: body.into(), retry_after: None }
     }
 
     pub(crate) fn json(value: &impl Serialize) -> Self {
@@ -70,12 +69,6 @@ impl Answer {
         self.retry_after = wait;
         self
     }
-
-    /// The stamps that its request has collected.
-    pub(crate) fn stamps(mut self, stamps: Stamps) -> Self {
-        self.stamps = Some(stamps);
-        self
-    }
 }
 
 /// Lets a request for work in: it takes one of the slots, has a deadline, and is turned away while the server
@@ -89,12 +82,13 @@ pub(crate) async fn work<F>(
 where
     F: Future<Output = Result<Answer, Problem>>,
 {
-    let door = Door::open(route, request.headers(), request.uri());
+    let mut door = Door::open(route, request.headers(), request.uri());
+    let mut call = Call::new(door.start);
+    door.trace = Some(call.trace.clone());
     let outcome = async {
         let _slot = app.admit()?;
         let query = Query::parse(request.uri().query())?;
-        let mut call = Call::new(door.start);
-        call.deadline = Deadline::after(door.start, app.settings.request_timeout);
+        call.deadline = Deadline::after(call.trace.start(), app.settings.request_timeout);
         query.apply(&mut call)?;
         let deadline = call.deadline;
         // Boxed, for it is large and would be moved again and again by the layers around it.
@@ -126,23 +120,28 @@ pub(crate) fn refuse(app: &App, headers: &HeaderMap, uri: &Uri, problem: Problem
 pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let door = Door::open(Route::Docs, request.headers(), request.uri());
     let response = next.run(request).await;
-    door.sign(&app, response, None)
+    door.sign(&app, response)
 }
 
 struct Door {
     route: Route,
     start: Instant,
+    /// Of requests for work.
+    trace: Option<Trace>,
     id: RequestId,
     path: String,
 }
 
 impl Door {
     fn open(route: Route, headers: &HeaderMap, uri: &Uri) -> Self {
-        Self { route, start: Instant::now(), id: RequestId::of(headers), path: uri.path().to_owned() }
+        Self { route, start: Instant::now(), trace: None, id: RequestId::of(headers), path: uri.path().to_owned() }
     }
 
     fn close(self, app: &App, outcome: Result<Answer, Problem>) -> Response {
         let answer = outcome.unwrap_or_else(|problem| {
+            if let Some(trace) = &self.trace {
+                trace.enter(Stage::Encode);
+            }
             app.metrics.count_error(problem.kind);
             self.tell(&problem)
         });
@@ -153,20 +152,16 @@ impl Door {
         if let Some(wait) = answer.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
-        self.sign(app, response, answer.stamps)
+        self.sign(app, response)
     }
 
-    /// Puts name and time on a response, and counts it. Without stamps only the whole time is known.
-    fn sign(self, app: &App, mut response: Response, stamps: Option<Stamps>) -> Response {
+    /// Puts name and time on a response, and counts it.
+    fn sign(self, app: &App, mut response: Response) -> Response {
         let status = response.status();
-        let stamps = match stamps {
-            Some(mut stamps) => {
-                stamps.stamp(Stage::Encode);
-                app.metrics.count_stages(&stamps);
-                stamps
-            }
-            None => Stamps::whole(self.start, Instant::now()),
-        };
+        let stamps = self.trace.as_ref().map_or_else(|| Stamps::whole(self.start, Instant::now()), Trace::close);
+        if status.is_success() {
+            app.metrics.count_stages(&stamps);
+        }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);
         if took >= app.settings.slow_request {

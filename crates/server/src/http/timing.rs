@@ -73,8 +73,8 @@ mod tests {
     fn every_stage_that_took_time_is_named() {
         let start = Instant::now();
         let mut stamps = Stamps::new(start);
-        stamps.stamp_at(Stage::Receive, start + Duration::from_micros(12));
-        stamps.stamp_at(Stage::Infer, start + Duration::from_micros(40_212));
+        stamps.enter(Stage::Infer, start + Duration::from_micros(12));
+        stamps.enter(Stage::Finish, start + Duration::from_micros(40_212));
         assert_eq!(server_timing(&stamps), "receive;dur=0.012, infer;dur=40.200, total;dur=40.212");
     }
 }

@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_tasks::{Call, ServedModel, Tensors, within};
+use caudal_tasks::{Call, ServedModel, within};
 use caudal_types::{Deadline, ErrorKind, Stage};
 use serde::Serialize;
 
@@ -90,9 +90,8 @@ async fn run(
     let limits =
         BodyLimits { bytes: app.settings.max_body_bytes, memory: &app.bodies, pause: app.settings.body_timeout };
     let received = body::read(&head.headers, body, &limits).await?;
-    visit.call.stamps.stamp(Stage::Receive);
     let small = received.bytes.len() <= SMALL;
-    let asked = aside(&app, small, visit.call.priority, {
+    let asked = aside(&app, small, &visit.call, Stage::Decode, {
         let model = Arc::clone(&model);
         move || Asked::read(&received.bytes, &model)
     })
@@ -101,21 +100,21 @@ async fn run(
         visit.call.priority = priority;
     }
     match asked.timeout {
-        None => answer(&app, model, asked, visit.call).await,
+        None => answer(&app, model, asked, &visit.call).await,
         Some(timeout) => {
-            let own = Deadline::after(visit.call.stamps.start(), timeout);
+            let own = Deadline::after(visit.call.trace.start(), timeout);
             visit.call.deadline = visit.call.deadline.sooner(own);
-            within(visit.call.deadline, Problem::late, answer(&app, model, asked, visit.call)).await
+            within(visit.call.deadline, Problem::late, answer(&app, model, asked, &visit.call)).await
         }
     }
 }
 
-async fn answer(app: &App, model: Arc<ServedModel>, asked: Asked, call: Call) -> Result<Answer, Problem> {
-    let Tensors { outputs, stamps } = model.infer(asked.inputs, &asked.wanted, call).await?;
+async fn answer(app: &App, model: Arc<ServedModel>, asked: Asked, call: &Call) -> Result<Answer, Problem> {
+    let outputs = model.infer(asked.inputs, &asked.wanted, call).await?;
     let small = outputs.iter().map(|output| output.bytes.len()).sum::<usize>() <= SMALL;
     let write = move || answer::write(&model, asked.id.as_deref(), &outputs);
-    let body = aside(app, small, call.priority, write).await??;
-    Ok(Answer::new(door::JSON, body).stamps(stamps))
+    let body = aside(app, small, call, Stage::Encode, write).await??;
+    Ok(Answer::new(door::JSON, body))
 }
 
 fn refuse_binary(request: &Request) -> Result<(), Problem> {

@@ -142,8 +142,7 @@ async fn run(
         visit.query.ask(model.detector()?)?;
         model.check_detect(&visit.call)?;
     }
-    let upload = Upload::read(&app, request, &mut visit.query).await?;
-    visit.call.stamps.stamp(Stage::Receive);
+    let upload = Upload::read(&app, request, &mut visit.query, &visit.call).await?;
     // Fields of the form may have said more.
     visit.query.apply(&mut visit.call)?;
     let model = match named(&app, name.as_deref().or(visit.query.model()))? {
@@ -153,8 +152,8 @@ async fn run(
     let ask = visit.query.ask(model.detector()?)?;
     let work = async {
         match &upload.pictures[..] {
-            [picture] if form == Form::AsSent => one(&app, model, &ask, visit.call, picture).await,
-            pictures => several(&app, model, &ask, visit.call, pictures).await,
+            [picture] if form == Form::AsSent => one(&app, model, &ask, &visit.call, picture).await,
+            pictures => several(&app, model, &ask, &visit.call, pictures).await,
         }
     };
     within(visit.call.deadline, Problem::late, work).await
@@ -175,22 +174,27 @@ fn no_model() -> Problem {
 /// Objects in an answer that is written at once.
 const FEW: usize = 500;
 
-async fn one(app: &App, model: &Arc<ServedModel>, ask: &Ask, call: Call, picture: &Picture) -> Result<Answer, Problem> {
+async fn one(
+    app: &App,
+    model: &Arc<ServedModel>,
+    ask: &Ask,
+    call: &Call,
+    picture: &Picture,
+) -> Result<Answer, Problem> {
     let mut done = model.detect(&app.pictures, picture.bytes.clone(), ask, call).await?;
-    let stamps = done.stamps;
     if let Some(jpeg) = done.drawn.take() {
-        return Ok(Answer::new("image/jpeg", jpeg).stamps(stamps));
+        return Ok(Answer::new("image/jpeg", jpeg));
     }
     let (small, model) = (done.found.len() <= FEW, Arc::clone(model));
     let write = move || Ok::<_, Problem>(Answer::json(&PictureAnswer::new(&model, model.detector()?, &done)));
-    Ok(aside(app, small, call.priority, write).await??.stamps(stamps))
+    aside(app, small, call, Stage::Encode, write).await?
 }
 
 async fn several(
     app: &App,
     model: &Arc<ServedModel>,
     ask: &Ask,
-    call: Call,
+    call: &Call,
     pictures: &[Picture],
 ) -> Result<Answer, Problem> {
     if ask.draw {
@@ -199,18 +203,19 @@ async fn several(
             "send them one by one, or leave draw out",
         ));
     }
-    let each = pictures.iter().map(|picture| async {
-        let done = model.detect(&app.pictures, picture.bytes.clone(), ask, call).await;
+    let traces = call.trace.part(pictures.len());
+    let each = pictures.iter().zip(&*traces).map(|(picture, trace)| async move {
+        let call = Call { trace: trace.clone(), ..*call };
+        let done = model.detect(&app.pictures, picture.bytes.clone(), ask, &call).await;
+        call.trace.enter(Stage::Encode);
         (picture.filename.clone(), done.map_err(Problem::from))
     });
     let outcomes: Vec<Outcome> = join_all(each).await;
-    let (mut stamps, mut objects) = (call.stamps, 0);
+    drop(traces);
+    let mut objects = 0;
     for (_, outcome) in &outcomes {
         match outcome {
-            Ok(done) => {
-                stamps = stamps.later(done.stamps);
-                objects += done.found.len();
-            }
+            Ok(done) => objects += done.found.len(),
             Err(problem) => app.metrics.count_error(problem.kind),
         }
     }
@@ -219,9 +224,9 @@ async fn several(
         Some((_, Err(problem))) => Some((problem.status(), problem.retry_after)),
         _ => None,
     };
-    let model = Arc::clone(model);
+    let (model, stamps) = (Arc::clone(model), call.trace.stamps());
     let write = move || Ok::<_, Problem>(Answer::json(&BatchAnswer::new(&model, model.detector()?, &outcomes, stamps)));
-    let answer = aside(app, objects <= FEW, call.priority, write).await??.stamps(stamps);
+    let answer = aside(app, objects <= FEW, call, Stage::Encode, write).await??;
     Ok(match failed {
         Some((status, wait)) => answer.status(status).retry_after(wait),
         None => answer,

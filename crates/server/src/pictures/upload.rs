@@ -5,7 +5,8 @@ use axum::{
     http::{HeaderMap, header},
 };
 use bytes::Bytes;
-use caudal_types::{ErrorKind, Priority, shorten};
+use caudal_tasks::Call;
+use caudal_types::{ErrorKind, Stage, shorten};
 
 use super::multipart::{self, Part};
 use crate::{
@@ -49,7 +50,7 @@ enum Kind {
 
 impl Upload {
     /// Reads a request's pictures; parameters among the fields of a form go into `query`.
-    pub(crate) async fn read(app: &App, request: Request, query: &mut Query) -> Result<Self, Problem> {
+    pub(crate) async fn read(app: &App, request: Request, query: &mut Query, call: &Call) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
         let kind = kind(&head.headers)?;
         let overhead = if matches!(kind, Kind::Form(_)) { FORM_OVERHEAD } else { 0 };
@@ -69,7 +70,7 @@ impl Upload {
                 let (form, most) = (received.bytes.clone(), app.settings.max_images + OTHER_PARTS);
                 let small = form.len() <= SMALL_FORM;
                 let parse = move || multipart::parse(&form, &boundary, most);
-                let parts = aside(app, small, Priority::Normal, parse).await??;
+                let parts = aside(app, small, call, Stage::Receive, parse).await??;
                 sort(parts, query, app.settings.max_images)?
             }
         };
