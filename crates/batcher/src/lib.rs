@@ -25,5 +25,5 @@ pub use form::{Formed, Stop, Waiting, form_batch};
 pub use job::{Job, OutputRows, Ticket};
 pub use policy::Policy;
 pub use predict::{Outlook, ServiceTimes};
-pub use queue::{Queue, Request, Seat};
+pub use queue::{Instances, Queue, Request, Seat};
 pub use stats::{Depth, Stats};

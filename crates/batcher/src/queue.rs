@@ -33,6 +33,14 @@ pub struct Request {
 /// The place of an entry: high priority first, then by age of admission.
 pub(crate) type Key = (Priority, u64);
 
+/// What runs the batches of a queue.
+pub struct Instances {
+    /// These run at the same time.
+    pub side_by_side: Vec<Box<dyn Instance>>,
+    /// This one has the machine to itself, if there is such a one: it runs what comes while nothing else is there.
+    pub wide: Option<Box<dyn Instance>>,
+}
+
 /// The queue of one model with the instances that empty it.
 pub struct Queue {
     inner: Arc<Inner>,
@@ -67,6 +75,9 @@ struct State {
     next: u64,
     held: Held,
     waiting: BTreeMap<Key, Entry>,
+    /// Most runs at once.
+    instances: usize,
+    /// What each instance runs; the wide one stands behind those side by side.
     running: Vec<Option<Running>>,
     idle: usize,
     times: ServiceTimes,
@@ -127,18 +138,16 @@ struct Running {
 }
 
 impl Queue {
-    /// Starts a thread for each of `instances`, all of one model that `spec` describes.
-    pub fn start(
-        name: &str,
-        spec: &ModelSpec,
-        instances: Vec<Box<dyn Instance>>,
-        policy: Policy,
-    ) -> Result<Self, LoadError> {
-        let runners: Vec<Runner> = instances.into_iter().map(|instance| Runner::new(instance, spec)).collect();
+    /// Starts a thread for each of the instances side by side, all of one model that `spec` describes.
+    pub fn start(name: &str, spec: &ModelSpec, instances: Instances, policy: Policy) -> Result<Self, LoadError> {
+        let at_once = instances.side_by_side.len();
+        let all = instances.side_by_side.into_iter().chain(instances.wide);
+        let runners: Vec<Runner> = all.map(|instance| Runner::new(instance, spec)).collect();
         let state = State {
             next: 0,
             held: Held::default(),
             waiting: BTreeMap::new(),
+            instances: at_once,
             running: runners.iter().map(|_| None).collect(),
             idle: 0,
             times: ServiceTimes::new(Instant::now()),
@@ -155,7 +164,7 @@ impl Queue {
             runners: runners.into_iter().map(Mutex::new).collect(),
         });
         let queue = Self { inner, threads: Mutex::default() };
-        for index in 0..queue.inner.runners.len() {
+        for index in 0..at_once {
             let inner = Arc::clone(&queue.inner);
             let thread = std::thread::Builder::new()
                 .name(format!("infer-{index}-{name}"))
@@ -191,11 +200,7 @@ impl Queue {
     /// What it holds now.
     pub fn depth(&self) -> Depth {
         let state = self.inner.lock();
-        Depth {
-            entries: state.held.entries,
-            busy_instances: state.running.iter().flatten().count(),
-            instances: state.running.len(),
-        }
+        Depth { entries: state.held.entries, busy_instances: state.runs(), instances: state.instances }
     }
 
     /// Admits nobody any more; who was admitted is still served, then the threads end.
@@ -348,7 +353,8 @@ impl Inner {
     fn form(&self, state: &mut State, index: usize) -> (Result<Batch, Stop>, Vec<Entry>) {
         let now = Instant::now();
         let waiting = state.waiting.iter().map(|(key, entry)| (*key, entry.as_waiting()));
-        let formed = form_batch(waiting, &self.policy, now, state.times.expected_run(now));
+        let run = if state.is_wide(index) { Duration::ZERO } else { state.times.expected_run(now) };
+        let formed = form_batch(waiting, &self.policy, now, run);
         let late = formed.late.iter().filter_map(|key| state.take(key)).collect();
         if formed.take.is_empty() {
             return (Err(formed.stop), late);
@@ -383,7 +389,8 @@ impl Inner {
         if let Some(run) = state.running[index].take() {
             run.interrupt.reset();
         }
-        if let Some(taken) = taken {
+        // What a run takes that has the machine to itself says nothing of the others.
+        if let Some(taken) = taken.filter(|_| !state.is_wide(index)) {
             state.times.record_run(rows, taken, Instant::now());
         }
         // Who came while the caller itself ran the batch is for an instance's own thread.
@@ -399,9 +406,22 @@ impl Inner {
 }
 
 impl State {
-    /// An instance that does not run.
+    /// How many instances run.
+    fn runs(&self) -> usize {
+        self.running.iter().flatten().count()
+    }
+
+    fn is_wide(&self, index: usize) -> bool {
+        index >= self.instances
+    }
+
+    /// An instance that may run now: the wide one, if there is one, for an entry that is alone.
     fn free(&self) -> Option<usize> {
-        self.running.iter().position(Option::is_none)
+        match self.runs() {
+            0 if self.held.entries == 1 => Some(self.running.len() - 1),
+            runs if runs < self.instances => self.running.iter().position(Option::is_none),
+            _ => None,
+        }
     }
 
     fn take(&mut self, key: &Key) -> Option<Entry> {
@@ -438,8 +458,8 @@ impl State {
             rows_ahead: self.held.rows_before(priority),
             rows_running: runs().map(|run| run.rows).sum(),
             running_for: runs().map(|run| now.saturating_duration_since(run.since)).sum(),
-            instances: self.running.len(),
-            idle: runs().count() < self.running.len(),
+            instances: self.instances,
+            idle: self.runs() < self.instances,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_batcher::{Failure, Job, OutputRows, Policy, Queue, Refusal, Request, Ticket};
+use caudal_batcher::{Failure, Instances, Job, OutputRows, Policy, Queue, Refusal, Request, Ticket};
 use caudal_engine::{Backend as _, Model as _};
 use caudal_testkit::{Log, Scripted, f32_bytes, f32_values};
 use caudal_types::{Deadline, Priority, Shape, Stage, Trace};
@@ -56,8 +56,9 @@ fn request() -> Request {
 }
 
 fn start(model: &Scripted, instances: usize, policy: Policy) -> (Queue, Log) {
-    let runners = (0..instances).map(|_| model.instance().unwrap()).collect();
-    (Queue::start("scripted", model.spec(), runners, policy).unwrap(), model.log())
+    let side_by_side = (0..instances).map(|_| model.instance(1).unwrap()).collect();
+    let instances = Instances { side_by_side, wide: None };
+    (Queue::start("scripted", model.spec(), instances, policy).unwrap(), model.log())
 }
 
 fn slow(ms: u64) -> Scripted {
@@ -315,10 +316,36 @@ fn each_end_of_an_entry_is_counted_once_and_as_what_it_was() {
 }
 
 #[test]
+fn who_is_alone_has_the_machine_to_itself_and_nobody_else() {
+    let (narrow, wide) = (slow(60), slow(20));
+    let instances = Instances {
+        side_by_side: (0..2).map(|_| narrow.instance(1).unwrap()).collect(),
+        wide: Some(wide.instance(2).unwrap()),
+    };
+    let queue = Queue::start("two", narrow.spec(), instances, Policy { max_batch_size: 1, ..POLICY }).unwrap();
+    for value in [1.0, 2.0] {
+        assert_eq!(answer(submit(&queue, request(), row(value))), Ok(value * 2.0));
+    }
+    let alone = submit(&queue, request(), row(3.0));
+    until("it runs", || queue.depth().busy_instances == 1);
+    let others: Vec<_> = (4..8).map(|value| submit(&queue, request(), row(value as f32))).collect();
+    until("one runs beside it", || queue.depth().busy_instances == 2);
+    assert_eq!(queue.depth().entries, 3, "no more run at once than instances side by side");
+    for (value, ticket) in [alone].into_iter().chain(others).enumerate() {
+        assert_eq!(answer(ticket), Ok((value + 3) as f32 * 2.0));
+    }
+    assert_eq!(wide.log().runs(), [[1.0], [2.0], [3.0]]);
+    // A seat whose rows are still being made ready is company too.
+    let seat = queue.admit(request()).unwrap();
+    assert_eq!(answer(submit(&queue, request(), row(8.0))), Ok(16.0));
+    drop(seat);
+    assert_eq!(wide.log().runs().len(), 3);
+}
+
+#[test]
 fn the_scripted_backend_keeps_the_contract() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     caudal_testkit::contract::check(&Scripted::new(4), file.as_ref());
-    let one = caudal_engine::Threads { instances: 1, per_instance: 1 };
-    let slow = Scripted::new(4).taking(Duration::ZERO, Duration::from_secs(1)).load(file.as_ref(), one).unwrap();
+    let slow = Scripted::new(4).taking(Duration::ZERO, Duration::from_secs(1)).load(file.as_ref(), 1).unwrap();
     caudal_testkit::contract::check_interrupt(&slow, 20, 4);
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use caudal_engine::{Backend, Instance, Interrupt, LoadError, Model, ModelSpec, Outputs, RunError, Threads};
+use caudal_engine::{Backend, Instance, Interrupt, LoadError, Model, ModelSpec, Outputs, RunError};
 use caudal_types::TensorView;
 use ort::environment::Environment;
 
@@ -30,6 +30,7 @@ impl OnnxRuntime {
         let unusable = |reason: String| LibraryError::Unusable { path: path.to_owned(), source_name, reason };
         let builder = ort::init_from(path).map_err(|error| unusable(words(&error)))?;
         let environment = builder.with_name("caudal").build().map_err(|error| unusable(error.to_string()))?;
+        raw::share_arena(&environment).map_err(unusable)?;
         Ok(Self { environment, library: path.to_owned() })
     }
 }
@@ -53,16 +54,15 @@ impl Backend for OnnxRuntime {
         format!("ONNX Runtime {version} on the CPU")
     }
 
-    fn load(&self, file: &Path, threads: Threads) -> Result<Arc<dyn Model>, LoadError> {
+    fn load(&self, file: &Path, threads: usize) -> Result<Arc<dyn Model>, LoadError> {
         let session = session::open(&self.environment, file, threads)?;
         let spec = session::spec(&session, file)?;
         let first = SharedSession::new(&session).map_err(LoadError::Backend)?;
         Ok(Arc::new(OnnxModel {
             environment: self.environment.clone(),
             file: file.to_owned(),
-            threads,
             spec,
-            spare: Mutex::new(Some(first)),
+            open: Mutex::new(Some((threads, first))),
         }))
     }
 }
@@ -70,20 +70,20 @@ impl Backend for OnnxRuntime {
 struct OnnxModel {
     environment: Environment,
     file: PathBuf,
-    threads: Threads,
     spec: ModelSpec,
-    /// The session made at load: every instance's where runs have one thread, else the first instance's.
-    spare: Mutex<Option<SharedSession>>,
+    /// The session made at load, and its threads: every such instance's if that is one, else the first one's, for
+    /// runs that have threads of their own cannot share them.
+    open: Mutex<Option<(usize, SharedSession)>>,
 }
 
 impl OnnxModel {
-    fn session(&self) -> Result<SharedSession, LoadError> {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = if self.threads.per_instance == 1 { spare.clone() } else { spare.take() };
-        match found {
-            Some(session) => Ok(session),
+    fn session(&self, threads: usize) -> Result<SharedSession, LoadError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = if threads == 1 { open.clone() } else { open.take_if(|(own, _)| *own == threads) };
+        match found.filter(|(own, _)| *own == threads) {
+            Some((_, session)) => Ok(session),
             None => {
-                let session = session::open(&self.environment, &self.file, self.threads)?;
+                let session = session::open(&self.environment, &self.file, threads)?;
                 SharedSession::new(&session).map_err(LoadError::Backend)
             }
         }
@@ -95,8 +95,8 @@ impl Model for OnnxModel {
         &self.spec
     }
 
-    fn instance(&self) -> Result<Box<dyn Instance>, LoadError> {
-        let runner = Runner::new(self.session()?).map_err(LoadError::Backend)?;
+    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError> {
+        let runner = Runner::new(self.session(threads)?).map_err(LoadError::Backend)?;
         let stopper = Arc::new(Stopper { options: runner.options(), stopped: AtomicBool::new(false) });
         Ok(Box::new(OnnxInstance { runner, stopper }))
     }

@@ -15,6 +15,7 @@ use std::{
 use caudal_types::{DType, TensorView};
 use ort::{
     AsPointer,
+    environment::Environment,
     session::{Session, SharedSessionInner},
     sys::{self, ONNXTensorElementDataType as Element},
 };
@@ -24,6 +25,23 @@ type Result<T> = std::result::Result<T, String>;
 fn check(status: sys::OrtStatusPtr) -> Result<()> {
     // SAFETY: the status was returned by an OrtApi call just now and is given up here.
     unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.message().to_owned())
+}
+
+/// Gives `environment` one arena for the activations of all sessions that ask for it. What one run leaves the next may
+/// take, whichever session it belongs to: two sessions of one model, or models that take turns, need the memory once.
+pub(crate) fn share_arena(environment: &Environment) -> Result<()> {
+    let memory = CpuMemory::new(sys::OrtAllocatorType::OrtArenaAllocator)?;
+    let mut arena = ptr::null_mut();
+    // SAFETY: no limit, and -1 asks for the library's own choices; the call writes a pointer to a new description, or
+    // an error and nothing.
+    check(unsafe { (ort::api().CreateArenaCfg)(0, -1, -1, -1, &mut arena) })?;
+    // SAFETY: the environment, the memory's and the arena's description are alive; the call copies what it needs.
+    let registered = check(unsafe {
+        (ort::api().CreateAndRegisterAllocator)(environment.ptr().cast_mut(), memory.0.as_ptr(), arena)
+    });
+    // SAFETY: the description was made above and is not used any more.
+    unsafe { (ort::api().ReleaseArenaCfg)(arena) };
+    registered
 }
 
 /// A session that several threads may run at once.
@@ -86,9 +104,9 @@ impl Drop for RunOptions {
 struct CpuMemory(ptr::NonNull<sys::OrtMemoryInfo>);
 
 impl CpuMemory {
-    fn new() -> Result<Self> {
+    fn new(kind: sys::OrtAllocatorType) -> Result<Self> {
         let mut info = ptr::null_mut();
-        let (kind, place) = (sys::OrtAllocatorType::OrtDeviceAllocator, sys::OrtMemType::OrtMemTypeDefault);
+        let place = sys::OrtMemType::OrtMemTypeDefault;
         // SAFETY: the call writes a pointer to a new description, or an error and nothing.
         check(unsafe { (ort::api().CreateCpuMemoryInfo)(kind, place, &mut info) })?;
         ptr::NonNull::new(info).map(Self).ok_or_else(|| "no memory description was made".to_owned())
@@ -192,7 +210,7 @@ impl Runner {
     pub(crate) fn new(session: SharedSession) -> Result<Self> {
         let pointers = |names: &[CString]| names.iter().map(|name| name.as_ptr()).collect();
         Ok(Self {
-            memory: CpuMemory::new()?,
+            memory: CpuMemory::new(sys::OrtAllocatorType::OrtDeviceAllocator)?,
             options: Arc::new(RunOptions::new()?),
             input_names: pointers(&session.input_names),
             output_names: pointers(&session.output_names),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use caudal_engine::{Dim, LoadError, ModelSpec, TensorSpec, Threads};
+use caudal_engine::{Dim, LoadError, ModelSpec, TensorSpec};
 use caudal_types::DType;
 use ort::{
     environment::Environment,
@@ -10,13 +10,14 @@ use ort::{
     value::{Outlet, TensorElementType, ValueType},
 };
 
-/// Opens `file` as a session whose runs have `threads.per_instance` threads.
-pub(crate) fn open(environment: &Environment, file: &Path, threads: Threads) -> Result<Session, LoadError> {
+/// Opens `file` as a session whose runs have `threads` threads.
+pub(crate) fn open(environment: &Environment, file: &Path, threads: usize) -> Result<Session, LoadError> {
     let build = || -> ort::Result<Session> {
         Session::builder(environment)?
             .with_optimization_level(GraphOptimizationLevel::Level3)?
-            .with_intra_threads(threads.per_instance)?
+            .with_intra_threads(threads)?
             .with_inter_threads(1)?
+            .with_env_allocators()?
             // Threads that spin for work look busy to the machine and steal from decoding and from sockets.
             .with_intra_op_spinning(false)?
             .commit_from_file(file)

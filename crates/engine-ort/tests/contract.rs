@@ -3,11 +3,9 @@
 
 use std::{path::Path, sync::LazyLock};
 
-use caudal_engine::{Backend, Threads};
+use caudal_engine::Backend;
 use caudal_engine_ort::{LibrarySource, OnnxRuntime, locate};
 use caudal_testkit::{contract, model_file};
-
-const ONE: Threads = Threads { instances: 1, per_instance: 1 };
 
 static BACKEND: LazyLock<OnnxRuntime> = LazyLock::new(|| {
     let (path, source) = locate(None).expect("run `cargo xtask setup` first");
@@ -21,13 +19,13 @@ fn it_keeps_the_contract() {
 
 #[test]
 fn a_run_in_progress_can_be_stopped() {
-    let model = BACKEND.load(&model_file("slow"), ONE).unwrap();
+    let model = BACKEND.load(&model_file("slow"), 1).unwrap();
     contract::check_interrupt(&model, 20, 4);
 }
 
 #[test]
 fn shapes_are_read_as_the_file_has_them() {
-    let load = |name| BACKEND.load(&model_file(name), ONE).unwrap().spec().clone();
+    let load = |name| BACKEND.load(&model_file(name), 1).unwrap().spec().clone();
     assert!(!load("fixed").batched());
     assert_eq!(load("fixed").inputs[0].to_string(), "x FP32 [1, 4]");
     assert_eq!(load("free").inputs.len(), 2);
@@ -36,7 +34,7 @@ fn shapes_are_read_as_the_file_has_them() {
 
 #[test]
 fn a_file_that_is_no_model_is_refused_in_words() {
-    let error = BACKEND.load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), ONE).err().unwrap();
+    let error = BACKEND.load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), 1).err().unwrap();
     let words = error.to_string();
     assert!(words.contains("Cargo.toml is not a model that can be loaded"), "{words}");
     assert_eq!(words.lines().count(), 1, "one sentence: {words}");

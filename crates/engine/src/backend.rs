@@ -11,17 +11,8 @@ pub trait Backend: Send + Sync {
     /// The backend's name and version, for people.
     fn describe(&self) -> String;
 
-    /// Opens `file`, to be run as `threads` says.
-    fn load(&self, file: &Path, threads: Threads) -> Result<Arc<dyn Model>, LoadError>;
-}
-
-/// How a model is to be run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Threads {
-    /// How many instances will run at once.
-    pub instances: usize,
-    /// Threads within one run.
-    pub per_instance: usize,
+    /// Opens `file`; its first instance will have `threads` threads.
+    fn load(&self, file: &Path, threads: usize) -> Result<Arc<dyn Model>, LoadError>;
 }
 
 /// An open model.
@@ -29,8 +20,8 @@ pub trait Model: Send + Sync {
     /// What it takes and gives.
     fn spec(&self) -> &ModelSpec;
 
-    /// A new instance; instances of one model run at the same time.
-    fn instance(&self) -> Result<Box<dyn Instance>, LoadError>;
+    /// A new instance with `threads` threads within one run; instances of one model run at the same time.
+    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError>;
 }
 
 /// Takes the outputs of a run, in the order of the model's spec; they live only as long as the call.

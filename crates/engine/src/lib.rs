@@ -10,5 +10,5 @@ mod backend;
 pub mod repository;
 mod spec;
 
-pub use backend::{Backend, Instance, Interrupt, LoadError, Model, Outputs, RunError, Threads};
+pub use backend::{Backend, Instance, Interrupt, LoadError, Model, Outputs, RunError};
 pub use spec::{Dim, ModelSpec, TensorSpec};

@@ -68,6 +68,8 @@ struct Serving {
     task: &'static str,
     instances: usize,
     threads: usize,
+    /// Threads of a run that has the machine to itself.
+    wide_threads: Option<usize>,
     max_batch_size: usize,
     queue_depth: usize,
     queue_limit: usize,
@@ -86,6 +88,7 @@ impl Serving {
             task: model.task.name(),
             instances: model.plan.instances,
             threads: model.plan.threads,
+            wide_threads: model.plan.wide_threads,
             max_batch_size: model.plan.max_batch_size,
             queue_depth: depth.entries,
             queue_limit: model.queue.policy().max_queue_size,

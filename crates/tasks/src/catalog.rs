@@ -89,6 +89,7 @@ impl Catalog {
                     task = model.task.name(),
                     instances = model.plan.instances,
                     threads = model.plan.threads,
+                    wide_threads = model.plan.wide_threads,
                     max_batch_size = model.plan.max_batch_size,
                     run_ms = model.measured.one_row.as_secs_f64() * 1e3,
                     "model ready"

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_batcher::{Policy, Queue};
+use caudal_batcher::{Instances, Policy, Queue};
 use caudal_engine::{
-    Backend, Instance, LoadError, ModelSpec, RunError, TensorSpec, Threads,
-    repository::{FolderError, ModelFolder, ModelSettings},
+    Backend, Instance, LoadError, Model, ModelSpec, RunError, TensorSpec,
+    repository::{FolderError, ModelFolder, ModelSettings, OnnxFile},
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
 
@@ -68,39 +68,59 @@ impl Explain for ModelError {
 /// How long one size is measured at most, beyond its first run: the server should be ready soon.
 const QUICK: Duration = Duration::from_millis(10);
 
+/// Bytes of a model of which a second copy costs little.
+const SMALL_FILE: u64 = 256 << 20;
+
+fn is_small(file: &OnnxFile) -> bool {
+    file.external_files.is_empty() && file.bytes <= SMALL_FILE
+}
+
 /// Makes the model in `folder` serve.
 pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) -> Result<ServedModel, ModelError> {
     let settings = folder.settings().map_err(FolderError::from)?;
     let version = folder.serving_version(&settings)?;
-    folder.inspect(&version)?;
+    let file = folder.inspect(&version)?;
     let labels = folder.labels(&settings)?;
     let mismatch = |reason: String| ModelError::Mismatch(folder.name.clone(), reason);
 
     let asked_instances = settings.instances.or(defaults.instances);
-    let (instances, threads) = defaults.cpus.instances(asked_instances, settings.threads.or(defaults.threads));
-    let model = backend.load(&version.file, Threads { instances, per_instance: threads })?;
+    let asked_threads = settings.threads.or(defaults.threads);
+    let (instances, threads) = defaults.cpus.instances(asked_instances, asked_threads);
+    let model = backend.load(&version.file, threads)?;
     let spec = model.spec().clone();
     let joined = may_join(&spec, &settings).map_err(mismatch)?;
     let picture = recognise::picture_input(&spec, &settings);
 
     let mut warm = WarmUp::new(&spec, folder);
-    let mut first = model.instance()?;
+    let mut first = model.instance(threads)?;
     let shapes = |rows| recognise::warmup_shapes(&spec, picture.as_ref(), rows);
     let outputs = warm.first_run(&mut *first, &shapes(1))?;
     let measured = warm.measure(&mut *first, &shapes, joined)?;
     let task = recognise::task(&spec, &settings, picture, outputs.as_deref(), labels).map_err(mismatch)?;
 
     let asked_batch = settings.batching.max_batch_size.or(defaults.max_batch_size);
-    let asked = Asked { instances: asked_instances, max_batch_size: asked_batch, may_join: joined };
-    let open = RunPlan { instances, threads, max_batch_size: 1, max_request_rows: 1, in_place_rows: 0 };
-    let plan = open.settle(&asked, &measured, bounded(&spec, joined));
-    let mut runners = vec![first];
-    while runners.len() < plan.instances {
-        let mut runner = model.instance()?;
+    let asked = Asked {
+        instances: asked_instances,
+        max_batch_size: asked_batch,
+        threads: asked_threads.is_some(),
+        may_join: joined,
+    };
+    let open =
+        RunPlan { instances, threads, max_batch_size: 1, max_request_rows: 1, in_place_rows: 0, wide_threads: None };
+    let mut plan = open.settle(&asked, &measured, bounded(&spec, joined));
+    let mut side_by_side = vec![first];
+    while side_by_side.len() < plan.instances {
+        let mut runner = model.instance(threads)?;
         warm.first_run(&mut *runner, &shapes(1))?;
-        runners.push(runner);
+        side_by_side.push(runner);
     }
-    let queue = Queue::start(&folder.name, &spec, runners, policy(&settings, defaults, &plan))?;
+    let mut wide = None;
+    if let Some(threads) = plan.try_wide(&asked, &measured, defaults.cpus.cpus).filter(|_| is_small(&file)) {
+        wide = warm.wide(&*model, threads, &shapes(1), &measured)?;
+        plan.wide_threads = wide.as_ref().map(|_| threads);
+    }
+    let instances = Instances { side_by_side, wide };
+    let queue = Queue::start(&folder.name, &spec, instances, policy(&settings, defaults, &plan))?;
     Ok(ServedModel { name: folder.name.clone(), version: version.number, spec, task, plan, measured, joined, queue })
 }
 
@@ -160,7 +180,7 @@ impl<'a> WarmUp<'a> {
                 self.runnable = false;
                 Ok(None)
             }
-            Err(error) => Err(ModelError::WarmUp(self.folder.name.clone(), error)),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -174,10 +194,31 @@ impl<'a> WarmUp<'a> {
             // Nothing is known, so nothing tiny is assumed and nothing is joined.
             return Ok(Measured { one_row: Duration::from_millis(1), two_rows: None });
         }
-        let failed = |error| ModelError::WarmUp(self.folder.name.clone(), error);
+        let failed = |error| self.failed(error);
         let one_row = self.time(instance, &shapes(1)).map_err(failed)?;
         let two_rows = (joined && one_row < QUICK).then(|| self.time(instance, &shapes(2)));
         Ok(Measured { one_row, two_rows: two_rows.transpose().map_err(failed)? })
+    }
+
+    /// An instance of `threads` threads for runs that have the machine to themselves, if that pays.
+    fn wide(
+        &mut self,
+        model: &dyn Model,
+        threads: usize,
+        shapes: &[Shape],
+        narrow: &Measured,
+    ) -> Result<Option<Box<dyn Instance>>, ModelError> {
+        if !self.runnable {
+            return Ok(None);
+        }
+        let mut instance = model.instance(threads)?;
+        self.first_run(&mut *instance, shapes)?;
+        let took = self.time(&mut *instance, shapes).map_err(|error| self.failed(error))?;
+        Ok(narrow.wide_pays(took).then_some(instance))
+    }
+
+    fn failed(&self, error: RunError) -> ModelError {
+        ModelError::WarmUp(self.folder.name.clone(), error)
     }
 
     /// The shortest of a few runs: the first of a new size lays out memory, and any may be interrupted.

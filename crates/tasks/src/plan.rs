@@ -24,12 +24,16 @@ pub struct RunPlan {
     pub max_request_rows: usize,
     /// Most rows that whoever brings them runs there and then, without waking another thread.
     pub in_place_rows: usize,
+    /// Threads of a run that has the machine to itself, where that is worth a second copy of the model.
+    pub wide_threads: Option<usize>,
 }
 
 /// A run shorter than this is over before a second instance has woken up.
 const TINY: Duration = Duration::from_micros(300);
 /// Longest that a thread which talks to sockets may be held up by a run.
 const IN_PLACE: Duration = Duration::from_micros(500);
+/// A run shorter than this is over before other threads could be of help.
+const WORTH_SHARING: Duration = Duration::from_millis(1);
 /// Rows of a model for which joining pays.
 const PAYING_BATCH: usize = 8;
 /// Rows of a tiny model: joined, they save the hand-over of each.
@@ -54,6 +58,11 @@ impl RunPlan {
         let instances = asked.instances.unwrap_or(if tiny && in_place_rows == 0 { 1 } else { self.instances });
         Self { instances, max_batch_size, max_request_rows, in_place_rows, ..self }
     }
+
+    /// How many threads to try for runs that have the machine of `cpus` cores to themselves, if it may be worth it.
+    pub(crate) fn try_wide(&self, asked: &Asked, measured: &Measured, cpus: usize) -> Option<usize> {
+        (!asked.threads && self.threads < cpus && measured.one_row >= WORTH_SHARING).then_some(cpus)
+    }
 }
 
 /// What somebody said of how a model should run.
@@ -61,6 +70,8 @@ impl RunPlan {
 pub(crate) struct Asked {
     pub(crate) instances: Option<usize>,
     pub(crate) max_batch_size: Option<usize>,
+    /// Whether the threads within a run were said.
+    pub(crate) threads: bool,
     /// Whether rows of several requests may share a run at all.
     pub(crate) may_join: bool,
 }
@@ -70,6 +81,11 @@ impl Measured {
     /// row keeps the core busy by itself, and joining them only makes the first wait for the last.
     fn joining_pays(&self) -> bool {
         self.two_rows.is_some_and(|two| two.as_secs_f64() < 1.6 * self.one_row.as_secs_f64())
+    }
+
+    /// Whether a run of one row that takes `wide` on all cores is worth having. Under load it would only waste them.
+    pub(crate) fn wide_pays(&self, wide: Duration) -> bool {
+        wide.as_secs_f64() < 0.9 * self.one_row.as_secs_f64()
     }
 
     /// How many rows a run may have that should not take longer than `limit`.
@@ -86,9 +102,15 @@ impl Measured {
 mod tests {
     use super::*;
 
-    const OPEN: RunPlan =
-        RunPlan { instances: 4, threads: 1, max_batch_size: 1, max_request_rows: 1, in_place_rows: 0 };
-    const NOTHING_SAID: Asked = Asked { instances: None, max_batch_size: None, may_join: true };
+    const OPEN: RunPlan = RunPlan {
+        instances: 4,
+        threads: 1,
+        max_batch_size: 1,
+        max_request_rows: 1,
+        in_place_rows: 0,
+        wide_threads: None,
+    };
+    const NOTHING_SAID: Asked = Asked { instances: None, max_batch_size: None, threads: false, may_join: true };
 
     fn measured(one_us: u64, two_us: Option<u64>) -> Measured {
         Measured { one_row: Duration::from_micros(one_us), two_rows: two_us.map(Duration::from_micros) }
@@ -113,6 +135,17 @@ mod tests {
         check(45_000, None, 4, 1, 0);
         check(45_000, Some(89_000), 4, 1, 0);
         check(5_000, Some(6_000), 4, 8, 0);
+    }
+
+    #[test]
+    fn a_wide_run_is_for_what_takes_long_and_was_left_open() {
+        let wide = |asked: &Asked, us: u64| OPEN.try_wide(asked, &measured(us, None), 4);
+        assert_eq!(wide(&NOTHING_SAID, 45_000), Some(4));
+        assert_eq!(wide(&NOTHING_SAID, 900), None);
+        assert_eq!(wide(&Asked { threads: true, ..NOTHING_SAID }, 45_000), None);
+        assert_eq!(RunPlan { threads: 4, ..OPEN }.try_wide(&NOTHING_SAID, &measured(45_000, None), 4), None);
+        assert!(measured(45_000, None).wide_pays(Duration::from_millis(35)));
+        assert!(!measured(45_000, None).wide_pays(Duration::from_millis(43)));
     }
 
     #[test]

@@ -4,12 +4,10 @@
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
-use caudal_engine::{Backend, Instance, Model, RunError, Threads};
+use caudal_engine::{Backend, Instance, Model, RunError};
 use caudal_types::{DType, TensorView};
 
 use crate::{f32_bytes, f32_values};
-
-const ONE: Threads = Threads { instances: 1, per_instance: 1 };
 
 fn run(instance: &mut dyn Instance, rows: usize, values: &[f32]) -> Result<Vec<f32>, RunError> {
     let mut doubled = Vec::new();
@@ -24,7 +22,7 @@ fn run(instance: &mut dyn Instance, rows: usize, values: &[f32]) -> Result<Vec<f
 
 /// All of the contract that needs no slow model, for `backend` with a doubling model at `file`.
 pub fn check(backend: &dyn Backend, file: &Path) {
-    let model = backend.load(file, ONE).unwrap();
+    let model = backend.load(file, 1).unwrap();
     spec_is_read(&*model);
     rows_are_independent(&*model);
     a_bad_input_fails_and_harms_nothing(&*model);
@@ -42,7 +40,7 @@ fn spec_is_read(model: &dyn Model) {
 }
 
 fn rows_are_independent(model: &dyn Model) {
-    let mut instance = model.instance().unwrap();
+    let mut instance = model.instance(1).unwrap();
     let rows: Vec<f32> = (0..12).map(|i| i as f32).collect();
     let together = run(&mut *instance, 3, &rows).unwrap();
     let alone: Vec<f32> = rows.chunks(4).flat_map(|row| run(&mut *instance, 1, row).unwrap()).collect();
@@ -51,7 +49,7 @@ fn rows_are_independent(model: &dyn Model) {
 }
 
 fn a_bad_input_fails_and_harms_nothing(model: &dyn Model) {
-    let mut instance = model.instance().unwrap();
+    let mut instance = model.instance(1).unwrap();
     assert!(matches!(run(&mut *instance, 1, &[1.0; 5]), Err(RunError::Failed(_))));
     let nothing = instance.run(&[], &mut |_| panic!("there can be no output"));
     assert!(matches!(nothing, Err(RunError::Failed(_))));
@@ -61,7 +59,7 @@ fn a_bad_input_fails_and_harms_nothing(model: &dyn Model) {
 fn instances_run_side_by_side(model: &dyn Model) {
     thread::scope(|scope| {
         for offset in 0..4 {
-            let mut instance = model.instance().unwrap();
+            let mut instance = model.instance(1).unwrap();
             scope.spawn(move || {
                 for i in 0..200 {
                     let value = (offset * 1000 + i) as f32;
@@ -73,27 +71,27 @@ fn instances_run_side_by_side(model: &dyn Model) {
 }
 
 fn a_reset_without_a_stop_is_harmless(model: &dyn Model) {
-    let mut instance = model.instance().unwrap();
+    let mut instance = model.instance(1).unwrap();
     instance.interrupt().reset();
     assert!(run(&mut *instance, 1, &[1.0; 4]).is_ok());
 }
 
 fn what_is_no_model_is_refused(backend: &dyn Backend) {
-    let error = backend.load(Path::new("/nowhere/model.onnx"), ONE).err().unwrap();
+    let error = backend.load(Path::new("/nowhere/model.onnx"), 1).err().unwrap();
     assert!(error.to_string().contains("/nowhere/model.onnx"), "{error}");
 }
 
 fn threads_of_their_own_give_the_same_answers(backend: &dyn Backend, file: &Path) {
-    let model = backend.load(file, Threads { instances: 2, per_instance: 2 }).unwrap();
-    for _ in 0..2 {
-        let mut instance = model.instance().unwrap();
+    let model = backend.load(file, 2).unwrap();
+    for threads in [2, 2, 1, 3] {
+        let mut instance = model.instance(threads).unwrap();
         assert_eq!(run(&mut *instance, 2, &[3.0; 8]).unwrap(), [6.0; 8]);
     }
 }
 
 /// A run of `model`, which takes seconds for these rows, ends at once when it is stopped; the next one runs.
 pub fn check_interrupt(model: &Arc<dyn Model>, rows: usize, width: usize) {
-    let mut instance = model.instance().unwrap();
+    let mut instance = model.instance(1).unwrap();
     let interrupt = instance.interrupt();
     let stopper = Arc::clone(&interrupt);
     let thread = thread::spawn(move || {

@@ -9,9 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_engine::{
-    Backend, Dim, Instance, Interrupt, LoadError, Model, ModelSpec, Outputs, RunError, TensorSpec, Threads,
-};
+use caudal_engine::{Backend, Dim, Instance, Interrupt, LoadError, Model, ModelSpec, Outputs, RunError, TensorSpec};
 use caudal_types::{DType, TensorView};
 
 use crate::{f32_bytes, f32_values};
@@ -103,7 +101,7 @@ impl Backend for Scripted {
         "a script".to_owned()
     }
 
-    fn load(&self, file: &Path, _threads: Threads) -> Result<Arc<dyn Model>, LoadError> {
+    fn load(&self, file: &Path, _threads: usize) -> Result<Arc<dyn Model>, LoadError> {
         if !file.is_file() {
             return Err(LoadError::Unreadable {
                 file: file.display().to_string(),
@@ -119,7 +117,7 @@ impl Model for Scripted {
         &self.spec
     }
 
-    fn instance(&self) -> Result<Box<dyn Instance>, LoadError> {
+    fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, LoadError> {
         Ok(Box::new(Actor { spec: self.spec.clone(), script: self.script.clone(), stop: Arc::default() }))
     }
 }

@@ -64,7 +64,8 @@ fn list(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 
 fn plan(model: &ServedModel) -> String {
     let plan = &model.plan;
-    format!("{} x {} threads, batch {}", plan.instances, plan.threads, plan.max_batch_size)
+    let wide = plan.wide_threads.map_or_else(String::new, |threads| format!(" ({threads} when alone)"));
+    format!("{} x {} threads{wide}, batch {}", plan.instances, plan.threads, plan.max_batch_size)
 }
 
 fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[String]) -> Value {
@@ -84,6 +85,7 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "outputs": tensors(&model.spec.outputs),
                 "instances": model.plan.instances,
                 "threads": model.plan.threads,
+                "wide_threads": model.plan.wide_threads,
                 "max_batch_size": model.plan.max_batch_size,
                 "in_place_rows": model.plan.in_place_rows,
                 "run_ms": model.measured.one_row.as_secs_f64() * 1e3,

@@ -10,7 +10,7 @@ use std::{
 
 /// Graphs nest through control flow; deeper than this is no model but an attack.
 const MAX_DEPTH: usize = 64;
-/// Names of files and producers are short; longer strings are not read into memory.
+/// Names of files are short; longer strings are not read into memory.
 const MAX_STRING: u64 = 4096;
 
 /// What a look into the file told.
@@ -18,8 +18,8 @@ const MAX_STRING: u64 = 4096;
 pub struct OnnxFile {
     /// The format's version, from the file's first field.
     pub ir_version: u64,
-    /// Who wrote it.
-    pub producer: String,
+    /// Its length.
+    pub bytes: u64,
     /// The files beside it that hold its weights, as it names them.
     pub external_files: Vec<String>,
 }
@@ -43,7 +43,8 @@ impl OnnxFile {
     }
 
     fn read(input: impl Read + Seek, length: u64) -> Result<Self, OnnxError> {
-        let mut walker = Walker { input, position: 0, found: Self::default(), graphs: 0 };
+        let found = Self { bytes: length, ..Self::default() };
+        let mut walker = Walker { input, position: 0, found, graphs: 0 };
         walker.message(Message::Model, length, 0)?;
         match (walker.found.ir_version, walker.graphs) {
             (0, _) => Err(OnnxError::Malformed("it does not say which version of the format it has")),
@@ -106,7 +107,6 @@ impl<R: Read + Seek> Walker<R> {
             let (field, wire) = (tag >> 3, tag & 7);
             match (message, field, wire) {
                 (Message::Model, 1, 0) => self.found.ir_version = self.varint()?,
-                (Message::Model, 2, 2) => self.found.producer = self.string(end)?,
                 (Message::External, 1, 2) => key = self.string(end)?,
                 (Message::External, 2, 2) => value = self.string(end)?,
                 (_, _, 2) => {
