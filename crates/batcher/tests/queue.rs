@@ -317,7 +317,7 @@ fn each_end_of_an_entry_is_counted_once_and_as_what_it_was() {
 
 #[test]
 fn who_is_alone_has_the_machine_to_itself_and_nobody_else() {
-    let (narrow, wide) = (slow(60), slow(20));
+    let (narrow, wide) = (slow(60), slow(150));
     let instances = Instances {
         side_by_side: (0..2).map(|_| narrow.instance(1).unwrap()).collect(),
         wide: Some(wide.instance(2).unwrap()),
