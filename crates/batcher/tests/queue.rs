@@ -325,6 +325,7 @@ fn who_is_alone_has_the_machine_to_itself_and_nobody_else() {
     let queue = Queue::start("two", narrow.spec(), instances, Policy { max_batch_size: 1, ..POLICY }).unwrap();
     for value in [1.0, 2.0] {
         assert_eq!(answer(submit(&queue, request(), row(value))), Ok(value * 2.0));
+        until("it is over", || queue.depth().busy_instances == 0);
     }
     let alone = submit(&queue, request(), row(3.0));
     until("it runs", || queue.depth().busy_instances == 1);
