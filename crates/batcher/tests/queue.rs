@@ -301,7 +301,7 @@ fn all_threads_end_when_the_last_entry_is_done() {
 
 #[test]
 fn each_end_of_an_entry_is_counted_once_and_as_what_it_was() {
-    let (queue, _log) = start(&slow(100), 1, Policy { max_batch_size: 1, ..POLICY });
+    let (queue, _log) = start(&slow(400), 1, Policy { max_batch_size: 1, ..POLICY });
     let running = submit(&queue, request(), row(0.0));
     until("the first runs", || queue.depth().entries == 0);
     let soon = || Request { deadline: Deadline::after(Instant::now(), 5 * MS), ..request() };
