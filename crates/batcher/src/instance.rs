@@ -114,8 +114,7 @@ impl Runner {
             for entry in entries.drain(..) {
                 let own = joined.then_some((from, entry.request.rows));
                 from += entry.request.rows;
-                let well = entry.job.answer(OutputRows::new(outputs, own), &entry.trace);
-                Stats::count(if well { &stats.answered } else { &stats.failed });
+                entry.job.answer(OutputRows::new(outputs, own), &entry.trace, stats);
             }
         };
         let run = catch_unwind(AssertUnwindSafe(|| instance.run(&views, &mut answer)));

@@ -13,7 +13,7 @@ use caudal_types::{Deadline, Shape, Stage, TensorView, Trace};
 use tokio::sync::oneshot;
 
 use crate::{
-    Failure,
+    Failure, Stats,
     queue::{Inner, Key},
 };
 
@@ -69,8 +69,8 @@ pub(crate) trait AnyJob: Send {
     /// False when it panicked.
     fn fill(&self, index: usize, rows: &mut [u8]) -> bool;
     fn abandoned(&self) -> bool;
-    /// Answers; true if that went well.
-    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace) -> bool;
+    /// Answers, and counts how that went.
+    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, stats: &Stats);
     fn fail(self: Box<Self>, failure: Failure);
 }
 
@@ -92,16 +92,16 @@ impl<J: Job> AnyJob for TypedJob<J> {
         self.reply.is_closed()
     }
 
-    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace) -> bool {
+    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, stats: &Stats) {
         let Self { job, reply } = *self;
         let answer = catch_unwind(AssertUnwindSafe(|| job.read(outputs))).unwrap_or_else(|panic| {
             Err(Failure::Failed(format!("reading the output failed: {}", panic_words(&*panic))))
         });
         trace.enter(Stage::Encode);
-        let well = answer.is_ok();
+        // Before the answer is out: who has it may ask for the count.
+        Stats::count(if answer.is_ok() { &stats.answered } else { &stats.failed });
         // Nobody may be waiting any more; then the answer is nobody's.
         let _ = reply.send(answer);
-        well
     }
 
     fn fail(self: Box<Self>, failure: Failure) {
