@@ -148,7 +148,10 @@ impl<A> Drop for Ticket<A> {
     fn drop(&mut self) {
         if let Some((queue, key, deadline)) = self.place.take() {
             self.reply.close();
-            queue.abandon(key, deadline);
+            // What was answered before this moment has ended, and was counted, whether or not anybody looked.
+            if self.reply.try_recv().is_err() {
+                queue.abandon(key, deadline);
+            }
         }
     }
 }

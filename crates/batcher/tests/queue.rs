@@ -301,7 +301,7 @@ fn all_threads_end_when_the_last_entry_is_done() {
 
 #[test]
 fn each_end_of_an_entry_is_counted_once_and_as_what_it_was() {
-    let (queue, _log) = start(&slow(400), 1, Policy { max_batch_size: 1, ..POLICY });
+    let (queue, _log) = start(&slow(200), 1, Policy { max_batch_size: 1, ..POLICY });
     let running = submit(&queue, request(), row(0.0));
     until("the first runs", || queue.depth().entries == 0);
     let soon = || Request { deadline: Deadline::after(Instant::now(), 5 * MS), ..request() };
@@ -311,8 +311,15 @@ fn each_end_of_an_entry_is_counted_once_and_as_what_it_was() {
     drop((late_seat, late_ticket, seat, ticket));
     assert_eq!(answer(running), Ok(0.0));
     let stats = queue.stats();
-    let counts = [&stats.answered, &stats.late, &stats.withdrawn, &stats.abandoned];
-    assert_eq!(counts.map(|count| count.load(std::sync::atomic::Ordering::Relaxed)), [1, 2, 1, 1]);
+    let counts = || {
+        let counts = [&stats.answered, &stats.late, &stats.withdrawn, &stats.abandoned];
+        counts.map(|count| count.load(std::sync::atomic::Ordering::Relaxed))
+    };
+    assert_eq!(counts(), [1, 2, 1, 1]);
+    let unseen = submit(&queue, request(), row(3.0));
+    until("it is answered", || counts()[0] == 2);
+    drop(unseen);
+    assert_eq!(counts(), [2, 2, 1, 1], "an answer that nobody looked at was an answer");
 }
 
 #[test]
