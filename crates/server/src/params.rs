@@ -3,7 +3,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use caudal_tasks::{Ask, Call, Detector, Thresholds};
+use caudal_tasks::{Ask, Call, Look, MaskForm, PictureModel, Thresholds};
 use caudal_types::{Deadline, Priority, nearest, shorten};
 
 use crate::problem::Problem;
@@ -14,6 +14,8 @@ const KNOWN: &[&[&str]] = &[
     &["iou", "iou_threshold"],
     &["max_det", "max_detections", "max"],
     &["classes"],
+    &["top_k", "topk"],
+    &["masks", "mask_format"],
     &["timeout_ms", "timeout"],
     &["priority"],
     &["draw", "visualization"],
@@ -30,6 +32,8 @@ const MAX_TIMEOUT_MS: f64 = 365.0 * 86_400_000.0;
 const LONGEST: usize = 4 << 10;
 /// More boxes than this in one answer are no answer.
 const MAX_DET: usize = 30_000;
+/// Classes of a classification that are told where nobody says how many.
+const TOP_K: usize = 5;
 
 /// The parameters of one request, under our names.
 #[derive(Debug, Clone, Default)]
@@ -123,9 +127,9 @@ impl Query {
         text.parse().map(Some).map_err(wrong)
     }
 
-    /// What is asked of `detector`.
-    pub(crate) fn ask(&self, detector: &Detector) -> Result<Ask, Problem> {
-        let defaults = detector.defaults;
+    /// What is asked of `model`.
+    pub(crate) fn ask(&self, model: &PictureModel) -> Result<Ask, Problem> {
+        let defaults = model.defaults;
         let unit = "a number between 0 and 1";
         Ok(Ask {
             thresholds: Thresholds {
@@ -135,9 +139,31 @@ impl Query {
                     .number("max_det", 1, MAX_DET, "a whole number from 1 to 30000")?
                     .unwrap_or(defaults.max_det),
             },
-            classes: self.classes(detector)?,
-            draw: self.flag("draw")?,
+            classes: self.classes(model)?,
+            top_k: self.number("top_k", 1, MAX_DET, "a whole number from 1 to 30000")?.unwrap_or(TOP_K),
+            masks: self.masks()?,
+            draw: self.draw(model)?,
         })
+    }
+
+    fn masks(&self) -> Result<MaskForm, Problem> {
+        match self.get("masks") {
+            None | Some("png") => Ok(MaskForm::Png),
+            Some("rle") => Ok(MaskForm::Rle),
+            Some(text) => {
+                let message = format!("masks is png or rle, not {:?}", shorten(text));
+                Err(Problem::parameter(message, "correct the value"))
+            }
+        }
+    }
+
+    fn draw(&self, model: &PictureModel) -> Result<bool, Problem> {
+        match (self.flag("draw")?, &model.look) {
+            (true, Look::Classify { .. }) => {
+                Err(Problem::parameter("a classification has no place on the picture", "leave draw out"))
+            }
+            (draw, _) => Ok(draw),
+        }
     }
 
     fn flag(&self, name: &str) -> Result<bool, Problem> {
@@ -152,13 +178,13 @@ impl Query {
     }
 
     /// Classes by number or by name.
-    fn classes(&self, detector: &Detector) -> Result<Vec<usize>, Problem> {
+    fn classes(&self, model: &PictureModel) -> Result<Vec<usize>, Problem> {
         let names = self.get("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         let find = |name: &str| {
-            detector.class(name).ok_or_else(|| {
-                let meant = nearest(name, detector.labels.iter().map(|label| &**label));
+            model.class(name).ok_or_else(|| {
+                let meant = nearest(name, model.labels.iter().map(|label| &**label));
                 let hint = meant.map_or_else(
-                    || format!("classes are numbers from 0 to {} or names", detector.labels.len() - 1),
+                    || "classes are numbers from 0, or names; `caudal models show` lists them".to_owned(),
                     |meant| format!("did you mean {meant:?}?"),
                 );
                 Problem::parameter(format!("the model knows no class {:?}", shorten(name)), hint)

@@ -128,7 +128,7 @@ impl Catalog {
 
     /// The model to ask when none is named: the only one, or the only detector.
     pub fn only_detector(&self) -> Option<&Arc<ServedModel>> {
-        let mut detectors = self.ready().filter(|model| model.detector().is_ok());
+        let mut detectors = self.ready().filter(|model| model.is_detector());
         detectors.next().filter(|_| detectors.next().is_none())
     }
 

@@ -4,13 +4,13 @@ use caudal_batcher::Queue;
 use caudal_engine::ModelSpec;
 use caudal_types::Explain;
 
-use crate::{Detector, Measured, RunPlan, TaskError};
+use crate::{Look, Measured, PictureModel, RunPlan, TaskError};
 
 /// What a model is for.
 #[derive(Debug)]
 pub enum Task {
-    /// Boxes in pictures.
-    Detect(Box<Detector>),
+    /// Pictures in, what is on them out.
+    See(Box<PictureModel>),
     /// Tensors in, tensors out, whatever they mean.
     Tensors,
 }
@@ -19,7 +19,7 @@ impl Task {
     /// Its name in settings and answers.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Detect(_) => "detect",
+            Self::See(model) => model.look.name(),
             Self::Tensors => "tensors",
         }
     }
@@ -47,12 +47,17 @@ pub struct ServedModel {
 }
 
 impl ServedModel {
-    /// The detector in it.
-    pub fn detector(&self) -> Result<&Detector, TaskError> {
+    /// What it knows of pictures.
+    pub fn picture_model(&self) -> Result<&PictureModel, TaskError> {
         match &self.task {
-            Task::Detect(detector) => Ok(detector),
-            Task::Tensors => Err(TaskError::WrongTask { model: self.name.clone(), task: "detect objects in pictures" }),
+            Task::See(model) => Ok(model),
+            Task::Tensors => Err(TaskError::WrongTask { model: self.name.clone(), task: "look at pictures" }),
         }
+    }
+
+    /// Whether it looks for objects.
+    pub fn is_detector(&self) -> bool {
+        matches!(&self.task, Task::See(model) if matches!(model.look, Look::Detect(_)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use caudal_types::Stage;
-use caudal_vision::{Canvas, Header, InputFormat, Label, Limits, draw, encode_jpeg, probe};
+use caudal_vision::{Canvas, Header, InputFormat, Limits, Pixels, encode_jpeg, probe};
 
 use crate::{ByteBudget, Call, Decoders, TaskError, memory::Held};
 
@@ -71,20 +71,20 @@ impl Pictures {
         Ok(self.decoders.run(call, Stage::Decode, work).await??)
     }
 
-    /// Draws `labels` on the picture and writes it as a JPEG.
+    /// Lets `paint` make a picture (width, height, three bytes a pixel) of the picture, and writes it as a JPEG.
     pub(crate) async fn draw(
         &self,
         call: &Call,
         bytes: &Bytes,
         header: Header,
-        labels: Vec<Label>,
+        paint: impl FnOnce(Pixels<'_>) -> (usize, usize, Vec<u8>) + Send + 'static,
     ) -> Result<Vec<u8>, TaskError> {
         let (width, height) = header.size();
         // Beside the decoded pixels: the copy that is drawn on, and the JPEG being written.
         let held = self.take(header.decode_bytes + u64::from(width) * u64::from(height) * 5).await?;
         let bytes = bytes.clone();
         let work = move |decoder: &mut caudal_vision::Decoder| {
-            let drawn = decoder.decode(&bytes, &header).map(|pixels| draw(pixels, &labels));
+            let drawn = decoder.decode(&bytes, &header).map(paint);
             let jpeg = drawn.and_then(|(width, height, rgb)| encode_jpeg(width, height, &rgb));
             decoder.shrink();
             drop(held);

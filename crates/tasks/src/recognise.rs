@@ -1,19 +1,20 @@
 //! What a model is for, from its settings or from its names and shapes.
 
+use std::sync::Arc;
+
 use caudal_engine::{
     Dim, ModelSpec, TensorSpec,
     repository::{self as settings, ChannelOrder, ModelSettings},
 };
 use caudal_types::{DType, Shape};
-use caudal_vision::{Family, Fit, InputFormat, Layout, Normalisation, Thresholds};
+use caudal_vision::{
+    Element, Family, Fit, Habits, Head, InputFormat, Layout, MaskHead, Network, Normalisation, OutputShape, Thresholds,
+};
 
-use crate::{Detector, Task, labels::parse_names};
+use crate::{Look, PictureModel, Task, labels::parse_names};
 
-/// The input size of a detector whose file leaves it free and whose settings say nothing: YOLO's usual one.
-const USUAL_SIZE: usize = 640;
-
-/// The picture that the model's first input takes, if it takes pictures: four dimensions, three channels, and
-/// floating point.
+/// The picture that the model's only input takes, if it takes pictures: four dimensions, three channels, floats or
+/// bytes.
 pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Option<InputFormat> {
     let [input] = &spec.inputs[..] else { return None };
     let [_, a, b, c] = &input.dims[..] else { return None };
@@ -22,22 +23,35 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
         (_, Some(3)) => (Layout::Interleaved, a, b),
         _ => return None,
     };
-    if input.dtype != DType::F32 {
-        return None;
-    }
+    let element = match input.dtype {
+        DType::F32 => Element::F32,
+        DType::U8 => Element::U8,
+        _ => return None,
+    };
     let pre = &settings.preprocessing;
-    let usual = pre.size.unwrap_or([USUAL_SIZE; 2]);
+    let habits = match (&settings.family, settings.kind.as_deref()) {
+        (Some(name), _) => name.parse().map_or_else(|_| Habits::default(), Family::habits),
+        (None, Some("classify" | "segment")) => WHOLE,
+        _ => Habits::default(),
+    };
+    let usual = pre.size.unwrap_or([habits.side; 2]);
     Some(InputFormat {
         width: width.fixed().unwrap_or(usual[0]),
         height: height.fixed().unwrap_or(usual[1]),
+        element,
         layout,
         bgr: pre.color == Some(ChannelOrder::Bgr),
-        fit: match pre.fit {
-            Some(settings::Fit::Stretch) => Fit::Stretch,
-            _ => Fit::Letterbox,
-        },
+        fit: pre.fit.map_or(Fit::Letterbox, fit),
         pad: pre.pad.unwrap_or(114),
     })
+}
+
+fn fit(said: settings::Fit) -> Fit {
+    match said {
+        settings::Fit::Letterbox => Fit::Letterbox,
+        settings::Fit::Corner => Fit::Corner,
+        settings::Fit::Stretch => Fit::Stretch,
+    }
 }
 
 /// The shape of each input for a warm-up of `rows` rows: what is free is one, or what the picture says.
@@ -68,65 +82,156 @@ pub(crate) fn task(
     outputs: Option<&[Shape]>,
     file_labels: Option<Vec<String>>,
 ) -> Result<Task, String> {
-    match settings.kind.as_deref() {
-        Some("tensors") => return Ok(Task::Tensors),
-        None | Some("detect") => {}
-        Some(other) => return Err(format!("kind {other:?} is not known; detect and tensors are")),
+    let kind = settings.kind.as_deref().or(settings.family.as_ref().map(|_| "detect"));
+    if kind == Some("tensors") {
+        return Ok(Task::Tensors);
     }
-    let wanted = settings.kind.is_some() || settings.family.is_some();
     let labels = file_labels.or_else(|| spec.notes.get("names").and_then(|names| parse_names(names)));
-    let found = detector(spec, settings, picture, outputs, labels);
+    let found = Candidate::new(spec, settings, picture, outputs, labels).and_then(|candidate| candidate.model(kind));
     match found {
-        Ok(detector) => Ok(Task::Detect(Box::new(detector))),
-        Err(reason) if wanted => Err(reason),
+        Ok(model) => Ok(Task::See(Box::new(model))),
+        Err(reason) if kind.is_some() => Err(reason),
         Err(_) => Ok(Task::Tensors),
     }
 }
 
-fn detector(
-    spec: &ModelSpec,
-    settings: &ModelSettings,
-    picture: Option<InputFormat>,
-    outputs: Option<&[Shape]>,
+/// A model that takes pictures, and may be for them.
+struct Candidate<'a> {
+    settings: &'a ModelSettings,
+    format: InputFormat,
+    specs: &'a [TensorSpec],
+    outputs: Vec<OutputShape<'a>>,
     labels: Option<Vec<String>>,
-) -> Result<Detector, String> {
-    let format = picture.ok_or("it takes no pictures: one float32 input of four dimensions, three of them channels")?;
-    if let Some(rows) = spec.inputs[0].dims[0].fixed().filter(|rows| *rows != 1) {
-        return Err(format!("its first dimension is fixed at {rows}; export it with 1 or a free first dimension"));
-    }
-    let dims = match outputs {
-        Some([dims]) if spec.outputs.first().is_some_and(|output| output.dtype == DType::F32) => match dims.first() {
-            Some(1) => dims,
-            _ => return Err(format!("its output of {dims:?} for one picture does not begin with 1")),
-        },
-        Some(_) => return Err("it has no single float32 output".to_owned()),
-        None => return Err("its warm-up gave no output to recognise it by".to_owned()),
-    };
-    let family = match &settings.family {
-        Some(name) => name.parse::<Family>()?,
-        None => Family::recognise((format.width, format.height), dims, labels.as_ref().map(Vec::len))
-            .ok_or_else(|| format!("no family of detectors gives an output of {dims:?}; say `family` in model.yaml"))?,
-    };
-    let classes = family.classes(dims).ok_or_else(|| format!("an output of {dims:?} is not one of {family}"))?;
-    let labels = labels.unwrap_or_else(|| (0..classes).map(|class| format!("class_{class}")).collect());
-    if labels.len() != classes {
-        return Err(format!("it tells {classes} classes apart, and {} names are given", labels.len()));
-    }
-    let pre = &settings.preprocessing;
-    let (scale, mean, std) =
-        (pre.scale.unwrap_or(1.0 / 255.0), pre.mean.unwrap_or([0.0; 3]), pre.std.unwrap_or([1.0; 3]));
-    Ok(Detector {
-        family,
-        format,
-        normalisation: Normalisation::new(scale, mean, std),
-        labels: labels.into_iter().map(Into::into).collect(),
-        defaults: Thresholds {
-            conf: settings.thresholds.conf.unwrap_or(0.25),
-            iou: settings.thresholds.iou.unwrap_or(0.45),
-            max_det: settings.thresholds.max_det.unwrap_or(300),
-        },
-    })
 }
+
+impl<'a> Candidate<'a> {
+    fn new(
+        spec: &'a ModelSpec,
+        settings: &'a ModelSettings,
+        picture: Option<InputFormat>,
+        outputs: Option<&'a [Shape]>,
+        labels: Option<Vec<String>>,
+    ) -> Result<Self, String> {
+        let format =
+            picture.ok_or("it takes no pictures: one input of four dimensions, FP32 or UINT8, with three channels")?;
+        if let Some(rows) = spec.inputs[0].dims[0].fixed().filter(|rows| *rows != 1) {
+            return Err(format!("its first dimension is fixed at {rows}; export it with 1 or a free first dimension"));
+        }
+        let shapes = outputs.ok_or("its warm-up gave no output to recognise it by")?;
+        if let Some(dims) = shapes.iter().find(|dims| dims.len() > 2 && dims[0] != 1) {
+            return Err(format!("its output of {dims:?} for one picture does not begin with 1"));
+        }
+        let outputs = spec.outputs.iter().zip(shapes).map(|(output, dims)| OutputShape { name: &output.name, dims });
+        Ok(Self { settings, format, specs: &spec.outputs, outputs: outputs.collect(), labels })
+    }
+
+    fn model(self, kind: Option<&str>) -> Result<PictureModel, String> {
+        match kind {
+            Some("detect") => self.detector(),
+            Some("classify") => self.classifier(),
+            Some("segment") => self.segmenter(),
+            Some(other) => Err(format!("kind {other:?} is not known; there are detect, classify, segment, tensors")),
+            None if self.says(&["prob", "softmax", "logits", "class"]) && self.classes().is_some() => self.classifier(),
+            None if self.says(&["mask", "seg"]) && self.mask_head().is_some() => self.segmenter(),
+            None => self.detector(),
+        }
+    }
+
+    /// Whether the only output says by its name what it holds.
+    fn says(&self, words: &[&str]) -> bool {
+        let [output] = &self.outputs[..] else { return false };
+        let name = output.name.to_lowercase();
+        words.iter().any(|word| name.contains(word))
+    }
+
+    /// How many classes the first output gives likelihoods for, if it can be a classifier's.
+    fn classes(&self) -> Option<usize> {
+        match self.outputs.first()?.dims {
+            [1, classes] | [1, classes, 1, 1] if *classes > 1 => Some(*classes),
+            _ => None,
+        }
+    }
+
+    fn mask_head(&self) -> Option<MaskHead> {
+        MaskHead::of(self.input(), self.outputs.first()?.dims)
+    }
+
+    fn input(&self) -> (usize, usize) {
+        (self.format.width, self.format.height)
+    }
+
+    fn list(&self) -> String {
+        self.outputs.iter().map(|output| format!("{} {:?}", output.name, output.dims)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn detector(self) -> Result<PictureModel, String> {
+        let classes = self.labels.as_ref().map(Vec::len);
+        let network = Network { input: self.input(), outputs: &self.outputs, classes };
+        let list = self.list();
+        let head = match &self.settings.family {
+            Some(name) => {
+                let family: Family = name.parse()?;
+                family.head(&network).ok_or_else(|| format!("its outputs ({list}) are not those of {family}"))?
+            }
+            None => Head::recognise(&network).ok_or_else(|| {
+                format!("no family of detectors gives its outputs ({list}); say `kind` or `family` in model.yaml")
+            })?,
+        };
+        self.numbers(head.outputs(), &[DType::F32, DType::I32, DType::I64])?;
+        let habits = head.family().habits();
+        self.finish(Look::Detect(Arc::new(head)), habits, Thresholds { conf: 0.25, iou: 0.45, max_det: 300 })
+    }
+
+    fn classifier(self) -> Result<PictureModel, String> {
+        let classes =
+            self.classes().ok_or_else(|| format!("its outputs ({}) are not one likelihood a class", self.list()))?;
+        self.numbers(&[0], &[DType::F32])?;
+        self.finish(Look::Classify { classes }, WHOLE, Thresholds { conf: 0.0, iou: 1.0, max_det: classes })
+    }
+
+    fn segmenter(self) -> Result<PictureModel, String> {
+        let head = self.mask_head().ok_or_else(|| format!("its outputs ({}) do not cover the picture", self.list()))?;
+        self.numbers(&[0], &[DType::F32])?;
+        self.finish(Look::Segment(head), WHOLE, Thresholds { conf: 0.5, iou: 1.0, max_det: head.classes })
+    }
+
+    /// Checks that outputs `indices` hold one of `kinds` of numbers.
+    fn numbers(&self, indices: &[usize], kinds: &[DType]) -> Result<(), String> {
+        let odd = indices.iter().map(|index| &self.specs[*index]).find(|output| !kinds.contains(&output.dtype));
+        odd.map_or(Ok(()), |odd| Err(format!("its output {odd} is not one of {kinds:?}")))
+    }
+
+    fn finish(self, look: Look, habits: Habits, defaults: Thresholds) -> Result<PictureModel, String> {
+        let labels = match (self.labels, look.classes()) {
+            (Some(labels), Some(classes)) if labels.len() != classes => {
+                return Err(format!("it tells {classes} classes apart, and {} names are given", labels.len()));
+            }
+            (Some(labels), _) => labels,
+            (None, classes) => (0..classes.unwrap_or(0)).map(|class| format!("class_{class}")).collect(),
+        };
+        let (pre, said) = (&self.settings.preprocessing, &self.settings.thresholds);
+        let (scale, mean, std) =
+            (pre.scale.unwrap_or(habits.scale), pre.mean.unwrap_or([0.0; 3]), pre.std.unwrap_or([1.0; 3]));
+        Ok(PictureModel {
+            look,
+            format: InputFormat {
+                fit: pre.fit.map_or(habits.fit, fit),
+                bgr: pre.color.map_or(habits.bgr, |order| order == ChannelOrder::Bgr),
+                ..self.format
+            },
+            normalisation: Normalisation::new(scale, mean, std),
+            labels: labels.into_iter().map(Into::into).collect(),
+            defaults: Thresholds {
+                conf: said.conf.unwrap_or(defaults.conf),
+                iou: said.iou.unwrap_or(defaults.iou),
+                max_det: said.max_det.unwrap_or(defaults.max_det),
+            },
+        })
+    }
+}
+
+/// How models that judge the whole picture take it.
+const WHOLE: Habits = Habits { fit: Fit::Stretch, bgr: false, scale: 1.0 / 255.0, side: 224 };
 
 #[cfg(test)]
 mod tests {
@@ -150,7 +255,7 @@ mod tests {
     fn a_detector_takes_one_picture_or_any_number() {
         let free = || Dim::Free("batch".to_owned());
         for (input, output) in [(Dim::Fixed(1), Dim::Fixed(1)), (free(), free()), (Dim::Fixed(1), free())] {
-            assert!(matches!(recognise("", input, output, 1), Ok(Task::Detect(_))));
+            assert!(matches!(recognise("", input, output, 1), Ok(Task::See(_))));
         }
     }
 

@@ -4,14 +4,21 @@
 use std::hint::black_box;
 
 use caudal_vision::{
-    BoxF, Canvas, Decoder, Detection, Family, Fit, InputFormat, Layout, Limits, Normalisation, Pixels, encode_jpeg,
-    probe, suppress,
+    BoxF, Canvas, Decoder, Detection, Element, Fit, Head, InputFormat, Layout, Limits, Network, Normalisation, Output,
+    OutputShape, Pixels, Values, encode_jpeg, probe, suppress,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const LIMITS: Limits = Limits { max_pixels: 64_000_000 };
-const FORMAT: InputFormat =
-    InputFormat { width: 640, height: 640, layout: Layout::Planar, bgr: false, fit: Fit::Letterbox, pad: 114 };
+const FORMAT: InputFormat = InputFormat {
+    width: 640,
+    height: 640,
+    element: Element::F32,
+    layout: Layout::Planar,
+    bgr: false,
+    fit: Fit::Letterbox,
+    pad: 114,
+};
 
 /// The bus of the fixtures, tiled to `width` by `height` with a camera's noise.
 fn photograph(width: usize, height: usize) -> Vec<u8> {
@@ -68,11 +75,14 @@ fn output() -> Vec<f32> {
 
 fn way_out(criterion: &mut Criterion) {
     let (values, dims) = (output(), [1, 84, 8400]);
+    let shape = OutputShape { name: "output0", dims: &dims };
+    let head = Head::recognise(&Network { input: (640, 640), outputs: &[shape], classes: None }).unwrap();
+    let outputs = || [Output { dims: &dims, values: Values::F32(black_box(&values)) }];
     let mut group = criterion.benchmark_group("yolov8");
     group.bench_function("candidates", |bencher| {
-        bencher.iter(|| Family::YoloV8.candidates(black_box(&values), &dims, 0.25));
+        bencher.iter(|| head.candidates(&outputs(), 0.25));
     });
-    let candidates = Family::YoloV8.candidates(&values, &dims, 0.25);
+    let candidates = head.candidates(&outputs(), 0.25);
     assert_eq!(candidates.len(), 301);
     group.bench_function("nms of 301", |bencher| bencher.iter(|| suppress(black_box(candidates.clone()), 0.45, 300)));
     group.finish();

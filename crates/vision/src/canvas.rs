@@ -19,6 +19,15 @@ pub enum Layout {
     Interleaved,
 }
 
+/// What a value of a picture is in a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// A float, normalised.
+    F32,
+    /// A byte, as it is: the network normalises by itself.
+    U8,
+}
+
 /// What kind of picture a model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InputFormat {
@@ -26,6 +35,8 @@ pub struct InputFormat {
     pub width: usize,
     /// Its height.
     pub height: usize,
+    /// What its values are.
+    pub element: Element,
     /// Where its channels stand.
     pub layout: Layout,
     /// Blue first instead of red.
@@ -83,6 +94,11 @@ impl Canvas {
     /// Where the picture lies in it.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    /// What kind of picture it is.
+    pub fn format(&self) -> &InputFormat {
+        &self.format
     }
 
     /// Its values, as laid out by its format.
@@ -186,8 +202,15 @@ mod tests {
     use super::*;
     use crate::Orientation;
 
-    const FORMAT: InputFormat =
-        InputFormat { width: 4, height: 4, layout: Layout::Interleaved, bgr: false, fit: Fit::Letterbox, pad: 114 };
+    const FORMAT: InputFormat = InputFormat {
+        width: 4,
+        height: 4,
+        element: Element::F32,
+        layout: Layout::Interleaved,
+        bgr: false,
+        fit: Fit::Letterbox,
+        pad: 114,
+    };
 
     /// A picture of 4x2 pixels whose red is 10*y + x.
     fn picture() -> Vec<u8> {

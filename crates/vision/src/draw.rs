@@ -3,7 +3,7 @@
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
-use crate::{BoxF, ImageError, Pixels};
+use crate::{BoxF, ImageError, Pixels, mask::ClassMap};
 
 /// A box to draw.
 #[derive(Debug, Clone)]
@@ -31,6 +31,19 @@ pub fn draw(pixels: Pixels<'_>, labels: &[Label]) -> (usize, usize, Vec<u8>) {
         picture.label(label, &style);
     }
     (picture.width, picture.height, picture.rgb)
+}
+
+/// Lays the colour of its class over every pixel that `map` gives to one of `classes`, and returns the upright picture.
+pub fn tint(pixels: Pixels<'_>, map: &ClassMap, classes: &[usize]) -> (usize, usize, Vec<u8>) {
+    let (width, height, mut rgb) = upright(pixels);
+    for (at, pixel) in rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+        if let Some(class) = map.class(at).filter(|class| classes.contains(class)) {
+            for (value, over) in pixel.iter_mut().zip(colour(class)) {
+                *value = ((u16::from(*value) + u16::from(over)) / 2) as u8;
+            }
+        }
+    }
+    (width, height, rgb)
 }
 
 /// Writes a picture of three bytes a pixel, no side longer than [`MAX_JPEG_SIDE`], as a JPEG of good quality.

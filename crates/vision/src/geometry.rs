@@ -8,6 +8,8 @@ pub enum Fit {
     /// Its aspect is kept, it is centred, what is left is padded: as YOLO's trainers do.
     #[default]
     Letterbox,
+    /// Its aspect is kept, it lies in the upper left corner, what is left is padded: as YOLOX's trainers do.
+    Corner,
     /// Each axis is scaled by itself.
     Stretch,
 }
@@ -29,12 +31,18 @@ impl Geometry {
     /// The place of a picture of size `source` within an input of size `input`.
     ///
     /// A letterbox scales by `r = min(W/w, H/h)`, its content measures `round(w*r)` by `round(h*r)`, and of an odd
-    /// rest the larger half lies right and below.
+    /// rest the larger half lies right and below. In a corner it measures `floor(w*r)` by `floor(h*r)`.
     pub fn new(source: (u32, u32), input: (usize, usize), fit: Fit) -> Self {
         let (w, h) = (f64::from(source.0), f64::from(source.1));
         let (fit_x, fit_y) = (input.0 as f64 / w, input.1 as f64 / h);
         match fit {
             Fit::Stretch => Self { source, content: input, offset: (0, 0), scale: (fit_x as f32, fit_y as f32) },
+            Fit::Corner => {
+                let r = fit_x.min(fit_y);
+                let side = |length: f64, limit: usize| ((length * r) as usize).clamp(1, limit);
+                let content = (side(w, input.0), side(h, input.1));
+                Self { source, content, offset: (0, 0), scale: (r as f32, r as f32) }
+            }
             Fit::Letterbox => {
                 let r = fit_x.min(fit_y);
                 let side = |length: f64, limit: usize| (length * r).round_ties_even().clamp(1.0, limit as f64) as usize;
@@ -73,10 +81,16 @@ mod tests {
         check((20_000, 1), (640, 1), (0, 319));
     }
 
+    #[test]
+    fn content_in_a_corner_is_cut_to_whole_pixels() {
+        let geometry = Geometry::new((546, 413), (416, 416), Fit::Corner);
+        assert_eq!((geometry.content, geometry.offset), ((416, 314), (0, 0)));
+    }
+
     proptest! {
         #[test]
-        fn boxes_find_back(w in 1u32..5000, h in 1u32..5000, fx in 0f32..1.0, fy in 0f32..1.0, stretch: bool) {
-            let fit = if stretch { Fit::Stretch } else { Fit::Letterbox };
+        fn boxes_find_back(w in 1u32..5000, h in 1u32..5000, fx in 0f32..1.0, fy in 0f32..1.0, fit in 0usize..3) {
+            let fit = [Fit::Stretch, Fit::Letterbox, Fit::Corner][fit];
             let geometry = Geometry::new((w, h), (640, 416), fit);
             let (x, y) = (fx * w as f32, fy * h as f32);
             let there = BoxF {

@@ -3,11 +3,12 @@
 //!
 //! On the way in: [`probe`] reads the header and checks limits before a pixel is decoded; a [`Decoder`] turns
 //! bytes into pixels; [`Canvas::letterbox`] brings them to the model's size; [`Canvas::write`] writes them,
-//! normalised, into the batch. On the way out: a [`Family`] knows how one kind of network writes its boxes,
+//! normalised, into the batch. On the way out: a [`Head`] knows how the networks of one [`Family`] write their boxes,
 //! [`suppress`] removes duplicates, [`Geometry`] carries them back onto the picture, [`draw`] shows them.
 
 mod boxes;
 mod canvas;
+mod classify;
 mod decode;
 mod draw;
 mod error;
@@ -16,6 +17,7 @@ mod families;
 mod geometry;
 mod header;
 mod jpeg;
+mod mask;
 mod nms;
 mod other;
 mod png;
@@ -25,13 +27,15 @@ mod simd;
 mod webp;
 
 pub use boxes::{BoxF, Detection};
-pub use canvas::{Canvas, InputFormat, Layout, Normalisation};
+pub use canvas::{Canvas, Element, InputFormat, Layout, Normalisation};
+pub use classify::{Likely, likeliest};
 pub use decode::{Decoder, Pixels};
-pub use draw::{Label, MAX_JPEG_SIDE, draw, encode_jpeg};
+pub use draw::{Label, MAX_JPEG_SIDE, draw, encode_jpeg, tint};
 pub use error::ImageError;
 pub use exif::Orientation;
-pub use families::{Candidates, Family, OutputDims, Thresholds};
+pub use families::{Candidates, Family, Habits, Head, Network, Output, OutputShape, Thresholds, Values};
 pub use geometry::{Fit, Geometry};
 pub use header::{Format, Header, Limits, probe};
+pub use mask::{ClassMap, Grid, MAX_MASK_CLASSES, Mask, MaskForm, MaskHead};
 pub use nms::suppress;
 pub use simd::{JPEG_SIMD, instructions};

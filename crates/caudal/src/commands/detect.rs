@@ -10,13 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use caudal_tasks::{Ask, Call, Detections, Detector, Pictures, ServedModel};
+use caudal_tasks::{Ask, Call, Look, MaskForm, PictureModel, Pictures, Seen, ServedModel};
 use caudal_types::Explain;
 use clap::ArgMatches;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CommandError, load};
+use super::{CommandError, load, seen};
 use crate::assemble;
 
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
@@ -36,7 +36,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             catalog.only_detector().ok_or_else(|| other("there is not exactly one detector; name one with --model"))?
         }
     };
-    let detector = model.detector().map_err(|error| other(error.to_string()))?;
+    let seer = model.picture_model().map_err(|error| other(error.to_string()))?;
     let draw = matches.get_one::<PathBuf>("draw").map(|folder| {
         let made = fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
         made.map_err(|error| other(format!("{} cannot be created: {error}", folder.display())))
@@ -44,9 +44,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let draw = draw.transpose()?;
     let job = Job {
         model,
-        detector,
+        seer,
         pictures: assemble::pictures(&loaded.settings)?,
-        ask: ask(matches, detector)?,
+        ask: ask(matches, seer)?,
         json: matches.get_flag("json"),
         draw: draw.map(|folder| Drawings::new(folder, &files)),
     };
@@ -90,28 +90,32 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn ask(matches: &ArgMatches, detector: &Detector) -> Result<Ask, CommandError> {
+fn ask(matches: &ArgMatches, seer: &PictureModel) -> Result<Ask, CommandError> {
     let given = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let unit = |name: &str, default: f32| match given(name).map(str::parse::<f32>) {
         None => Ok(default),
         Some(Ok(value)) if (0.0..=1.0).contains(&value) => Ok(value),
         Some(_) => Err(other(format!("--{name} is a number between 0 and 1"))),
     };
-    let mut thresholds = detector.defaults;
+    let mut thresholds = seer.defaults;
     thresholds.conf = unit("conf", thresholds.conf)?;
     thresholds.iou = unit("iou", thresholds.iou)?;
     if let Some(text) = given("max-det") {
         let number = text.parse().ok().filter(|number| *number >= 1);
         thresholds.max_det = number.ok_or_else(|| other("--max-det is a whole number, 1 or more"))?;
     }
-    let class = |name: &str| detector.class(name).ok_or_else(|| other(format!("the model knows no class {name:?}")));
+    let class = |name: &str| seer.class(name).ok_or_else(|| other(format!("the model knows no class {name:?}")));
     let classes = given("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
-    Ok(Ask { thresholds, classes: classes.map(class).collect::<Result<_, _>>()?, draw: matches.contains_id("draw") })
+    let draw = matches.contains_id("draw");
+    if draw && matches!(seer.look, Look::Classify { .. }) {
+        return Err(other("a classification has no place on the picture; leave --draw out"));
+    }
+    Ok(Ask { thresholds, classes: classes.map(class).collect::<Result<_, _>>()?, top_k: 5, masks: MaskForm::Rle, draw })
 }
 
 struct Job<'a> {
     model: &'a ServedModel,
-    detector: &'a Detector,
+    seer: &'a PictureModel,
     pictures: Pictures,
     ask: Ask,
     json: bool,
@@ -131,9 +135,9 @@ impl Job<'_> {
         let mut results = std::pin::pin!(each.buffered(at_once));
         let mut failed = 0;
         while let Some((file, result)) = results.next().await {
-            let told = result.and_then(|done| {
-                let drawn = draw.as_mut().map(|drawings| drawings.write(file, &done)).transpose()?;
-                Ok(job.tell(file, &done, drawn.as_deref()))
+            let told = result.and_then(|seen| {
+                let drawn = draw.as_mut().map(|drawings| drawings.write(file, &seen)).transpose()?;
+                Ok(job.tell(file, &seen, drawn.as_deref()))
             });
             match told {
                 Ok(text) => bar.suspend(|| print(&text)),
@@ -148,63 +152,18 @@ impl Job<'_> {
         failed
     }
 
-    async fn one(&self, file: &Path) -> Result<Detections, String> {
+    async fn one(&self, file: &Path) -> Result<Seen, String> {
         let bytes = fs::read(file).map_err(|error| format!("it cannot be read: {error}"))?;
         let call = Call::new(Instant::now());
-        let done = self.model.detect(&self.pictures, Bytes::from(bytes), &self.ask, &call).await;
-        done.map_err(|error| format!("{error}; {}", error.hint()))
+        let seen = self.model.see(&self.pictures, Bytes::from(bytes), &self.ask, &call).await;
+        seen.map_err(|error| format!("{error}; {}", error.hint()))
     }
 
-    fn tell(&self, file: &Path, done: &Detections, drawn: Option<&Path>) -> String {
-        if self.json { self.line(file, done, drawn) } else { self.table(file, done, drawn) }
-    }
-
-    fn line(&self, file: &Path, done: &Detections, drawn: Option<&Path>) -> String {
-        let found = done.found.iter().map(|found| {
-            serde_json::json!({
-                "x1": found.rect.x1, "y1": found.rect.y1, "x2": found.rect.x2, "y2": found.rect.y2,
-                "confidence": found.confidence, "class_id": found.class_id,
-                "class": self.detector.label(found.class_id),
-            })
-        });
-        let timings = done.stamps.iter().map(|(stage, spent)| (stage.name(), spent.as_secs_f64() * 1e3));
-        let line = serde_json::json!({
-            "file": file, "model": self.model.name, "version": self.model.version.to_string(),
-            "image_size": { "width": done.size.0, "height": done.size.1 },
-            "detections": found.collect::<Vec<_>>(),
-            "timings_ms": timings.collect::<std::collections::BTreeMap<_, _>>(),
-            "drawn": drawn,
-        });
-        format!("{line}\n")
-    }
-
-    fn table(&self, file: &Path, done: &Detections, drawn: Option<&Path>) -> String {
-        use std::fmt::Write;
-        let mut text = format!("{} ({}x{})\n", file.display(), done.size.0, done.size.1);
-        let width = done.found.iter().map(|found| self.detector.label(found.class_id).len()).max().unwrap_or(0).max(5);
-        if done.found.is_empty() {
-            text.push_str("  nothing found\n");
-        } else {
-            let _ = writeln!(text, "  {:width$}  conf      x1      y1      x2      y2", "class");
+    fn tell(&self, file: &Path, seen: &Seen, drawn: Option<&Path>) -> String {
+        match self.json {
+            true => seen::line(file, self.model, self.seer, seen, drawn),
+            false => seen::table(file, self.seer, seen, drawn),
         }
-        for found in &done.found {
-            let (label, rect) = (self.detector.label(found.class_id), found.rect);
-            let _ = writeln!(
-                text,
-                "  {label:width$}  {:.2}  {:6.1}  {:6.1}  {:6.1}  {:6.1}",
-                found.confidence, rect.x1, rect.y1, rect.x2, rect.y2
-            );
-        }
-        let stages: Vec<String> = done
-            .stamps
-            .iter()
-            .map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3))
-            .collect();
-        let _ = writeln!(text, "  {:.1} ms: {}", done.stamps.total().as_secs_f64() * 1e3, stages.join(", "));
-        if let Some(drawn) = drawn {
-            let _ = writeln!(text, "  drawn: {}", drawn.display());
-        }
-        text
     }
 
     fn tell_failure(&self, file: &Path, reason: &str) {
@@ -244,14 +203,14 @@ impl Drawings {
         Self { folder, taken: pictures.iter().filter_map(|picture| picture.canonicalize().ok()).collect() }
     }
 
-    fn write(&mut self, file: &Path, done: &Detections) -> Result<PathBuf, String> {
+    fn write(&mut self, file: &Path, seen: &Seen) -> Result<PathBuf, String> {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let name = (1..)
             .map(|i| if i == 1 { format!("{stem}.jpg") } else { format!("{stem}-{i}.jpg") })
             .find(|name| self.taken.insert(self.folder.join(name)))
             .expect("there is no end of numbers");
         let path = self.folder.join(name);
-        let jpeg = done.drawn.as_deref().unwrap_or_default();
+        let jpeg = seen.drawn.as_deref().unwrap_or_default();
         fs::write(&path, jpeg).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
         Ok(path)
     }

@@ -3,6 +3,7 @@
 mod config;
 mod detect;
 mod models;
+mod seen;
 mod serve;
 
 use std::{env, path::PathBuf, process::ExitCode};

@@ -91,9 +91,9 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "run_ms": model.measured.one_row.as_secs_f64() * 1e3,
                 "aliases": aliases,
             });
-            if let Task::Detect(detector) = &model.task {
-                described["family"] = json!(detector.family.name());
-                described["labels"] = json!(detector.labels.iter().map(|label| &**label).collect::<Vec<_>>());
+            if let Task::See(seer) = &model.task {
+                described["family"] = json!(seer.look.family());
+                described["labels"] = json!(seer.labels.iter().map(|label| &**label).collect::<Vec<_>>());
             }
             described
         }
@@ -136,17 +136,18 @@ fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
         None => println!("  measured  {:.2} ms a run", ms(model.measured.one_row)),
         Some(two) => println!("  measured  {:.2} ms a run, {:.2} ms for two rows", ms(model.measured.one_row), ms(two)),
     }
-    let Task::Detect(detector) = &model.task else {
+    let Task::See(seer) = &model.task else {
         return println!("  task      tensors in, tensors out: POST /v2/models/{}/infer", model.name);
     };
-    let (format, defaults) = (detector.format, detector.defaults);
-    println!("  task      detect ({}): POST /predict/{}", detector.family, model.name);
+    let (format, defaults) = (seer.format, seer.defaults);
+    let family = seer.look.family().map_or_else(String::new, |family| format!(" ({family})"));
+    println!("  task      {}{family}: POST /predict/{}", seer.look.name(), model.name);
     println!(
-        "  picture   {}x{}, {:?}, {:?}, pad {}",
-        format.width, format.height, format.layout, format.fit, format.pad
+        "  picture   {}x{}, {:?}, {:?}, {:?}, pad {}",
+        format.width, format.height, format.element, format.layout, format.fit, format.pad
     );
     println!("  defaults  conf {}, iou {}, max_det {}", defaults.conf, defaults.iou, defaults.max_det);
-    println!("  classes   {}: {}", detector.labels.len(), detector.labels.join(", "));
+    println!("  classes   {}: {}", seer.labels.len(), seer.labels.join(", "));
 }
 
 fn doctor(matches: &ArgMatches) -> Result<ExitCode, CommandError> {

@@ -65,7 +65,7 @@ pub struct Thresholds {
 pub struct Preprocessing {
     /// `[width, height]`, for models whose file leaves them free.
     pub size: Option<[usize; 2]>,
-    /// `letterbox` (keep the aspect, pad the rest) or `stretch`.
+    /// `letterbox` (keep the aspect, centre, pad the rest), `corner` (the same in the upper left corner) or `stretch`.
     pub fit: Option<Fit>,
     /// Grey value of the padding, 114 as YOLO's trainers use.
     pub pad: Option<u8>,
@@ -85,6 +85,8 @@ pub struct Preprocessing {
 pub enum Fit {
     /// Keep the aspect and pad what is left, centred.
     Letterbox,
+    /// Keep the aspect and pad what is left, in the upper left corner.
+    Corner,
     /// Fill the whole input.
     Stretch,
 }

@@ -1,6 +1,9 @@
 //! What is found in pictures, as JSON.
 
-use caudal_tasks::{Detection, Detections, Detector, ServedModel};
+use std::borrow::Cow;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use caudal_tasks::{Detection, Found, Likely, Mask, PictureModel, Seen, Segment, ServedModel};
 use caudal_types::Stamps;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
@@ -14,9 +17,21 @@ pub(crate) struct PictureAnswer<'a> {
     model: &'a str,
     version: String,
     image_size: ImageSize,
-    /// Surest first.
-    detections: Vec<Found<'a>>,
+    #[serde(flatten)]
+    found: FoundAnswer<'a>,
     timings_ms: Timings,
+}
+
+/// What was found, by what the model looks for.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FoundAnswer<'a> {
+    /// Objects, surest first.
+    Detections(Vec<Object<'a>>),
+    /// What the whole picture shows, likeliest first.
+    Classifications(Vec<Class<'a>>),
+    /// Which pixels belong to what.
+    Segments(Vec<Area<'a>>),
 }
 
 /// Size of the upright picture, in pixels.
@@ -28,7 +43,7 @@ pub(crate) struct ImageSize {
 
 /// One object found; corners in pixels of the picture.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Found<'a> {
+pub(crate) struct Object<'a> {
     x1: f32,
     y1: f32,
     x2: f32,
@@ -36,7 +51,47 @@ pub(crate) struct Found<'a> {
     /// 0 to 1.
     confidence: f32,
     class_id: usize,
-    class: &'a str,
+    #[schema(value_type = String)]
+    class: Cow<'a, str>,
+}
+
+/// What a picture may show.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Class<'a> {
+    class_id: usize,
+    #[schema(value_type = String)]
+    class: Cow<'a, str>,
+    /// 0 to 1.
+    confidence: f32,
+}
+
+/// The pixels of one class.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Area<'a> {
+    class_id: usize,
+    #[schema(value_type = String)]
+    class: Cow<'a, str>,
+    /// How much of the picture they are, 0 to 1.
+    area: f32,
+    mask: MaskAnswer,
+}
+
+/// Which pixels, in the picture's size.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(tag = "encoding", rename_all = "lowercase")]
+pub(crate) enum MaskAnswer {
+    /// A PNG of one channel, 255 within and 0 outside, in Base64.
+    Png {
+        /// The file.
+        data: String,
+    },
+    /// COCO's run lengths.
+    Rle {
+        /// Height and width.
+        size: [u32; 2],
+        /// Column after column, the first run outside.
+        counts: Vec<u32>,
+    },
 }
 
 /// Milliseconds at each stage, and in all.
@@ -78,7 +133,8 @@ pub(crate) struct BatchResult<'a> {
     filename: Option<&'a str>,
     image_index: usize,
     image_size: ImageSize,
-    detections: Vec<Found<'a>>,
+    #[serde(flatten)]
+    found: FoundAnswer<'a>,
 }
 
 /// Why one of several pictures failed.
@@ -89,17 +145,38 @@ pub(crate) struct BatchFailure<'a> {
     error: ErrorBody<'a>,
 }
 
-fn found<'a>(detections: &[Detection], detector: &'a Detector) -> Vec<Found<'a>> {
-    let one = |found: &Detection| Found {
+fn found<'a>(seen: &Seen, model: &'a PictureModel) -> FoundAnswer<'a> {
+    match &seen.found {
+        Found::Objects(found) => FoundAnswer::Detections(found.iter().map(|found| object(found, model)).collect()),
+        Found::Classes(found) => FoundAnswer::Classifications(found.iter().map(|found| class(found, model)).collect()),
+        Found::Segments(found) => {
+            FoundAnswer::Segments(found.iter().map(|found| segment(found, model, seen.size)).collect())
+        }
+    }
+}
+
+fn object<'a>(found: &Detection, model: &'a PictureModel) -> Object<'a> {
+    Object {
         x1: found.rect.x1,
         y1: found.rect.y1,
         x2: found.rect.x2,
         y2: found.rect.y2,
         confidence: found.confidence,
         class_id: found.class_id,
-        class: detector.label(found.class_id),
+        class: model.label(found.class_id),
+    }
+}
+
+fn class<'a>(found: &Likely, model: &'a PictureModel) -> Class<'a> {
+    Class { class_id: found.class_id, class: model.label(found.class_id), confidence: found.confidence }
+}
+
+fn segment<'a>(found: &Segment, model: &'a PictureModel, (width, height): (u32, u32)) -> Area<'a> {
+    let mask = match &found.mask {
+        Mask::Png(file) => MaskAnswer::Png { data: BASE64_STANDARD.encode(file) },
+        Mask::Rle(counts) => MaskAnswer::Rle { size: [height, width], counts: counts.clone() },
     };
-    detections.iter().map(one).collect()
+    Area { class_id: found.class_id, class: model.label(found.class_id), area: found.area, mask }
 }
 
 fn size((width, height): (u32, u32)) -> ImageSize {
@@ -107,32 +184,37 @@ fn size((width, height): (u32, u32)) -> ImageSize {
 }
 
 impl<'a> PictureAnswer<'a> {
-    pub(crate) fn new(model: &'a ServedModel, detector: &'a Detector, done: &Detections) -> Self {
+    pub(crate) fn new(model: &'a ServedModel, pictures: &'a PictureModel, seen: &Seen) -> Self {
         Self {
             status: "success",
             model: &model.name,
             version: model.version.to_string(),
-            image_size: size(done.size),
-            detections: found(&done.found, detector),
-            timings_ms: Timings(done.stamps),
+            image_size: size(seen.size),
+            found: found(seen, pictures),
+            timings_ms: Timings(seen.stamps),
         }
     }
 }
 
 /// One of several pictures: its file's name, and what became of it.
-pub(crate) type Outcome = (Option<String>, Result<Detections, Problem>);
+pub(crate) type Outcome = (Option<String>, Result<Seen, Problem>);
 
 impl<'a> BatchAnswer<'a> {
-    pub(crate) fn new(model: &'a ServedModel, detector: &'a Detector, outcomes: &'a [Outcome], stamps: Stamps) -> Self {
+    pub(crate) fn new(
+        model: &'a ServedModel,
+        pictures: &'a PictureModel,
+        outcomes: &'a [Outcome],
+        stamps: Stamps,
+    ) -> Self {
         let (mut results, mut failures) = (Vec::new(), Vec::new());
         for (image_index, (filename, outcome)) in outcomes.iter().enumerate() {
             let filename = filename.as_deref();
             match outcome {
-                Ok(done) => results.push(BatchResult {
+                Ok(seen) => results.push(BatchResult {
                     filename,
                     image_index,
-                    image_size: size(done.size),
-                    detections: found(&done.found, detector),
+                    image_size: size(seen.size),
+                    found: found(seen, pictures),
                 }),
                 Err(problem) => failures.push(BatchFailure { filename, image_index, error: problem.body(None) }),
             }

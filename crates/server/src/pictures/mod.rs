@@ -1,4 +1,4 @@
-//! Pictures in, boxes out: the detector API.
+//! Pictures in, what is on them out: the detector API.
 
 mod answer;
 mod multipart;
@@ -10,7 +10,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_tasks::{Ask, Call, ServedModel, within};
+use caudal_tasks::{Ask, Call, Found, Seen, ServedModel, within};
 use caudal_types::{ErrorKind, Stage};
 use futures_util::future::join_all;
 
@@ -43,7 +43,7 @@ pub(crate) struct PictureForm {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which `Query` reads")]
 pub(crate) struct DetectParams {
-    /// Least confidence, 0 to 1.
+    /// Least confidence, 0 to 1; of a segmentation with one class, how likely a pixel must be.
     conf: Option<f32>,
     /// Overlap above which the weaker of two boxes of a class goes, 0 to 1.
     iou: Option<f32>,
@@ -51,6 +51,10 @@ pub(crate) struct DetectParams {
     max_det: Option<usize>,
     /// Classes that count, by number or name, divided by commas.
     classes: Option<String>,
+    /// Most classes of a classification.
+    top_k: Option<usize>,
+    /// How masks are written: `png` or `rle`.
+    masks: Option<String>,
     /// Milliseconds until the answer is worth nothing.
     timeout_ms: Option<f64>,
     /// `high`, `normal` or `low`.
@@ -139,8 +143,8 @@ async fn run(
 ) -> Result<Answer, Problem> {
     // What the query already says wrong, and what has no room, costs no upload.
     if let Some(model) = named(&app, name.as_deref().or(visit.query.model()))? {
-        visit.query.ask(model.detector()?)?;
-        model.check_detect(&visit.call)?;
+        visit.query.ask(model.picture_model()?)?;
+        model.check_see(&visit.call)?;
     }
     let upload = Upload::read(&app, request, &mut visit.query, &visit.call).await?;
     // Fields of the form may have said more.
@@ -149,7 +153,7 @@ async fn run(
         Some(model) => model,
         None => app.catalog.only_detector().ok_or_else(no_model)?,
     };
-    let ask = visit.query.ask(model.detector()?)?;
+    let ask = visit.query.ask(model.picture_model()?)?;
     let work = async {
         match &upload.pictures[..] {
             [picture] if form == Form::AsSent => one(&app, model, &ask, &visit.call, picture).await,
@@ -171,8 +175,12 @@ fn no_model() -> Problem {
     )
 }
 
-/// Objects in an answer that is written at once.
+/// Things in an answer that is written at once.
 const FEW: usize = 500;
+
+fn is_small(seen: &Seen) -> bool {
+    seen.found.count() <= FEW && !matches!(seen.found, Found::Segments(_))
+}
 
 async fn one(
     app: &App,
@@ -181,12 +189,12 @@ async fn one(
     call: &Call,
     picture: &Picture,
 ) -> Result<Answer, Problem> {
-    let mut done = model.detect(&app.pictures, picture.bytes.clone(), ask, call).await?;
-    if let Some(jpeg) = done.drawn.take() {
+    let mut seen = model.see(&app.pictures, picture.bytes.clone(), ask, call).await?;
+    if let Some(jpeg) = seen.drawn.take() {
         return Ok(Answer::new("image/jpeg", jpeg));
     }
-    let (small, model) = (done.found.len() <= FEW, Arc::clone(model));
-    let write = move || Ok::<_, Problem>(Answer::json(&PictureAnswer::new(&model, model.detector()?, &done)));
+    let (small, model) = (is_small(&seen), Arc::clone(model));
+    let write = move || Ok::<_, Problem>(Answer::json(&PictureAnswer::new(&model, model.picture_model()?, &seen)));
     aside(app, small, call, Stage::Encode, write).await?
 }
 
@@ -206,16 +214,19 @@ async fn several(
     let traces = call.trace.part(pictures.len());
     let each = pictures.iter().zip(&*traces).map(|(picture, trace)| async move {
         let call = Call { trace: trace.clone(), ..*call };
-        let done = model.detect(&app.pictures, picture.bytes.clone(), ask, &call).await;
+        let seen = model.see(&app.pictures, picture.bytes.clone(), ask, &call).await;
         call.trace.enter(Stage::Encode);
-        (picture.filename.clone(), done.map_err(Problem::from))
+        (picture.filename.clone(), seen.map_err(Problem::from))
     });
     let outcomes: Vec<Outcome> = join_all(each).await;
     drop(traces);
-    let mut objects = 0;
+    let (mut things, mut small) = (0, true);
     for (_, outcome) in &outcomes {
         match outcome {
-            Ok(done) => objects += done.found.len(),
+            Ok(seen) => {
+                things += seen.found.count();
+                small &= is_small(seen) && things <= FEW;
+            }
             Err(problem) => app.metrics.count_error(problem.kind),
         }
     }
@@ -225,8 +236,9 @@ async fn several(
         _ => None,
     };
     let (model, stamps) = (Arc::clone(model), call.trace.stamps());
-    let write = move || Ok::<_, Problem>(Answer::json(&BatchAnswer::new(&model, model.detector()?, &outcomes, stamps)));
-    let answer = aside(app, objects <= FEW, call, Stage::Encode, write).await??;
+    let write =
+        move || Ok::<_, Problem>(Answer::json(&BatchAnswer::new(&model, model.picture_model()?, &outcomes, stamps)));
+    let answer = aside(app, small, call, Stage::Encode, write).await??;
     Ok(match failed {
         Some((status, wait)) => answer.status(status).retry_after(wait),
         None => answer,

@@ -1,24 +1,15 @@
-//! How the networks of one family write their boxes. A family is one file: how it is recognised, and how its
-//! output is read; everything before and after is shared.
+//! How the networks of one family write their boxes. A family is one file: which outputs are its own, what pictures
+//! it was trained on, how its numbers are read. Everything before and after is shared.
 
+mod end_to_end;
+mod ssd;
 mod yolov5;
 mod yolov8;
+mod yolox;
 
 use std::{fmt, str::FromStr};
 
-use crate::Detection;
-
-/// A kind of detector, by the layout of its output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// YOLOv8, v9 and v11 as Ultralytics exports them.
-    YoloV8,
-    /// YOLOv5 and v7.
-    YoloV5,
-}
-
-/// An output's dimensions, as one run gave them for one row.
-pub type OutputDims<'a> = &'a [usize];
+use crate::{Detection, Fit};
 
 /// What a detection must have to count.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,46 +28,147 @@ pub type Candidates = Vec<Detection>;
 /// More candidates than this are no detections but noise; the surest are kept.
 const MAX_CANDIDATES: usize = 30_000;
 
+/// What is known of a network when its family is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Network<'a> {
+    /// Width and height of its input.
+    pub input: (usize, usize),
+    /// Its outputs.
+    pub outputs: &'a [OutputShape<'a>],
+    /// How many classes it tells apart, if that is known.
+    pub classes: Option<usize>,
+}
+
+/// An output: its name, and its dimensions as one run gave them for one row.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputShape<'a> {
+    /// Its name in the graph.
+    pub name: &'a str,
+    /// Its dimensions, the first counting rows.
+    pub dims: &'a [usize],
+}
+
+/// An output of one row.
+#[derive(Debug, Clone, Copy)]
+pub struct Output<'a> {
+    /// Its dimensions.
+    pub dims: &'a [usize],
+    /// Its numbers, row-major.
+    pub values: Values<'a>,
+}
+
+/// Numbers of one of the kinds that detectors give.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Values<'a> {
+    F32(&'a [f32]),
+    I32(&'a [i32]),
+    I64(&'a [i64]),
+}
+
+impl<'a> Values<'a> {
+    fn floats(self) -> &'a [f32] {
+        if let Self::F32(values) = self { values } else { &[] }
+    }
+
+    fn get(self, index: usize) -> Option<f32> {
+        match self {
+            Self::F32(values) => values.get(index).copied(),
+            Self::I32(values) => values.get(index).map(|value| *value as f32),
+            Self::I64(values) => values.get(index).map(|value| *value as f32),
+        }
+    }
+}
+
+/// What a family's file says.
+trait Reader: Sync {
+    /// Its names in `model.yaml`, ours first.
+    fn names(&self) -> &'static [&'static str];
+
+    /// The pictures that its networks were trained on.
+    fn habits(&self) -> Habits {
+        Habits::default()
+    }
+
+    /// Whether its networks remove duplicates themselves.
+    fn suppresses(&self) -> bool {
+        false
+    }
+
+    /// Its outputs among those of `network`; none if they cannot be this family's.
+    fn find(&self, network: &Network<'_>) -> Option<Parts>;
+
+    /// Whether `network`, of which `parts` could be this family's, is so without doubt.
+    fn is_sure(&self, network: &Network<'_>, parts: &Parts) -> bool;
+
+    /// Reads boxes, in pixels of an input of size `input`, that are at least `conf` sure; the outputs come in the order
+    /// of [`Parts::outputs`].
+    fn candidates(&self, outputs: &[Output<'_>], parts: &Parts, input: (usize, usize), conf: f32) -> Candidates;
+}
+
+/// Which outputs of a network a family reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Parts {
+    /// Their places among all, in the order in which they are read.
+    outputs: Vec<usize>,
+    /// Classes that they tell apart; none where they do not say.
+    classes: Option<usize>,
+    /// Scores before that of the first class: one, where nothing is a class too.
+    background: usize,
+}
+
+/// How a family wants its pictures, where nobody says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Habits {
+    /// How a picture is brought to the model's size.
+    pub fit: Fit,
+    /// Blue first.
+    pub bgr: bool,
+    /// Factor for 8-bit values.
+    pub scale: f32,
+    /// Width and height where the model leaves them free.
+    pub side: usize,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self { fit: Fit::Letterbox, bgr: false, scale: 1.0 / 255.0, side: 640 }
+    }
+}
+
+/// A kind of detector, by the layout of its outputs.
+#[derive(Clone, Copy)]
+pub struct Family(&'static dyn Reader);
+
+/// In the order in which they are tried.
+const ALL: [Family; 5] = [
+    Family(&yolov8::YoloV8),
+    Family(&yolov5::YoloV5),
+    Family(&yolox::YoloX),
+    Family(&ssd::Ssd),
+    Family(&end_to_end::EndToEnd),
+];
+
 impl Family {
-    /// All families.
-    pub const ALL: [Self; 2] = [Self::YoloV8, Self::YoloV5];
-
     /// Its name in `model.yaml`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::YoloV8 => "yolov8",
-            Self::YoloV5 => "yolov5",
-        }
+    pub fn name(self) -> &'static str {
+        self.0.names()[0]
     }
 
-    /// The family whose networks, fed with `width` by `height` pixels, give one output of `dims` for `classes`
-    /// classes (if their number is known).
-    pub fn recognise((width, height): (usize, usize), dims: OutputDims<'_>, classes: Option<usize>) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| match family {
-            Self::YoloV8 => yolov8::recognise(width, height, dims, classes),
-            Self::YoloV5 => yolov5::recognise(width, height, dims, classes),
-        })
+    /// The pictures that its networks were trained on.
+    pub fn habits(self) -> Habits {
+        self.0.habits()
     }
 
-    /// How many classes an output of `dims` tells apart; none if the dimensions are not this family's.
-    pub fn classes(self, dims: OutputDims<'_>) -> Option<usize> {
-        match self {
-            Self::YoloV8 => yolov8::classes(dims),
-            Self::YoloV5 => yolov5::classes(dims),
-        }
+    /// This family's way to read `network`, if its outputs can be read so.
+    pub fn head(self, network: &Network<'_>) -> Option<Head> {
+        self.0.find(network).map(|parts| Head { family: self, parts, input: network.input })
     }
+}
 
-    /// Reads the boxes out of one row's output `values` of `dims` (the first being 1) that are at least `conf` sure.
-    pub fn candidates(self, values: &[f32], dims: OutputDims<'_>, conf: f32) -> Candidates {
-        let mut found = match self {
-            Self::YoloV8 => yolov8::candidates(values, dims, conf),
-            Self::YoloV5 => yolov5::candidates(values, dims, conf),
-        };
-        if found.len() > MAX_CANDIDATES {
-            found.select_nth_unstable_by(MAX_CANDIDATES, |a, b| b.confidence.total_cmp(&a.confidence));
-            found.truncate(MAX_CANDIDATES);
-        }
-        found
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -86,49 +178,139 @@ impl fmt::Display for Family {
     }
 }
 
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
 impl FromStr for Family {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "yolov5" | "yolov7" => Ok(Self::YoloV5),
-            "yolov8" | "yolov9" | "yolov11" | "yolo11" => Ok(Self::YoloV8),
-            _ => Err(format!("family {name:?} is not known; yolov8 and yolov5 are")),
-        }
+        let found = ALL.into_iter().find(|family| family.0.names().contains(&name));
+        found.ok_or_else(|| {
+            let names: Vec<_> = ALL.into_iter().map(Self::name).collect();
+            format!("family {name:?} is not known; there are {}", names.join(", "))
+        })
     }
 }
 
-/// Cells of the three grids (strides 8, 16 and 32) that these networks lay over their input.
-fn grid_cells(width: usize, height: usize) -> usize {
-    [8, 16, 32].iter().map(|stride| width.div_ceil(*stride) * height.div_ceil(*stride)).sum()
+/// The outputs of one network, and how they are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    family: Family,
+    parts: Parts,
+    input: (usize, usize),
+}
+
+impl Head {
+    /// The head of `network`, if it is one of a known family without doubt.
+    pub fn recognise(network: &Network<'_>) -> Option<Self> {
+        ALL.into_iter().find_map(|family| {
+            let head = family.head(network)?;
+            let known = match (network.classes, head.parts.classes) {
+                (Some(known), Some(told)) => known == told,
+                _ => true,
+            };
+            (known && family.0.is_sure(network, &head.parts)).then_some(head)
+        })
+    }
+
+    /// Its family.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The places of the outputs that it reads, in order.
+    pub fn outputs(&self) -> &[usize] {
+        &self.parts.outputs
+    }
+
+    /// How many classes it tells apart, where its outputs say so.
+    pub fn classes(&self) -> Option<usize> {
+        self.parts.classes
+    }
+
+    /// Whether the network removes duplicates itself.
+    pub fn suppresses(&self) -> bool {
+        self.family.0.suppresses()
+    }
+
+    /// Reads the boxes out of one row's outputs, given in the order of [`Self::outputs`], that are at least `conf` sure.
+    pub fn candidates(&self, outputs: &[Output<'_>], conf: f32) -> Candidates {
+        let mut found = self.family.0.candidates(outputs, &self.parts, self.input, conf);
+        if found.len() > MAX_CANDIDATES {
+            found.select_nth_unstable_by(MAX_CANDIDATES, |a, b| b.confidence.total_cmp(&a.confidence));
+            found.truncate(MAX_CANDIDATES);
+        }
+        found
+    }
+}
+
+/// The strides of the three grids that most of these networks lay over their input.
+const STRIDES: [usize; 3] = [8, 16, 32];
+
+/// Cells of these grids.
+fn grid_cells((width, height): (usize, usize)) -> usize {
+    STRIDES.iter().map(|stride| width.div_ceil(*stride) * height.div_ceil(*stride)).sum()
+}
+
+/// The dimensions of a network's only output.
+fn only<'a>(network: &Network<'a>) -> Option<&'a [usize]> {
+    if let [output] = network.outputs { Some(output.dims) } else { None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(input: (usize, usize), dims: &[usize], classes: Option<usize>, expected: Option<Family>) {
-        assert_eq!(Family::recognise(input, dims, classes), expected, "{dims:?}");
+    fn recognise(input: (usize, usize), outputs: &[(&str, &[usize])], classes: Option<usize>) -> Option<&'static str> {
+        let outputs: Vec<_> = outputs.iter().map(|(name, dims)| OutputShape { name, dims }).collect();
+        Head::recognise(&Network { input, outputs: &outputs, classes }).map(|head| head.family().name())
+    }
+
+    fn check(input: (usize, usize), dims: &[usize], classes: Option<usize>, expected: Option<&str>) {
+        assert_eq!(recognise(input, &[("output", dims)], classes), expected, "{dims:?}");
     }
 
     #[test]
     fn families_are_told_apart_by_shapes() {
-        check((640, 640), &[1, 84, 8400], None, Some(Family::YoloV8));
-        check((416, 416), &[1, 84, 3549], Some(80), Some(Family::YoloV8));
-        check((640, 640), &[1, 25200, 85], Some(80), Some(Family::YoloV5));
-        check((640, 384), &[1, 5, 5040], Some(1), Some(Family::YoloV8));
+        check((640, 640), &[1, 84, 8400], None, Some("yolov8"));
+        check((416, 416), &[1, 84, 3549], Some(80), Some("yolov8"));
+        check((640, 640), &[1, 25200, 85], Some(80), Some("yolov5"));
+        check((640, 384), &[1, 5, 5040], Some(1), Some("yolov8"));
+        check((416, 416), &[1, 3549, 85], Some(80), Some("yolox"));
+        check((416, 416), &[1, 3549, 6], None, Some("yolox"));
+        check((640, 640), &[1, 300, 6], None, Some("end2end"));
         check((640, 640), &[1, 84, 8400], Some(79), None);
         check((640, 640), &[1, 25200, 85], Some(79), None);
         check((224, 224), &[1, 1000], None, None);
-        check((640, 640), &[1, 300, 6], None, None);
+        check((224, 224), &[1, 6], None, None);
         check((640, 640), &[1, 4, 8400], None, None);
     }
 
     #[test]
+    fn several_outputs_are_told_apart_by_names_and_shapes() {
+        let ssd: [(&str, &[usize]); 2] =
+            [("Postprocessor/convert_scores", &[1, 1917, 90]), ("Postprocessor/ExpandDims_1", &[1, 1917, 1, 4])];
+        assert_eq!(recognise((300, 300), &ssd, Some(90)), Some("ssd"));
+        assert_eq!(recognise((300, 300), &ssd, Some(89)), Some("ssd"), "the first may be that nothing is there");
+        assert_eq!(recognise((300, 300), &ssd, Some(80)), None);
+        let fused: [(&str, &[usize]); 4] =
+            [("num_dets", &[1, 1]), ("det_boxes", &[1, 100, 4]), ("det_scores", &[1, 100]), ("det_classes", &[1, 100])];
+        assert_eq!(recognise((640, 640), &fused, Some(80)), Some("end2end"));
+        let two: [(&str, &[usize]); 2] = [("output0", &[1, 116, 8400]), ("output1", &[1, 32, 160, 160])];
+        assert_eq!(recognise((640, 640), &two, Some(80)), None);
+    }
+
+    #[test]
     fn names_read_back() {
-        for family in Family::ALL {
-            assert_eq!(family.name().parse(), Ok(family));
+        for family in ALL {
+            for name in family.0.names() {
+                assert_eq!(name.parse(), Ok(family));
+            }
         }
-        assert!("ssd".parse::<Family>().unwrap_err().contains("yolov8 and yolov5"));
+        assert!("retina".parse::<Family>().unwrap_err().contains("yolov8, yolov5, yolox"));
     }
 }

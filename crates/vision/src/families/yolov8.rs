@@ -3,29 +3,47 @@
 
 use multiversion::multiversion;
 
-use crate::{BoxF, Detection, families::grid_cells};
+use super::{Candidates, Network, Output, Parts, Reader, grid_cells, only};
+use crate::{BoxF, Detection};
 
 /// Cells looked at together: their best scores stay in the first-level cache while all classes pass by.
 const BLOCK: usize = 256;
 
-pub(super) fn classes(dims: &[usize]) -> Option<usize> {
-    match *dims {
-        [_, channels, _] if channels > 4 => Some(channels - 4),
-        _ => None,
+pub(super) struct YoloV8;
+
+impl Reader for YoloV8 {
+    fn names(&self) -> &'static [&'static str] {
+        &["yolov8", "yolov9", "yolov11", "yolo11"]
+    }
+
+    fn find(&self, network: &Network<'_>) -> Option<Parts> {
+        match only(network)? {
+            [_, channels, _] if *channels > 4 => {
+                Some(Parts { outputs: vec![0], classes: Some(channels - 4), ..Parts::default() })
+            }
+            _ => None,
+        }
+    }
+
+    fn is_sure(&self, network: &Network<'_>, _parts: &Parts) -> bool {
+        only(network).is_some_and(|dims| dims[2] == grid_cells(network.input))
+    }
+
+    fn candidates(&self, outputs: &[Output<'_>], _parts: &Parts, _input: (usize, usize), conf: f32) -> Candidates {
+        match outputs {
+            [Output { dims: [_, channels, cells], values }] => candidates(values.floats(), *channels, *cells, conf),
+            _ => Vec::new(),
+        }
     }
 }
 
-pub(super) fn recognise(width: usize, height: usize, dims: &[usize], known: Option<usize>) -> bool {
-    let told = classes(dims);
-    told.is_some() && dims[2] == grid_cells(width, height) && known.is_none_or(|known| Some(known) == told)
-}
-
-pub(super) fn candidates(values: &[f32], dims: &[usize], conf: f32) -> Vec<Detection> {
-    let Some(classes) = classes(dims) else { return Vec::new() };
-    let cells = dims[2];
+fn candidates(values: &[f32], channels: usize, cells: usize, conf: f32) -> Candidates {
+    let (classes, mut found) = (channels.saturating_sub(4), Vec::new());
+    if cells == 0 || values.len() != channels * cells {
+        return found;
+    }
     let (boxes, scores) = values.split_at(4 * cells);
     let mut best = Best { score: [0.0; BLOCK], class: [0; BLOCK] };
-    let mut found = Vec::new();
     for from in (0..cells).step_by(BLOCK) {
         let count = BLOCK.min(cells - from);
         find_best(&mut best, scores, cells, classes, from, count);
@@ -78,7 +96,7 @@ mod tests {
         set(4, 270, 0.3);
         set(6, 270, 0.8);
         set(5, 7, 0.5);
-        let found = candidates(&values, &[1, 4 + classes, cells], 0.5);
+        let found = candidates(&values, 4 + classes, cells, 0.5);
         assert_eq!(found.len(), 2);
         let expected = BoxF { x1: 90.0, y1: 45.0, x2: 110.0, y2: 55.0 };
         assert_eq!(found[1], Detection { rect: expected, confidence: 0.8, class_id: 2 });
@@ -87,6 +105,6 @@ mod tests {
 
     #[test]
     fn scores_that_are_no_numbers_are_no_candidates() {
-        assert_eq!(candidates(&[f32::NAN; 7 * 10], &[1, 7, 10], 0.0), []);
+        assert_eq!(candidates(&[f32::NAN; 7 * 10], 7, 10, 0.0), []);
     }
 }

@@ -1,0 +1,244 @@
+//! Pictures in, what is on them out. The one place to read: header, seat, decode, submit, draw.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use caudal_batcher::{Failure, Job, OutputRows, Request};
+use caudal_types::{DType, Shape, Stage};
+use caudal_vision::{
+    Canvas, ClassMap, Detection, Element, Geometry, Grid, Head, Header, InputFormat, Label, Layout, Likely,
+    MAX_JPEG_SIDE, MaskHead, Normalisation, Output, Pixels, Values, draw, likeliest, suppress, tint,
+};
+
+use crate::{Ask, Call, Found, Look, PictureModel, Pictures, Seen, Segment, ServedModel, TaskError};
+
+impl ServedModel {
+    /// Whether a picture would be given a seat now: if not, its bytes need not even be read.
+    pub fn check_see(&self, call: &Call) -> Result<(), TaskError> {
+        Ok(self.queue.check(&request(&self.picture_model()?.format, call))?)
+    }
+
+    /// Looks at the picture in `bytes`.
+    ///
+    /// The header is read and the seat taken before a pixel is decoded.
+    pub async fn see(&self, pictures: &Pictures, bytes: Bytes, ask: &Ask, call: &Call) -> Result<Seen, TaskError> {
+        let model = self.picture_model()?;
+        let header = pictures.probe(call, &bytes).await?;
+        let (width, height) = header.size();
+        if ask.draw && width.max(height) > MAX_JPEG_SIDE {
+            return Err(TaskError::TooLargeToDraw(width.max(height)));
+        }
+        let view = View { served: self, model, pictures, bytes: &bytes, header, call };
+        let (found, drawn) = match &model.look {
+            Look::Detect(head) => view.objects(head, ask).await?,
+            Look::Classify { .. } => (Found::Classes(view.run(Classes(ask.clone())).await?), None),
+            Look::Segment(head) => view.segments(*head, ask).await?,
+        };
+        if drawn.is_some() {
+            call.trace.enter(Stage::Encode);
+        }
+        Ok(Seen { found, size: (width, height), drawn, stamps: call.trace.stamps() })
+    }
+}
+
+fn request(format: &InputFormat, call: &Call) -> Request {
+    Request { rows: 1, bytes: format.values(), priority: call.priority, deadline: call.deadline }
+}
+
+/// What was found, and the picture with it on.
+type Shown = (Found, Option<Vec<u8>>);
+
+/// A model's view of one picture.
+struct View<'a> {
+    served: &'a ServedModel,
+    model: &'a PictureModel,
+    pictures: &'a Pictures,
+    bytes: &'a Bytes,
+    header: Header,
+    call: &'a Call,
+}
+
+impl View<'_> {
+    /// Takes a seat, decodes, runs, reads.
+    async fn run<R: Read>(&self, reader: R) -> Result<R::Answer, TaskError> {
+        let Self { call, model, .. } = self;
+        call.trace.enter(Stage::Wait);
+        let seat = self.served.queue.admit(request(&model.format, call))?;
+        let canvas = self.pictures.decode(call, self.bytes, self.header, model.format).await?;
+        Ok(seat.submit(Row::new(canvas, model, reader), call.trace.clone()).await?)
+    }
+
+    async fn objects(&self, head: &Arc<Head>, ask: &Ask) -> Result<Shown, TaskError> {
+        let found = self.run(Boxes { head: Arc::clone(head), ask: ask.clone() }).await?;
+        let labels = self.labels(&found);
+        let drawn = match ask.draw {
+            true => Some(self.pictures.draw(self.call, self.bytes, self.header, move |p| draw(p, &labels)).await?),
+            false => None,
+        };
+        Ok((Found::Objects(found), drawn))
+    }
+
+    fn labels(&self, found: &[Detection]) -> Vec<Label> {
+        let text = |found: &Detection| format!("{} {:.2}", self.model.label(found.class_id), found.confidence);
+        found.iter().map(|found| Label { rect: found.rect, text: text(found), class_id: found.class_id }).collect()
+    }
+
+    async fn segments(&self, head: MaskHead, ask: &Ask) -> Result<Shown, TaskError> {
+        let (grid, geometry) = self.run(Masks(head)).await?;
+        let (nothing, asked) = (self.model.nothing(), ask.clone());
+        let spread = move |_: &mut _| {
+            let map = grid.spread(&geometry, asked.thresholds.conf);
+            (segments(&map, &asked, nothing), map)
+        };
+        let (found, map) = self.pictures.decoders().run(self.call, Stage::Encode, spread).await?;
+        let shown: Vec<usize> = found.iter().map(|segment| segment.class_id).collect();
+        let drawn = match ask.draw {
+            true => {
+                let paint = move |pixels: Pixels<'_>| tint(pixels, &map, &shown);
+                Some(self.pictures.draw(self.call, self.bytes, self.header, paint).await?)
+            }
+            false => None,
+        };
+        Ok((Found::Segments(found), drawn))
+    }
+}
+
+fn segments(map: &ClassMap, ask: &Ask, nothing: Option<usize>) -> Vec<Segment> {
+    let areas = map.areas();
+    let pixels = map.pixels().max(1) as f32;
+    let wanted = |class: &usize| match ask.classes.is_empty() {
+        true => Some(*class) != nothing,
+        false => ask.classes.contains(class),
+    };
+    let found = (0..areas.len()).filter(|class| areas[*class] > 0).filter(wanted);
+    found
+        .map(|class_id| Segment {
+            class_id,
+            area: areas[class_id] as f32 / pixels,
+            mask: map.mask(class_id, ask.masks),
+        })
+        .collect()
+}
+
+/// Makes an answer of what a model gave for one picture.
+trait Read: Send + 'static {
+    type Answer: Send + 'static;
+
+    fn read(self, outputs: OutputRows<'_>, geometry: &Geometry) -> Result<Self::Answer, Failure>;
+}
+
+/// One picture on its way through the batch.
+struct Row<R> {
+    canvas: Canvas,
+    shapes: [Shape; 1],
+    normalisation: Normalisation,
+    reader: R,
+}
+
+impl<R> Row<R> {
+    fn new(canvas: Canvas, model: &PictureModel, reader: R) -> Self {
+        Self { canvas, shapes: [row_shape(&model.format)], normalisation: model.normalisation, reader }
+    }
+}
+
+fn row_shape(format: &InputFormat) -> Shape {
+    match format.layout {
+        Layout::Planar => vec![1, 3, format.height, format.width],
+        Layout::Interleaved => vec![1, format.height, format.width, 3],
+    }
+}
+
+impl<R: Read> Job for Row<R> {
+    type Answer = R::Answer;
+
+    fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    fn fill(&self, _input: usize, rows: &mut [u8]) {
+        match self.canvas.format().element {
+            Element::F32 => self.canvas.write(&self.normalisation, bytemuck::cast_slice_mut(rows)),
+            Element::U8 => rows.copy_from_slice(self.canvas.values()),
+        }
+    }
+
+    fn read(self, outputs: OutputRows<'_>) -> Result<R::Answer, Failure> {
+        self.reader.read(outputs, self.canvas.geometry())
+    }
+}
+
+/// Output `index`, if it has numbers of a kind that these models give.
+fn numbers<'a>(outputs: &OutputRows<'a>, index: usize) -> Result<(Values<'a>, Shape), Failure> {
+    let odd = || Failure::Failed("its outputs are not those it has shown before".to_owned());
+    let (view, dims) = outputs.get(index).ok_or_else(odd)?;
+    let values = match view.dtype {
+        DType::F32 => bytemuck::try_cast_slice(view.bytes).map(Values::F32),
+        DType::I32 => bytemuck::try_cast_slice(view.bytes).map(Values::I32),
+        DType::I64 => bytemuck::try_cast_slice(view.bytes).map(Values::I64),
+        _ => return Err(odd()),
+    };
+    Ok((values.map_err(|_| odd())?, dims))
+}
+
+/// The floats of the first output, of which there must be `count`.
+fn floats<'a>(outputs: &OutputRows<'a>, count: usize) -> Result<&'a [f32], Failure> {
+    match numbers(outputs, 0)?.0 {
+        Values::F32(values) if values.len() == count => Ok(values),
+        _ => Err(Failure::Failed("its output has not the shape it has shown before".to_owned())),
+    }
+}
+
+struct Boxes {
+    head: Arc<Head>,
+    ask: Ask,
+}
+
+impl Read for Boxes {
+    type Answer = Vec<Detection>;
+
+    fn read(self, outputs: OutputRows<'_>, geometry: &Geometry) -> Result<Vec<Detection>, Failure> {
+        let Self { head, ask } = self;
+        let read = head.outputs().iter().map(|index| numbers(&outputs, *index)).collect::<Result<Vec<_>, _>>()?;
+        let outputs: Vec<_> = read.iter().map(|(values, dims)| Output { dims, values: *values }).collect();
+        let mut candidates = head.candidates(&outputs, ask.thresholds.conf);
+        if !ask.classes.is_empty() {
+            candidates.retain(|candidate| ask.classes.contains(&candidate.class_id));
+        }
+        // Where the network has removed duplicates, boxes may overlap as they like.
+        let iou = if head.suppresses() { 1.0 } else { ask.thresholds.iou };
+        let mut found = suppress(candidates, iou, ask.thresholds.max_det);
+        found.iter_mut().for_each(|found| found.rect = geometry.to_source(found.rect));
+        Ok(found)
+    }
+}
+
+struct Classes(Ask);
+
+impl Read for Classes {
+    type Answer = Vec<Likely>;
+
+    fn read(self, outputs: OutputRows<'_>, _geometry: &Geometry) -> Result<Vec<Likely>, Failure> {
+        let Self(ask) = self;
+        let (values, _) = numbers(&outputs, 0)?;
+        let Values::F32(scores) = values else {
+            return Err(Failure::Failed("its likelihoods are no floats".to_owned()));
+        };
+        let mut found = likeliest(scores, scores.len(), ask.thresholds.conf);
+        if !ask.classes.is_empty() {
+            found.retain(|class| ask.classes.contains(&class.class_id));
+        }
+        found.truncate(ask.top_k);
+        Ok(found)
+    }
+}
+
+struct Masks(MaskHead);
+
+impl Read for Masks {
+    type Answer = (Grid, Geometry);
+
+    fn read(self, outputs: OutputRows<'_>, geometry: &Geometry) -> Result<(Grid, Geometry), Failure> {
+        let scores = floats(&outputs, self.0.values())?;
+        Ok((self.0.read(scores), *geometry))
+    }
+}
