@@ -5,6 +5,7 @@
 double  x float32 [n, 4] -> y float32 [n, 4] = 2x
 slow    the same, after n rounds of multiplying large matrices: some tenths of a second a row
 fixed   the same with a first dimension of 1 that cannot grow
+yolox, ssd, end2end   detectors that always find the same, in the layouts of these families
 free    two inputs of any length, a float32 [length] and b float32 [length] -> sum
 """
 
@@ -73,3 +74,48 @@ write(
         numpy_helper.from_array(np.array(0, np.float32), "zero"),
     ],
 )
+
+# Detectors that see nothing: whatever the picture, their outputs are constants, in the layouts of several families.
+# What they say is found again by tests with the numbers written here.
+
+
+def blind(name, image, outputs):
+    nodes, constants, shown = [], [], []
+    # The picture is looked at and left aside, so that it is an input all the same.
+    zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
+    cast = helper.make_node("Cast", [image.name], ["floats"], to=FLOAT)
+    mean = helper.make_node("ReduceMean", ["floats"], ["mean"], keepdims=0)
+    nothing = helper.make_node("Mul", ["mean", "zero"], ["nothing"])
+    for output, values in outputs.items():
+        constants.append(numpy_helper.from_array(values, "the_" + output))
+        kind = helper.np_dtype_to_tensor_dtype(values.dtype)
+        shown.append(helper.make_tensor_value_info(output, kind, values.shape))
+        nodes.append(helper.make_node("Cast", ["nothing"], ["none_" + output], to=kind))
+        nodes.append(helper.make_node("Add", ["the_" + output, "none_" + output], [output]))
+    graph = helper.make_graph([cast, mean, nothing, *nodes], name, [image], shown, [zero, *constants])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="caudal")
+    checker.check_model(model)
+    save_model(model, os.path.join(HERE, name + ".onnx"))
+
+
+planar = info("images", [1, 3, 64, 64])
+
+# One box in the grid of stride 16 (4 x 4 cells behind the 64 of stride 8), row 1, column 2: centre (40, 24), 16 x 32.
+cells = np.zeros((1, 64 + 16 + 4, 7), np.float32)
+cells[0, 64 + 4 + 2] = [0.5, 0.5, 0, np.log(2), 1, 0.1, 0.9]
+blind("yolox", planar, {"output": cells})
+
+# Bytes of any size; one box in the right half of the picture, of the second of two classes beside "nothing".
+bytes_of_any_size = helper.make_tensor_value_info("image_tensor", TensorProto.UINT8, [1, "height", "width", 3])
+boxes = np.zeros((1, 3, 1, 4), np.float32)
+boxes[0, 1, 0] = [0.25, 0.5, 0.75, 1]
+scores = np.zeros((1, 3, 3), np.float32)
+scores[0, :, 0], scores[0, 1] = 0.99, [0.1, 0.2, 0.8]
+blind("ssd", bytes_of_any_size, {"boxes": boxes, "scores": scores})
+
+# Two boxes that overlap and were both kept by the network, a third that does not count.
+found = np.array([[[8, 8, 40, 40], [10, 10, 42, 42], [0, 0, 64, 64], [0, 0, 0, 0]]], np.float32)
+blind("end2end", planar, {
+    "num_dets": np.array([[2]], np.int32), "det_boxes": found,
+    "det_scores": np.array([[0.9, 0.8, 0.7, 0]], np.float32), "det_classes": np.array([[1, 1, 1, 0]], np.int32),
+})
