@@ -16,6 +16,7 @@ cargo xtask setup                      fetch what building and running need
 cargo xtask soak [NAME]                the long tests in full length, with their figures
 cargo xtask bench [parts|tiny|detect]  benchmarks of our parts, and beside rivals (needs wrk)
 cargo xtask parity                     hold the boxes against a reference made anew in Python
+cargo xtask parity families            the same for every kind of model; fetches 1.5 GB to convert one
 cargo xtask arrows                     check that no room knows what it must not know
 ";
 
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
         ["test", filter @ ..] => suite::run(filter),
         ["soak", filter @ ..] => proofs::soak(filter),
         ["bench", words @ ..] => proofs::bench(words),
-        ["parity"] => proofs::parity(),
+        ["parity"] => proofs::parity(false),
+        ["parity", "families"] => proofs::parity(true),
         ["arrows"] => arrows::run(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -43,8 +43,9 @@ pub(crate) fn bench(words: &[&str]) -> Result {
     }
 }
 
-/// Makes the reference anew, with a Python of its own, and holds the boxes against it.
-pub(crate) fn parity() -> Result {
+/// Makes the reference anew, with a Python of its own, and holds the boxes against it; also that of the other kinds of
+/// models, if `families`.
+pub(crate) fn parity(families: bool) -> Result {
     let tools = setup::run()?;
     let folder = say::target().join("parity");
     let python = folder.join("bin/python");
@@ -65,5 +66,14 @@ pub(crate) fn parity() -> Result {
     step("ours beside it");
     let mut command = cargo();
     command.args(["test", "--package", "caudal", "--test", "parity", "--", "--nocapture"]);
-    say::run(tools.equip(command.env("CAUDAL_TEST_REFERENCE", &reference)))
+    say::run(tools.equip(command.env("CAUDAL_TEST_REFERENCE", &reference)))?;
+    if !families {
+        return Ok(());
+    }
+    step("models of every kind, and the reference beside them");
+    let models = folder.join("families");
+    say::run(Command::new(&python).arg(root().join("benches/parity/families.py")).arg(&models))?;
+    let mut command = cargo();
+    command.args(["test", "--package", "caudal", "--test", "parity", "every_kind", "--", "--ignored", "--nocapture"]);
+    say::run(tools.equip(command.env("CAUDAL_TEST_FAMILIES", &models)))
 }

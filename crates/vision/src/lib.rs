@@ -4,7 +4,8 @@
 //! On the way in: [`probe`] reads the header and checks limits before a pixel is decoded; a [`Decoder`] turns
 //! bytes into pixels; [`Canvas::letterbox`] brings them to the model's size; [`Canvas::write`] writes them,
 //! normalised, into the batch. On the way out: a [`Head`] knows how the networks of one [`Family`] write their boxes,
-//! [`suppress`] removes duplicates, [`Geometry`] carries them back onto the picture, [`draw`] shows them.
+//! [`suppress`] removes duplicates, [`Geometry`] carries them back onto the picture, [`draw`] shows them; [`likeliest`]
+//! reads a classifier, a [`MaskHead`] a segmentation.
 
 mod boxes;
 mod canvas;

@@ -52,18 +52,35 @@ impl MaskHead {
         assert_eq!(scores.len(), self.values(), "an output has as many numbers as its dimensions say");
         let cells = match self.classes {
             1 => Cells::Likely(scores.to_vec()),
-            _ => Cells::Best((0..self.grid.0 * self.grid.1).map(|cell| self.best(scores, cell)).collect()),
+            _ => Cells::Best(self.best(scores)),
         };
         Grid { head: *self, cells }
     }
 
-    fn best(&self, scores: &[f32], cell: usize) -> u8 {
-        let (step, first) = match self.layout {
-            Layout::Planar => (self.grid.0 * self.grid.1, cell),
-            Layout::Interleaved => (1, cell * self.classes),
-        };
-        let score = |class: usize| scores[first + class * step];
-        (1..self.classes).fold(0, |best, class| if score(class) > score(best) { class } else { best }) as u8
+    /// The best class of each cell; of equal ones the first.
+    fn best(&self, scores: &[f32]) -> Vec<u8> {
+        let cells = self.grid.0 * self.grid.1;
+        let mut best = vec![0; cells];
+        match self.layout {
+            Layout::Planar => {
+                // Class after class, as they lie in memory.
+                let mut highest = scores[..cells].to_vec();
+                for (class, plane) in scores.chunks_exact(cells).enumerate().skip(1) {
+                    for ((score, highest), best) in plane.iter().zip(&mut highest).zip(&mut best) {
+                        if *score > *highest {
+                            (*highest, *best) = (*score, class as u8);
+                        }
+                    }
+                }
+            }
+            Layout::Interleaved => {
+                for (scores, best) in scores.chunks_exact(self.classes).zip(&mut best) {
+                    let better = |best: usize, class: usize| if scores[class] > scores[best] { class } else { best };
+                    *best = (1..self.classes).fold(0, better) as u8;
+                }
+            }
+        }
+        best
     }
 }
 
