@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use caudal_types::Stage;
-use caudal_vision::{Canvas, Header, InputFormat, Limits, Pixels, encode_jpeg, probe};
+use caudal_vision::{Canvas, Decoding, Header, InputFormat, Limits, Pixels, Reduction, encode_jpeg, probe};
 
 use crate::{ByteBudget, Call, Decoders, TaskError, memory::Held};
 
@@ -63,7 +63,11 @@ impl Pictures {
         let held = self.take(header.decode_bytes).await?;
         let bytes = bytes.clone();
         let work = move |decoder: &mut caudal_vision::Decoder| {
-            let canvas = decoder.decode(&bytes, &header).map(|pixels| Canvas::letterbox(pixels, format));
+            let reduction = match format.decoding {
+                Decoding::Full => Reduction::FULL,
+                Decoding::Reduced => Reduction::for_model(&header, &format),
+            };
+            let canvas = decoder.decode(&bytes, &header, reduction).map(|pixels| Canvas::letterbox(pixels, format));
             decoder.shrink();
             drop(held);
             canvas
@@ -84,7 +88,7 @@ impl Pictures {
         let held = self.take(header.decode_bytes + u64::from(width) * u64::from(height) * 5).await?;
         let bytes = bytes.clone();
         let work = move |decoder: &mut caudal_vision::Decoder| {
-            let drawn = decoder.decode(&bytes, &header).map(paint);
+            let drawn = decoder.decode(&bytes, &header, Reduction::FULL).map(paint);
             let jpeg = drawn.and_then(|(width, height, rgb)| encode_jpeg(width, height, &rgb));
             decoder.shrink();
             drop(held);

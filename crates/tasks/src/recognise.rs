@@ -8,7 +8,8 @@ use caudal_engine::{
 };
 use caudal_types::{DType, Shape};
 use caudal_vision::{
-    Element, Family, Fit, Habits, Head, InputFormat, Layout, MaskHead, Network, Normalisation, OutputShape, Thresholds,
+    Decoding, Element, Family, Fit, Habits, Head, InputFormat, Layout, MaskHead, Network, Normalisation, OutputShape,
+    Thresholds,
 };
 
 use crate::{Look, PictureModel, Task, labels::parse_names};
@@ -43,6 +44,10 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
         bgr: pre.color == Some(ChannelOrder::Bgr),
         fit: pre.fit.map_or(Fit::Letterbox, fit),
         pad: pre.pad.unwrap_or(114),
+        decoding: match pre.decode {
+            Some(settings::Decode::Reduced) => Decoding::Reduced,
+            _ => Decoding::Full,
+        },
     })
 }
 

@@ -4,8 +4,8 @@
 use std::hint::black_box;
 
 use caudal_vision::{
-    BoxF, Canvas, Decoder, Detection, Element, Fit, Head, InputFormat, Layout, Limits, Network, Normalisation, Output,
-    OutputShape, Pixels, Values, encode_jpeg, probe, suppress,
+    BoxF, Canvas, Decoder, Decoding, Detection, Element, Fit, Head, InputFormat, Layout, Limits, Network,
+    Normalisation, Output, OutputShape, Pixels, Reduction, Values, encode_jpeg, probe, suppress,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -18,6 +18,7 @@ const FORMAT: InputFormat = InputFormat {
     bgr: false,
     fit: Fit::Letterbox,
     pad: 114,
+    decoding: Decoding::Full,
 };
 
 /// The bus of the fixtures, tiled to `width` by `height` with a camera's noise.
@@ -25,7 +26,7 @@ fn photograph(width: usize, height: usize) -> Vec<u8> {
     let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/double_decker_bus.jpg")).unwrap();
     let header = probe(&bytes, &LIMITS).unwrap();
     let mut decoder = Decoder::default();
-    let bus = decoder.decode(&bytes, &header).unwrap();
+    let bus = decoder.decode(&bytes, &header, Reduction::FULL).unwrap();
     let mut noise = 1u32;
     let mut rgb = Vec::with_capacity(width * height * 3);
     for y in 0..height {
@@ -41,15 +42,24 @@ fn photograph(width: usize, height: usize) -> Vec<u8> {
 }
 
 fn way_in(criterion: &mut Criterion) {
-    for (name, width, height) in [("1920x1080", 1920, 1080), ("1600x1200", 1600, 1200), ("640x480", 640, 480)] {
+    for (name, width, height) in
+        [("4000x3000", 4000, 3000), ("1920x1080", 1920, 1080), ("1600x1200", 1600, 1200), ("640x480", 640, 480)]
+    {
         let jpeg = photograph(width, height);
         let header = probe(&jpeg, &LIMITS).unwrap();
         let mut decoder = Decoder::default();
         let mut group = criterion.benchmark_group(name);
         group.bench_function("probe", |bencher| bencher.iter(|| probe(black_box(&jpeg), &LIMITS)));
-        group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(&jpeg, &header).unwrap().width));
-        let rgb = decoder.decode(&jpeg, &header).unwrap().rgb.to_vec();
-        let pixels = Pixels { width, height, rgb: &rgb, orientation: header.orientation };
+        let full = Reduction::FULL;
+        group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(&jpeg, &header, full).unwrap().width));
+        let reduction = Reduction::for_model(&header, &FORMAT);
+        if reduction != full {
+            group.bench_function(format!("decode 1/{}", reduction.divisor()), |bencher| {
+                bencher.iter(|| decoder.decode(&jpeg, &header, reduction).unwrap().width);
+            });
+        }
+        let rgb = decoder.decode(&jpeg, &header, full).unwrap().rgb.to_vec();
+        let pixels = Pixels { full: (width, height), width, height, rgb: &rgb, orientation: header.orientation };
         group.bench_function("letterbox", |bencher| bencher.iter(|| Canvas::letterbox(black_box(pixels), FORMAT)));
         let canvas = Canvas::letterbox(pixels, FORMAT);
         let mut row = vec![0.0; FORMAT.values()];

@@ -28,6 +28,16 @@ pub enum Element {
     U8,
 }
 
+/// How a large JPEG is decoded for a model that takes a small picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Decoding {
+    /// Every pixel, as the trainers of models do.
+    #[default]
+    Full,
+    /// At a half, a quarter or an eighth of its sides while that is large enough: quicker, and boxes drift.
+    Reduced,
+}
+
 /// What kind of picture a model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InputFormat {
@@ -45,6 +55,8 @@ pub struct InputFormat {
     pub fit: Fit,
     /// Grey value where no picture is.
     pub pad: u8,
+    /// How a large JPEG is decoded.
+    pub decoding: Decoding,
 }
 
 impl InputFormat {
@@ -83,7 +95,7 @@ impl Canvas {
     /// Brings `pixels`, turned upright, to the size and layout of `format`.
     pub fn letterbox(pixels: Pixels<'_>, format: InputFormat) -> Self {
         let stored = (pixels.width, pixels.height);
-        let upright = pixels.orientation.upright((pixels.width as u32, pixels.height as u32));
+        let upright = pixels.orientation.upright((pixels.full.0 as u32, pixels.full.1 as u32));
         let geometry = Geometry::new(upright, (format.width, format.height), format.fit);
         let mut canvas = Self { format, values: vec![format.pad; format.values()], geometry };
         let place = Placement::new(&pixels, &geometry, format.width);
@@ -210,6 +222,7 @@ mod tests {
         bgr: false,
         fit: Fit::Letterbox,
         pad: 114,
+        decoding: Decoding::Full,
     };
 
     /// A picture of 4x2 pixels whose red is 10*y + x.
@@ -219,7 +232,7 @@ mod tests {
 
     fn canvas(orientation: Orientation, format: InputFormat) -> Canvas {
         let rgb = picture();
-        Canvas::letterbox(Pixels { width: 4, height: 2, rgb: &rgb, orientation }, format)
+        Canvas::letterbox(Pixels { full: (4, 2), width: 4, height: 2, rgb: &rgb, orientation }, format)
     }
 
     fn reds(orientation: Orientation) -> Vec<Vec<u8>> {

@@ -182,7 +182,7 @@ mod tests {
 
     fn blank(orientation: Orientation, labels: &[Label]) -> (usize, usize, Vec<u8>) {
         let rgb = vec![0; 60 * 40 * 3];
-        draw(Pixels { width: 60, height: 40, rgb: &rgb, orientation }, labels)
+        draw(Pixels { full: (60, 40), width: 60, height: 40, rgb: &rgb, orientation }, labels)
     }
 
     fn label(x1: f32, y1: f32, x2: f32, y2: f32) -> Label {

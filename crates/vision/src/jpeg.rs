@@ -1,9 +1,9 @@
 //! JPEG through libjpeg-turbo, with the same choices as OpenCV's `imdecode`, so that pixels are equal.
 
-use turbojpeg::{Colorspace, DecompressHeader, Decompressor, Error, Image, PixelFormat};
+use turbojpeg::{Colorspace, DecompressHeader, Decompressor, Error, Image, PixelFormat, ScalingFactor};
 
 use crate::{
-    Format, Header, ImageError, Orientation, exif,
+    Format, Header, ImageError, Orientation, Reduction, exif,
     segments::{APP1, EOI, SOS, segments},
 };
 
@@ -65,19 +65,27 @@ fn is_cmyk(jpeg: &DecompressHeader) -> bool {
     matches!(jpeg.colorspace, Colorspace::CMYK | Colorspace::YCCK)
 }
 
-/// Decodes into `rgb`, three bytes a pixel.
-pub(crate) fn decode(decompressor: &mut Decompressor, bytes: &[u8], rgb: &mut Vec<u8>) -> Result<(), ImageError> {
-    let jpeg = decompressor.read_header(bytes).map_err(|error| damaged(&error))?;
+/// Decodes into `rgb`, three bytes a pixel; gives width and height, reduced as `reduction` says.
+pub(crate) fn decode(
+    decompressor: &mut Decompressor,
+    bytes: &[u8],
+    rgb: &mut Vec<u8>,
+    reduction: Reduction,
+) -> Result<(usize, usize), ImageError> {
+    let scale = ScalingFactor::new(1, reduction.divisor());
+    decompressor.set_scaling_factor(scale).map_err(|error| damaged(&error))?;
+    let jpeg = decompressor.read_header(bytes).map_err(|error| damaged(&error))?.scaled(scale);
     let (width, height) = (jpeg.width, jpeg.height);
     if is_cmyk(&jpeg) {
         let mut cmyk = vec![0; width * height * 4];
         decompress(decompressor, bytes, &mut cmyk, (width, height), PixelFormat::CMYK)?;
         rgb.clear();
         rgb.extend(cmyk.as_chunks::<4>().0.iter().flat_map(cmyk_to_rgb));
-        return Ok(());
+        return Ok((width, height));
     }
     rgb.resize(width * height * 3, 0);
-    decompress(decompressor, bytes, rgb, (width, height), PixelFormat::RGB)
+    decompress(decompressor, bytes, rgb, (width, height), PixelFormat::RGB)?;
+    Ok((width, height))
 }
 
 fn decompress(
@@ -110,7 +118,10 @@ fn cmyk_to_rgb([c, m, y, k]: &[u8; 4]) -> [u8; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Decoder, Limits, encode_jpeg, exif::tests::exif_block, header};
+    use crate::{
+        Canvas, Decoder, Decoding, Element, Fit, InputFormat, Layout, Limits, encode_jpeg, exif::tests::exif_block,
+        header,
+    };
 
     const SIDE: usize = 40;
     const SCAN: &[u8] = &[0xff, SOS];
@@ -147,7 +158,7 @@ mod tests {
 
     fn decodes(jpeg: &[u8]) -> bool {
         let header = header::probe(jpeg, &Limits { max_pixels: 10_000 });
-        header.is_ok_and(|header| Decoder::default().decode(jpeg, &header).is_ok())
+        header.is_ok_and(|header| Decoder::default().decode(jpeg, &header, Reduction::FULL).is_ok())
     }
 
     #[test]
@@ -156,6 +167,35 @@ mod tests {
             assert!(decodes(&jpeg));
             (0..jpeg.len()).for_each(|length| assert!(!decodes(&jpeg[..length]), "{length} of {}", jpeg.len()));
         }
+    }
+
+    #[test]
+    fn a_reduced_jpeg_shows_the_whole_picture_in_fewer_pixels() {
+        let format = InputFormat {
+            width: 10,
+            height: 10,
+            element: Element::F32,
+            layout: Layout::Planar,
+            bgr: false,
+            fit: Fit::Letterbox,
+            pad: 114,
+            decoding: Decoding::Reduced,
+        };
+        // Left half black, right half white.
+        let half: Vec<u8> = (0..SIDE * SIDE).flat_map(|i| [if i % SIDE < SIDE / 2 { 0 } else { 255 }; 3]).collect();
+        let jpeg = encode_jpeg(SIDE, SIDE, &half).unwrap();
+        let header = header::probe(&jpeg, &Limits { max_pixels: 10_000 }).unwrap();
+        let reduction = Reduction::for_model(&header, &format);
+        assert_eq!(reduction.divisor(), 2, "a quarter would be the model's size itself");
+        let mut decoder = Decoder::default();
+        let pixels = decoder.decode(&jpeg, &header, reduction).unwrap();
+        assert_eq!((pixels.width, pixels.height, pixels.full), (SIDE / 2, SIDE / 2, (SIDE, SIDE)));
+        let canvas = Canvas::letterbox(pixels, format);
+        assert_eq!(canvas.geometry().source, (SIDE as u32, SIDE as u32), "boxes find back onto the whole picture");
+        assert!(canvas.values()[..4].iter().all(|value| *value < 20));
+        assert!(canvas.values()[6..10].iter().all(|value| *value > 235));
+        let full = decoder.decode(&jpeg, &header, Reduction::FULL).unwrap();
+        assert_eq!(full.width, SIDE, "and the next is as it asks");
     }
 
     #[test]

@@ -28,9 +28,9 @@ mod simd;
 mod webp;
 
 pub use boxes::{BoxF, Detection};
-pub use canvas::{Canvas, Element, InputFormat, Layout, Normalisation};
+pub use canvas::{Canvas, Decoding, Element, InputFormat, Layout, Normalisation};
 pub use classify::{Likely, likeliest};
-pub use decode::{Decoder, Pixels};
+pub use decode::{Decoder, Pixels, Reduction};
 pub use draw::{Label, MAX_JPEG_SIDE, draw, encode_jpeg, tint};
 pub use error::ImageError;
 pub use exif::Orientation;

@@ -10,4 +10,6 @@ pub use doctor::{Finding, Severity, examine};
 pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError};
 pub use onnx::{OnnxError, OnnxFile};
 pub use sandbox::Forbidden;
-pub use settings::{Batching, ChannelOrder, Fit, Labels, ModelSettings, Preprocessing, SettingsError, Thresholds};
+pub use settings::{
+    Batching, ChannelOrder, Decode, Fit, Labels, ModelSettings, Preprocessing, SettingsError, Thresholds,
+};

@@ -67,6 +67,8 @@ pub struct Preprocessing {
     pub size: Option<[usize; 2]>,
     /// `letterbox` (keep the aspect, centre, pad the rest), `corner` (the same in the upper left corner) or `stretch`.
     pub fit: Option<Fit>,
+    /// `full`, or `reduced`: large JPEGs at a fraction of their sides.
+    pub decode: Option<Decode>,
     /// Grey value of the padding, 114 as YOLO's trainers use.
     pub pad: Option<u8>,
     /// Order of the colour channels, `rgb` when absent.
@@ -89,6 +91,16 @@ pub enum Fit {
     Corner,
     /// Fill the whole input.
     Stretch,
+}
+
+/// How a large JPEG is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decode {
+    /// Every pixel.
+    Full,
+    /// At a half, a quarter or an eighth of its sides, while that is one and a half times what the model takes.
+    Reduced,
 }
 
 /// Order of colour channels.
@@ -166,7 +178,7 @@ const KEYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("thresholds", &["conf", "iou", "max_det"]),
-    ("preprocessing", &["size", "fit", "pad", "color", "scale", "mean", "std"]),
+    ("preprocessing", &["size", "fit", "decode", "pad", "color", "scale", "mean", "std"]),
     ("batching", &["max_batch_size", "max_queue_delay_ms", "max_queue_size", "max_queue_mb"]),
 ];
 
@@ -280,7 +292,7 @@ labels: labels.txt
 aliases: [small]
 version: 3
 thresholds: {conf: 0.3, iou: 0.6, max_det: 10}
-preprocessing: {size: [640, 480], fit: stretch, pad: 0, color: bgr, scale: 1, mean: [1, 2, 3], std: [1, 1, 1]}
+preprocessing: {size: [640, 480], fit: stretch, decode: reduced, pad: 0, color: bgr, scale: 1, mean: [1, 2, 3], std: [1, 1, 1]}
 batching: {max_batch_size: 4, max_queue_delay_ms: 0.5, max_queue_size: 9, max_queue_mb: 7}
 instances: 2
 threads: 1
