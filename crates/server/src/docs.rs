@@ -29,6 +29,7 @@ use crate::{
     tags(
         (name = "pictures", description = "Pictures in, boxes out"),
         (name = "tensors", description = "KServe v2 (Open Inference Protocol)"),
+        (name = "admin", description = "For whoever administers the server"),
         (name = "health", description = "Probes, state, metrics"),
     ),
     paths(
@@ -42,6 +43,9 @@ use crate::{
         kserve::metadata::model_ready,
         kserve::metadata::model_ready_of,
         kserve::metadata::server_metadata,
+        kserve::repository::index,
+        kserve::repository::load,
+        kserve::repository::unload,
         health::server_live,
         health::server_ready,
         health::livez,

@@ -110,7 +110,7 @@ fn rounded(number: f64) -> f64 {
 impl Health {
     fn of(app: &App) -> Self {
         let model = |(name, entry): (&str, &Entry)| {
-            let aliases = app.catalog.aliases(name).into_iter().map(str::to_owned).collect();
+            let aliases = app.catalog.now().aliases(name).into_iter().map(str::to_owned).collect();
             let health = match entry {
                 Entry::Ready(model) => ModelHealth { ready: true, serving: Some(Serving::new(model)), aliases },
                 // Why is in the log: it names files, and anybody may read this page.
@@ -118,7 +118,7 @@ impl Health {
             };
             (name.to_owned(), health)
         };
-        let status = match (app.is_draining(), app.catalog.all_ready()) {
+        let status = match (app.is_draining(), app.catalog.now().all_ready()) {
             (true, _) => "draining",
             (false, true) => "healthy",
             (false, false) => "degraded",
@@ -140,7 +140,7 @@ impl Health {
                     simd_jpeg: app.facts.simd_jpeg,
                 },
             },
-            models: app.catalog.entries().map(model).collect(),
+            models: app.catalog.now().entries().map(model).collect(),
             config: app.facts.config.iter().cloned().collect(),
         }
     }

@@ -27,7 +27,7 @@ pub use crate::{
     app::Facts,
     docs::openapi_json,
     http::{ListenError, Listener},
-    settings::ServerSettings,
+    settings::{ModelControl, ServerSettings},
 };
 
 /// How long runs that were given up may take to stop.
@@ -117,7 +117,7 @@ impl Server {
                 // is left behind: waiting for it is what the timeout forbids.
                 let stopped = async {
                     connections.ended().await;
-                    until(|| app.catalog.idle()).await;
+                    until(|| app.catalog.now().idle()).await;
                 };
                 let _ = tokio::time::timeout(STOP_WITHIN, stopped).await;
                 std::mem::forget(app);

@@ -151,7 +151,8 @@ fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
 }
 
 fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
-    let models = || app.catalog.ready().map(|model| (model, model.queue.stats()));
+    let now = app.catalog.now();
+    let models = || now.ready().map(|model| (model, model.queue.stats()));
 
     let mut family = encoder.encode_descriptor(
         "model_inference_duration",

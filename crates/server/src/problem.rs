@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::http::StatusCode;
-use caudal_tasks::{TaskError, Unavailable};
+use caudal_tasks::{ChangeError, TaskError, Unavailable};
 use caudal_types::{ErrorKind, Explain};
 use serde::Serialize;
 
@@ -82,6 +82,12 @@ impl From<TaskError> for Problem {
     }
 }
 
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        Self::explain(&error)
+    }
+}
+
 impl From<Unavailable> for Problem {
     fn from(error: Unavailable) -> Self {
         Self::explain(&error)
@@ -100,6 +106,8 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::InvalidTensor
         | ErrorKind::WrongTask
         | ErrorKind::ClientGone => StatusCode::BAD_REQUEST,
+        ErrorKind::LoadFailed => StatusCode::BAD_REQUEST,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::NotFound | ErrorKind::ModelNotFound => StatusCode::NOT_FOUND,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorKind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

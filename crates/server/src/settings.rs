@@ -2,6 +2,15 @@
 
 use std::{net::IpAddr, time::Duration};
 
+/// How models come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelControl {
+    /// With the server.
+    None,
+    /// When they are told to.
+    Explicit,
+}
+
 /// Everything that the server keeps to.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -33,6 +42,10 @@ pub struct ServerSettings {
     pub keep_alive: Duration,
     /// How long shutting down may take before it is cut short.
     pub exit_timeout: Duration,
+    /// The key of who administers the server.
+    pub admin_key: Option<String>,
+    /// How models come and go.
+    pub model_control: ModelControl,
     /// Requests slower than this are logged.
     pub slow_request: Duration,
 }

@@ -1,7 +1,15 @@
-//! The models that serve, by name and alias, and those that should and do not.
+//! The models that serve, by name and alias, and those that should and do not; how they come and go.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
+use arc_swap::{ArcSwap, Guard};
 use caudal_engine::{
     Backend,
     repository::{ModelFolder, Repository, RepositoryError},
@@ -19,12 +27,68 @@ pub enum Entry {
     Failed(String),
 }
 
-/// All models of a repository.
-#[derive(Debug, Default)]
-pub struct Catalog {
+/// The models at one moment.
+#[derive(Debug, Default, Clone)]
+pub struct Models {
     models: BTreeMap<String, Entry>,
     aliases: BTreeMap<String, String>,
 }
+
+/// All models of a repository. Whoever asks sees them as they are at that moment; those that come and go do so at once,
+/// between two requests.
+pub struct Catalog {
+    now: ArcSwap<Models>,
+    repository: Repository,
+    backend: Arc<dyn Backend>,
+    defaults: Defaults,
+    /// Held by whoever changes the models: one at a time.
+    turn: Mutex<()>,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog").field("models", &self.now.load()).finish()
+    }
+}
+
+/// Why a model did not come or go.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// There is none of that name.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The repository cannot be read.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// It could not be loaded; what served before still does.
+    #[error("{reason}{}", if *.serving { "; the version that was loaded before still serves" } else { "" })]
+    Load {
+        /// Why, and what to do.
+        reason: String,
+        /// Whether a version of it serves.
+        serving: bool,
+    },
+}
+
+impl Explain for ChangeError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable(error) => error.kind(),
+            Self::Repository(_) | Self::Load { .. } => ErrorKind::LoadFailed,
+        }
+    }
+
+    fn hint(&self) -> Cow<'static, str> {
+        match self {
+            Self::Unavailable(_) => "POST /v2/repository/index names the models of the repository".into(),
+            Self::Repository(_) => "check the model repository and the rights to read it".into(),
+            Self::Load { .. } => "`caudal models doctor` tells what is wrong and how to mend it".into(),
+        }
+    }
+}
+
+/// How long a model that has gone is waited for until its last request is answered.
+const RETIRE_WITHIN: Duration = Duration::from_secs(30);
 
 /// There is no such model to ask.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,50 +135,129 @@ impl Explain for Unavailable {
 }
 
 impl Catalog {
-    /// Loads all models of `repository`. One that fails does not keep the others from serving.
-    pub fn load(repository: &Repository, backend: &dyn Backend, defaults: &Defaults) -> Result<Self, RepositoryError> {
-        let mut catalog = Self::default();
-        for folder in repository.models()? {
-            catalog.add(&folder, backend, defaults);
-        }
-        Ok(catalog)
+    /// A catalog of `repository` in which nothing serves yet.
+    pub fn new(repository: Repository, backend: Arc<dyn Backend>, defaults: Defaults) -> Self {
+        Self { now: ArcSwap::default(), repository, backend, defaults, turn: Mutex::new(()) }
     }
 
-    fn add(&mut self, folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) {
-        let entry = match load(folder, backend, defaults) {
+    /// Loads all models of the repository. One that fails does not keep the others from serving.
+    pub fn load_all(&self) -> Result<(), RepositoryError> {
+        for folder in self.repository.models()? {
+            let loaded = load(&folder, &*self.backend, &self.defaults);
+            self.change(&folder, |_| match loaded {
+                Ok(model) => Entry::Ready(told(model)),
+                Err(error) => {
+                    tracing::error!(model = folder.name, "model not ready: {}", in_words(&error));
+                    Entry::Failed(in_words(&error))
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// The models as they are now.
+    pub fn now(&self) -> Guard<Arc<Models>> {
+        self.now.load()
+    }
+
+    /// The model called `name`: see [`Models::get`].
+    pub fn get(&self, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, Unavailable> {
+        self.now().get(name, version).cloned()
+    }
+
+    /// The names of all models of the repository.
+    pub fn folders(&self) -> Result<Vec<String>, RepositoryError> {
+        Ok(self.repository.models()?.into_iter().map(|folder| folder.name).collect())
+    }
+
+    /// Loads the model `name` as it lies in the repository now, in place of what served under its name, which goes on
+    /// until the new one is ready and then finishes what it has begun. Takes as long as all that takes.
+    pub fn load(&self, name: &str) -> Result<Arc<ServedModel>, ChangeError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown = || self.now().unknown(name);
+        let folder = self.repository.models()?.into_iter().find(|folder| folder.name == name).ok_or_else(unknown)?;
+        match load(&folder, &*self.backend, &self.defaults) {
             Ok(model) => {
-                tracing::info!(
-                    model = model.name,
-                    version = model.version,
-                    task = model.task.name(),
-                    instances = model.plan.instances,
-                    threads = model.plan.threads,
-                    wide_threads = model.plan.wide_threads,
-                    max_batch_size = model.plan.max_batch_size,
-                    run_ms = model.measured.one_row.as_secs_f64() * 1e3,
-                    "model ready"
-                );
-                Entry::Ready(Arc::new(model))
+                let model = told(model);
+                retire(self.change(&folder, |_| Entry::Ready(Arc::clone(&model))));
+                Ok(model)
             }
             Err(error) => {
-                tracing::error!(model = folder.name, "model not ready: {}", in_words(&error));
-                Entry::Failed(in_words(&error))
+                let reason = in_words(&error);
+                tracing::error!(model = name, "model not loaded: {reason}");
+                let serving = matches!(self.now().models.get(name), Some(Entry::Ready(_)));
+                if !serving {
+                    self.change(&folder, |_| Entry::Failed(reason.clone()));
+                }
+                Err(ChangeError::Load { reason, serving })
             }
-        };
-        for alias in folder.settings().map(|settings| settings.aliases).unwrap_or_default() {
-            self.aliases.entry(alias).or_insert_with(|| folder.name.clone());
         }
-        self.models.insert(folder.name.clone(), entry);
+    }
+
+    /// Lets the model `name` go: it gets no new requests, finishes those it has, and is gone.
+    pub fn unload(&self, name: &str) -> Result<(), ChangeError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Models::clone(&self.now());
+        let gone = next.models.remove(name).ok_or_else(|| next.unknown(name))?;
+        next.aliases.retain(|_, model| model != name);
+        self.now.store(Arc::new(next));
+        tracing::info!(model = name, "model unloaded");
+        retire(Some(gone));
+        Ok(())
+    }
+
+    /// Puts what `entry` makes of the present entry in its place, with the aliases that the folder's settings name.
+    fn change(&self, folder: &ModelFolder, entry: impl FnOnce(Option<&Entry>) -> Entry) -> Option<Entry> {
+        let mut next = Models::clone(&self.now());
+        next.aliases.retain(|_, model| *model != folder.name);
+        for alias in folder.settings().map(|settings| settings.aliases).unwrap_or_default() {
+            next.aliases.entry(alias).or_insert_with(|| folder.name.clone());
+        }
+        let entry = entry(next.models.get(&folder.name));
+        let before = next.models.insert(folder.name.clone(), entry);
+        self.now.store(Arc::new(next));
+        before
+    }
+}
+
+fn told(model: ServedModel) -> Arc<ServedModel> {
+    tracing::info!(
+        model = model.name,
+        version = model.version,
+        task = model.task.name(),
+        instances = model.plan.instances,
+        threads = model.plan.threads,
+        wide_threads = model.plan.wide_threads,
+        max_batch_size = model.plan.max_batch_size,
+        run_ms = model.measured.one_row.as_secs_f64() * 1e3,
+        "model ready"
+    );
+    Arc::new(model)
+}
+
+/// Waits until nobody else holds what has gone, and drops it here: giving back a model's memory takes longer than a
+/// thread that talks to sockets may take.
+fn retire(gone: Option<Entry>) {
+    let Some(Entry::Ready(model)) = gone else { return };
+    let since = Instant::now();
+    while Arc::strong_count(&model) > 1 && since.elapsed() < RETIRE_WITHIN {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Models {
+    fn unknown(&self, name: &str) -> Unavailable {
+        Unavailable::Unknown {
+            name: shorten(name).into_owned(),
+            nearest: nearest(name, self.names()).map(str::to_owned),
+        }
     }
 
     /// The model called `name`, by its own name or an alias, in version `version` if one is asked for.
     pub fn get(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedModel>, Unavailable> {
         let entry = self.models.get(name).or_else(|| self.models.get(self.aliases.get(name)?));
         match entry {
-            None => Err(Unavailable::Unknown {
-                name: shorten(name).into_owned(),
-                nearest: nearest(name, self.names()).map(str::to_owned),
-            }),
+            None => Err(self.unknown(name)),
             // Why is told where callers cannot read it: it names files.
             Some(Entry::Failed(_)) => Err(Unavailable::NotReady(name.to_owned())),
             Some(Entry::Ready(model)) => match version {
@@ -137,6 +280,11 @@ impl Catalog {
         self.models.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
+    /// What became of the model called `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.models.get(name)
+    }
+
     /// The models that serve.
     pub fn ready(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
         self.models.values().filter_map(|entry| match entry {
@@ -155,9 +303,9 @@ impl Catalog {
         self.aliases.iter().filter(|(_, model)| *model == name).map(|(alias, _)| alias.as_str()).collect()
     }
 
-    /// Whether every model of the repository serves, and there is at least one.
+    /// Whether no model failed.
     pub fn all_ready(&self) -> bool {
-        !self.models.is_empty() && self.models.values().all(|entry| matches!(entry, Entry::Ready(_)))
+        self.models.values().all(|entry| matches!(entry, Entry::Ready(_)))
     }
 
     /// Whether no model is running.

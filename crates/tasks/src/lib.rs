@@ -25,7 +25,7 @@ pub use caudal_engine::TensorSpec;
 pub use caudal_vision::{Detection, Likely, Mask, MaskForm, Thresholds};
 
 pub use call::{Call, within};
-pub use catalog::{Catalog, Entry, Unavailable};
+pub use catalog::{Catalog, ChangeError, Entry, Models, Unavailable};
 pub use decoders::Decoders;
 pub use error::TaskError;
 pub use infer::{InputTensor, OutputTensor, TensorError};

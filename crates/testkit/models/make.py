@@ -3,6 +3,7 @@
     pip install onnx==1.23.2 && python make.py
 
 double  x float32 [n, 4] -> y float32 [n, 4] = 2x
+triple  the same with 3x
 slow    the same, after n rounds of multiplying large matrices: some tenths of a second a row
 fixed   the same with a first dimension of 1 that cannot grow
 yolox, ssd, end2end   detectors that always find the same, in the layouts of these families
@@ -32,6 +33,8 @@ def write(name, nodes, inputs, outputs, constants=()):
 two = numpy_helper.from_array(np.array(2, np.float32), "two")
 double = helper.make_node("Mul", ["x", "two"], ["y"])
 write("double", [double], [info("x", ["n", 4])], [info("y", ["n", 4])], [two])
+three = numpy_helper.from_array(np.array(3, np.float32), "two")
+write("triple", [double], [info("x", ["n", 4])], [info("y", ["n", 4])], [three])
 write("fixed", [double], [info("x", [1, 4])], [info("y", [1, 4])], [two])
 write("free", [helper.make_node("Add", ["a", "b"], ["sum"])],
       [info("a", ["length"]), info("b", ["length"])], [info("sum", ["length"])])

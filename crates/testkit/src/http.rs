@@ -103,7 +103,7 @@ impl Connection {
 
     /// Sends the head of `ask` and nothing more.
     pub fn send_head(&mut self, ask: &Ask<'_>) -> io::Result<()> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: test\r\n", ask.method, ask.path);
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: localhost\r\n", ask.method, ask.path);
         for (name, value) in ask.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -61,6 +61,10 @@ kinds! {
     ModelNotFound => "model_not_found",
     /// The model exists and cannot serve: it failed to load or is loading.
     ModelNotReady => "model_not_ready",
+    /// The model could not be loaded.
+    LoadFailed => "load_failed",
+    /// Only who administers the server may do this.
+    Forbidden => "forbidden",
     /// The model cannot do what the route asks of it.
     WrongTask => "wrong_task",
     /// The model's queue is full.

@@ -8,10 +8,10 @@ use caudal_engine::{
 };
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
 use caudal_server::{Facts, ListenError, Listener, Server};
-use caudal_tasks::{ByteBudget, Catalog, Decoders, Pictures};
+use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
 use caudal_vision::Limits;
 
-use crate::settings::Settings;
+use crate::settings::{Load, Settings};
 
 /// Why the parts could not be joined.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,8 @@ pub(crate) enum AssembleError {
     Repository(#[from] RepositoryError),
     #[error("the repository {0} holds no model; put each into its own folder: <name>/1/model.onnx")]
     NoModels(String),
+    #[error("{0}")]
+    Load(#[from] ChangeError),
     #[error("threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
 }
@@ -35,12 +37,22 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
     Ok(OnnxRuntime::load(&library, source)?)
 }
 
-/// The models, loaded and warm.
-pub(crate) fn catalog(settings: &Settings, backend: &dyn Backend) -> Result<Catalog, AssembleError> {
+/// The models, those that are loaded at start loaded and warm.
+pub(crate) fn catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<Catalog, AssembleError> {
     let repository = Repository::open(&settings.model_repository)?;
-    let catalog = Catalog::load(&repository, backend, &settings.models)?;
-    if catalog.entries().next().is_none() {
-        return Err(AssembleError::NoModels(settings.model_repository.display().to_string()));
+    let catalog = Catalog::new(repository, backend, settings.models);
+    match &settings.load {
+        Load::All => {
+            catalog.load_all()?;
+            if catalog.now().entries().next().is_none() {
+                return Err(AssembleError::NoModels(settings.model_repository.display().to_string()));
+            }
+        }
+        Load::Named(names) => {
+            for name in names {
+                catalog.load(name)?;
+            }
+        }
     }
     Ok(catalog)
 }
@@ -65,6 +77,6 @@ pub(crate) fn server(settings: &Settings, config: Vec<(String, String)>) -> Resu
         simd_jpeg: caudal_vision::JPEG_SIMD,
         config,
     };
-    let catalog = catalog(settings, &*backend)?;
+    let catalog = catalog(settings, backend)?;
     Ok(Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts)?)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use super::{CommandError, load};
-use crate::settings::{Key, TABLE};
+use crate::settings::{Key, Raw, TABLE};
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let loaded = load(matches, true)?;
@@ -13,20 +13,32 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         let settings: serde_json::Map<String, serde_json::Value> = loaded
             .raw
             .iter()
-            .map(|raw| (raw.key.to_owned(), serde_json::json!({ "value": raw.value, "from": raw.origin.to_string() })))
+            .zip(TABLE)
+            .map(|(raw, key)| {
+                (raw.key.to_owned(), serde_json::json!({ "value": shown(key, raw), "from": raw.origin.to_string() }))
+            })
             .collect();
         println!("{}", serde_json::to_string_pretty(&settings).expect("settings are plain data"));
         return Ok(ExitCode::SUCCESS);
     }
     let width = TABLE.iter().map(|key| key.name.len()).max().unwrap_or(0);
     for (key, raw) in TABLE.iter().zip(&loaded.raw) {
-        let value = if raw.value.is_empty() { "(found out)" } else { &raw.value };
+        let value = match (key.value, shown(key, raw)) {
+            ("SECRET" | "NAMES", "") => "(none)",
+            (_, "") => "(found out)",
+            (_, value) => value,
+        };
         println!("{:width$}  {value:<14} {:<28} {}{}", key.name, raw.origin.to_string(), key.help, also(key));
     }
     for (name, why) in &loaded.idle {
         println!("\n${name} is set and has nothing to set here: {why}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A value as it may be seen: of a secret only that there is one.
+fn shown<'a>(key: &Key, raw: &'a Raw) -> &'a str {
+    if key.value == "SECRET" && !raw.value.is_empty() { "(set)" } else { &raw.value }
 }
 
 fn also(key: &Key) -> String {

@@ -6,6 +6,7 @@ use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Instant,
 };
 
@@ -28,12 +29,13 @@ fn other(words: impl Into<String>) -> CommandError {
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let loaded = load(matches, true)?;
     let files = files(matches.get_many::<PathBuf>("images").unwrap_or_default())?;
-    let backend = assemble::backend(&loaded.settings)?;
-    let catalog = assemble::catalog(&loaded.settings, &backend)?;
+    let backend = Arc::new(assemble::backend(&loaded.settings)?);
+    let catalog = assemble::catalog(&loaded.settings, backend)?;
     let model = match matches.get_one::<String>("model") {
         Some(name) => catalog.get(name, None).map_err(|error| other(format!("{error}; {}", error.hint())))?,
         None => {
-            catalog.only_detector().ok_or_else(|| other("there is not exactly one detector; name one with --model"))?
+            let only = catalog.now().only_detector().cloned();
+            only.ok_or_else(|| other("there is not exactly one detector; name one with --model"))?
         }
     };
     let seer = model.picture_model().map_err(|error| other(error.to_string()))?;
@@ -43,7 +45,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     });
     let draw = draw.transpose()?;
     let job = Job {
-        model,
+        model: &model,
         seer,
         pictures: assemble::pictures(&loaded.settings)?,
         ask: ask(matches, seer)?,

@@ -1,8 +1,8 @@
 //! `caudal serve`.
 
-use std::{net::IpAddr, process::ExitCode, time::Instant};
+use std::{process::ExitCode, time::Instant};
 
-use caudal_server::Ending;
+use caudal_server::{Ending, ServerSettings};
 use clap::ArgMatches;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,10 +28,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         .map_err(|error| CommandError::Other(format!("the async runtime could not be started: {error}")))?;
     let ending = runtime.block_on(async {
         // What names files is nobody's business who only asks for the server's health.
-        let told = |raw: &Raw| TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE"));
+        let told =
+            |raw: &Raw| TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE" | "SECRET"));
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
         let server = assemble::server(&settings, config)?;
-        warn_if_open(settings.server.host);
+        warn_if_open(&settings.server);
         let (address, ready) = (server.address(), server.is_ready());
         tracing::info!(
             ready,
@@ -86,8 +87,9 @@ fn raise_open_files() {
     }
 }
 
-fn warn_if_open(host: IpAddr) {
+fn warn_if_open(settings: &ServerSettings) {
+    let host = settings.host;
     if !host.is_loopback() {
-        tracing::warn!("anybody who reaches {host} can use this server: it asks for no key");
+        tracing::warn!("anybody who reaches {host} can use this server: models ask for no key");
     }
 }

@@ -9,5 +9,5 @@ mod resolve;
 mod table;
 
 pub(crate) use gather::{Origin, Raw, SettingsError, gather};
-pub(crate) use resolve::Settings;
+pub(crate) use resolve::{Load, Settings};
 pub(crate) use table::{Key, TABLE};

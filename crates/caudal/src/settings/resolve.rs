@@ -2,11 +2,18 @@
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use caudal_server::ServerSettings;
+use caudal_server::{ModelControl, ServerSettings};
 use caudal_tasks::Defaults;
 use caudal_types::{CpuPlan, available_cpus};
 
 use super::{Raw, SettingsError};
+
+/// Which models are loaded at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Load {
+    All,
+    Named(Vec<String>),
+}
 
 /// All settings, resolved.
 #[derive(Debug, Clone)]
@@ -18,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) max_pixels: u64,
     pub(crate) max_pixel_memory: u64,
     pub(crate) models: Defaults,
+    pub(crate) load: Load,
     pub(crate) server: ServerSettings,
 }
 
@@ -36,7 +44,13 @@ impl Settings {
             Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, least, 86_400_000.0)? / 1e3))
         };
         let cpus = CpuPlan::for_cpus(available_cpus());
+        let modes = ["none", "explicit"];
+        let model_control = match &*read.word("model_control_mode", &modes, "it is none or explicit")? {
+            "explicit" => ModelControl::Explicit,
+            _ => ModelControl::None,
+        };
         Ok(Self {
+            load: read.load(model_control)?,
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),
             log_level: read.text("log_level").to_lowercase(),
@@ -67,6 +81,8 @@ impl Settings {
                 body_timeout: seconds("body_timeout_secs")?,
                 keep_alive: seconds("keep_alive_secs")?,
                 exit_timeout: seconds("exit_timeout_secs")?,
+                admin_key: read.optional_text("admin_key").map(str::to_owned),
+                model_control,
                 slow_request: millis("slow_request_threshold_ms", 0.0)?,
             },
         })
@@ -82,6 +98,16 @@ impl Reader<'_> {
 
     fn text(&self, key: &str) -> &str {
         self.raw(key).value.trim()
+    }
+
+    fn load(&self, control: ModelControl) -> Result<Load, SettingsError> {
+        let names = self.text("load_model").split(',').map(str::trim).filter(|name| !name.is_empty());
+        match (control, names.map(str::to_owned).collect::<Vec<_>>()) {
+            (ModelControl::None, names) if names.is_empty() => Ok(Load::All),
+            (ModelControl::None, _) => Err(self.invalid("load_model", "it needs model_control_mode explicit")),
+            (ModelControl::Explicit, names) if names == ["*"] => Ok(Load::All),
+            (ModelControl::Explicit, names) => Ok(Load::Named(names)),
+        }
     }
 
     fn optional_text(&self, key: &str) -> Option<&str> {
@@ -150,6 +176,8 @@ mod tests {
         refused("max_file_size_mb", "0", "1 to");
         refused("instances", "0", "1 to 1024");
         refused("log_format", "xml", "text or json");
+        refused("model_control_mode", "poll", "none or explicit");
+        refused("load_model", "nanodet", "model_control_mode explicit");
         refused("keep_alive_secs", "-1", "0.001 to 86400");
     }
 }

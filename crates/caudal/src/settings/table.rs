@@ -42,6 +42,19 @@ pub(crate) const TABLE: &[Key] = &[
     known_as(key("http_port", "8000", "PORT", "port for HTTP"), &["PORT"]),
     key("grpc_port", "8001", "PORT", "port for gRPC; reserved, nothing listens there yet"),
     key("model_repository", "models", "DIR", "folder of models: <name>/<version>/model.onnx"),
+    key(
+        "model_control_mode",
+        "none",
+        "MODE",
+        "none: models load at start; explicit: when they are told to, and at start those of load_model",
+    ),
+    key("load_model", "", "NAMES", "models to load at start in explicit mode, divided by commas; * for all"),
+    key(
+        "admin_key",
+        "",
+        "SECRET",
+        "key of who administers the server, as Authorization: Bearer; without one only this machine may",
+    ),
     key("data_dir", "caudal-data", "DIR", "folder for what is kept; nothing is written there yet"),
     known_as(
         key("log_level", "info", "LEVEL", "error, warn, info, debug or trace, or a filter as tracing reads it"),

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{linger::Lingering, threads::IoThreads};
+use super::{admin::Peer, linger::Lingering, threads::IoThreads};
 use crate::settings::ServerSettings;
 
 /// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431.
@@ -122,10 +122,14 @@ impl Connections {
 
     async fn run(&self, stream: TcpStream, router: axum::Router, mut course: watch::Receiver<Course>) {
         let pulse = Arc::new(Pulse::new());
+        let peer = stream.peer_addr().ok().map(Peer);
         let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let busy = pulse.begin();
-            let request: Request = request.map(|body| Body::new(Lingering::new(body)));
+            let mut request: Request = request.map(|body| Body::new(Lingering::new(body)));
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             let mut router = router.clone();
             async move {
                 let response: Result<Response, std::convert::Infallible> = router.call(request).await;

@@ -1,5 +1,6 @@
 //! HTTP itself: sockets, connections, bodies, and the door that every request passes twice.
 
+pub(crate) mod admin;
 mod aside;
 pub(crate) mod body;
 mod connection;

@@ -26,7 +26,7 @@ pub(crate) struct ServerMetadata {
     name: &'static str,
     version: &'static str,
     /// Extensions of the protocol that work here.
-    extensions: [&'static str; 0],
+    extensions: [&'static str; 1],
 }
 
 /// What a model takes and gives.
@@ -70,7 +70,8 @@ impl ModelMetadata {
 /// What the server is.
 #[utoipa::path(get, path = "/v2", tag = "tensors", responses((status = 200, body = ServerMetadata)))]
 pub(crate) async fn server_metadata(State(app): State<Arc<App>>, request: Request) -> Response {
-    let metadata = ServerMetadata { name: "caudal", version: env!("CARGO_PKG_VERSION"), extensions: [] };
+    let metadata =
+        ServerMetadata { name: "caudal", version: env!("CARGO_PKG_VERSION"), extensions: ["model_repository"] };
     door::ask(&app, Route::ServerMetadata, &request, |_| Ok(Answer::json(&metadata)))
 }
 
@@ -107,7 +108,8 @@ pub(crate) async fn model_metadata_of(
 }
 
 fn metadata(app: &App, model: &str, version: Option<&str>) -> Result<Answer, Problem> {
-    Ok(Answer::json(&ModelMetadata::new(app.catalog.get(model, version)?)))
+    let model = app.catalog.get(model, version)?;
+    Ok(Answer::json(&ModelMetadata::new(&model)))
 }
 
 /// Whether a model serves: 200 or 503.

@@ -3,6 +3,7 @@
 mod answer;
 pub(crate) mod metadata;
 mod numbers;
+pub(crate) mod repository;
 mod request;
 
 use std::sync::Arc;
@@ -83,7 +84,7 @@ async fn run(
     name: String,
     version: Option<String>,
 ) -> Result<Answer, Problem> {
-    let model = Arc::clone(app.catalog.get(&name, version.as_deref())?);
+    let model = app.catalog.get(&name, version.as_deref())?;
     refuse_binary(&request)?;
     model.check_infer(&visit.call)?;
     let (head, body) = request.into_parts();

@@ -151,19 +151,19 @@ async fn run(
     visit.query.apply(&mut visit.call)?;
     let model = match named(&app, name.as_deref().or(visit.query.model()))? {
         Some(model) => model,
-        None => app.catalog.only_detector().ok_or_else(no_model)?,
+        None => app.catalog.now().only_detector().cloned().ok_or_else(no_model)?,
     };
     let ask = visit.query.ask(model.picture_model()?)?;
     let work = async {
         match &upload.pictures[..] {
-            [picture] if form == Form::AsSent => one(&app, model, &ask, &visit.call, picture).await,
-            pictures => several(&app, model, &ask, &visit.call, pictures).await,
+            [picture] if form == Form::AsSent => one(&app, &model, &ask, &visit.call, picture).await,
+            pictures => several(&app, &model, &ask, &visit.call, pictures).await,
         }
     };
     within(visit.call.deadline, Problem::late, work).await
 }
 
-fn named<'a>(app: &'a App, name: Option<&str>) -> Result<Option<&'a Arc<ServedModel>>, Problem> {
+fn named(app: &App, name: Option<&str>) -> Result<Option<Arc<ServedModel>>, Problem> {
     Ok(name.map(|name| app.catalog.get(name, None)).transpose()?)
 }
 

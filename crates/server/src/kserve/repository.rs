@@ -1,0 +1,165 @@
+//! KServe v2's model repository extension: which models there are, and how they come and go.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+    response::Response,
+};
+use caudal_tasks::{ChangeError, Entry};
+use caudal_types::ErrorKind;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::App,
+    http::{
+        Path, admin,
+        body::{self, BodyLimits},
+        door::{self, Answer, Visit},
+    },
+    problem::Problem,
+    route::Route,
+    settings::ModelControl,
+};
+
+/// Bytes of a body that asks for little.
+const MAX_BODY: u64 = 64 << 10;
+
+/// What is asked of the index.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub(crate) struct IndexRequest {
+    /// Only models that serve.
+    ready: bool,
+}
+
+/// A model of the repository.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Indexed {
+    name: String,
+    /// The version that serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// `READY` or `UNAVAILABLE`.
+    state: &'static str,
+    /// Why it does not serve.
+    reason: String,
+}
+
+/// What may be said when a model is to come or go.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub(crate) struct ChangeRequest {
+    /// None is known here; settings stand in `model.yaml`.
+    #[schema(value_type = Object)]
+    parameters: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
+/// All models of the repository.
+#[utoipa::path(
+    post,
+    path = "/v2/repository/index",
+    tag = "admin",
+    request_body = Option<IndexRequest>,
+    responses((status = 200, body = [Indexed]), (status = 403, body = super::ErrorAnswer)),
+)]
+pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::work(app, Route::RepositoryIndex, request, |app, _, request| async move {
+        let asked: IndexRequest = read(&app, request).await?;
+        let folders = app.catalog.folders().map_err(ChangeError::from)?;
+        let now = app.catalog.now();
+        let one = |name: String| match now.entry(&name) {
+            Some(Entry::Ready(model)) => {
+                Indexed { name, version: Some(model.version.to_string()), state: "READY", reason: String::new() }
+            }
+            Some(Entry::Failed(reason)) => {
+                Indexed { name, version: None, state: "UNAVAILABLE", reason: reason.clone() }
+            }
+            None => Indexed { name, version: None, state: "UNAVAILABLE", reason: "unloaded".to_owned() },
+        };
+        let models = folders.into_iter().map(one).filter(|model| !asked.ready || model.state == "READY");
+        Ok(Answer::json(&models.collect::<Vec<_>>()))
+    })
+    .await
+}
+
+/// Loads a model, or loads it anew: what served before goes on until the new one is ready.
+#[utoipa::path(
+    post,
+    path = "/v2/repository/models/{model}/load",
+    tag = "admin",
+    params(("model" = String, Path, description = "its folder's name")),
+    request_body = Option<ChangeRequest>,
+    responses(
+        (status = 200), (status = 400, body = super::ErrorAnswer), (status = 403, body = super::ErrorAnswer),
+        (status = 404, body = super::ErrorAnswer),
+    ),
+)]
+pub(crate) async fn load(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
+    door::work(app, Route::RepositoryLoad, request, |app, _: Visit, request| async move {
+        change(app, request, move |app| app.catalog.load(&model).map(drop)).await
+    })
+    .await
+}
+
+/// Lets a model go: it gets no new requests and finishes those it has.
+#[utoipa::path(
+    post,
+    path = "/v2/repository/models/{model}/unload",
+    tag = "admin",
+    params(("model" = String, Path, description = "its folder's name")),
+    request_body = Option<ChangeRequest>,
+    responses(
+        (status = 200), (status = 403, body = super::ErrorAnswer), (status = 404, body = super::ErrorAnswer),
+    ),
+)]
+pub(crate) async fn unload(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
+    door::work(app, Route::RepositoryUnload, request, |app, _: Visit, request| async move {
+        change(app, request, move |app| app.catalog.unload(&model)).await
+    })
+    .await
+}
+
+async fn change(
+    app: Arc<App>,
+    request: Request,
+    make: impl FnOnce(&App) -> Result<(), ChangeError> + Send + 'static,
+) -> Result<Answer, Problem> {
+    let asked: ChangeRequest = read(&app, request).await?;
+    if app.settings.model_control != ModelControl::Explicit {
+        return Err(Problem::new(
+            ErrorKind::Forbidden,
+            "models come and go with the server: model_control_mode is none",
+            "start the server with --model-control-mode explicit",
+        ));
+    }
+    if let Some(name) = asked.parameters.keys().find(|name| *name != "unload_dependents") {
+        let message = format!("the parameter {:?} is not known", caudal_types::shorten(name));
+        return Err(Problem::parameter(message, "put what should hold for the model into its model.yaml"));
+    }
+    // It takes its time: not on a thread that talks to sockets.
+    let made = tokio::task::spawn_blocking(move || make(&app)).await;
+    match made {
+        Ok(made) => made.map(|()| Answer::empty(StatusCode::OK)).map_err(Problem::from),
+        Err(_) => Err(Problem::new(ErrorKind::Internal, "loading broke off", "see the server's log")),
+    }
+}
+
+/// Lets only the owner in, and reads what he says; nothing is as good as `{}`.
+async fn read<T: Default + for<'a> Deserialize<'a>>(app: &App, request: Request) -> Result<T, Problem> {
+    admin::check(app, request.headers(), request.extensions())?;
+    let (head, body) = request.into_parts();
+    let limits = BodyLimits { bytes: MAX_BODY, memory: &app.bodies, pause: app.settings.body_timeout };
+    let received = body::read(&head.headers, body, &limits).await?;
+    if received.bytes.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&received.bytes).map_err(|error| {
+        Problem::new(
+            ErrorKind::InvalidRequest,
+            format!("the body is not what is read here: {error}"),
+            "send {} or nothing",
+        )
+    })
+}
