@@ -12,7 +12,19 @@ pub(crate) fn soak(filter: &[&str]) -> Result {
     let tools = setup::run()?;
     step("soak: about ten minutes");
     let mut command = cargo();
-    command.args(["test", "--release", "--package", "caudal", "--test", "soak", "--test", "drain", "--test", "repository", "--"]);
+    command.args([
+        "test",
+        "--release",
+        "--package",
+        "caudal",
+        "--test",
+        "soak",
+        "--test",
+        "drain",
+        "--test",
+        "repository",
+        "--",
+    ]);
     command.args(["--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");
     say::run(tools.equip(&mut command))
 }

@@ -87,6 +87,23 @@ fn models_come_and_go_when_they_are_told_to() {
 }
 
 #[test]
+fn models_follow_the_repository_where_it_is_polled() {
+    let repo = two_versions(1);
+    let server = Server::start(CAUDAL, &repo, &["--model-control-mode", "poll", "--repository-poll-secs", "0.1"]);
+    assert_eq!(first(&infer(&server)), 2.0);
+    fs::write(repo.path("m/model.yaml"), "version: 2").unwrap();
+    until("the new version serves", || first(&infer(&server)) == 3.0);
+    let repo = repo.model("late", "double", "");
+    until("what was added serves", || server.get("/v2/models/late/ready").status == 200);
+    fs::write(repo.path("m/2/model.onnx"), b"broken").unwrap();
+    server.log_line("model not loaded");
+    assert_eq!(first(&infer(&server)), 3.0, "what served goes on");
+    fs::remove_dir_all(repo.path("late")).unwrap();
+    until("what was removed is gone", || server.get("/v2/models/late/ready").status == 404);
+    assert_eq!(change(&server, "m", "unload").status, 403);
+}
+
+#[test]
 fn some_are_loaded_at_start() {
     let repo = two_versions(2).model("free", "free", "").model("double", "double", "");
     let server = Server::start(CAUDAL, &repo, &[EXPLICIT, &["--load-model", "m, double"]].concat());

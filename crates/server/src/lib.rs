@@ -78,6 +78,9 @@ impl Server {
     /// already, and closes.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ending {
         let Self { app, listener } = self;
+        if let ModelControl::Poll(interval) = app.settings.model_control {
+            watch(&app, interval);
+        }
         let router = router(Arc::clone(&app));
         let connections = Arc::clone(&app.connections);
         {
@@ -124,6 +127,23 @@ impl Server {
                 Ending::CutShort(open)
             }
         }
+    }
+}
+
+/// Lets models come and go with the repository, on a thread that ends with the server.
+fn watch(app: &Arc<App>, interval: Duration) {
+    let app = Arc::downgrade(app);
+    let look = move || {
+        loop {
+            std::thread::sleep(interval);
+            match app.upgrade() {
+                Some(app) if !app.is_draining() => app.catalog.poll(),
+                _ => return,
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("models".to_owned()).spawn(look) {
+        tracing::error!(%error, "the repository is not watched: its thread could not be started");
     }
 }
 

@@ -7,6 +7,8 @@ use std::{net::IpAddr, time::Duration};
 pub enum ModelControl {
     /// With the server.
     None,
+    /// As the repository changes, which is looked at so often.
+    Poll(Duration),
     /// When they are told to.
     Explicit,
 }

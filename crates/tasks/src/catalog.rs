@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -41,8 +41,17 @@ pub struct Catalog {
     repository: Repository,
     backend: Arc<dyn Backend>,
     defaults: Defaults,
-    /// Held by whoever changes the models: one at a time.
-    turn: Mutex<()>,
+    /// Held by whoever changes the models, one at a time: how each folder looked.
+    turn: Mutex<BTreeMap<String, Looks>>,
+}
+
+/// Fingerprints of a model's folder.
+#[derive(Debug, Clone, Copy, Default)]
+struct Looks {
+    /// When it was loaded, or tried to be.
+    loaded: u64,
+    /// At the last look.
+    last: u64,
 }
 
 impl fmt::Debug for Catalog {
@@ -137,12 +146,14 @@ impl Explain for Unavailable {
 impl Catalog {
     /// A catalog of `repository` in which nothing serves yet.
     pub fn new(repository: Repository, backend: Arc<dyn Backend>, defaults: Defaults) -> Self {
-        Self { now: ArcSwap::default(), repository, backend, defaults, turn: Mutex::new(()) }
+        Self { now: ArcSwap::default(), repository, backend, defaults, turn: Mutex::default() }
     }
 
     /// Loads all models of the repository. One that fails does not keep the others from serving.
     pub fn load_all(&self) -> Result<(), RepositoryError> {
+        let mut turn = self.turn();
         for folder in self.repository.models()? {
+            look(&mut turn, &folder);
             let loaded = load(&folder, &*self.backend, &self.defaults);
             self.change(&folder, |_| match loaded {
                 Ok(model) => Entry::Ready(told(model)),
@@ -173,21 +184,30 @@ impl Catalog {
     /// Loads the model `name` as it lies in the repository now, in place of what served under its name, which goes on
     /// until the new one is ready and then finishes what it has begun. Takes as long as all that takes.
     pub fn load(&self, name: &str) -> Result<Arc<ServedModel>, ChangeError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn();
         let unknown = || self.now().unknown(name);
         let folder = self.repository.models()?.into_iter().find(|folder| folder.name == name).ok_or_else(unknown)?;
-        match load(&folder, &*self.backend, &self.defaults) {
+        self.load_folder(&mut turn, &folder)
+    }
+
+    fn load_folder(
+        &self,
+        turn: &mut BTreeMap<String, Looks>,
+        folder: &ModelFolder,
+    ) -> Result<Arc<ServedModel>, ChangeError> {
+        look(turn, folder);
+        match load(folder, &*self.backend, &self.defaults) {
             Ok(model) => {
                 let model = told(model);
-                retire(self.change(&folder, |_| Entry::Ready(Arc::clone(&model))));
+                retire(self.change(folder, |_| Entry::Ready(Arc::clone(&model))));
                 Ok(model)
             }
             Err(error) => {
                 let reason = in_words(&error);
-                tracing::error!(model = name, "model not loaded: {reason}");
-                let serving = matches!(self.now().models.get(name), Some(Entry::Ready(_)));
+                tracing::error!(model = folder.name, "model not loaded: {reason}");
+                let serving = matches!(self.now().entry(&folder.name), Some(Entry::Ready(_)));
                 if !serving {
-                    self.change(&folder, |_| Entry::Failed(reason.clone()));
+                    self.change(folder, |_| Entry::Failed(reason.clone()));
                 }
                 Err(ChangeError::Load { reason, serving })
             }
@@ -196,7 +216,12 @@ impl Catalog {
 
     /// Lets the model `name` go: it gets no new requests, finishes those it has, and is gone.
     pub fn unload(&self, name: &str) -> Result<(), ChangeError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn();
+        self.unload_entry(&mut turn, name)
+    }
+
+    fn unload_entry(&self, turn: &mut BTreeMap<String, Looks>, name: &str) -> Result<(), ChangeError> {
+        turn.remove(name);
         let mut next = Models::clone(&self.now());
         let gone = next.models.remove(name).ok_or_else(|| next.unknown(name))?;
         next.aliases.retain(|_, model| model != name);
@@ -204,6 +229,34 @@ impl Catalog {
         tracing::info!(model = name, "model unloaded");
         retire(Some(gone));
         Ok(())
+    }
+
+    /// Looks at the repository: loads what is new in it or has changed, and lets go what is no longer there. What differs
+    /// from the last look is left alone until it looks the same twice: it may still be being copied.
+    pub fn poll(&self) {
+        let mut turn = self.turn();
+        let folders = match self.repository.models() {
+            Ok(folders) => folders,
+            Err(error) => return tracing::warn!(%error, "the models stay as they are"),
+        };
+        for folder in &folders {
+            let (print, looks) = (folder.fingerprint(), turn.entry(folder.name.clone()).or_default());
+            if print != looks.loaded && print == looks.last {
+                // A failure is in the log, and is not tried again before something changes.
+                let _ = self.load_folder(&mut turn, folder);
+            } else {
+                looks.last = print;
+            }
+        }
+        let gone = |name: &&str| folders.iter().all(|folder| folder.name != **name);
+        let gone: Vec<String> = self.now().models.keys().map(String::as_str).filter(gone).map(str::to_owned).collect();
+        for name in gone {
+            let _ = self.unload_entry(&mut turn, &name);
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, BTreeMap<String, Looks>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts what `entry` makes of the present entry in its place, with the aliases that the folder's settings name.
@@ -218,6 +271,12 @@ impl Catalog {
         self.now.store(Arc::new(next));
         before
     }
+}
+
+/// Remembers how `folder` looks before it is loaded.
+fn look(turn: &mut BTreeMap<String, Looks>, folder: &ModelFolder) {
+    let print = folder.fingerprint();
+    turn.insert(folder.name.clone(), Looks { loaded: print, last: print });
 }
 
 fn told(model: ServedModel) -> Arc<ServedModel> {

@@ -44,8 +44,10 @@ impl Settings {
             Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, least, 86_400_000.0)? / 1e3))
         };
         let cpus = CpuPlan::for_cpus(available_cpus());
-        let modes = ["none", "explicit"];
-        let model_control = match &*read.word("model_control_mode", &modes, "it is none or explicit")? {
+        let modes = ["none", "poll", "explicit"];
+        let poll = seconds("repository_poll_secs")?;
+        let model_control = match &*read.word("model_control_mode", &modes, "it is none, poll or explicit")? {
+            "poll" => ModelControl::Poll(poll),
             "explicit" => ModelControl::Explicit,
             _ => ModelControl::None,
         };
@@ -103,10 +105,10 @@ impl Reader<'_> {
     fn load(&self, control: ModelControl) -> Result<Load, SettingsError> {
         let names = self.text("load_model").split(',').map(str::trim).filter(|name| !name.is_empty());
         match (control, names.map(str::to_owned).collect::<Vec<_>>()) {
-            (ModelControl::None, names) if names.is_empty() => Ok(Load::All),
-            (ModelControl::None, _) => Err(self.invalid("load_model", "it needs model_control_mode explicit")),
             (ModelControl::Explicit, names) if names == ["*"] => Ok(Load::All),
             (ModelControl::Explicit, names) => Ok(Load::Named(names)),
+            (_, names) if names.is_empty() => Ok(Load::All),
+            _ => Err(self.invalid("load_model", "it needs model_control_mode explicit")),
         }
     }
 
@@ -176,7 +178,7 @@ mod tests {
         refused("max_file_size_mb", "0", "1 to");
         refused("instances", "0", "1 to 1024");
         refused("log_format", "xml", "text or json");
-        refused("model_control_mode", "poll", "none or explicit");
+        refused("model_control_mode", "often", "none, poll or explicit");
         refused("load_model", "nanodet", "model_control_mode explicit");
         refused("keep_alive_secs", "-1", "0.001 to 86400");
     }

@@ -46,8 +46,9 @@ pub(crate) const TABLE: &[Key] = &[
         "model_control_mode",
         "none",
         "MODE",
-        "none: models load at start; explicit: when they are told to, and at start those of load_model",
+        "none: models load at start; poll: and as the repository changes; explicit: when they are told to",
     ),
+    key("repository_poll_secs", "5", "SECS", "how often the repository is looked at in poll mode"),
     key("load_model", "", "NAMES", "models to load at start in explicit mode, divided by commas; * for all"),
     key(
         "admin_key",

@@ -1,7 +1,10 @@
 //! Models, versions and settings as they lie in the folder.
 
 use std::{
-    fs, io,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -163,6 +166,21 @@ impl ModelFolder {
         Ok(onnx)
     }
 
+    /// Tells whether anything in the folder has changed: names, lengths and times of its files and of those in its
+    /// versions, without reading them.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for folder in [&self.path].into_iter().chain(&entries(&self.path)) {
+            for path in entries(folder) {
+                let meta = fs::symlink_metadata(&path).ok();
+                let told = meta.map(|meta| (meta.is_dir(), meta.len(), meta.modified().ok(), meta.ino()));
+                // Of a folder only that it is there: its time changes with what is in it.
+                (path, told.filter(|(is_dir, ..)| !is_dir)).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     /// The class names that `settings` give, if any; a file of names must lie within this folder.
     pub fn labels(&self, settings: &ModelSettings) -> Result<Option<Vec<String>>, FolderError> {
         let name = match &settings.labels {
@@ -175,6 +193,14 @@ impl ModelFolder {
             .map_err(|error| FolderError::Labels(file.clone(), error.to_string()))?;
         Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
     }
+}
+
+/// What lies in `folder`, in order; nothing if that is no folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let found = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut paths: Vec<_> = found.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
 }
 
 /// Versions are whole numbers without leading zeros, as in Triton.

@@ -130,7 +130,7 @@ async fn change(
     if app.settings.model_control != ModelControl::Explicit {
         return Err(Problem::new(
             ErrorKind::Forbidden,
-            "models come and go with the server: model_control_mode is none",
+            "models do not come and go by this route: model_control_mode is none or poll",
             "start the server with --model-control-mode explicit",
         ));
     }
