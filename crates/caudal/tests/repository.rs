@@ -88,8 +88,14 @@ fn models_come_and_go_when_they_are_told_to() {
 
 #[test]
 fn models_follow_the_repository_where_it_is_polled() {
-    let repo = two_versions(1);
+    let repo = Repo::new();
     let server = Server::start(CAUDAL, &repo, &["--model-control-mode", "poll", "--repository-poll-secs", "0.1"]);
+    assert_eq!(infer(&server).status, 404, "there is nothing yet");
+    let repo = repo
+        .file("m/1/model.onnx", &fs::read(model_file("double")).unwrap())
+        .file("m/2/model.onnx", &fs::read(model_file("triple")).unwrap())
+        .file("m/model.yaml", b"version: 1");
+    until("it serves", || infer(&server).status == 200);
     assert_eq!(first(&infer(&server)), 2.0);
     fs::write(repo.path("m/model.yaml"), "version: 2").unwrap();
     until("the new version serves", || first(&infer(&server)) == 3.0);

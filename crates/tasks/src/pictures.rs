@@ -84,8 +84,8 @@ impl Pictures {
         paint: impl FnOnce(Pixels<'_>) -> (usize, usize, Vec<u8>) + Send + 'static,
     ) -> Result<Vec<u8>, TaskError> {
         let (width, height) = header.size();
-        // Beside the decoded pixels: the copy that is drawn on, and the JPEG being written.
-        let held = self.take(header.decode_bytes + u64::from(width) * u64::from(height) * 5).await?;
+        // Beside the decoded pixels: the copy that is drawn on, the JPEG being written, a map of classes.
+        let held = self.take(header.decode_bytes + u64::from(width) * u64::from(height) * 6).await?;
         let bytes = bytes.clone();
         let work = move |decoder: &mut caudal_vision::Decoder| {
             let drawn = decoder.decode(&bytes, &header, Reduction::FULL).map(paint);
@@ -97,7 +97,8 @@ impl Pictures {
         Ok(self.decoders.run(call, Stage::Encode, work).await??)
     }
 
-    async fn take(&self, needed: u64) -> Result<Held, TaskError> {
+    /// Sets `needed` bytes aside for pixels.
+    pub(crate) async fn take(&self, needed: u64) -> Result<Held, TaskError> {
         let limit = self.memory.total();
         self.memory.take(needed).await.map_err(|_| TaskError::PictureOverBudget { needed, limit })
     }

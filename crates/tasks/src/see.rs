@@ -86,15 +86,20 @@ impl View<'_> {
     async fn segments(&self, head: MaskHead, ask: &Ask) -> Result<Shown, TaskError> {
         let (grid, geometry) = self.run(Masks(head)).await?;
         let (nothing, asked) = (self.model.nothing(), ask.clone());
+        let (small, threshold) = (grid.clone(), ask.thresholds.conf);
+        // The map of classes, and a mask as it is written.
+        let held = self.pictures.take(u64::from(geometry.source.0) * u64::from(geometry.source.1) * 2).await?;
         let spread = move |_: &mut _| {
-            let map = grid.spread(&geometry, asked.thresholds.conf);
-            (segments(&map, &asked, nothing), map)
+            let found = segments(&grid.spread(&geometry, threshold), &asked, nothing);
+            drop(held);
+            found
         };
-        let (found, map) = self.pictures.decoders().run(self.call, Stage::Encode, spread).await?;
+        let found = self.pictures.decoders().run(self.call, Stage::Encode, spread).await?;
         let shown: Vec<usize> = found.iter().map(|segment| segment.class_id).collect();
         let drawn = match ask.draw {
             true => {
-                let paint = move |pixels: Pixels<'_>| tint(pixels, &map, &shown);
+                // Spread again: the large map would have to wait for the memory to draw in.
+                let paint = move |pixels: Pixels<'_>| tint(pixels, &small.spread(&geometry, threshold), &shown);
                 Some(self.pictures.draw(self.call, self.bytes, self.header, paint).await?)
             }
             false => None,

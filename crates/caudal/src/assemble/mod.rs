@@ -7,7 +7,7 @@ use caudal_engine::{
     repository::{Repository, RepositoryError},
 };
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
-use caudal_server::{Facts, ListenError, Listener, Server};
+use caudal_server::{Facts, ListenError, Listener, ModelControl, Server};
 use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
 use caudal_vision::Limits;
 
@@ -44,7 +44,8 @@ pub(crate) fn catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<
     match &settings.load {
         Load::All => {
             catalog.load_all()?;
-            if catalog.now().entries().next().is_none() {
+            let for_ever = settings.server.model_control == ModelControl::None;
+            if for_ever && catalog.now().entries().next().is_none() {
                 return Err(AssembleError::NoModels(settings.model_repository.display().to_string()));
             }
         }

@@ -18,7 +18,7 @@ use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CommandError, load, seen};
-use crate::assemble;
+use crate::{assemble, settings::Load};
 
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
 
@@ -27,7 +27,9 @@ fn other(words: impl Into<String>) -> CommandError {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let loaded = load(matches, true)?;
+    let mut loaded = load(matches, true)?;
+    // Whatever a server would load at start: here a model is there when it is named.
+    loaded.settings.load = Load::All;
     let files = files(matches.get_many::<PathBuf>("images").unwrap_or_default())?;
     let backend = Arc::new(assemble::backend(&loaded.settings)?);
     let catalog = assemble::catalog(&loaded.settings, backend)?;

@@ -33,7 +33,7 @@ impl Reader for YoloX {
 
     fn candidates(&self, outputs: &[Output<'_>], _parts: &Parts, input: (usize, usize), conf: f32) -> Candidates {
         let [Output { dims: [_, _, channels], values }] = outputs else { return Vec::new() };
-        let cells = values.floats().chunks_exact((*channels).max(1)).zip(places(input));
+        let cells = values.floats().chunks_exact((*channels).max(6)).zip(places(input));
         let found = cells.filter(|(cell, _)| cell[4] >= conf).filter_map(|(cell, (column, row, stride))| {
             let mut found = best(cell, conf)?;
             let (cx, cy) = ((cell[0] + column) * stride, (cell[1] + row) * stride);
