@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use super::{CommandError, load};
-use crate::settings::{Key, Raw, TABLE};
+use crate::settings::{Key, Raw, TABLE, presets::preset};
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let loaded = load(matches, true)?;
@@ -24,11 +24,15 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let width = TABLE.iter().map(|key| key.name.len()).max().unwrap_or(0);
     for (key, raw) in TABLE.iter().zip(&loaded.raw) {
         let value = match (key.value, shown(key, raw)) {
-            ("SECRET" | "NAMES", "") => "(none)",
+            ("SECRET" | "NAMES" | "NAME", "") => "(none)",
             (_, "") => "(found out)",
             (_, value) => value,
         };
         println!("{:width$}  {value:<14} {:<28} {}{}", key.name, raw.origin.to_string(), key.help, also(key));
+    }
+    let asked = loaded.raw.iter().find(|raw| raw.key == "preset");
+    if let Some(preset) = asked.and_then(|raw| preset(&raw.value)) {
+        println!("\nThe preset {} is for {}.", preset.name, preset.help);
     }
     for (name, why) in &loaded.idle {
         println!("\n${name} is set and has nothing to set here: {why}");

@@ -8,7 +8,11 @@ use std::{
 
 use caudal_types::nearest;
 
-use super::{Key, TABLE, legacy::LEGACY};
+use super::{
+    Key, TABLE,
+    legacy::LEGACY,
+    presets::{PRESETS, preset},
+};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub(crate) enum Origin {
     Variable(String),
     /// The settings file.
     File(PathBuf),
+    /// The preset of this name.
+    Preset(&'static str),
     /// Nobody said anything.
     Default,
 }
@@ -29,6 +35,7 @@ impl fmt::Display for Origin {
             Self::Flag(flag) => write!(f, "--{flag}"),
             Self::Variable(name) => write!(f, "${name}"),
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Preset(name) => write!(f, "preset {name}"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -110,11 +117,34 @@ pub(crate) fn gather(
             None => (key.default.to_owned(), Origin::Default),
         }
     };
-    let values = TABLE.iter().map(|key| {
-        let (value, origin) = said(key);
-        Raw { key: key.name, value, origin }
-    });
-    Ok(Gathered { values: values.collect(), idle: idle_variables(environment)? })
+    let mut values: Vec<Raw> = TABLE
+        .iter()
+        .map(|key| {
+            let (value, origin) = said(key);
+            Raw { key: key.name, value, origin }
+        })
+        .collect();
+    apply_preset(&mut values)?;
+    Ok(Gathered { values, idle: idle_variables(environment)? })
+}
+
+/// Sets what the preset sets, where nobody said otherwise.
+fn apply_preset(values: &mut [Raw]) -> Result<(), SettingsError> {
+    let Some(asked) = values.iter().find(|raw| raw.key == "preset" && !raw.value.is_empty()).cloned() else {
+        return Ok(());
+    };
+    let preset = preset(&asked.value).ok_or_else(|| SettingsError::Invalid {
+        reason: format!("there are {}", PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")),
+        key: "preset",
+        value: asked.value,
+        origin: asked.origin,
+    })?;
+    for raw in values.iter_mut().filter(|raw| raw.origin == Origin::Default) {
+        if let Some((_, value)) = preset.values.iter().find(|(key, _)| *key == raw.key) {
+            (raw.value, raw.origin) = ((*value).to_owned(), Origin::Preset(preset.name));
+        }
+    }
+    Ok(())
 }
 
 fn read_file(asked: Option<&Path>) -> Result<(PathBuf, BTreeMap<String, String>), SettingsError> {
@@ -238,6 +268,29 @@ mod tests {
     fn names_without_effect_are_accepted_and_explained() {
         let gathered = gather_with(&[], &[("WORKERS", "8"), ("USE_TENSORRT", "false")], "").unwrap();
         assert_eq!(gathered.idle.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["WORKERS", "USE_TENSORRT"]);
+    }
+
+    #[test]
+    fn a_preset_stands_behind_everything_that_is_said() {
+        let gathered = gather_with(&[("max_queue_size", "7")], &[], "preset: low-memory").unwrap();
+        assert_eq!(value(&gathered, "instances"), ("1".to_owned(), "preset low-memory".to_owned()));
+        assert_eq!(value(&gathered, "max_queue_size"), ("7".to_owned(), "--max-queue-size".to_owned()));
+        assert_eq!(value(&gathered, "http_port"), ("8000".to_owned(), "default".to_owned()));
+        refused(&[], "preset: huge", "there are cpu, low-memory, many-users, gpu");
+    }
+
+    #[test]
+    fn every_preset_resolves_but_that_for_what_is_not_here() {
+        for preset in PRESETS {
+            let known = |(key, _): &(&str, &str)| TABLE.iter().any(|entry| entry.name == *key);
+            assert!(preset.values.iter().all(known), "{preset:?}");
+            let gathered = gather_with(&[("preset", preset.name)], &[], "").unwrap();
+            let resolved = crate::settings::Settings::resolve(&gathered.values);
+            match preset.name {
+                "gpu" => assert!(resolved.unwrap_err().to_string().contains("from preset gpu"), "{preset:?}"),
+                _ => assert!(resolved.is_ok(), "{preset:?}"),
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod gather;
 mod legacy;
+pub(crate) mod presets;
 mod resolve;
 mod table;
 

@@ -38,6 +38,7 @@ const fn known_as(mut key: Key, aliases: &'static [&'static str]) -> Key {
 
 /// All settings, in the order in which people meet them.
 pub(crate) const TABLE: &[Key] = &[
+    key("preset", "", "NAME", "settings that go together: cpu, low-memory, many-users or gpu; all others go before it"),
     key("host", "127.0.0.1", "ADDRESS", "address to listen on"),
     known_as(key("http_port", "8000", "PORT", "port for HTTP"), &["PORT"]),
     key("grpc_port", "8001", "PORT", "port for gRPC; reserved, nothing listens there yet"),
@@ -131,6 +132,11 @@ mod tests {
             let aliases: Vec<String> = key.aliases.iter().map(|alias| format!("`{alias}`")).collect();
             text +=
                 &format!("| `{}` ({}) | {default} | {} | {} |\n", key.name, key.value, key.help, aliases.join(", "));
+        }
+        text += "\nA preset sets several where nobody says otherwise:\n\n| preset | for whom | sets |\n|---|---|---|\n";
+        for preset in crate::settings::presets::PRESETS {
+            let values: Vec<String> = preset.values.iter().map(|(key, value)| format!("`{key}: {value}`")).collect();
+            text += &format!("| `{}` | {} | {} |\n", preset.name, preset.help, values.join(", "));
         }
         text += "\nVariables of the systems that Caudal replaces which have nothing to set here are accepted and explained:\n\n\
                  | variable | why there is nothing to set |\n|---|---|\n";
