@@ -27,7 +27,7 @@ use crate::{
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     tags(
-        (name = "pictures", description = "Pictures in, boxes out"),
+        (name = "pictures", description = "Pictures in, what is on them out"),
         (name = "tensors", description = "KServe v2 (Open Inference Protocol)"),
         (name = "admin", description = "For whoever administers the server"),
         (name = "health", description = "Probes, state, metrics"),

@@ -63,7 +63,7 @@ pub(crate) struct DetectParams {
     draw: Option<bool>,
 }
 
-/// Finds objects in a picture.
+/// Tells what is on a picture: objects, classes or masks, as the model looks for.
 ///
 /// The picture is the field `file` (or `image`) of a form, or the body itself as `image/*`. Several pictures in
 /// `images` are answered as by `/predict_batch`.
@@ -91,7 +91,7 @@ pub(crate) async fn predict(State(app): State<Arc<App>>, Path(model): Path<Strin
         .await
 }
 
-/// Finds objects in several pictures, each by itself: one that fails does not fail the others.
+/// Tells what is on several pictures, each by itself: one that fails does not fail the others.
 #[utoipa::path(
     post,
     path = "/predict_batch/{model}",
@@ -111,7 +111,7 @@ pub(crate) async fn predict_batch(
     .await
 }
 
-/// Finds objects in a picture, with the model and all parameters as fields of the form or of the query. Without
+/// Tells what is on a picture, with the model and all parameters as fields of the form or of the query. Without
 /// a model the only detector is asked.
 #[utoipa::path(
     post,
