@@ -13,6 +13,7 @@
 mod buffer;
 mod error;
 mod form;
+mod held;
 mod instance;
 mod job;
 mod policy;

@@ -13,6 +13,7 @@ use caudal_types::{Deadline, Priority, Stage, Trace};
 
 use crate::{
     Depth, Failure, Job, Outlook, Policy, Refusal, ServiceTimes, Stats, Stop, Ticket, Waiting, form_batch,
+    held::Held,
     instance::{self, Runner},
     job::{self, AnyJob},
 };
@@ -82,33 +83,6 @@ struct State {
     idle: usize,
     times: ServiceTimes,
     closed: bool,
-}
-
-/// What all admitted entries hold that do not run yet.
-#[derive(Debug, Default)]
-struct Held {
-    entries: usize,
-    bytes: usize,
-    rows: [usize; Priority::ALL.len()],
-}
-
-impl Held {
-    fn add(&mut self, request: &Request) {
-        self.entries += 1;
-        self.bytes += request.bytes;
-        self.rows[request.priority as usize] += request.rows;
-    }
-
-    fn remove(&mut self, request: &Request) {
-        self.entries -= 1;
-        self.bytes -= request.bytes;
-        self.rows[request.priority as usize] -= request.rows;
-    }
-
-    /// Rows that go before a new entry of `priority`.
-    fn rows_before(&self, priority: Priority) -> usize {
-        self.rows[..=priority as usize].iter().sum()
-    }
 }
 
 /// An entry whose rows are ready.

@@ -155,13 +155,14 @@ impl Catalog {
         for folder in self.repository.models()? {
             look(&mut turn, &folder);
             let loaded = load(&folder, &*self.backend, &self.defaults);
-            self.change(&folder, |_| match loaded {
+            let entry = match loaded {
                 Ok(model) => Entry::Ready(told(model)),
                 Err(error) => {
                     tracing::error!(model = folder.name, "model not ready: {}", in_words(&error));
                     Entry::Failed(in_words(&error))
                 }
-            });
+            };
+            self.put(&folder, entry);
         }
         Ok(())
     }
@@ -199,7 +200,7 @@ impl Catalog {
         match load(folder, &*self.backend, &self.defaults) {
             Ok(model) => {
                 let model = told(model);
-                retire(self.change(folder, |_| Entry::Ready(Arc::clone(&model))));
+                retire(self.put(folder, Entry::Ready(Arc::clone(&model))));
                 Ok(model)
             }
             Err(error) => {
@@ -207,7 +208,7 @@ impl Catalog {
                 tracing::error!(model = folder.name, "model not loaded: {reason}");
                 let serving = matches!(self.now().entry(&folder.name), Some(Entry::Ready(_)));
                 if !serving {
-                    self.change(folder, |_| Entry::Failed(reason.clone()));
+                    self.put(folder, Entry::Failed(reason.clone()));
                 }
                 Err(ChangeError::Load { reason, serving })
             }
@@ -259,14 +260,14 @@ impl Catalog {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts what `entry` makes of the present entry in its place, with the aliases that the folder's settings name.
-    fn change(&self, folder: &ModelFolder, entry: impl FnOnce(Option<&Entry>) -> Entry) -> Option<Entry> {
+    /// Puts `entry` in the place of what stood under the folder's name, which it gives, with the aliases that the folder's
+    /// settings name.
+    fn put(&self, folder: &ModelFolder, entry: Entry) -> Option<Entry> {
         let mut next = Models::clone(&self.now());
         next.aliases.retain(|_, model| *model != folder.name);
         for alias in folder.settings().map(|settings| settings.aliases).unwrap_or_default() {
             next.aliases.entry(alias).or_insert_with(|| folder.name.clone());
         }
-        let entry = entry(next.models.get(&folder.name));
         let before = next.models.insert(folder.name.clone(), entry);
         self.now.store(Arc::new(next));
         before

@@ -1,0 +1,32 @@
+//! What waits, counted.
+
+use caudal_types::Priority;
+
+use crate::Request;
+
+/// What all admitted entries hold that do not run yet.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+    rows: [usize; Priority::ALL.len()],
+}
+
+impl Held {
+    pub(crate) fn add(&mut self, request: &Request) {
+        self.entries += 1;
+        self.bytes += request.bytes;
+        self.rows[request.priority as usize] += request.rows;
+    }
+
+    pub(crate) fn remove(&mut self, request: &Request) {
+        self.entries -= 1;
+        self.bytes -= request.bytes;
+        self.rows[request.priority as usize] -= request.rows;
+    }
+
+    /// Rows that go before a new entry of `priority`.
+    pub(crate) fn rows_before(&self, priority: Priority) -> usize {
+        self.rows[..=priority as usize].iter().sum()
+    }
+}
