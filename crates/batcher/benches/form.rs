@@ -13,15 +13,17 @@ fn form(criterion: &mut Criterion) {
     for waiting in [1usize, 8, 32, 128] {
         let policy = Policy {
             max_batch_size: 32,
+            preferred_batch_sizes: Vec::new(),
             max_queue_delay: std::time::Duration::ZERO,
             max_queue_size: 256,
             max_queue_bytes: 1 << 30,
+            by_priority: Default::default(),
             run_in_place: 0,
         };
         group.bench_with_input(BenchmarkId::from_parameter(waiting), &waiting, |bencher, waiting| {
             bencher.iter(|| {
-                let entries = (0..*waiting)
-                    .map(|key| (key, Waiting { rows: 1, shapes: &shapes, deadline: Deadline::NEVER, since: now }));
+                let entry = Waiting { rows: 1, shapes: &shapes, deadline: Deadline::NEVER, since: now, expires: None };
+                let entries = (0..*waiting).map(|key| (key, entry));
                 form_batch(black_box(entries), &policy, now, std::time::Duration::ZERO)
             });
         });

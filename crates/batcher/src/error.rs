@@ -74,6 +74,9 @@ pub enum Failure {
     /// Its deadline passed while it waited.
     #[error("the answer could not be ready by its deadline")]
     Late,
+    /// It waited longer than entries of its priority may.
+    #[error("the request waited longer than requests of its priority may")]
+    Expired,
     /// The model failed on this entry, run by itself.
     #[error("the model failed on this input: {0}")]
     Failed(String),
@@ -89,6 +92,7 @@ impl Explain for Failure {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Late => ErrorKind::DeadlineExceeded,
+            Self::Expired => ErrorKind::QueueTimeout,
             Self::Failed(_) => ErrorKind::InferenceFailed,
             Self::Abandoned => ErrorKind::ClientGone,
             Self::Closed => ErrorKind::ShuttingDown,
@@ -98,6 +102,7 @@ impl Explain for Failure {
     fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::Late => "allow a longer timeout_ms, or send fewer requests at once",
+            Self::Expired => "try again when there is less to do, or give it a higher priority",
             Self::Failed(_) => "check the input against what the model takes: GET /v2/models/{model}",
             Self::Abandoned => "keep the connection open until the answer is there",
             Self::Closed => "send the request to another instance of the server",

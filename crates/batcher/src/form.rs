@@ -17,6 +17,8 @@ pub struct Waiting<'a> {
     pub deadline: Deadline,
     /// Since when it waits.
     pub since: Instant,
+    /// When it has waited long enough to be refused.
+    pub expires: Option<Instant>,
 }
 
 /// Why a batch is as large as it is.
@@ -26,6 +28,8 @@ pub enum Stop {
     Drained,
     /// It holds as many rows as may run together.
     Full,
+    /// It holds as many rows as the model likes best, of what waits.
+    Preferred,
     /// The next entry brings more rows than are left.
     NoRoom,
     /// The next entry's rows have another shape.
@@ -40,6 +44,7 @@ impl Stop {
         match self {
             Self::Drained => "drained",
             Self::Full => "full",
+            Self::Preferred => "preferred",
             Self::NoRoom => "no_room",
             Self::OtherShape => "other_shape",
             Self::Delayed(_) => "delayed",
@@ -54,6 +59,8 @@ pub struct Formed<K> {
     pub take: Vec<K>,
     /// Entries whose deadline comes before a run would be done: they do not run.
     pub late: Vec<K>,
+    /// Entries that have waited too long: they do not run either.
+    pub expired: Vec<K>,
     /// Rows in `take`.
     pub rows: usize,
     /// Why the batch ends where it ends.
@@ -64,19 +71,27 @@ pub struct Formed<K> {
 /// known: who needs its answer sooner is not worth one.
 ///
 /// The order is kept: an entry that does not fit ends the batch instead of being overtaken, so nobody starves.
-/// An entry alone is taken even if it brings more rows than `max_batch_size`.
+/// An entry alone is taken even if it brings more rows than `max_batch_size`. What could still grow leaves at the
+/// largest preferred size that it has reached, the rest waits for the next; short of all of them it is held back for
+/// `max_queue_delay`, and then leaves as it is.
 pub fn form_batch<'a, K: Copy>(
     waiting: impl IntoIterator<Item = (K, Waiting<'a>)>,
     policy: &Policy,
     now: Instant,
     run: Duration,
 ) -> Formed<K> {
-    let mut formed = Formed { take: Vec::new(), late: Vec::new(), rows: 0, stop: Stop::Drained };
+    let mut formed = Formed { take: Vec::new(), late: Vec::new(), expired: Vec::new(), rows: 0, stop: Stop::Drained };
     let mut first: Option<Waiting<'_>> = None;
     let mut oldest = now;
+    // Entries and rows up to the largest preferred size.
+    let mut preferred = None;
     for (key, entry) in waiting {
         if entry.deadline.passed(now + run) {
             formed.late.push(key);
+            continue;
+        }
+        if entry.expires.is_some_and(|at| at <= now) {
+            formed.expired.push(key);
             continue;
         }
         if let Some(first) = first {
@@ -97,8 +112,17 @@ pub fn form_batch<'a, K: Copy>(
             formed.stop = Stop::Full;
             break;
         }
+        if policy.preferred_within(formed.rows) == Some(formed.rows) {
+            preferred = Some((formed.take.len(), formed.rows));
+        }
     }
-    hold_back(formed, oldest + policy.max_queue_delay, now)
+    match preferred.filter(|_| formed.stop == Stop::Drained) {
+        Some((entries, rows)) => {
+            formed.take.truncate(entries);
+            Formed { rows, stop: Stop::Preferred, ..formed }
+        }
+        None => hold_back(formed, oldest + policy.max_queue_delay, now),
+    }
 }
 
 /// Gives more entries the time to come: only a batch that could still grow is held back.
@@ -118,24 +142,28 @@ fn rows_alike(a: &[Shape], b: &[Shape]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Patience, TimeoutAction};
     use proptest::prelude::*;
 
     const POLICY: Policy = Policy {
         max_batch_size: 8,
+        preferred_batch_sizes: Vec::new(),
         max_queue_delay: Duration::ZERO,
         max_queue_size: 100,
         max_queue_bytes: 1 << 20,
+        by_priority: [Patience { max_queue_size: None, timeout: None, then: TimeoutAction::Reject }; 3],
         run_in_place: 0,
     };
 
     const RUN: Duration = Duration::from_millis(3);
 
+    fn waiting(rows: usize, since: Instant) -> Waiting<'static> {
+        Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since, expires: None }
+    }
+
     fn form(rows: &[usize], policy: &Policy) -> (usize, Stop) {
         let now = Instant::now();
-        let entries = rows
-            .iter()
-            .enumerate()
-            .map(|(key, rows)| (key, Waiting { rows: *rows, shapes: &[], deadline: Deadline::NEVER, since: now }));
+        let entries = rows.iter().enumerate().map(|(key, rows)| (key, waiting(*rows, now)));
         let formed = form_batch(entries, policy, now, RUN);
         (formed.take.len(), formed.stop)
     }
@@ -160,7 +188,7 @@ mod tests {
     fn rows_of_another_shape_wait_for_the_next_batch() {
         let now = Instant::now();
         let (narrow, wide) = (vec![vec![1, 3]], vec![vec![2, 5]]);
-        let entry = |shapes| Waiting { rows: 1, shapes, deadline: Deadline::NEVER, since: now };
+        let entry = |shapes| Waiting { shapes, ..waiting(1, now) };
         let formed = form_batch([(0, entry(&narrow)), (1, entry(&wide)), (2, entry(&narrow))], &POLICY, now, RUN);
         assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
     }
@@ -168,12 +196,13 @@ mod tests {
     #[test]
     fn the_late_do_not_run_and_leave_no_hole() {
         let now = Instant::now();
-        let entry = |deadline| Waiting { rows: 4, shapes: &[], deadline, since: now };
+        let entry = |deadline| Waiting { deadline, ..waiting(4, now) };
         let (passed, too_soon) = (Deadline::at(now), Deadline::at(now + RUN));
         let in_time = Deadline::at(now + RUN * 2);
         let entries = [(0, entry(passed)), (1, entry(Deadline::NEVER)), (2, entry(too_soon)), (3, entry(in_time))];
         let formed = form_batch(entries, &POLICY, now, RUN);
-        assert_eq!(formed, Formed { take: vec![1, 3], late: vec![0, 2], rows: 8, stop: Stop::Full });
+        let (take, late, expired) = (vec![1, 3], vec![0, 2], Vec::new());
+        assert_eq!(formed, Formed { take, late, expired, rows: 8, stop: Stop::Full });
     }
 
     #[test]
@@ -182,13 +211,37 @@ mod tests {
         let policy = Policy { max_queue_delay: Duration::from_millis(5), ..POLICY };
         let form = |rows: usize, waited: u64| {
             let since = now - Duration::from_millis(waited);
-            form_batch([(0, Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since })], &policy, now, RUN)
+            form_batch([(0, waiting(rows, since))], &policy, now, RUN)
         };
         assert_eq!(form(1, 2).stop, Stop::Delayed(now + Duration::from_millis(3)));
         assert!(form(1, 2).take.is_empty());
         assert_eq!((form(1, 5).take, form(1, 5).stop), (vec![0], Stop::Drained));
         assert_eq!((form(8, 0).take, form(8, 0).stop), (vec![0], Stop::Full));
         assert_eq!(form_batch::<u8>([], &policy, now, RUN).stop, Stop::Drained);
+    }
+
+    #[test]
+    fn who_has_waited_too_long_does_not_run() {
+        let now = Instant::now();
+        let entry = |expires| Waiting { expires: Some(expires), ..waiting(1, now) };
+        let formed = form_batch([(0, entry(now)), (1, entry(now + RUN))], &POLICY, now, RUN);
+        assert_eq!((formed.take, formed.expired), (vec![1], vec![0]));
+    }
+
+    #[test]
+    fn a_batch_leaves_at_the_sizes_that_are_preferred() {
+        let delay = Duration::from_millis(5);
+        let policy = Policy { preferred_batch_sizes: vec![2, 4], max_queue_delay: delay, ..POLICY };
+        let check = |rows: &[usize], taken, stop| assert_eq!(form(rows, &policy), (taken, stop), "{rows:?}");
+        check(&[1, 1], 2, Stop::Preferred);
+        check(&[1, 1, 1], 2, Stop::Preferred);
+        check(&[1; 5], 4, Stop::Preferred);
+        check(&[1; 8], 8, Stop::Full);
+        check(&[3, 3, 3], 2, Stop::NoRoom);
+        let held = form(&[3], &policy);
+        assert!(matches!(held, (0, Stop::Delayed(_))), "3 rows are no preferred size and may become 4: {held:?}");
+        let at_once = Policy { max_queue_delay: Duration::ZERO, ..policy.clone() };
+        assert_eq!(form(&[3], &at_once), (1, Stop::Drained));
     }
 
     proptest! {
@@ -201,7 +254,7 @@ mod tests {
             let is_late = |key: usize| late >> (key % 64) & 1 == 1;
             let deadline = |key| if is_late(key) { Deadline::at(now) } else { Deadline::NEVER };
             let entries = rows.iter().enumerate().map(|(key, rows)| {
-                (key, Waiting { rows: *rows, shapes: &[], deadline: deadline(key), since: now })
+                (key, Waiting { deadline: deadline(key), ..waiting(*rows, now) })
             });
             let formed = form_batch(entries, &policy, now, RUN);
             let alive: Vec<_> = (0..rows.len()).filter(|key| !is_late(*key)).collect();

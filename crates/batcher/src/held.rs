@@ -10,6 +10,7 @@ pub(crate) struct Held {
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
     rows: [usize; Priority::ALL.len()],
+    of: [usize; Priority::ALL.len()],
 }
 
 impl Held {
@@ -17,12 +18,19 @@ impl Held {
         self.entries += 1;
         self.bytes += request.bytes;
         self.rows[request.priority as usize] += request.rows;
+        self.of[request.priority as usize] += 1;
     }
 
     pub(crate) fn remove(&mut self, request: &Request) {
         self.entries -= 1;
         self.bytes -= request.bytes;
         self.rows[request.priority as usize] -= request.rows;
+        self.of[request.priority as usize] -= 1;
+    }
+
+    /// Entries of `priority`.
+    pub(crate) fn of(&self, priority: Priority) -> usize {
+        self.of[priority as usize]
     }
 
     /// Rows that go before a new entry of `priority`.

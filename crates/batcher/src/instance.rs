@@ -9,17 +9,12 @@ use std::{
 use caudal_engine::{Instance, Interrupt, ModelSpec, RunError};
 use caudal_types::{Stage, TensorView};
 
-use crate::{
-    Failure, OutputRows, Stats,
-    buffer::BatchBuffer,
-    job::panic_words,
-    queue::{Entry, Inner},
-};
+use crate::{Failure, OutputRows, Stats, buffer::BatchBuffer, job::panic_words, queue::Inner, state::Entry};
 
-/// Serves `queue`, each batch on an instance that is free, until it is closed and empty.
+/// Serves `queue`, each batch on an instance that is free, until it is closed and empty or has threads to spare.
 pub(crate) fn serve(queue: &Inner) {
-    while let Some((index, batch)) = queue.next_batch() {
-        queue.run(index, batch);
+    while let Some(batch) = queue.next_batch() {
+        queue.run(batch);
     }
 }
 
@@ -94,8 +89,7 @@ impl Runner {
     /// Runs what the buffer holds and answers `entries`, which stay where they are if it fails.
     fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize) -> Result<(), RunError> {
         let Self { instance, buffer } = self;
-        // Whether rows of several entries may share a run, and the first dimension counts them.
-        let joined = queue.policy.max_batch_size > 1;
+        let joined = queue.joined;
         let prepared = Instant::now();
         entries.iter().for_each(|entry| entry.trace.enter_at(Stage::Infer, prepared));
         let views = buffer.views(joined.then_some(rows));

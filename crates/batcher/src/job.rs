@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Failure, Stats,
+    order::Turn,
     queue::{Inner, Key},
 };
 
@@ -77,6 +78,8 @@ pub(crate) trait AnyJob: Send {
 struct TypedJob<J: Job> {
     job: J,
     reply: oneshot::Sender<Result<J::Answer, Failure>>,
+    /// Where answers leave in order.
+    turn: Option<Turn>,
 }
 
 impl<J: Job> AnyJob for TypedJob<J> {
@@ -93,19 +96,30 @@ impl<J: Job> AnyJob for TypedJob<J> {
     }
 
     fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, stats: &Stats) {
-        let Self { job, reply } = *self;
+        let Self { job, reply, turn } = *self;
         let answer = catch_unwind(AssertUnwindSafe(|| job.read(outputs))).unwrap_or_else(|panic| {
             Err(Failure::Failed(format!("reading the output failed: {}", panic_words(&*panic))))
         });
-        trace.enter(Stage::Encode);
         // Before the answer is out: who has it may ask for the count.
         Stats::count(if answer.is_ok() { &stats.answered } else { &stats.failed });
         // Nobody may be waiting any more; then the answer is nobody's.
-        let _ = reply.send(answer);
+        let Some(turn) = turn else {
+            trace.enter(Stage::Encode);
+            return drop(reply.send(answer));
+        };
+        let trace = trace.clone();
+        turn.answer(move || {
+            trace.enter(Stage::Encode);
+            drop(reply.send(answer));
+        });
     }
 
     fn fail(self: Box<Self>, failure: Failure) {
-        let _ = self.reply.send(Err(failure));
+        let Self { reply, turn, .. } = *self;
+        match turn {
+            None => drop(reply.send(Err(failure))),
+            Some(turn) => turn.answer(move || drop(reply.send(Err(failure)))),
+        }
     }
 }
 
@@ -127,9 +141,10 @@ pub(crate) fn ticket<J: Job>(
     queue: Arc<Inner>,
     key: Key,
     deadline: Deadline,
+    turn: Option<Turn>,
 ) -> (Box<dyn AnyJob>, Ticket<J::Answer>) {
     let (sender, reply) = oneshot::channel();
-    (Box::new(TypedJob { job, reply: sender }), Ticket { reply, place: Some((queue, key, deadline)) })
+    (Box::new(TypedJob { job, reply: sender, turn }), Ticket { reply, place: Some((queue, key, deadline)) })
 }
 
 impl<A> Future for Ticket<A> {

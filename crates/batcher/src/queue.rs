@@ -1,21 +1,21 @@
 //! The queue of one model: who is admitted, who waits, who runs.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use caudal_engine::{Instance, Interrupt, LoadError, ModelSpec};
+use caudal_engine::{Instance, LoadError, ModelSpec};
 use caudal_types::{Deadline, Priority, Stage, Trace};
 
 use crate::{
-    Depth, Failure, Job, Outlook, Policy, Refusal, ServiceTimes, Stats, Stop, Ticket, Waiting, form_batch,
-    held::Held,
+    Depth, Failure, Job, Policy, Refusal, Stats, Stop, Ticket,
     instance::{self, Runner},
-    job::{self, AnyJob},
+    job,
+    order::{Order, Turn},
+    state::{Batch, Entry, Formed, State},
 };
 
 /// What a caller says when it asks for a seat.
@@ -42,6 +42,15 @@ pub struct Instances {
     pub wide: Option<Box<dyn Instance>>,
 }
 
+/// What a queue keeps to for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Habits {
+    /// Whether rows of several entries may share a run; the first dimension of each input and output counts them.
+    pub joined: bool,
+    /// Whether answers leave in the order of admission. Priorities have no say then.
+    pub ordered: bool,
+}
+
 /// The queue of one model with the instances that empty it.
 pub struct Queue {
     inner: Arc<Inner>,
@@ -57,13 +66,11 @@ impl fmt::Debug for Queue {
 pub(crate) struct Inner {
     pub(crate) name: String,
     pub(crate) spec: ModelSpec,
-    pub(crate) policy: Policy,
+    pub(crate) joined: bool,
     pub(crate) stats: Stats,
     state: Mutex<State>,
     work: Condvar,
-    /// Each in the hands of whoever has put a batch into its place in [`State::running`].
-    runners: Vec<Mutex<Runner>>,
-    interrupts: Vec<Arc<dyn Interrupt>>,
+    order: Option<Arc<Order>>,
 }
 
 impl fmt::Debug for Inner {
@@ -72,92 +79,66 @@ impl fmt::Debug for Inner {
     }
 }
 
-struct State {
-    next: u64,
-    held: Held,
-    waiting: BTreeMap<Key, Entry>,
-    /// Most runs at once.
-    instances: usize,
-    /// What each instance runs; the wide one stands behind those side by side.
-    running: Vec<Option<Running>>,
-    idle: usize,
-    times: ServiceTimes,
-    closed: bool,
-}
-
-/// An entry whose rows are ready.
-pub(crate) struct Entry {
-    pub(crate) request: Request,
-    since: Instant,
-    pub(crate) trace: Trace,
-    pub(crate) job: Box<dyn AnyJob>,
-}
-
-/// A batch in the hands of an instance.
-pub(crate) struct Batch {
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) rows: usize,
-    pub(crate) stop: Stop,
-    pub(crate) formed: Instant,
-}
-
-/// What the queue remembers of a run in progress.
-struct Running {
-    keys: Vec<Key>,
-    /// Entries somebody still waits for.
-    wanted: usize,
-    rows: usize,
-    since: Instant,
-    interrupt: Arc<dyn Interrupt>,
-}
-
 impl Queue {
     /// Starts a thread for each of the instances side by side, all of one model that `spec` describes.
-    pub fn start(name: &str, spec: &ModelSpec, instances: Instances, policy: Policy) -> Result<Self, LoadError> {
-        let at_once = instances.side_by_side.len();
-        let all = instances.side_by_side.into_iter().chain(instances.wide);
-        let runners: Vec<Runner> = all.map(|instance| Runner::new(instance, spec)).collect();
-        let state = State {
-            next: 0,
-            held: Held::default(),
-            waiting: BTreeMap::new(),
-            instances: at_once,
-            running: runners.iter().map(|_| None).collect(),
-            idle: 0,
-            times: ServiceTimes::new(Instant::now()),
-            closed: false,
-        };
+    pub fn start(
+        name: &str,
+        spec: &ModelSpec,
+        habits: Habits,
+        instances: Instances,
+        policy: Policy,
+    ) -> Result<Self, LoadError> {
+        let runner = |instance| Runner::new(instance, spec);
+        let side_by_side: Vec<Runner> = instances.side_by_side.into_iter().map(runner).collect();
+        let at_once = side_by_side.len();
         let inner = Arc::new(Inner {
             name: name.to_owned(),
             spec: spec.clone(),
-            policy,
+            joined: habits.joined,
             stats: Stats::default(),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(side_by_side, instances.wide.map(runner), policy)),
             work: Condvar::new(),
-            interrupts: runners.iter().map(Runner::interrupt).collect(),
-            runners: runners.into_iter().map(Mutex::new).collect(),
+            order: habits.ordered.then(Arc::default),
         });
         let queue = Self { inner, threads: Mutex::default() };
-        for index in 0..at_once {
-            let inner = Arc::clone(&queue.inner);
+        queue.resize(at_once, Vec::new())?;
+        Ok(queue)
+    }
+
+    /// How many instances are missing for `count` to run side by side.
+    pub fn missing(&self, count: usize) -> usize {
+        count.saturating_sub(self.inner.lock().side_by_side())
+    }
+
+    /// Lets `count` instances run side by side from the next batch on, those in `more` among them. What runs is not
+    /// disturbed.
+    pub fn resize(&self, count: usize, more: Vec<Box<dyn Instance>>) -> Result<(), LoadError> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let runners = more.into_iter().map(|instance| Runner::new(instance, &self.inner.spec)).collect();
+        let (gone, missing) = self.inner.lock().resize(count, runners);
+        self.inner.work.notify_all();
+        drop(gone);
+        threads.retain(|thread| !thread.is_finished());
+        for index in missing {
+            let inner = Arc::clone(&self.inner);
             let thread = std::thread::Builder::new()
-                .name(format!("infer-{index}-{name}"))
+                .name(format!("infer-{index}-{}", self.inner.name))
                 .spawn(move || instance::serve(&inner))
                 .map_err(|error| LoadError::Backend(format!("a thread could not be started: {error}")))?;
-            queue.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            threads.push(thread);
         }
-        Ok(queue)
+        Ok(())
     }
 
     /// Takes a seat, before any work is done for the request.
     pub fn admit(&self, request: Request) -> Result<Seat, Refusal> {
-        let key = self.inner.admit(&request)?;
-        Ok(Seat { queue: Arc::clone(&self.inner), request, key, since: Instant::now(), taken: true })
+        let (key, turn) = self.inner.admit(&request)?;
+        Ok(Seat { queue: Arc::clone(&self.inner), request, key, turn, since: Instant::now(), taken: true })
     }
 
     /// Whether a request could be admitted now: the answer a seat would get, without taking one.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
-        let refusal = self.inner.lock().refuse(&self.inner, request);
+        let refusal = self.inner.lock().refuse(request);
         refusal.map_or(Ok(()), |refusal| Err(self.inner.refused(refusal)))
     }
 
@@ -166,15 +147,21 @@ impl Queue {
         &self.inner.stats
     }
 
-    /// The limits it keeps.
-    pub fn policy(&self) -> &Policy {
-        &self.inner.policy
+    /// The limits it keeps now.
+    pub fn policy(&self) -> Policy {
+        self.inner.lock().policy.clone()
+    }
+
+    /// Keeps other limits from the next batch and the next request on. Who was admitted stays.
+    pub fn set_policy(&self, policy: Policy) {
+        self.inner.lock().policy = policy;
+        // Who waited for more rows may have enough now.
+        self.inner.work.notify_all();
     }
 
     /// What it holds now.
     pub fn depth(&self) -> Depth {
-        let state = self.inner.lock();
-        Depth { entries: state.held.entries, busy_instances: state.runs(), instances: state.instances }
+        self.inner.lock().depth()
     }
 
     /// Admits nobody any more; who was admitted is still served, then the threads end.
@@ -199,15 +186,17 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(&self, request: &Request) -> Result<Key, Refusal> {
+    fn admit(&self, request: &Request) -> Result<(Key, Option<Turn>), Refusal> {
         let mut state = self.lock();
-        if let Some(refusal) = state.refuse(self, request) {
+        if let Some(refusal) = state.refuse(request) {
             drop(state);
             return Err(self.refused(refusal));
         }
-        state.held.add(request);
-        state.next += 1;
-        Ok((request.priority, state.next))
+        let number = state.admit(request);
+        Ok(match &self.order {
+            None => ((request.priority, number), None),
+            Some(order) => ((Priority::default(), number), Some(order.turn(number))),
+        })
     }
 
     fn refused(&self, refusal: Refusal) -> Refusal {
@@ -221,40 +210,56 @@ impl Inner {
 
     fn enqueue(&self, key: Key, entry: Entry, admitted: Instant) {
         let mut state = self.lock();
-        state.times.record_ready(entry.since.saturating_duration_since(admitted), entry.since);
-        let in_place = entry.request.rows <= self.policy.run_in_place && state.waiting.is_empty();
+        state.record_ready(entry.since.saturating_duration_since(admitted), entry.since);
+        let in_place = entry.request.rows <= state.policy.run_in_place && state.waiting.is_empty();
         state.waiting.insert(key, entry);
         let free = state.free().filter(|_| in_place);
-        let formed = free.map(|index| (index, self.form(&mut state, index)));
+        let formed = free.map(|index| state.form(index));
         let wake = state.idle > 0;
         drop(state);
-        let Some((index, (batch, late))) = formed else {
+        let Some(Formed { batch, late, expired }) = formed else {
             if wake {
                 self.work.notify_one();
             }
             return;
         };
-        late.into_iter().for_each(|entry| self.fail_late(entry));
+        self.fail(late, expired);
         match batch {
-            Ok(batch) => self.run(index, batch),
+            Ok(batch) => self.run(batch),
             // It waits for more rows; the instance's own thread keeps watch over it.
             Err(_) => self.work.notify_one(),
         }
     }
 
-    /// Runs `batch` on instance `index`, which is free again afterwards.
-    pub(crate) fn run(&self, index: usize, batch: Batch) {
-        let (rows, formed) = (batch.rows, batch.formed);
+    /// Runs `batch` on the instance that comes with it and is free again afterwards.
+    pub(crate) fn run(&self, mut batch: Batch) {
         self.stats.count_stop(batch.stop);
-        let mut runner = self.runners[index].lock().unwrap_or_else(PoisonError::into_inner);
-        let ran = runner.run(self, batch.entries, formed);
-        drop(runner);
-        self.finished(index, rows, ran.then(|| formed.elapsed()));
+        let ran = batch.runner.run(self, batch.entries, batch.formed);
+        let taken = ran.then(|| batch.formed.elapsed());
+        let mut state = self.lock();
+        let gone = state.finished(batch.index, batch.runner, batch.rows, taken);
+        // Who came while the caller itself ran the batch is for an instance's own thread.
+        let wake = state.policy.run_in_place > 0 && state.idle > 0 && !state.waiting.is_empty();
+        let ends = state.closed;
+        drop(state);
+        drop(gone);
+        if ends {
+            self.work.notify_all();
+        } else if wake {
+            self.work.notify_one();
+        }
     }
 
-    fn fail_late(&self, entry: Entry) {
-        Stats::count(&self.stats.late);
-        entry.job.fail(Failure::Late);
+    /// Fails entries that are not to run any more.
+    fn fail(&self, late: Vec<Entry>, expired: Vec<Entry>) {
+        for entry in late {
+            Stats::count(&self.stats.late);
+            entry.job.fail(Failure::Late);
+        }
+        for entry in expired {
+            Stats::count(&self.stats.expired);
+            entry.job.fail(Failure::Expired);
+        }
     }
 
     fn release(&self, request: &Request) {
@@ -275,12 +280,9 @@ impl Inner {
         let entry = state.waiting.remove(&key);
         if let Some(entry) = &entry {
             state.held.remove(&entry.request);
-        } else if let Some(run) = state.running.iter_mut().flatten().find(|run| run.keys.contains(&key)) {
-            run.wanted -= 1;
-            if run.wanted == 0 {
-                // Under the lock, so that it is this run that stops and not the next.
-                run.interrupt.stop();
-            }
+        } else {
+            // Under the lock, so that it is this run that stops and not the next.
+            state.unwanted(&key);
         }
         let ends = state.closed && state.held.entries == 0;
         drop(state);
@@ -293,55 +295,36 @@ impl Inner {
         drop(entry);
     }
 
-    /// Waits until there is a batch and an instance free to run it, and gives both; none when the queue is closed
-    /// and empty.
-    pub(crate) fn next_batch(&self) -> Option<(usize, Batch)> {
+    /// Waits until there is a batch and an instance free to run it; none when the queue is closed and empty, or has
+    /// a thread too many.
+    pub(crate) fn next_batch(&self) -> Option<Batch> {
         let mut state = self.lock();
         loop {
+            if state.spare_thread() {
+                return None;
+            }
             let Some(index) = state.free() else {
                 // All run in place. Whoever is done first wakes this thread if something waits.
                 state = self.pause(state, Stop::Drained, Instant::now());
                 continue;
             };
             let now = Instant::now();
-            let (batch, late) = self.form(&mut state, index);
-            if !late.is_empty() {
+            let Formed { batch, late, expired } = state.form(index);
+            if !late.is_empty() || !expired.is_empty() {
                 drop(state);
-                late.into_iter().for_each(|entry| self.fail_late(entry));
+                self.fail(late, expired);
                 if let Ok(batch) = batch {
-                    return Some((index, batch));
+                    return Some(batch);
                 }
                 state = self.lock();
                 continue;
             }
             match batch {
-                Ok(batch) => return Some((index, batch)),
+                Ok(batch) => return Some(batch),
                 Err(_) if state.closed && state.held.entries == 0 => return None,
                 Err(stop) => state = self.pause(state, stop, now),
             }
         }
-    }
-
-    /// Forms a batch for instance `index`, which is free, and puts it there; without one says why. Also gives the
-    /// entries that are too late.
-    fn form(&self, state: &mut State, index: usize) -> (Result<Batch, Stop>, Vec<Entry>) {
-        let now = Instant::now();
-        let waiting = state.waiting.iter().map(|(key, entry)| (*key, entry.as_waiting()));
-        let run = if state.is_wide(index) { Duration::ZERO } else { state.times.expected_run(now) };
-        let formed = form_batch(waiting, &self.policy, now, run);
-        let late = formed.late.iter().filter_map(|key| state.take(key)).collect();
-        if formed.take.is_empty() {
-            return (Err(formed.stop), late);
-        }
-        let entries = formed.take.iter().filter_map(|key| state.take(key)).collect();
-        state.running[index] = Some(Running {
-            wanted: formed.take.len(),
-            keys: formed.take,
-            rows: formed.rows,
-            since: now,
-            interrupt: Arc::clone(&self.interrupts[index]),
-        });
-        (Ok(Batch { entries, rows: formed.rows, stop: formed.stop, formed: now }), late)
     }
 
     fn pause<'a>(&'a self, mut state: MutexGuard<'a, State>, stop: Stop, now: Instant) -> MutexGuard<'a, State> {
@@ -356,97 +339,6 @@ impl Inner {
         state.idle -= 1;
         state
     }
-
-    /// Instance `index` is free again after a run of `rows` rows that took `taken`.
-    fn finished(&self, index: usize, rows: usize, taken: Option<Duration>) {
-        let mut state = self.lock();
-        if let Some(run) = state.running[index].take() {
-            run.interrupt.reset();
-        }
-        // What a run takes that has the machine to itself says nothing of the others.
-        if let Some(taken) = taken.filter(|_| !state.is_wide(index)) {
-            state.times.record_run(rows, taken, Instant::now());
-        }
-        // Who came while the caller itself ran the batch is for an instance's own thread.
-        let wake = self.policy.run_in_place > 0 && state.idle > 0 && !state.waiting.is_empty();
-        let ends = state.closed;
-        drop(state);
-        if ends {
-            self.work.notify_all();
-        } else if wake {
-            self.work.notify_one();
-        }
-    }
-}
-
-impl State {
-    /// How many instances run.
-    fn runs(&self) -> usize {
-        self.running.iter().flatten().count()
-    }
-
-    fn is_wide(&self, index: usize) -> bool {
-        index >= self.instances
-    }
-
-    /// An instance that may run now: the wide one, if there is one, for an entry that is alone.
-    fn free(&self) -> Option<usize> {
-        match self.runs() {
-            0 if self.held.entries == 1 => Some(self.running.len() - 1),
-            runs if runs < self.instances => self.running.iter().position(Option::is_none),
-            _ => None,
-        }
-    }
-
-    fn take(&mut self, key: &Key) -> Option<Entry> {
-        let entry = self.waiting.remove(key)?;
-        self.held.remove(&entry.request);
-        Some(entry)
-    }
-
-    /// Why `request` cannot be admitted, if so.
-    fn refuse(&self, queue: &Inner, request: &Request) -> Option<Refusal> {
-        let policy = &queue.policy;
-        let now = Instant::now();
-        let outlook = self.outlook(request.priority, now);
-        let retry_after = || self.times.wait(&outlook).unwrap_or(Duration::from_secs(1));
-        if self.closed {
-            return Some(Refusal::Closed);
-        }
-        if self.held.entries >= policy.max_queue_size {
-            return Some(Refusal::Full { limit: policy.max_queue_size, retry_after: retry_after() });
-        }
-        // An entry larger than the limit is let in when nothing else waits: it could never come in otherwise.
-        if self.held.entries > 0 && self.held.bytes + request.bytes > policy.max_queue_bytes {
-            return Some(Refusal::FullOfBytes { limit: policy.max_queue_bytes, retry_after: retry_after() });
-        }
-        let deadline = request.deadline.moment()?;
-        let predicted = self.times.answer(&outlook, now)?;
-        let left = deadline.saturating_duration_since(now);
-        (predicted > left).then(|| Refusal::DeadlineUnreachable { predicted, retry_after: predicted - left })
-    }
-
-    fn outlook(&self, priority: Priority, now: Instant) -> Outlook {
-        let runs = || self.running.iter().flatten();
-        Outlook {
-            rows_ahead: self.held.rows_before(priority),
-            rows_running: runs().map(|run| run.rows).sum(),
-            running_for: runs().map(|run| now.saturating_duration_since(run.since)).sum(),
-            instances: self.instances,
-            idle: self.runs() < self.instances,
-        }
-    }
-}
-
-impl Entry {
-    fn as_waiting(&self) -> Waiting<'_> {
-        Waiting {
-            rows: self.request.rows,
-            shapes: self.job.shapes(),
-            deadline: self.request.deadline,
-            since: self.since,
-        }
-    }
 }
 
 /// A place in the queue, taken before the rows are ready. Dropping it gives the place back.
@@ -455,6 +347,7 @@ pub struct Seat {
     queue: Arc<Inner>,
     request: Request,
     key: Key,
+    turn: Option<Turn>,
     since: Instant,
     taken: bool,
 }
@@ -465,7 +358,8 @@ impl Seat {
         self.taken = false;
         let since = Instant::now();
         trace.enter_at(Stage::Queue, since);
-        let (job, ticket) = job::ticket(job, Arc::clone(&self.queue), self.key, self.request.deadline);
+        let turn = self.turn.take();
+        let (job, ticket) = job::ticket(job, Arc::clone(&self.queue), self.key, self.request.deadline, turn);
         let entry = Entry { request: self.request, since, trace, job };
         self.queue.enqueue(self.key, entry, self.since);
         ticket

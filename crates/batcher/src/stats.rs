@@ -14,7 +14,7 @@ pub struct Stats {
     /// Rows in each run.
     pub batch_rows: Histogram,
     /// Runs by the reason their batch ended where it did, in the order of [`Stats::STOPS`].
-    pub stops: [AtomicU64; 4],
+    pub stops: [AtomicU64; 5],
     /// Entries answered.
     pub answered: AtomicU64,
     /// Entries that failed in the model.
@@ -25,6 +25,8 @@ pub struct Stats {
     pub abandoned: AtomicU64,
     /// Seats given back before their rows were ready: the picture was no picture, or its sender left.
     pub withdrawn: AtomicU64,
+    /// Entries that waited longer than entries of their priority may.
+    pub expired: AtomicU64,
     /// Refused because too much waits.
     pub refused_full: AtomicU64,
     /// Refused because the deadline could not be met.
@@ -44,7 +46,7 @@ pub struct Depth {
 
 impl Stats {
     /// The reasons counted in `stops`, in order.
-    pub const STOPS: [&'static str; 4] = ["drained", "full", "no_room", "other_shape"];
+    pub const STOPS: [&'static str; 5] = ["drained", "full", "preferred", "no_room", "other_shape"];
 
     pub(crate) fn count_stop(&self, stop: Stop) {
         if let Some(i) = Self::STOPS.iter().position(|name| *name == stop.name()) {

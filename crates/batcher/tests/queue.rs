@@ -1,89 +1,16 @@
 //! The queue with its instances, over a scripted model.
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+mod common;
 
-use caudal_batcher::{Failure, Instances, Job, OutputRows, Policy, Queue, Refusal, Request, Ticket};
+use std::time::{Duration, Instant};
+
+use caudal_batcher::{Failure, Instances, Policy, Queue, Refusal, Request};
 use caudal_engine::{Backend as _, Model as _};
-use caudal_testkit::{Log, Scripted, f32_bytes, f32_values};
-use caudal_types::{Deadline, Priority, Shape, Stage, Trace};
-use futures_util::FutureExt;
-
-const MS: Duration = Duration::from_millis(1);
-const POLICY: Policy = Policy {
-    max_batch_size: 4,
-    max_queue_delay: Duration::ZERO,
-    max_queue_size: 16,
-    max_queue_bytes: 1 << 20,
-    run_in_place: 0,
-};
-
-/// One row of four equal values; the answer is the doubled value.
-struct Row {
-    value: f32,
-    shapes: Vec<Shape>,
-    poisoned: bool,
-}
-
-fn row(value: f32) -> Row {
-    Row { value, shapes: vec![vec![1, 4]], poisoned: false }
-}
-
-impl Job for Row {
-    type Answer = f32;
-
-    fn shapes(&self) -> &[Shape] {
-        &self.shapes
-    }
-
-    fn fill(&self, _index: usize, rows: &mut [u8]) {
-        assert!(!self.poisoned, "poisoned");
-        rows.copy_from_slice(&f32_bytes(&[self.value; 4]));
-    }
-
-    fn read(self, outputs: OutputRows<'_>) -> Result<f32, Failure> {
-        let (view, shape) = outputs.get(0).unwrap();
-        assert_eq!(shape, [1, 4]);
-        Ok(f32_values(view.bytes)[3])
-    }
-}
-
-fn request() -> Request {
-    Request { rows: 1, bytes: 16, priority: Priority::Normal, deadline: Deadline::NEVER }
-}
-
-fn start(model: &Scripted, instances: usize, policy: Policy) -> (Queue, Log) {
-    let side_by_side = (0..instances).map(|_| model.instance(1).unwrap()).collect();
-    let instances = Instances { side_by_side, wide: None };
-    (Queue::start("scripted", model.spec(), instances, policy).unwrap(), model.log())
-}
-
-fn slow(ms: u64) -> Scripted {
-    Scripted::new(4).taking(MS * ms as u32, Duration::ZERO)
-}
-
-fn submit(queue: &Queue, request: Request, job: Row) -> Ticket<f32> {
-    queue.admit(request).unwrap().submit(job, Trace::new(Instant::now()))
-}
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
-}
-
-fn answer(ticket: Ticket<f32>) -> Result<f32, Failure> {
-    wait(ticket)
-}
-
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(5);
-    while !condition() {
-        assert!(Instant::now() < end, "it never came to this: {what}");
-        std::thread::sleep(MS);
-    }
-}
+use caudal_testkit::Scripted;
+use caudal_types::{Deadline, Priority, Stage, Trace};
+use common::{JOINED, MS, POLICY, Row, answer, request, row, slow, start, submit, until, wait};
+use futures_util::FutureExt as _;
 
 #[test]
 fn each_gets_its_own_answer_whatever_the_batch() {
@@ -329,7 +256,7 @@ fn who_is_alone_has_the_machine_to_itself_and_nobody_else() {
         side_by_side: (0..2).map(|_| narrow.instance(1).unwrap()).collect(),
         wide: Some(wide.instance(2).unwrap()),
     };
-    let queue = Queue::start("two", narrow.spec(), instances, Policy { max_batch_size: 1, ..POLICY }).unwrap();
+    let queue = Queue::start("two", narrow.spec(), JOINED, instances, Policy { max_batch_size: 1, ..POLICY }).unwrap();
     for value in [1.0, 2.0] {
         assert_eq!(answer(submit(&queue, request(), row(value))), Ok(value * 2.0));
         until("it is over", || queue.depth().busy_instances == 0);

@@ -69,6 +69,8 @@ kinds! {
     WrongTask => "wrong_task",
     /// The model's queue is full.
     QueueFull => "queue_full",
+    /// The request waited longer than the model's queue policy allows for its priority.
+    QueueTimeout => "queue_timeout",
     /// Too many requests at once for this server.
     TooManyRequests => "too_many_requests",
     /// The memory set aside for bodies or pixels is taken.
