@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use super::{FolderError, ModelFolder, OnnxError, Repository, RepositoryError, SettingsError, folder::version_number};
+use super::{
+    FolderError, ModelFolder, ModelSettings, OnnxError, Repository, RepositoryError, SettingsError,
+    folder::version_number, settings::Said,
+};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,11 +74,15 @@ fn loose_files(repository: &Repository) -> Result<Vec<Finding>, RepositoryError>
 }
 
 fn examine_model(model: &ModelFolder) -> Vec<Finding> {
-    let settings = match model.settings() {
-        Ok(settings) => settings,
+    let Said { settings, idle } = match ModelSettings::open(&model.path, &model.name) {
+        Ok(said) => said,
         Err(error) => return vec![explain(model, error.into())],
     };
     let mut findings = odd_version_folders(model);
+    findings.extend(idle.into_iter().map(|field| {
+        let problem = format!("{field} changes nothing here");
+        Finding::note(model.path.join("config.pbtxt"), problem, "leave it, or see docs/models.md for what is read")
+    }));
     if let Err(error) = model.labels(&settings) {
         findings.push(explain(model, error));
     }
@@ -129,7 +136,7 @@ fn shared_names(models: &[ModelFolder]) -> Vec<Finding> {
 fn explain(model: &ModelFolder, error: FolderError) -> Finding {
     let (place, mend) = match &error {
         FolderError::Io(path, _) => (path, "make the folder readable for the user that runs caudal"),
-        FolderError::NoVersion(path) => (path, "put the model into a numbered folder: 1/model.onnx"),
+        FolderError::NoVersion { folder: path, .. } => (path, "put the model into a numbered folder: 1/model.onnx"),
         FolderError::VersionMissing(path, _) => (path, "correct `version` in model.yaml, or leave it out"),
         FolderError::Settings(SettingsError::Io { .. }) => {
             (&model.settings_file(), "put a plain file there that the user who runs caudal may read")

@@ -61,8 +61,13 @@ pub enum FolderError {
     #[error("{0} cannot be read: {1}")]
     Io(PathBuf, io::Error),
     /// There is no numbered version with a model in it.
-    #[error("{0} has no version: no numbered folder in it holds a {MODEL_FILE}")]
-    NoVersion(PathBuf),
+    #[error("{folder} has no version: no numbered folder in it holds a {MODEL_FILE}{}", misnamed(.other.as_deref()))]
+    NoVersion {
+        /// The model's folder.
+        folder: PathBuf,
+        /// A folder in it that holds a model and has another name.
+        other: Option<String>,
+    },
     /// The version that `model.yaml` asks for is not there.
     #[error("{0} has no version {1}, which its model.yaml asks for")]
     VersionMissing(PathBuf, u64),
@@ -78,6 +83,10 @@ pub enum FolderError {
     /// The file with the class names cannot be used.
     #[error("the labels in {0} cannot be used: {1}")]
     Labels(PathBuf, String),
+}
+
+fn misnamed(folder: Option<&str>) -> String {
+    folder.map_or_else(String::new, |name| format!("; {name:?} is no number"))
 }
 
 impl Repository {
@@ -120,7 +129,7 @@ impl ModelFolder {
 
     /// The settings.
     pub fn settings(&self) -> Result<ModelSettings, SettingsError> {
-        ModelSettings::open(&self.path, &self.settings_file())
+        Ok(ModelSettings::open(&self.path, &self.name)?.settings)
     }
 
     /// All versions, newest last.
@@ -149,8 +158,16 @@ impl ModelFolder {
                 .into_iter()
                 .find(|version| version.number == number)
                 .ok_or_else(|| FolderError::VersionMissing(self.path.clone(), number)),
-            None => versions.pop().ok_or_else(|| FolderError::NoVersion(self.path.clone())),
+            None => versions
+                .pop()
+                .ok_or_else(|| FolderError::NoVersion { folder: self.path.clone(), other: self.misnamed() }),
         }
+    }
+
+    /// A folder that holds a model and whose name is no version's: `latest`, say.
+    fn misnamed(&self) -> Option<String> {
+        let folder = entries(&self.path).into_iter().find(|folder| folder.join(MODEL_FILE).is_file())?;
+        Some(folder.file_name()?.to_string_lossy().into_owned())
     }
 
     /// Checks that the version's file is a model and that nothing it names lies outside this folder.

@@ -1,15 +1,18 @@
-//! The folder of models, in Triton's layout: `<name>/<version>/model.onnx`, with an optional `model.yaml`.
+//! The folder of models, in Triton's layout: `<name>/<version>/model.onnx`, with an optional `model.yaml`
+//! or `config.pbtxt`.
 
 mod doctor;
 mod folder;
 mod onnx;
 mod sandbox;
 mod settings;
+mod triton;
 
 pub use doctor::{Finding, Severity, examine};
 pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError};
 pub use onnx::{OnnxError, OnnxFile};
 pub use sandbox::Forbidden;
 pub use settings::{
-    Batching, ChannelOrder, Decode, Fit, Labels, ModelSettings, Preprocessing, SettingsError, Thresholds,
+    Batching, ChannelOrder, Decode, Fit, Labels, ModelSettings, Preprocessing, QueuePolicies, QueuePolicy,
+    SettingsError, Thresholds, TimeoutAction,
 };

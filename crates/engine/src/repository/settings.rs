@@ -1,14 +1,16 @@
 //! `model.yaml`: what a model's file cannot say about itself. Every key is optional.
 
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
-use caudal_types::nearest;
+use caudal_types::{Priority, nearest};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::Deserialize;
+use serde_norway::Value;
 
-use super::sandbox::read_text;
+use super::{sandbox::read_text, triton};
 
 /// The settings of one model.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
     /// What the model does: `detect` or `tensors`. Recognised from names and shapes when absent.
@@ -38,7 +40,7 @@ pub struct ModelSettings {
 }
 
 /// Class names, or where they are.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Labels {
     /// The names, first class first.
@@ -48,7 +50,7 @@ pub enum Labels {
 }
 
 /// Default thresholds of a detector.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
     /// Least confidence, 0 to 1.
@@ -60,7 +62,7 @@ pub struct Thresholds {
 }
 
 /// How a picture becomes the model's input: fitted to its size, then `(pixel * scale - mean) / std`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
     /// `[width, height]`, for models whose file leaves them free.
@@ -82,7 +84,7 @@ pub struct Preprocessing {
 }
 
 /// How a picture is brought to the model's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Fit {
     /// Keep the aspect and pad what is left, centred.
@@ -94,7 +96,7 @@ pub enum Fit {
 }
 
 /// How a large JPEG is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Decode {
     /// Every pixel.
@@ -104,7 +106,7 @@ pub enum Decode {
 }
 
 /// Order of colour channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum ChannelOrder {
@@ -113,17 +115,67 @@ pub enum ChannelOrder {
 }
 
 /// How requests join into batches; absent keys take the server's defaults.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Batching {
     /// Most rows in one run.
     pub max_batch_size: Option<usize>,
+    /// Rows at which a batch leaves at once.
+    #[serde(default)]
+    pub preferred_batch_size: Vec<usize>,
     /// How long a free instance waits for more rows, in milliseconds.
     pub max_queue_delay_ms: Option<f64>,
     /// Most entries that wait.
     pub max_queue_size: Option<usize>,
     /// Most bytes that wait, in MiB.
     pub max_queue_mb: Option<usize>,
+    /// Answers leave in the order in which their requests were admitted.
+    pub preserve_ordering: Option<bool>,
+    /// What holds for requests of one priority alone.
+    #[serde(default)]
+    pub queue_policy: QueuePolicies,
+}
+
+/// What holds for requests of one priority alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub struct QueuePolicies {
+    pub high: QueuePolicy,
+    pub normal: QueuePolicy,
+    pub low: QueuePolicy,
+}
+
+/// How many requests of a priority wait, and how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueuePolicy {
+    /// Most requests of this priority that wait.
+    pub max_queue_size: Option<usize>,
+    /// How long one waits before `timeout_action`, in milliseconds.
+    pub timeout_ms: Option<f64>,
+    /// `reject` (503), or `delay`: behind all that have not waited that long.
+    pub timeout_action: Option<TimeoutAction>,
+}
+
+/// What happens to a request that has waited long enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum TimeoutAction {
+    Reject,
+    Delay,
+}
+
+impl QueuePolicies {
+    /// That of `priority`.
+    pub fn of(&self, priority: Priority) -> &QueuePolicy {
+        match priority {
+            Priority::High => &self.high,
+            Priority::Normal => &self.normal,
+            Priority::Low => &self.low,
+        }
+    }
 }
 
 /// What is wrong with a `model.yaml`.
@@ -161,56 +213,61 @@ fn did_you_mean(key: Option<&str>) -> String {
     key.map_or_else(String::new, |key| format!("; did you mean {key:?}?"))
 }
 
-const KEYS: &[(&str, &[&str])] = &[
-    (
-        "",
-        &[
-            "kind",
-            "family",
-            "labels",
-            "aliases",
-            "version",
-            "thresholds",
-            "preprocessing",
-            "batching",
-            "instances",
-            "threads",
-        ],
-    ),
-    ("thresholds", &["conf", "iou", "max_det"]),
-    ("preprocessing", &["size", "fit", "decode", "pad", "color", "scale", "mean", "std"]),
-    ("batching", &["max_batch_size", "max_queue_delay_ms", "max_queue_size", "max_queue_mb"]),
-];
+/// The shape of `model.yaml`, every table written where it stands.
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<ModelSettings>()
+});
+
+/// What a folder says of its model.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) settings: ModelSettings,
+    /// Fields of `config.pbtxt` that change nothing here.
+    pub(super) idle: Vec<&'static str>,
+}
 
 impl ModelSettings {
-    /// Reads the settings at `path`, which must lie within `folder`; a file that does not exist says nothing.
-    pub fn open(folder: &Path, path: &Path) -> Result<Self, SettingsError> {
-        let file = path.display().to_string();
-        match read_text(folder, path) {
-            Ok(text) => Self::parse(&text, &file),
-            Err(error) if error.is_missing() && !path.is_symlink() => Ok(Self::default()),
-            Err(error) => Err(SettingsError::Io { file, reason: error.to_string() }),
+    /// The JSON schema of `model.yaml`, for editors.
+    pub fn schema() -> &'static Schema {
+        &SCHEMA
+    }
+
+    /// Reads what `folder`, whose model is called `name`, says in `model.yaml` and in Triton's `config.pbtxt`: where
+    /// both say something, the former holds. A file that does not exist says nothing.
+    pub(super) fn open(folder: &Path, name: &str) -> Result<Said, SettingsError> {
+        let (ours, theirs) = (folder.join("model.yaml"), folder.join("config.pbtxt"));
+        let mut said = Said::default();
+        let mut value = Value::Null;
+        if let Some(text) = read(folder, &theirs)? {
+            let file = theirs.display().to_string();
+            let invalid = |reason| SettingsError::Invalid { file: file.clone(), reason };
+            let translated = triton::translate(&text, name).map_err(invalid)?;
+            Self::from_value(translated.settings.clone(), &file)?;
+            (value, said.idle) = (translated.settings, translated.idle);
         }
+        let file = ours.display().to_string();
+        if let Some(text) = read(folder, &ours)? {
+            overlay(&mut value, value_of(&text, &file)?);
+        }
+        said.settings = Self::from_value(value, &file)?;
+        Ok(said)
     }
 
     /// Reads settings from `text`, which stands in `file`.
     pub fn parse(text: &str, file: &str) -> Result<Self, SettingsError> {
-        let invalid = |reason: String| SettingsError::Invalid { file: file.to_owned(), reason };
-        let value: serde_norway::Value = serde_norway::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        Self::from_value(value_of(text, file)?, file)
+    }
+
+    fn from_value(value: Value, file: &str) -> Result<Self, SettingsError> {
         if value.is_null() {
             return Ok(Self::default());
         }
-        for (section, known) in KEYS {
-            let table = if section.is_empty() { Some(&value) } else { value.get(section) };
-            if let Some(key) = table.and_then(|table| unknown_key(table, known)) {
-                return Err(SettingsError::UnknownKey {
-                    file: file.to_owned(),
-                    suggestion: nearest(&key, known.iter().copied()).map(str::to_owned),
-                    key: if section.is_empty() { key } else { format!("{section}.{key}") },
-                });
-            }
+        if let Some((key, suggestion)) = unknown_key(&value, SCHEMA.as_value()) {
+            return Err(SettingsError::UnknownKey { file: file.to_owned(), key, suggestion });
         }
-        let settings: Self = serde_norway::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        let invalid = |reason: String| SettingsError::Invalid { file: file.to_owned(), reason };
+        let settings: Self = serde_path_to_error::deserialize(value).map_err(|error| invalid(error.to_string()))?;
         settings.check().map_err(invalid)?;
         Ok(settings)
     }
@@ -220,7 +277,7 @@ impl ModelSettings {
             Some(value) if !(0.0..=1.0).contains(&value) => Err(format!("thresholds.{name} lies between 0 and 1")),
             _ => Ok(()),
         };
-        let positive = |name, value: Option<usize>| match value {
+        let positive = |name: &str, value: Option<usize>| match value {
             Some(0) => Err(format!("{name} is at least 1")),
             _ => Ok(()),
         };
@@ -232,6 +289,20 @@ impl ModelSettings {
         positive("batching.max_batch_size", self.batching.max_batch_size)?;
         positive("batching.max_queue_size", self.batching.max_queue_size)?;
         positive("batching.max_queue_mb", self.batching.max_queue_mb)?;
+        let batching = &self.batching;
+        for size in &batching.preferred_batch_size {
+            positive("batching.preferred_batch_size", Some(*size))?;
+            if batching.max_batch_size.is_some_and(|most| *size > most) {
+                return Err("batching.preferred_batch_size is at most max_batch_size".to_owned());
+            }
+        }
+        for priority in Priority::ALL {
+            let policy = batching.queue_policy.of(priority);
+            positive(&format!("batching.queue_policy.{priority}.max_queue_size"), policy.max_queue_size)?;
+            if policy.timeout_ms.is_some_and(|timeout| !(timeout > 0.0 && timeout <= 86_400_000.0)) {
+                return Err(format!("batching.queue_policy.{priority}.timeout_ms lies above 0, within a day"));
+            }
+        }
         for side in self.preprocessing.size.iter().flatten() {
             positive("preprocessing.size", Some(*side))?;
         }
@@ -245,9 +316,44 @@ impl ModelSettings {
     }
 }
 
-fn unknown_key(table: &serde_norway::Value, known: &[&str]) -> Option<String> {
-    let keys = table.as_mapping()?.keys();
-    keys.filter_map(|key| key.as_str()).find(|key| !known.contains(key)).map(str::to_owned)
+fn read(folder: &Path, path: &Path) -> Result<Option<String>, SettingsError> {
+    match read_text(folder, path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.is_missing() && !path.is_symlink() => Ok(None),
+        Err(error) => Err(SettingsError::Io { file: path.display().to_string(), reason: error.to_string() }),
+    }
+}
+
+fn value_of(text: &str, file: &str) -> Result<Value, SettingsError> {
+    serde_norway::from_str(text)
+        .map_err(|error| SettingsError::Invalid { file: file.to_owned(), reason: error.to_string() })
+}
+
+/// Lays `upper` over `lower`, table by table.
+fn overlay(lower: &mut Value, upper: Value) {
+    match (lower, upper) {
+        (Value::Mapping(lower), Value::Mapping(upper)) => {
+            for (key, value) in upper {
+                overlay(lower.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (_, Value::Null) => {}
+        (lower, upper) => *lower = upper,
+    }
+}
+
+/// The first key in `table`, or in a table within it, of which `schema` knows nothing, and one that may have been meant.
+fn unknown_key(table: &Value, schema: &serde_json::Value) -> Option<(String, Option<String>)> {
+    let known = schema.get("properties")?.as_object()?;
+    table.as_mapping()?.iter().find_map(|(key, value)| {
+        let key = key.as_str()?;
+        match known.get(key) {
+            None => Some((key.to_owned(), nearest(key, known.keys().map(String::as_str)).map(str::to_owned))),
+            Some(schema) => {
+                unknown_key(value, schema).map(|(below, suggestion)| (format!("{key}.{below}"), suggestion))
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -263,8 +369,8 @@ mod tests {
     fn an_empty_file_says_nothing() {
         assert_eq!(ModelSettings::parse("", "f").unwrap(), ModelSettings::default());
         assert_eq!(ModelSettings::parse("# only a comment\n", "f").unwrap(), ModelSettings::default());
-        let nowhere = ModelSettings::open(Path::new("/nowhere"), Path::new("/nowhere/model.yaml"));
-        assert_eq!(nowhere.unwrap(), ModelSettings::default());
+        let nowhere = ModelSettings::open(Path::new("/nowhere"), "nowhere");
+        assert_eq!(nowhere.unwrap().settings, ModelSettings::default());
     }
 
     #[test]
@@ -276,7 +382,7 @@ mod tests {
         for target in [secret, folder.join("nowhere")] {
             let file = folder.join("model.yaml");
             symlink(&target, &file).unwrap();
-            let error = ModelSettings::open(&folder, &file).unwrap_err();
+            let error = ModelSettings::open(&folder, "m").unwrap_err();
             assert!(matches!(error, SettingsError::Io { .. }), "{error}");
             assert!(!error.to_string().contains("root"), "{error}");
             fs::remove_file(&file).unwrap();
@@ -293,7 +399,14 @@ aliases: [small]
 version: 3
 thresholds: {conf: 0.3, iou: 0.6, max_det: 10}
 preprocessing: {size: [640, 480], fit: stretch, decode: reduced, pad: 0, color: bgr, scale: 1, mean: [1, 2, 3], std: [1, 1, 1]}
-batching: {max_batch_size: 4, max_queue_delay_ms: 0.5, max_queue_size: 9, max_queue_mb: 7}
+batching:
+  max_batch_size: 4
+  preferred_batch_size: [2, 4]
+  max_queue_delay_ms: 0.5
+  max_queue_size: 9
+  max_queue_mb: 7
+  preserve_ordering: true
+  queue_policy: {high: {max_queue_size: 3}, low: {timeout_ms: 20, timeout_action: delay}}
 instances: 2
 threads: 1
 ";
@@ -306,10 +419,28 @@ threads: 1
     #[test]
     fn a_mistyped_key_is_named_with_the_one_that_was_meant() {
         assert_eq!(error("instnaces: 2"), "model.yaml has the unknown key \"instnaces\"; did you mean \"instances\"?");
+        let nested = error("batching: {queue_policy: {low: {max_size: 2}}}");
+        assert_eq!(nested, "model.yaml has the unknown key \"batching.queue_policy.low.max_size\"");
         assert_eq!(
             error("batching: {max_batchsize: 2}"),
             "model.yaml has the unknown key \"batching.max_batchsize\"; did you mean \"max_batch_size\"?"
         );
+    }
+
+    #[test]
+    fn our_settings_go_before_tritons() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path();
+        fs::write(folder.join("config.pbtxt"), "max_batch_size: 8 instance_group { count: 3 } metric_tags { }")
+            .unwrap();
+        fs::write(folder.join("model.yaml"), "batching: {max_batch_size: 2}\nthreads: 1").unwrap();
+        let said = ModelSettings::open(folder, "m").unwrap();
+        let ModelSettings { batching, instances, threads, .. } = said.settings;
+        assert_eq!((batching.max_batch_size, instances, threads), (Some(2), Some(3), Some(1)));
+        assert_eq!(said.idle, ["metric_tags"]);
+        fs::write(folder.join("config.pbtxt"), "max_batchsize: 8").unwrap();
+        let error = ModelSettings::open(folder, "m").unwrap_err().to_string();
+        assert!(error.contains("config.pbtxt") && error.contains("did you mean \"max_batch_size\""), "{error}");
     }
 
     #[test]
@@ -318,6 +449,9 @@ threads: 1
             ("thresholds: {conf: 2}", "conf lies between 0 and 1"),
             ("instances: 0", "instances is at least 1"),
             ("batching: {max_queue_delay_ms: -1}", "between 0 and 10000"),
+            ("batching: {max_batch_size: 4, preferred_batch_size: [8]}", "at most max_batch_size"),
+            ("batching: {queue_policy: {low: {timeout_ms: 0}}}", "queue_policy.low.timeout_ms lies above 0"),
+            ("batching: {queue_policy: {low: {timeout_action: wait}}}", "reject"),
             ("preprocessing: {std: [1, 0, 1]}", "std holds no 0"),
             ("threads: many", "threads"),
             ("thresholds: [", "line"),

@@ -1,0 +1,345 @@
+//! Triton's `config.pbtxt`, read as the `model.yaml` that says the same.
+//!
+//! Field names and meanings: Triton's `model_config.proto`.
+
+mod text;
+
+use std::collections::BTreeMap;
+
+use caudal_types::{Priority, nearest};
+use serde_norway::{Mapping, Value};
+
+use text::{Message, Scalar};
+
+/// What a `config.pbtxt` says, in terms of `model.yaml`.
+#[derive(Debug, PartialEq)]
+pub(super) struct Translated {
+    /// The settings.
+    pub(super) settings: Value,
+    /// Fields that are Triton's and change nothing here.
+    pub(super) idle: Vec<&'static str>,
+}
+
+/// Fields that say what is found out here, or what there is nothing to set for.
+const IDLE: &[&str] = &[
+    "backend",
+    "cc_model_filenames",
+    "metric_tags",
+    "model_metrics",
+    "model_operations",
+    "model_repository_agents",
+    "model_warmup",
+    "optimization",
+    "platform",
+    "response_cache",
+    "runtime",
+];
+
+const READ: &[&str] = &[
+    "default_model_filename",
+    "dynamic_batching",
+    "input",
+    "instance_group",
+    "max_batch_size",
+    "model_transaction_policy",
+    "name",
+    "output",
+    "parameters",
+    "version_policy",
+];
+
+const REFUSED: &[&str] = &["ensemble_scheduling", "sequence_batching"];
+
+const DYNAMIC_BATCHING: &[&str] = &[
+    "default_priority_level",
+    "default_queue_policy",
+    "max_queue_delay_microseconds",
+    "preferred_batch_size",
+    "preserve_ordering",
+    "priority_levels",
+    "priority_queue_policy",
+];
+
+const QUEUE_POLICY: &[&str] =
+    &["allow_timeout_override", "default_timeout_microseconds", "max_queue_size", "timeout_action"];
+
+/// Translates the `config.pbtxt` of the model in the folder `name`.
+pub(super) fn translate(text: &str, name: &str) -> Result<Translated, String> {
+    let config = text::parse(text)?;
+    let all: Vec<&'static str> = READ.iter().chain(IDLE).chain(REFUSED).copied().collect();
+    known(&config, &all, "")?;
+    check(&config, name)?;
+    let mut settings = Settings::default();
+    batching(&config, &mut settings)?;
+    if let Some(versions) = config.message("version_policy")?.map(|policy| policy.message("specific")).transpose()? {
+        let newest = versions.map(|policy| policy.numbers("versions")).transpose()?.unwrap_or_default();
+        settings.set("version", newest.into_iter().max());
+    }
+    settings.set("instances", instances(&config)?);
+    for parameter in config.messages("parameters")? {
+        if parameter.text("key")? == Some("intra_op_thread_count") {
+            let value = parameter.message("value")?.map(|value| value.text("string_value")).transpose()?.flatten();
+            let threads: Option<u64> = value.and_then(|value| value.parse().ok());
+            settings.set("threads", threads.filter(|threads| *threads > 0));
+        }
+    }
+    for output in config.messages("output")? {
+        settings.set("labels", output.text("label_filename")?);
+    }
+    if let [input] = &config.messages("input")?[..] {
+        settings.section("preprocessing").set("size", picture_size(&input.integers("dims")?));
+    }
+    let idle = IDLE.iter().copied().filter(|field| config.has(field)).collect();
+    Ok(Translated { settings: settings.into(), idle })
+}
+
+/// A section of settings on its way.
+#[derive(Default)]
+struct Settings {
+    own: Mapping,
+    sections: BTreeMap<&'static str, Settings>,
+}
+
+impl Settings {
+    fn set(&mut self, key: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.own.insert(key.into(), value.into());
+        }
+    }
+
+    fn section(&mut self, key: &'static str) -> &mut Self {
+        self.sections.entry(key).or_default()
+    }
+}
+
+impl From<Settings> for Value {
+    fn from(settings: Settings) -> Self {
+        let mut own = settings.own;
+        for (key, section) in settings.sections {
+            let section = Self::from(section);
+            if section.as_mapping().is_some_and(|section| !section.is_empty()) {
+                own.insert(key.into(), section);
+            }
+        }
+        Self::Mapping(own)
+    }
+}
+
+/// Refuses fields that are not among `fields`.
+fn known(message: &Message, fields: &[&str], within: &str) -> Result<(), String> {
+    let Some(field) = message.names().find(|name| !fields.contains(name)) else { return Ok(()) };
+    let meant = nearest(field, fields.iter().copied());
+    let meant = meant.map_or_else(String::new, |field| format!("; did you mean {field:?}?"));
+    Err(format!("the field {:?} is not known{meant}", format!("{within}{field}")))
+}
+
+fn check(config: &Message, name: &str) -> Result<(), String> {
+    if let Some(other) = config.text("name")?.filter(|other| *other != name) {
+        return Err(format!("name is {other:?}, and the folder is {name:?}"));
+    }
+    if let Some(field) = REFUSED.iter().find(|field| config.has(field)) {
+        return Err(format!("{field} is not served here"));
+    }
+    for field in ["backend", "platform"] {
+        let said = config.text(field)?.filter(|said| !said.is_empty());
+        if let Some(other) = said.filter(|said| !said.starts_with("onnxruntime")) {
+            return Err(format!("{field} is {other:?}; only ONNX models are served here"));
+        }
+    }
+    if let Some(file) = config.text("default_model_filename")?.filter(|file| *file != "model.onnx") {
+        return Err(format!("default_model_filename is {file:?}; rename the file to model.onnx"));
+    }
+    let policy = config.message("model_transaction_policy")?;
+    if policy.map(|policy| policy.flag("decoupled")).transpose()?.flatten().unwrap_or_default() {
+        return Err("model_transaction_policy.decoupled is not served here".to_owned());
+    }
+    Ok(())
+}
+
+fn instances(config: &Message) -> Result<Option<u64>, String> {
+    let mut sum = None;
+    for group in config.messages("instance_group")? {
+        if group.word("kind")?.is_some_and(|kind| kind == "KIND_GPU") {
+            return Err("instance_group asks for KIND_GPU; models run on the CPU here: say KIND_CPU".to_owned());
+        }
+        *sum.get_or_insert(0) += group.number("count")?.unwrap_or(1);
+    }
+    Ok(sum)
+}
+
+fn batching(config: &Message, settings: &mut Settings) -> Result<(), String> {
+    let batching = settings.section("batching");
+    // 0: the model has no batch dimension.
+    batching.set("max_batch_size", config.number("max_batch_size")?.map(|size| size.max(1)));
+    let Some(dynamic) = config.message("dynamic_batching")? else { return Ok(()) };
+    known(dynamic, DYNAMIC_BATCHING, "dynamic_batching.")?;
+    let preferred = dynamic.numbers("preferred_batch_size")?;
+    batching.set("preferred_batch_size", Some(preferred).filter(|sizes| !sizes.is_empty()));
+    let delay = dynamic.number("max_queue_delay_microseconds")?;
+    batching.set("max_queue_delay_ms", delay.map(|micros| micros as f64 / 1e3));
+    batching.set("preserve_ordering", dynamic.flag("preserve_ordering")?.filter(|ordered| *ordered));
+    let mut policies: BTreeMap<String, Value> = BTreeMap::new();
+    if let Some(policy) = dynamic.message("default_queue_policy")? {
+        let policy = queue_policy(policy)?;
+        policies.extend(Priority::ALL.map(|priority| (priority.to_string(), policy.clone())));
+    }
+    for entry in dynamic.messages("priority_queue_policy")? {
+        let level = entry.number("key")?.unwrap_or_default();
+        if let Some(policy) = entry.message("value")? {
+            policies.insert(Priority::from_level(level).to_string(), queue_policy(policy)?);
+        }
+    }
+    let policies: Mapping = policies.into_iter().map(|(name, policy)| (name.into(), policy)).collect();
+    batching.set("queue_policy", Some(policies).filter(|policies| !policies.is_empty()).map(Value::Mapping));
+    Ok(())
+}
+
+fn queue_policy(policy: &Message) -> Result<Value, String> {
+    known(policy, QUEUE_POLICY, "dynamic_batching.queue_policy.")?;
+    let mut settings = Settings::default();
+    let above_0 = |field| Ok::<_, String>(policy.number(field)?.filter(|number| *number > 0));
+    settings.set("max_queue_size", above_0("max_queue_size")?);
+    settings.set("timeout_ms", above_0("default_timeout_microseconds")?.map(|micros| micros as f64 / 1e3));
+    settings.set("timeout_action", policy.word("timeout_action")?.map(str::to_lowercase));
+    Ok(settings.into())
+}
+
+/// Width and height of the picture that an input of `dims` takes, without or with a batch dimension.
+fn picture_size(dims: &[i64]) -> Option<Vec<u64>> {
+    let row = if let [_, row @ ..] = dims
+        && dims.len() == 4
+    {
+        row
+    } else {
+        dims
+    };
+    let (height, width) = match row {
+        [3, height, width] | [height, width, 3] => (*height, *width),
+        _ => return None,
+    };
+    Some(vec![u64::try_from(width).ok()?, u64::try_from(height).ok()?])
+}
+
+impl Message {
+    fn number(&self, name: &str) -> Result<Option<u64>, String> {
+        Ok(self.numbers(name)?.pop())
+    }
+
+    fn numbers(&self, name: &str) -> Result<Vec<u64>, String> {
+        let negative = |number: i64| u64::try_from(number).map_err(|_| format!("{name} is not below 0"));
+        self.integers(name)?.into_iter().map(negative).collect()
+    }
+
+    fn integers(&self, name: &str) -> Result<Vec<i64>, String> {
+        let number = |scalar: &Scalar| match scalar {
+            Scalar::Word(word) => word.parse().map_err(|_| format!("{name} is a whole number, not {word}")),
+            Scalar::Text(_) => Err(format!("{name} is a whole number, not a text")),
+        };
+        self.scalars(name)?.into_iter().map(number).collect()
+    }
+
+    fn word(&self, name: &str) -> Result<Option<&str>, String> {
+        match self.scalars(name)?.pop() {
+            None => Ok(None),
+            Some(Scalar::Word(word)) => Ok(Some(word)),
+            Some(Scalar::Text(_)) => Err(format!("{name} is a word without quotes")),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, String> {
+        let flag = |word: &str| match word {
+            "true" | "True" | "t" | "1" => Ok(true),
+            "false" | "False" | "f" | "0" => Ok(false),
+            other => Err(format!("{name} is true or false, not {other}")),
+        };
+        self.word(name)?.map(flag).transpose()
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&str>, String> {
+        match self.scalars(name)?.pop() {
+            None => Ok(None),
+            Some(Scalar::Text(text)) => Ok(Some(text)),
+            Some(Scalar::Word(word)) => Err(format!("{name} is a text in quotes, not {word}")),
+        }
+    }
+
+    fn message(&self, name: &str) -> Result<Option<&Message>, String> {
+        Ok(self.messages(name)?.pop())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As in Triton's own examples.
+    const CONFIG: &str = r#"
+        name: "m"  # as the folder
+        platform: "onnxruntime_onnx"
+        max_batch_size : 8
+        input [ { name: "images", data_type: TYPE_FP32, dims: [ 3, 480, 640 ] } ]
+        output [ { name: "output0" data_type: TYPE_FP32 dims: [ 84, -1 ] label_filename: 'labels' '.txt' } ]
+        instance_group [ { count: 2 kind: KIND_CPU }, { } ];
+        version_policy: { specific: { versions: [1, 3] } }
+        dynamic_batching {
+          preferred_batch_size: [ 4, 8 ]
+          max_queue_delay_microseconds: 100
+          preserve_ordering: true
+          priority_levels: 2
+          default_queue_policy { max_queue_size: 7 }
+          priority_queue_policy { key: 3 value: { timeout_action: DELAY default_timeout_microseconds: 2500 } }
+        }
+        parameters { key: "intra_op_thread_count" value: { string_value: "4" } }
+        optimization { graph { level: 1 } }
+    "#;
+
+    #[test]
+    fn what_triton_is_told_is_what_model_yaml_would_say() {
+        let translated = translate(CONFIG, "m").unwrap();
+        let expected = "
+version: 3
+instances: 3
+threads: 4
+labels: labels.txt
+batching:
+  max_batch_size: 8
+  preferred_batch_size: [4, 8]
+  max_queue_delay_ms: 0.1
+  preserve_ordering: true
+  queue_policy:
+    high: {max_queue_size: 7}
+    low: {timeout_ms: 2.5, timeout_action: delay}
+    normal: {max_queue_size: 7}
+preprocessing: {size: [640, 480]}
+";
+        assert_eq!(translated.settings, serde_norway::from_str::<Value>(expected).unwrap());
+        assert_eq!(translated.idle, ["optimization", "platform"]);
+    }
+
+    #[test]
+    fn what_cannot_be_served_as_it_says_is_refused() {
+        let check = |text: &str, words: &str| {
+            let error = translate(text, "m").unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        };
+        check("max_batchsize: 8", r#"the field "max_batchsize" is not known; did you mean "max_batch_size"?"#);
+        check("dynamic_batching { delay: 1 }", r#""dynamic_batching.delay" is not known"#);
+        check("name: \"other\"", "the folder is \"m\"");
+        check("backend: \"python\"", "only ONNX models are served here");
+        check("instance_group { kind: KIND_GPU }", "say KIND_CPU");
+        check("sequence_batching { }", "sequence_batching is not served here");
+        check("model_transaction_policy { decoupled: true }", "decoupled is not served here");
+        check("max_batch_size: -1", "max_batch_size is not below 0");
+        check("max_batch_size: \"8\"", "a whole number, not a text");
+        check("max_batch_size: 8 }", "line 1");
+        check("input [ { dims: [ 3, } ]", "line 1");
+        check("\n\ninput {", "line 3");
+        check("a: 'b", "has no end");
+    }
+
+    #[test]
+    fn an_empty_file_says_nothing() {
+        let translated = translate("# nothing\n", "m").unwrap();
+        assert_eq!(translated, Translated { settings: Value::Mapping(Mapping::new()), idle: Vec::new() });
+    }
+}
