@@ -8,12 +8,15 @@ use std::{
     },
 };
 
-use caudal_engine::{Backend, Instance, Interrupt, LoadError, Model, ModelSpec, Outputs, RunError};
+use caudal_engine::{
+    Backend, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, Outputs, Provider, RunError, names,
+};
 use caudal_types::TensorView;
 use ort::environment::Environment;
 
 use crate::{
     library::{LibraryError, LibrarySource},
+    provider,
     raw::{self, RunOptions, Runner, SharedSession},
     session,
 };
@@ -22,6 +25,7 @@ use crate::{
 pub struct OnnxRuntime {
     environment: Environment,
     library: PathBuf,
+    providers: Vec<Provider>,
 }
 
 impl OnnxRuntime {
@@ -31,7 +35,7 @@ impl OnnxRuntime {
         let builder = ort::init_from(path).map_err(|error| unusable(words(&error)))?;
         let environment = builder.with_name("caudal").build().map_err(|error| unusable(error.to_string()))?;
         raw::share_arena(&environment).map_err(unusable)?;
-        Ok(Self { environment, library: path.to_owned() })
+        Ok(Self { environment, library: path.to_owned(), providers: provider::available() })
     }
 }
 
@@ -51,18 +55,26 @@ fn words(error: &ort::LoadDynamicError) -> String {
 impl Backend for OnnxRuntime {
     fn describe(&self) -> String {
         let version = raw::version(&self.library).unwrap_or_else(|| "of unknown version".to_owned());
-        format!("ONNX Runtime {version} on the CPU")
+        format!("ONNX Runtime {version} ({})", names(&self.providers))
     }
 
-    fn load(&self, file: &Path, threads: usize) -> Result<Arc<dyn Model>, LoadError> {
-        let session = session::open(&self.environment, file, threads)?;
+    fn providers(&self) -> Vec<Provider> {
+        self.providers.clone()
+    }
+
+    fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+        if !self.providers.contains(&options.provider) {
+            return Err(LoadError::NoProvider { wanted: options.provider, has: self.providers() });
+        }
+        let session = session::open(&self.environment, file, options)?;
         let spec = session::spec(&session, file)?;
         let first = SharedSession::new(&session).map_err(LoadError::Backend)?;
         Ok(Arc::new(OnnxModel {
             environment: self.environment.clone(),
             file: file.to_owned(),
             spec,
-            open: Mutex::new(Some((threads, first))),
+            options: *options,
+            open: Mutex::new(Some((options.threads, first))),
         }))
     }
 }
@@ -71,19 +83,21 @@ struct OnnxModel {
     environment: Environment,
     file: PathBuf,
     spec: ModelSpec,
-    /// The session made at load, and its threads: every such instance's if that is one, else the first one's, for
-    /// runs that have threads of their own cannot share them.
+    options: LoadOptions,
+    /// The session made at load, and its threads: every such instance's if they can share it, else the first one's.
     open: Mutex<Option<(usize, SharedSession)>>,
 }
 
 impl OnnxModel {
     fn session(&self, threads: usize) -> Result<SharedSession, LoadError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = if threads == 1 { open.clone() } else { open.take_if(|(own, _)| *own == threads) };
+        let shared = provider::shares_session(self.options.provider, threads);
+        let found = if shared { open.clone() } else { open.take_if(|(own, _)| *own == threads) };
         match found.filter(|(own, _)| *own == threads) {
             Some((_, session)) => Ok(session),
             None => {
-                let session = session::open(&self.environment, &self.file, threads)?;
+                let options = LoadOptions { threads, ..self.options };
+                let session = session::open(&self.environment, &self.file, &options)?;
                 SharedSession::new(&session).map_err(LoadError::Backend)
             }
         }

@@ -2,30 +2,48 @@
 
 use std::path::Path;
 
-use caudal_engine::{Dim, LoadError, ModelSpec, TensorSpec};
+use caudal_engine::{Dim, GraphOptimization, LoadError, LoadOptions, ModelSpec, Provider, TensorSpec};
 use caudal_types::DType;
 use ort::{
     environment::Environment,
-    session::{Session, builder::GraphOptimizationLevel},
+    session::{
+        Session,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
     value::{Outlet, TensorElementType, ValueType},
 };
 
-/// Opens `file` as a session whose runs have `threads` threads.
-pub(crate) fn open(environment: &Environment, file: &Path, threads: usize) -> Result<Session, LoadError> {
-    let build = || -> ort::Result<Session> {
-        Session::builder(environment)?
-            .with_optimization_level(GraphOptimizationLevel::Level3)?
-            .with_intra_threads(threads)?
+use crate::provider;
+
+/// Opens `file` as a session whose runs are as `options` say.
+pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions) -> Result<Session, LoadError> {
+    let wanted = options.provider;
+    let said = |error: &ort::Error| error.message().lines().next().unwrap_or("it cannot be opened").to_owned();
+    let builder = || -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(environment)?
+            .with_optimization_level(level(options.optimization))?
+            .with_intra_threads(provider::session_threads(wanted, options.threads))?
             .with_inter_threads(1)?
             .with_env_allocators()?
             // Threads that spin for work look busy to the machine and steal from decoding and from sockets.
             .with_intra_op_spinning(false)?
-            .commit_from_file(file)
+            .with_execution_providers(provider::asked(options, options.threads))?)
     };
-    build().map_err(|error| LoadError::Unreadable {
-        file: file.display().to_string(),
-        reason: error.message().lines().next().unwrap_or("it cannot be opened").to_owned(),
+    let file_name = || file.display().to_string();
+    let opened = builder().and_then(|mut builder| builder.commit_from_file(file));
+    opened.map_err(|error| match wanted {
+        Provider::Cpu => LoadError::Unreadable { file: file_name(), reason: said(&error) },
+        _ => LoadError::Provider { wanted, file: file_name(), reason: said(&error) },
     })
+}
+
+fn level(optimization: GraphOptimization) -> GraphOptimizationLevel {
+    match optimization {
+        GraphOptimization::All => GraphOptimizationLevel::All,
+        GraphOptimization::Extended => GraphOptimizationLevel::Level2,
+        GraphOptimization::Basic => GraphOptimizationLevel::Level1,
+        GraphOptimization::None => GraphOptimizationLevel::Disable,
+    }
 }
 
 /// What the session takes and gives.

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::LazyLock};
 
-use caudal_engine::Backend;
+use caudal_engine::{Backend, LoadOptions};
 use caudal_engine_ort::{LibrarySource, OnnxRuntime, locate};
 use caudal_testkit::{contract, model_file};
 
@@ -19,13 +19,13 @@ fn it_keeps_the_contract() {
 
 #[test]
 fn a_run_in_progress_can_be_stopped() {
-    let model = BACKEND.load(&model_file("slow"), 1).unwrap();
+    let model = BACKEND.load(&model_file("slow"), &LoadOptions::cpu(1)).unwrap();
     contract::check_interrupt(&model, 20, 4);
 }
 
 #[test]
 fn shapes_are_read_as_the_file_has_them() {
-    let load = |name| BACKEND.load(&model_file(name), 1).unwrap().spec().clone();
+    let load = |name| BACKEND.load(&model_file(name), &LoadOptions::cpu(1)).unwrap().spec().clone();
     assert!(!load("fixed").batched());
     assert_eq!(load("fixed").inputs[0].to_string(), "x FP32 [1, 4]");
     assert_eq!(load("free").inputs.len(), 2);
@@ -34,7 +34,10 @@ fn shapes_are_read_as_the_file_has_them() {
 
 #[test]
 fn a_file_that_is_no_model_is_refused_in_words() {
-    let error = BACKEND.load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), 1).err().unwrap();
+    let error = BACKEND
+        .load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), &LoadOptions::cpu(1))
+        .err()
+        .unwrap();
     let words = error.to_string();
     assert!(words.contains("Cargo.toml is not a model that can be loaded"), "{words}");
     assert_eq!(words.lines().count(), 1, "one sentence: {words}");

@@ -4,15 +4,18 @@ use std::{borrow::Cow, path::Path, sync::Arc};
 
 use caudal_types::{ErrorKind, Explain, TensorView};
 
-use crate::ModelSpec;
+use crate::{LoadOptions, ModelSpec, Provider, names};
 
 /// Something that opens model files.
 pub trait Backend: Send + Sync {
     /// The backend's name and version, for people.
     fn describe(&self) -> String;
 
-    /// Opens `file`; its first instance will have `threads` threads.
-    fn load(&self, file: &Path, threads: usize) -> Result<Arc<dyn Model>, LoadError>;
+    /// The providers that it can run models on.
+    fn providers(&self) -> Vec<Provider>;
+
+    /// Opens `file` as `options` say, or not at all: never on another provider.
+    fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
 }
 
 /// An open model.
@@ -65,6 +68,24 @@ pub enum LoadError {
         /// What it is.
         reason: String,
     },
+    /// The backend has not the provider that is to run it.
+    #[error("the provider {wanted} is not in the ONNX Runtime library that is loaded, which has {}", names(.has))]
+    NoProvider {
+        /// The provider.
+        wanted: Provider,
+        /// Those that there are.
+        has: Vec<Provider>,
+    },
+    /// The provider is there and does not work.
+    #[error("the provider {wanted} does not run {file}: {reason}")]
+    Provider {
+        /// The provider.
+        wanted: Provider,
+        /// The model file.
+        file: String,
+        /// What it says.
+        reason: String,
+    },
     /// The backend itself cannot work.
     #[error("the inference backend is not usable: {0}")]
     Backend(String),
@@ -77,6 +98,10 @@ impl Explain for LoadError {
 
     fn hint(&self) -> Cow<'static, str> {
         match self {
+            Self::NoProvider { wanted, .. } => {
+                return format!("{}; or name another one after it in providers, as a fallback", wanted.origin()).into();
+            }
+            Self::Provider { .. } => "name another one after it in providers, as a fallback, or mend what it asks for",
             Self::Unreadable { .. } => "export the model again, then check the folder with `caudal models doctor`",
             Self::Unsupported { .. } => "export the model with other settings",
             Self::Backend(_) => "run `cargo xtask setup`, or point onnxruntime_library at the library",

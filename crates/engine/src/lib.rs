@@ -7,8 +7,10 @@
 //! Which backend runs, and what its tensors mean, this room does not know.
 
 mod backend;
+mod provider;
 pub mod repository;
 mod spec;
 
 pub use backend::{Backend, Instance, Interrupt, LoadError, Model, Outputs, RunError};
+pub use provider::{GraphOptimization, LoadOptions, Precision, Provider, UnknownProvider, names};
 pub use spec::{Dim, ModelSpec, TensorSpec};

@@ -285,6 +285,7 @@ fn told(model: ServedModel) -> Arc<ServedModel> {
         model = model.name,
         version = model.version,
         task = model.task.name(),
+        provider = %model.runs_on,
         instances = model.plan.instances,
         threads = model.plan.threads,
         wide_threads = model.plan.wide_threads,

@@ -31,7 +31,7 @@ pub use error::TaskError;
 pub use infer::{InputTensor, OutputTensor, TensorError};
 pub use load::{Defaults, ModelError, load};
 pub use memory::{ByteBudget, Held, LargerThanBudget};
-pub use model::{ServedModel, Task};
+pub use model::{RunsOn, ServedModel, Task};
 pub use picture_model::{Ask, Found, Look, PictureModel, Seen, Segment};
 pub use pictures::Pictures;
 pub use plan::{Measured, RunPlan};

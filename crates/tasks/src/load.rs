@@ -2,23 +2,26 @@
 
 use std::{
     borrow::Cow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use caudal_batcher::{Instances, Policy, Queue};
 use caudal_engine::{
-    Backend, Instance, LoadError, Model, ModelSpec, RunError, TensorSpec,
+    Backend, Instance, LoadError, LoadOptions, Model, ModelSpec, Provider, RunError, TensorSpec,
     repository::{FolderError, ModelFolder, ModelSettings, OnnxFile},
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
 
-use crate::{Measured, RunPlan, ServedModel, plan::Asked, recognise};
+use crate::{Measured, RunPlan, RunsOn, ServedModel, plan::Asked, recognise};
 
 /// What holds for every model that says nothing else in its own settings.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Defaults {
     /// Cores to share.
     pub cpus: CpuPlan,
+    /// Who runs a model: the first that works, the others are fallbacks.
+    pub providers: Vec<Provider>,
     /// Instances that run at once; planned when none.
     pub instances: Option<usize>,
     /// Threads within one run; planned when none.
@@ -65,6 +68,9 @@ impl Explain for ModelError {
     }
 }
 
+/// Runs at once on a graphics card: one computes while the other's rows are brought and fetched.
+const GPU_INSTANCES: usize = 2;
+
 /// How long one size is measured at most, beyond its first run: the server should be ready soon.
 const QUICK: Duration = Duration::from_millis(10);
 
@@ -85,8 +91,24 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
 
     let asked_instances = settings.instances.or(defaults.instances);
     let asked_threads = settings.threads.or(defaults.threads);
-    let (instances, threads) = defaults.cpus.instances(asked_instances, asked_threads);
-    let model = backend.load(&version.file, threads)?;
+    let share = |provider: Provider| match provider.on_gpu() {
+        true => (asked_instances.unwrap_or(GPU_INSTANCES), asked_threads.unwrap_or(1)),
+        false => defaults.cpus.instances(asked_instances, asked_threads),
+    };
+    let providers = settings.providers.as_deref().unwrap_or(&defaults.providers);
+    if settings.precision.is_some() && !providers.first().is_some_and(|first| first.has_precisions()) {
+        return Err(mismatch("precision is for models that run on openvino or tensorrt first".to_owned()));
+    }
+    let (model, runs_on) = open_on(providers, &folder.name, |provider| {
+        let options = LoadOptions {
+            threads: share(provider).1,
+            provider,
+            precision: settings.precision.unwrap_or_default(),
+            optimization: settings.graph_optimization,
+        };
+        backend.load(&version.file, &options)
+    })?;
+    let (instances, threads) = share(runs_on.provider);
     let spec = model.spec().clone();
     let joined = may_join(&spec, &settings).map_err(mismatch)?;
     let picture = recognise::picture_input(&spec, &settings);
@@ -102,7 +124,8 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
     let asked = Asked {
         instances: asked_instances,
         max_batch_size: asked_batch,
-        threads: asked_threads.is_some(),
+        // A run on a graphics card wants no cores.
+        threads: asked_threads.is_some() || runs_on.provider.on_gpu(),
         may_join: joined,
     };
     let open =
@@ -121,7 +144,47 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
     }
     let instances = Instances { side_by_side, wide };
     let queue = Queue::start(&folder.name, &spec, instances, policy(&settings, defaults, &plan))?;
-    Ok(ServedModel { name: folder.name.clone(), version: version.number, spec, task, plan, measured, joined, queue })
+    Ok(ServedModel {
+        name: folder.name.clone(),
+        version: version.number,
+        spec,
+        task,
+        runs_on,
+        plan,
+        measured,
+        joined,
+        queue,
+    })
+}
+
+/// Opens a model on the first of `providers` that works, and says whether that is the one that was wanted.
+fn open_on(
+    providers: &[Provider],
+    model: &str,
+    mut open: impl FnMut(Provider) -> Result<Arc<dyn Model>, LoadError>,
+) -> Result<(Arc<dyn Model>, RunsOn), ModelError> {
+    let mut failed = None;
+    for provider in providers {
+        match open(*provider) {
+            Ok(opened) => {
+                let instead_of = failed.and(providers.first().copied());
+                return Ok((opened, RunsOn { provider: *provider, instead_of }));
+            }
+            // Nobody else reads what is no model.
+            Err(error @ (LoadError::Unsupported { .. } | LoadError::Backend(_))) => return Err(error.into()),
+            Err(error) => {
+                if failed.is_none() && providers.len() > 1 {
+                    tracing::warn!(model, %error, "a fallback runs the model");
+                }
+                // The first was the one that was wanted: its reason counts, unless the last one says what the file is.
+                failed = match (failed, error) {
+                    (Some(first), LoadError::NoProvider { .. } | LoadError::Provider { .. }) => Some(first),
+                    (_, error) => Some(error),
+                };
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| LoadError::Backend("no provider was named".to_owned())).into())
 }
 
 /// Whether rows of several requests may share a run. Settings can say so of a model whose first dimensions are

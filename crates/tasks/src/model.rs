@@ -1,7 +1,9 @@
 //! A model that serves.
 
+use std::fmt;
+
 use caudal_batcher::Queue;
-use caudal_engine::ModelSpec;
+use caudal_engine::{ModelSpec, Provider};
 use caudal_types::Explain;
 
 use crate::{Look, Measured, PictureModel, RunPlan, TaskError};
@@ -25,6 +27,25 @@ impl Task {
     }
 }
 
+/// Who runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunsOn {
+    /// The provider that runs it.
+    pub provider: Provider,
+    /// The one that was wanted first and did not work; this one is its declared fallback.
+    pub instead_of: Option<Provider>,
+}
+
+impl fmt::Display for RunsOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let provider = self.provider;
+        match self.instead_of {
+            None => write!(f, "{provider}"),
+            Some(wanted) => write!(f, "{provider} instead of {wanted}"),
+        }
+    }
+}
+
 /// A model that serves: what it is, how it runs, and the queue to it.
 #[derive(Debug)]
 pub struct ServedModel {
@@ -36,6 +57,8 @@ pub struct ServedModel {
     pub spec: ModelSpec,
     /// What it is for.
     pub task: Task,
+    /// Who runs it.
+    pub runs_on: RunsOn,
     /// How it runs.
     pub plan: RunPlan,
     /// What its warm-up told.

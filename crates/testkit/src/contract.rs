@@ -4,7 +4,7 @@
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
-use caudal_engine::{Backend, Instance, Model, RunError};
+use caudal_engine::{Backend, Instance, LoadError, LoadOptions, Model, Provider, RunError};
 use caudal_types::{DType, TensorView};
 
 use crate::{f32_bytes, f32_values};
@@ -22,13 +22,14 @@ fn run(instance: &mut dyn Instance, rows: usize, values: &[f32]) -> Result<Vec<f
 
 /// All of the contract that needs no slow model, for `backend` with a doubling model at `file`.
 pub fn check(backend: &dyn Backend, file: &Path) {
-    let model = backend.load(file, 1).unwrap();
+    let model = backend.load(file, &LoadOptions::cpu(1)).unwrap();
     spec_is_read(&*model);
     rows_are_independent(&*model);
     a_bad_input_fails_and_harms_nothing(&*model);
     instances_run_side_by_side(&*model);
     a_reset_without_a_stop_is_harmless(&*model);
     what_is_no_model_is_refused(backend);
+    a_provider_that_is_missing_is_named(backend, file);
     threads_of_their_own_give_the_same_answers(backend, file);
 }
 
@@ -77,12 +78,22 @@ fn a_reset_without_a_stop_is_harmless(model: &dyn Model) {
 }
 
 fn what_is_no_model_is_refused(backend: &dyn Backend) {
-    let error = backend.load(Path::new("/nowhere/model.onnx"), 1).err().unwrap();
+    let error = backend.load(Path::new("/nowhere/model.onnx"), &LoadOptions::cpu(1)).err().unwrap();
     assert!(error.to_string().contains("/nowhere/model.onnx"), "{error}");
 }
 
+/// No backend has all: what it has not it must refuse, and never run on another.
+fn a_provider_that_is_missing_is_named(backend: &dyn Backend, file: &Path) {
+    let has = backend.providers();
+    assert!(has.contains(&Provider::Cpu));
+    for wanted in Provider::ALL.into_iter().filter(|provider| !has.contains(provider)) {
+        let error = backend.load(file, &LoadOptions { provider: wanted, ..LoadOptions::cpu(1) }).err().unwrap();
+        assert!(matches!(&error, LoadError::NoProvider { wanted: named, .. } if *named == wanted), "{error}");
+    }
+}
+
 fn threads_of_their_own_give_the_same_answers(backend: &dyn Backend, file: &Path) {
-    let model = backend.load(file, 2).unwrap();
+    let model = backend.load(file, &LoadOptions::cpu(2)).unwrap();
     for threads in [2, 2, 1, 3] {
         let mut instance = model.instance(threads).unwrap();
         assert_eq!(run(&mut *instance, 2, &[3.0; 8]).unwrap(), [6.0; 8]);

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_engine::{Backend, Dim, Instance, Interrupt, LoadError, Model, ModelSpec, Outputs, RunError, TensorSpec};
+use caudal_engine::{
+    Backend, Dim, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, Outputs, Provider, RunError,
+    TensorSpec,
+};
 use caudal_types::{DType, TensorView};
 
 use crate::{f32_bytes, f32_values};
@@ -101,7 +104,14 @@ impl Backend for Scripted {
         "a script".to_owned()
     }
 
-    fn load(&self, file: &Path, _threads: usize) -> Result<Arc<dyn Model>, LoadError> {
+    fn providers(&self) -> Vec<Provider> {
+        vec![Provider::Cpu]
+    }
+
+    fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+        if options.provider != Provider::Cpu {
+            return Err(LoadError::NoProvider { wanted: options.provider, has: self.providers() });
+        }
         if !file.is_file() {
             return Err(LoadError::Unreadable {
                 file: file.display().to_string(),

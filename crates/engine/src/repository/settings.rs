@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_norway::Value;
 
 use super::{sandbox::read_text, triton};
+use crate::{GraphOptimization, Precision, Provider};
 
 /// The settings of one model.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -37,6 +38,13 @@ pub struct ModelSettings {
     pub instances: Option<usize>,
     /// Threads within one run.
     pub threads: Option<usize>,
+    /// Who runs it: the first that works, the others are fallbacks. The server's choice when absent.
+    pub providers: Option<Vec<Provider>>,
+    /// The numbers it is computed in, where the provider leaves a choice.
+    pub precision: Option<Precision>,
+    /// How far its graph is rewritten.
+    #[serde(default)]
+    pub graph_optimization: GraphOptimization,
 }
 
 /// Class names, or where they are.
@@ -309,6 +317,9 @@ impl ModelSettings {
         if self.batching.max_queue_delay_ms.is_some_and(|delay| !(0.0..=10_000.0).contains(&delay)) {
             return Err("batching.max_queue_delay_ms lies between 0 and 10000".to_owned());
         }
+        if self.providers.as_ref().is_some_and(Vec::is_empty) {
+            return Err("providers names at least one".to_owned());
+        }
         if self.preprocessing.std.is_some_and(|std| std.contains(&0.0)) {
             return Err("preprocessing.std holds no 0".to_owned());
         }
@@ -409,11 +420,15 @@ batching:
   queue_policy: {high: {max_queue_size: 3}, low: {timeout_ms: 20, timeout_action: delay}}
 instances: 2
 threads: 1
+providers: [openvino, cpu]
+precision: bf16
+graph_optimization: extended
 ";
         let settings = ModelSettings::parse(text, "f").unwrap();
         assert_eq!(settings.labels, Some(Labels::File("labels.txt".to_owned())));
         assert_eq!(settings.preprocessing.fit, Some(Fit::Stretch));
         assert_eq!(settings.batching.max_queue_delay_ms, Some(0.5));
+        assert_eq!(settings.providers, Some(vec![Provider::OpenVino, Provider::Cpu]));
     }
 
     #[test]
@@ -454,6 +469,9 @@ threads: 1
             ("batching: {queue_policy: {low: {timeout_action: wait}}}", "reject"),
             ("preprocessing: {std: [1, 0, 1]}", "std holds no 0"),
             ("threads: many", "threads"),
+            ("providers: []", "at least one"),
+            ("providers: [opnvino]", "there are cpu, openvino, cuda, tensorrt, xnnpack"),
+            ("precision: int8", "bf16"),
             ("thresholds: [", "line"),
         ] {
             assert!(error(text).contains(words), "{text}: {}", error(text));

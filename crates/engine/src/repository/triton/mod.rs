@@ -75,7 +75,12 @@ pub(super) fn translate(text: &str, name: &str) -> Result<Translated, String> {
         let newest = versions.map(|policy| policy.numbers("versions")).transpose()?.unwrap_or_default();
         settings.set("version", newest.into_iter().max());
     }
-    settings.set("instances", instances(&config)?);
+    let groups = config.messages("instance_group")?;
+    let count = |group: &&Message| Ok(group.number("count")?.unwrap_or(1));
+    let counts = groups.iter().map(count).collect::<Result<Vec<u64>, String>>()?;
+    settings.set("instances", Some(counts.iter().sum::<u64>()).filter(|sum| *sum > 0));
+    let kinds = groups.iter().map(|group| group.word("kind")).collect::<Result<Vec<_>, _>>()?;
+    settings.set("providers", kinds.contains(&Some("KIND_GPU")).then(|| vec!["cuda"]));
     for parameter in config.messages("parameters")? {
         if parameter.text("key")? == Some("intra_op_thread_count") {
             let value = parameter.message("value")?.map(|value| value.text("string_value")).transpose()?.flatten();
@@ -154,17 +159,6 @@ fn check(config: &Message, name: &str) -> Result<(), String> {
         return Err("model_transaction_policy.decoupled is not served here".to_owned());
     }
     Ok(())
-}
-
-fn instances(config: &Message) -> Result<Option<u64>, String> {
-    let mut sum = None;
-    for group in config.messages("instance_group")? {
-        if group.word("kind")?.is_some_and(|kind| kind == "KIND_GPU") {
-            return Err("instance_group asks for KIND_GPU; models run on the CPU here: say KIND_CPU".to_owned());
-        }
-        *sum.get_or_insert(0) += group.number("count")?.unwrap_or(1);
-    }
-    Ok(sum)
 }
 
 fn batching(config: &Message, settings: &mut Settings) -> Result<(), String> {
@@ -326,7 +320,6 @@ preprocessing: {size: [640, 480]}
         check("dynamic_batching { delay: 1 }", r#""dynamic_batching.delay" is not known"#);
         check("name: \"other\"", "the folder is \"m\"");
         check("backend: \"python\"", "only ONNX models are served here");
-        check("instance_group { kind: KIND_GPU }", "say KIND_CPU");
         check("sequence_batching { }", "sequence_batching is not served here");
         check("model_transaction_policy { decoupled: true }", "decoupled is not served here");
         check("max_batch_size: -1", "max_batch_size is not below 0");
@@ -335,6 +328,12 @@ preprocessing: {size: [640, 480]}
         check("input [ { dims: [ 3, } ]", "line 1");
         check("\n\ninput {", "line 3");
         check("a: 'b", "has no end");
+    }
+
+    #[test]
+    fn who_asks_for_a_graphics_card_gets_one_or_an_error() {
+        let translated = translate("instance_group { kind: KIND_GPU }", "m").unwrap();
+        assert_eq!(translated.settings, serde_norway::from_str::<Value>("{instances: 1, providers: [cuda]}").unwrap());
     }
 
     #[test]
