@@ -62,6 +62,10 @@ impl Backend for OnnxRuntime {
         self.providers.clone()
     }
 
+    fn arena_bytes(&self) -> Option<u64> {
+        raw::arena_bytes(&self.environment)
+    }
+
     fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
         if !self.providers.contains(&options.provider) {
             return Err(LoadError::NoProvider { wanted: options.provider, has: self.providers() });

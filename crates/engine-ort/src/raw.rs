@@ -44,6 +44,29 @@ pub(crate) fn share_arena(environment: &Environment) -> Result<()> {
     registered
 }
 
+/// Bytes that the shared arena of `environment` has given out: weights of all sessions, and what runs hold at this moment.
+pub(crate) fn arena_bytes(environment: &Environment) -> Option<u64> {
+    let memory = CpuMemory::new(sys::OrtAllocatorType::OrtArenaAllocator).ok()?;
+    let (mut arena, mut stats) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the environment and the memory's description are alive; the call writes a pointer to an allocator that the
+    // environment owns, or an error and nothing.
+    let found = unsafe { (ort::api().GetSharedAllocator)(environment.ptr().cast_mut(), memory.0.as_ptr(), &mut arena) };
+    check(found).ok()?;
+    let arena = ptr::NonNull::new(arena)?;
+    // SAFETY: the allocator lives as long as its environment; the call writes a pointer to new pairs, or an error and
+    // nothing.
+    check(unsafe { (ort::api().AllocatorGetStats)(arena.as_ptr(), &mut stats) }).ok()?;
+    let stats = ptr::NonNull::new(stats)?;
+    // SAFETY: the pairs were made above; the key ends with a zero. What comes back belongs to the pairs.
+    let value = unsafe { (ort::api().GetKeyValue)(stats.as_ptr(), c"InUse".as_ptr()) };
+    // SAFETY: a value that is there ends with a zero and lives as long as the pairs.
+    let text = (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) });
+    let bytes = text.and_then(|text| text.to_str().ok()?.parse().ok());
+    // SAFETY: the pairs were made above and are not used any more.
+    unsafe { (ort::api().ReleaseKeyValuePairs)(stats.as_ptr()) }
+    bytes
+}
+
 /// A session that several threads may run at once.
 #[derive(Clone)]
 pub(crate) struct SharedSession {

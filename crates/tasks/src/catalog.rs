@@ -12,27 +12,13 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use caudal_engine::{
     Backend,
-    repository::{ModelFolder, Repository, RepositoryError},
+    repository::{ModelFolder, Repository, RepositoryError, SettingsError},
 };
-use caudal_types::{ErrorKind, Explain, nearest, shorten};
+use caudal_types::{ErrorKind, Explain};
 
-use crate::{Defaults, ServedModel, load, model::in_words};
-
-/// What became of one model of the repository.
-#[derive(Debug, Clone)]
-pub enum Entry {
-    /// It serves.
-    Ready(Arc<ServedModel>),
-    /// It does not; this says why and what to do.
-    Failed(String),
-}
-
-/// The models at one moment.
-#[derive(Debug, Default, Clone)]
-pub struct Models {
-    models: BTreeMap<String, Entry>,
-    aliases: BTreeMap<String, String>,
-}
+use crate::{
+    Defaults, Entry, Models, ServedModel, Stay, Unavailable, demand::Resting, ledger::Ledger, load, model::in_words,
+};
 
 /// All models of a repository. Whoever asks sees them as they are at that moment; those that come and go do so at once,
 /// between two requests.
@@ -41,8 +27,19 @@ pub struct Catalog {
     repository: Repository,
     backend: Arc<dyn Backend>,
     defaults: Defaults,
-    /// Held by whoever changes the models, one at a time: how each folder looked.
-    turn: Mutex<BTreeMap<String, Looks>>,
+    pub(crate) stay: Stay,
+    /// Held by whoever changes the models, one at a time.
+    turn: Mutex<Turn>,
+    /// Held by who brings a model back: those who were first to ask for theirs stand in line.
+    pub(crate) waking: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What is remembered from change to change.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// How each folder looked.
+    looks: BTreeMap<String, Looks>,
+    pub(crate) ledger: Ledger,
 }
 
 /// Fingerprints of a model's folder.
@@ -77,13 +74,35 @@ pub enum ChangeError {
         /// Whether a version of it serves.
         serving: bool,
     },
+    /// It does not fit into the memory that models may hold.
+    #[error("the model {model:?} holds {} MiB, and all models together may hold {} MiB", .need >> 20, .limit >> 20)]
+    TooLarge {
+        /// The model.
+        model: String,
+        /// Bytes that it holds, or its weights alone do.
+        need: u64,
+        /// Bytes that all may hold.
+        limit: u64,
+    },
+    /// What it should change into makes no sense.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// What it should change into is not for this model, or not while it serves.
+    #[error("the model {model:?} cannot change like that: {reason}")]
+    Change {
+        /// The model.
+        model: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Explain for ChangeError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unavailable(error) => error.kind(),
-            Self::Repository(_) | Self::Load { .. } => ErrorKind::LoadFailed,
+            Self::Repository(_) | Self::Load { .. } | Self::TooLarge { .. } => ErrorKind::LoadFailed,
+            Self::Settings(_) | Self::Change { .. } => ErrorKind::InvalidParameter,
         }
     }
 
@@ -91,6 +110,11 @@ impl Explain for ChangeError {
         match self {
             Self::Unavailable(_) => "POST /v2/repository/index names the models of the repository".into(),
             Self::Repository(_) => "check the model repository and the rights to read it".into(),
+            Self::TooLarge { .. } => "raise model_memory_mb, or serve a smaller model".into(),
+            Self::Settings(_) => {
+                "docs/models.md lists the keys of model.yaml; `caudal models schema` prints them".into()
+            }
+            Self::Change { .. } => "change its model.yaml and load it anew".into(),
             Self::Load { .. } => "`caudal models doctor` tells what is wrong and how to mend it".into(),
         }
     }
@@ -99,72 +123,31 @@ impl Explain for ChangeError {
 /// How long a model that has gone is waited for until its last request is answered.
 const RETIRE_WITHIN: Duration = Duration::from_secs(30);
 
-/// There is no such model to ask.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// Nobody knows the name.
-    #[error("there is no model {name:?}{}", .nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean {name:?}?")))]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// A name that may have been meant.
-        nearest: Option<String>,
-    },
-    /// The model has no such version.
-    #[error("the model {name:?} serves version {serving}, not {asked:?}")]
-    Version {
-        /// The model.
-        name: String,
-        /// The version that serves.
-        serving: u64,
-        /// The version asked for.
-        asked: String,
-    },
-    /// It failed to load.
-    #[error("the model {0:?} is not ready: it could not be loaded")]
-    NotReady(String),
-}
-
-impl Explain for Unavailable {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Unknown { .. } | Self::Version { .. } => ErrorKind::ModelNotFound,
-            Self::NotReady { .. } => ErrorKind::ModelNotReady,
-        }
-    }
-
-    fn hint(&self) -> Cow<'static, str> {
-        match self {
-            Self::Unknown { .. } => "`caudal models list` and GET /health name the models that serve",
-            Self::Version { .. } => "leave the version out to get the newest",
-            Self::NotReady(_) => "the server's log and `caudal models doctor` tell what is wrong and how to mend it",
-        }
-        .into()
-    }
-}
-
 impl Catalog {
     /// A catalog of `repository` in which nothing serves yet.
-    pub fn new(repository: Repository, backend: Arc<dyn Backend>, defaults: Defaults) -> Self {
-        Self { now: ArcSwap::default(), repository, backend, defaults, turn: Mutex::default() }
+    pub fn new(repository: Repository, backend: Arc<dyn Backend>, defaults: Defaults, stay: Stay) -> Self {
+        let (now, turn, waking) = (ArcSwap::default(), Mutex::default(), Arc::default());
+        Self { now, repository, backend, defaults, stay, turn, waking }
     }
 
-    /// Loads all models of the repository. One that fails does not keep the others from serving.
+    /// Loads all models of the repository, as far as there is room: the rest are brought when they are asked for. One
+    /// that fails does not keep the others from serving.
     pub fn load_all(&self) -> Result<(), RepositoryError> {
         let mut turn = self.turn();
         for folder in self.repository.models()? {
-            look(&mut turn, &folder);
-            let loaded = load(&folder, &*self.backend, &self.defaults);
-            let entry = match loaded {
-                Ok(model) => Entry::Ready(told(model)),
-                Err(error) => {
-                    tracing::error!(model = folder.name, "model not ready: {}", in_words(&error));
-                    Entry::Failed(in_words(&error))
-                }
-            };
-            self.put(&folder, entry);
+            self.load_if_room(&mut turn, &folder);
         }
         Ok(())
+    }
+
+    fn load_if_room(&self, turn: &mut Turn, folder: &ModelFolder) {
+        if self.may_rest() && !self.has_room(turn, folder) {
+            turn.look(folder);
+            drop(self.put(folder, Entry::Resting(Resting::new(&folder.name, false))));
+        } else {
+            // A failure is in the log, and is not tried again before something changes.
+            let _ = self.load_folder(turn, folder);
+        }
     }
 
     /// The models as they are now.
@@ -186,25 +169,34 @@ impl Catalog {
     /// until the new one is ready and then finishes what it has begun. Takes as long as all that takes.
     pub fn load(&self, name: &str) -> Result<Arc<ServedModel>, ChangeError> {
         let mut turn = self.turn();
-        let unknown = || self.now().unknown(name);
-        let folder = self.repository.models()?.into_iter().find(|folder| folder.name == name).ok_or_else(unknown)?;
+        let folder = self.folder(name)?;
         self.load_folder(&mut turn, &folder)
     }
 
-    fn load_folder(
-        &self,
-        turn: &mut BTreeMap<String, Looks>,
-        folder: &ModelFolder,
-    ) -> Result<Arc<ServedModel>, ChangeError> {
-        look(turn, folder);
-        match load(folder, &*self.backend, &self.defaults) {
+    pub(crate) fn folder(&self, name: &str) -> Result<ModelFolder, ChangeError> {
+        let found = self.repository.models()?.into_iter().find(|folder| folder.name == name);
+        Ok(found.ok_or_else(|| self.now().unknown(name))?)
+    }
+
+    pub(crate) fn load_folder(&self, turn: &mut Turn, folder: &ModelFolder) -> Result<Arc<ServedModel>, ChangeError> {
+        turn.look(folder);
+        let loaded = self.make_room(turn, folder).and_then(|()| {
+            let load = load(folder, &*self.backend, &self.defaults);
+            let model = load.map_err(|error| ChangeError::Load { reason: in_words(&error), serving: false })?;
+            self.settle(turn, &model)?;
+            Ok(model)
+        });
+        match loaded {
             Ok(model) => {
                 let model = told(model);
                 retire(self.put(folder, Entry::Ready(Arc::clone(&model))));
                 Ok(model)
             }
             Err(error) => {
-                let reason = in_words(&error);
+                let reason = match error {
+                    ChangeError::Load { reason, .. } => reason,
+                    error => in_words(&error),
+                };
                 tracing::error!(model = folder.name, "model not loaded: {reason}");
                 let serving = matches!(self.now().entry(&folder.name), Some(Entry::Ready(_)));
                 if !serving {
@@ -221,8 +213,8 @@ impl Catalog {
         self.unload_entry(&mut turn, name)
     }
 
-    fn unload_entry(&self, turn: &mut BTreeMap<String, Looks>, name: &str) -> Result<(), ChangeError> {
-        turn.remove(name);
+    fn unload_entry(&self, turn: &mut Turn, name: &str) -> Result<(), ChangeError> {
+        turn.looks.remove(name);
         let mut next = Models::clone(&self.now());
         let gone = next.models.remove(name).ok_or_else(|| next.unknown(name))?;
         next.aliases.retain(|_, model| model != name);
@@ -241,12 +233,13 @@ impl Catalog {
             Err(error) => return tracing::warn!(%error, "the models stay as they are"),
         };
         for folder in &folders {
-            let (print, looks) = (folder.fingerprint(), turn.entry(folder.name.clone()).or_default());
-            if print != looks.loaded && print == looks.last {
-                // A failure is in the log, and is not tried again before something changes.
-                let _ = self.load_folder(&mut turn, folder);
-            } else {
-                looks.last = print;
+            let (print, looks) = (folder.fingerprint(), turn.looks.entry(folder.name.clone()).or_default());
+            match (print != looks.loaded && print == looks.last, self.now().entry(&folder.name)) {
+                (false, _) => looks.last = print,
+                // Whoever asks for it will get what lies there then.
+                (true, Some(Entry::Resting(_))) => looks.loaded = print,
+                (true, Some(Entry::Ready(_))) => drop(self.load_folder(&mut turn, folder)),
+                (true, _) => self.load_if_room(&mut turn, folder),
             }
         }
         let gone = |name: &&str| folders.iter().all(|folder| folder.name != **name);
@@ -256,7 +249,7 @@ impl Catalog {
         }
     }
 
-    fn turn(&self) -> MutexGuard<'_, BTreeMap<String, Looks>> {
+    pub(crate) fn turn(&self) -> MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -272,24 +265,36 @@ impl Catalog {
         self.now.store(Arc::new(next));
         before
     }
+
+    /// Puts `entry` in the place of the model `name`, and waits until that has finished what it has begun.
+    pub(crate) fn replace(&self, name: &str, entry: Entry) {
+        let mut next = Models::clone(&self.now());
+        let before = next.models.insert(name.to_owned(), entry);
+        self.now.store(Arc::new(next));
+        retire(before);
+    }
 }
 
-/// Remembers how `folder` looks before it is loaded.
-fn look(turn: &mut BTreeMap<String, Looks>, folder: &ModelFolder) {
-    let print = folder.fingerprint();
-    turn.insert(folder.name.clone(), Looks { loaded: print, last: print });
+impl Turn {
+    /// Remembers how `folder` looks before it is loaded.
+    fn look(&mut self, folder: &ModelFolder) {
+        let print = folder.fingerprint();
+        self.looks.insert(folder.name.clone(), Looks { loaded: print, last: print });
+    }
 }
 
 fn told(model: ServedModel) -> Arc<ServedModel> {
+    let plan = model.plan();
     tracing::info!(
         model = model.name,
         version = model.version,
         task = model.task.name(),
         provider = %model.runs_on,
-        instances = model.plan.instances,
-        threads = model.plan.threads,
-        wide_threads = model.plan.wide_threads,
-        max_batch_size = model.plan.max_batch_size,
+        instances = plan.instances,
+        threads = plan.threads,
+        wide_threads = plan.wide_threads,
+        max_batch_size = plan.max_batch_size,
+        memory_mb = model.memory.bytes() >> 20,
         run_ms = model.measured.one_row.as_secs_f64() * 1e3,
         "model ready"
     );
@@ -303,74 +308,5 @@ fn retire(gone: Option<Entry>) {
     let since = Instant::now();
     while Arc::strong_count(&model) > 1 && since.elapsed() < RETIRE_WITHIN {
         thread::sleep(Duration::from_millis(1));
-    }
-}
-
-impl Models {
-    fn unknown(&self, name: &str) -> Unavailable {
-        Unavailable::Unknown {
-            name: shorten(name).into_owned(),
-            nearest: nearest(name, self.names()).map(str::to_owned),
-        }
-    }
-
-    /// The model called `name`, by its own name or an alias, in version `version` if one is asked for.
-    pub fn get(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedModel>, Unavailable> {
-        let entry = self.models.get(name).or_else(|| self.models.get(self.aliases.get(name)?));
-        match entry {
-            None => Err(self.unknown(name)),
-            // Why is told where callers cannot read it: it names files.
-            Some(Entry::Failed(_)) => Err(Unavailable::NotReady(name.to_owned())),
-            Some(Entry::Ready(model)) => match version {
-                Some(asked) if !asked.is_empty() && asked != model.version.to_string() => {
-                    Err(Unavailable::Version { name: name.to_owned(), serving: model.version, asked: asked.to_owned() })
-                }
-                _ => Ok(model),
-            },
-        }
-    }
-
-    /// The model to ask when none is named: the only one, or the only detector.
-    pub fn only_detector(&self) -> Option<&Arc<ServedModel>> {
-        let mut detectors = self.ready().filter(|model| model.is_detector());
-        detectors.next().filter(|_| detectors.next().is_none())
-    }
-
-    /// Every model of the repository and what became of it.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.models.iter().map(|(name, entry)| (name.as_str(), entry))
-    }
-
-    /// What became of the model called `name`.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.models.get(name)
-    }
-
-    /// The models that serve.
-    pub fn ready(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
-        self.models.values().filter_map(|entry| match entry {
-            Entry::Ready(model) => Some(model),
-            Entry::Failed(_) => None,
-        })
-    }
-
-    /// Names and aliases.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.models.keys().chain(self.aliases.keys()).map(String::as_str)
-    }
-
-    /// Aliases of the model `name`.
-    pub fn aliases(&self, name: &str) -> Vec<&str> {
-        self.aliases.iter().filter(|(_, model)| *model == name).map(|(alias, _)| alias.as_str()).collect()
-    }
-
-    /// Whether no model failed.
-    pub fn all_ready(&self) -> bool {
-        self.models.values().all(|entry| matches!(entry, Entry::Ready(_)))
-    }
-
-    /// Whether no model is running.
-    pub fn idle(&self) -> bool {
-        self.ready().all(|model| model.queue.depth().busy_instances == 0)
     }
 }

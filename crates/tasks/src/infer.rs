@@ -158,7 +158,7 @@ impl ServedModel {
     }
 
     fn check_rows(&self, rows: usize) -> Result<(), TensorError> {
-        let limit = self.plan.max_request_rows;
+        let limit = self.plan().max_request_rows;
         if (1..=limit).contains(&rows) { Ok(()) } else { Err(TensorError::TooManyRows { rows, limit }) }
     }
 }

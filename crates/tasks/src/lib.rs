@@ -7,31 +7,39 @@
 
 mod call;
 mod catalog;
+mod change;
 mod decoders;
+mod demand;
 mod error;
+mod footprint;
 mod infer;
 mod labels;
+mod ledger;
 mod load;
 mod memory;
 mod model;
+mod models;
 mod picture_model;
 mod pictures;
 mod plan;
 mod recognise;
 mod see;
 
-pub use caudal_batcher::{Depth, Stats};
+pub use caudal_batcher::{Depth, Policy, Stats};
 pub use caudal_engine::TensorSpec;
 pub use caudal_vision::{Detection, Likely, Mask, MaskForm, Thresholds};
 
 pub use call::{Call, within};
-pub use catalog::{Catalog, ChangeError, Entry, Models, Unavailable};
+pub use catalog::{Catalog, ChangeError};
 pub use decoders::Decoders;
+pub use demand::{Resting, Stay};
 pub use error::TaskError;
+pub use footprint::{Footprint, resident_bytes};
 pub use infer::{InputTensor, OutputTensor, TensorError};
 pub use load::{Defaults, ModelError, load};
 pub use memory::{ByteBudget, Held, LargerThanBudget};
 pub use model::{RunsOn, ServedModel, Task};
+pub use models::{Entry, Models, Unavailable};
 pub use picture_model::{Ask, Found, Look, PictureModel, Seen, Segment};
 pub use pictures::Pictures;
 pub use plan::{Measured, RunPlan};

@@ -2,18 +2,19 @@
 
 use std::{
     borrow::Cow,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use caudal_batcher::{Instances, Policy, Queue};
+use arc_swap::ArcSwap;
+use caudal_batcher::{Habits, Instances, Policy, Queue};
 use caudal_engine::{
     Backend, Instance, LoadError, LoadOptions, Model, ModelSpec, Provider, RunError, TensorSpec,
-    repository::{FolderError, ModelFolder, ModelSettings, OnnxFile},
+    repository::{Batching, FolderError, ModelFolder, ModelSettings, OnnxFile},
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
 
-use crate::{Measured, RunPlan, RunsOn, ServedModel, plan::Asked, recognise};
+use crate::{Measured, RunPlan, RunsOn, ServedModel, change::Change as _, footprint::Before, plan::Asked, recognise};
 
 /// What holds for every model that says nothing else in its own settings.
 #[derive(Debug, Clone)]
@@ -86,6 +87,7 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
     let settings = folder.settings().map_err(FolderError::from)?;
     let version = folder.serving_version(&settings)?;
     let file = folder.inspect(&version)?;
+    let before = Before::now(backend);
     let labels = folder.labels(&settings)?;
     let mismatch = |reason: String| ModelError::Mismatch(folder.name.clone(), reason);
 
@@ -143,17 +145,21 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
         plan.wide_threads = wide.as_ref().map(|_| threads);
     }
     let instances = Instances { side_by_side, wide };
-    let queue = Queue::start(&folder.name, &spec, instances, policy(&settings, defaults, &plan))?;
+    let habits = Habits { joined, ordered: settings.batching.preserve_ordering.unwrap_or(false) };
+    let queue = Queue::start(&folder.name, &spec, habits, instances, policy(&settings, defaults, &plan))?;
     Ok(ServedModel {
         name: folder.name.clone(),
         version: version.number,
         spec,
         task,
         runs_on,
-        plan,
+        memory: before.grown(backend, folder.weights(&version)?),
         measured,
         joined,
         queue,
+        plan: ArcSwap::from_pointee(plan),
+        model,
+        changing: Mutex::default(),
     })
 }
 
@@ -207,16 +213,17 @@ fn bounded(spec: &ModelSpec, joined: bool) -> bool {
 }
 
 fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Policy {
-    let own = &settings.batching;
-    Policy {
+    let mut policy = Policy {
         max_batch_size: plan.max_batch_size,
-        max_queue_delay: own
-            .max_queue_delay_ms
-            .map_or(defaults.max_queue_delay, |ms| Duration::from_secs_f64(ms / 1e3)),
-        max_queue_size: own.max_queue_size.unwrap_or(defaults.max_queue_size),
-        max_queue_bytes: own.max_queue_mb.map_or(defaults.max_queue_bytes, |mb| mb << 20),
+        preferred_batch_sizes: Vec::new(),
+        max_queue_delay: defaults.max_queue_delay,
+        max_queue_size: defaults.max_queue_size,
+        max_queue_bytes: defaults.max_queue_bytes,
+        by_priority: Default::default(),
         run_in_place: plan.in_place_rows,
-    }
+    };
+    policy.change(&Batching { max_batch_size: None, ..settings.batching.clone() });
+    policy
 }
 
 struct WarmUp<'a> {

@@ -1,12 +1,16 @@
 //! A model that serves.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
+use arc_swap::ArcSwap;
 use caudal_batcher::Queue;
-use caudal_engine::{ModelSpec, Provider};
+use caudal_engine::{Model, ModelSpec, Provider};
 use caudal_types::Explain;
 
-use crate::{Look, Measured, PictureModel, RunPlan, TaskError};
+use crate::{Footprint, Look, Measured, PictureModel, RunPlan, TaskError};
 
 /// What a model is for.
 #[derive(Debug)]
@@ -47,7 +51,6 @@ impl fmt::Display for RunsOn {
 }
 
 /// A model that serves: what it is, how it runs, and the queue to it.
-#[derive(Debug)]
 pub struct ServedModel {
     /// Its name.
     pub name: String,
@@ -59,17 +62,33 @@ pub struct ServedModel {
     pub task: Task,
     /// Who runs it.
     pub runs_on: RunsOn,
-    /// How it runs.
-    pub plan: RunPlan,
+    /// What it holds of the machine's memory.
+    pub memory: Footprint,
     /// What its warm-up told.
     pub measured: Measured,
     /// Whether rows of several requests may share a run.
     pub joined: bool,
     /// Where requests for it wait.
     pub queue: Queue,
+    pub(crate) plan: ArcSwap<RunPlan>,
+    /// For more instances.
+    pub(crate) model: Arc<dyn Model>,
+    /// Held by whoever changes it.
+    pub(crate) changing: Mutex<()>,
+}
+
+impl fmt::Debug for ServedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} version {}", self.name, self.version)
+    }
 }
 
 impl ServedModel {
+    /// How it runs now.
+    pub fn plan(&self) -> RunPlan {
+        **self.plan.load()
+    }
+
     /// What it knows of pictures.
     pub fn picture_model(&self) -> Result<&PictureModel, TaskError> {
         match &self.task {

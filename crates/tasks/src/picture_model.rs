@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use arc_swap::ArcSwap;
 use caudal_types::Stamps;
 use caudal_vision::{Detection, Head, InputFormat, Likely, Mask, MaskForm, MaskHead, Normalisation, Thresholds};
 
@@ -16,8 +17,7 @@ pub struct PictureModel {
     pub normalisation: Normalisation,
     /// Class names; none where neither the model nor its settings tell them.
     pub labels: Vec<Arc<str>>,
-    /// Thresholds of requests that name none.
-    pub defaults: Thresholds,
+    pub(crate) thresholds: ArcSwap<Thresholds>,
 }
 
 /// What a model looks for, and in which of its outputs it says what it found.
@@ -60,6 +60,15 @@ impl Look {
 }
 
 impl PictureModel {
+    /// Thresholds of requests that name none, as they are now.
+    pub fn thresholds(&self) -> Thresholds {
+        **self.thresholds.load()
+    }
+
+    pub(crate) fn set_thresholds(&self, thresholds: Thresholds) {
+        self.thresholds.store(Arc::new(thresholds));
+    }
+
     /// The name of class `class_id`.
     pub fn label(&self, class_id: usize) -> Cow<'_, str> {
         match self.labels.get(class_id) {

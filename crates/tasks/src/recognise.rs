@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use caudal_engine::{
     Dim, ModelSpec, TensorSpec,
     repository::{self as settings, ChannelOrder, ModelSettings},
@@ -226,11 +227,11 @@ impl<'a> Candidate<'a> {
             },
             normalisation: Normalisation::new(scale, mean, std),
             labels: labels.into_iter().map(Into::into).collect(),
-            defaults: Thresholds {
+            thresholds: ArcSwap::from_pointee(Thresholds {
                 conf: said.conf.unwrap_or(defaults.conf),
                 iou: said.iou.unwrap_or(defaults.iou),
                 max_det: said.max_det.unwrap_or(defaults.max_det),
-            },
+            }),
         })
     }
 }

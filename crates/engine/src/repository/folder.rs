@@ -183,6 +183,13 @@ impl ModelFolder {
         Ok(onnx)
     }
 
+    /// Bytes of the version's files.
+    pub fn weights(&self, version: &ModelVersion) -> Result<u64, FolderError> {
+        let file = self.inspect(version)?;
+        let beside = |name: &String| version.file.with_file_name(name).metadata().map_or(0, |meta| meta.len());
+        Ok(file.bytes + file.external_files.iter().map(beside).sum::<u64>())
+    }
+
     /// Tells whether anything in the folder has changed: names, lengths and times of its files and of those in its
     /// versions, without reading them.
     pub fn fingerprint(&self) -> u64 {

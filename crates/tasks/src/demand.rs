@@ -1,0 +1,156 @@
+//! Models that come when they are asked for and go when others need their memory.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use caudal_engine::repository::ModelFolder;
+use tokio::sync::Mutex;
+
+use crate::{Catalog, ChangeError, Entry, ServedModel, Unavailable, catalog::Turn};
+
+/// How much models may hold, and how long they stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stay {
+    /// Most bytes that all models hold together; no limit when none.
+    pub memory: Option<u64>,
+    /// How long a model stays that nobody asks for; for ever when none.
+    pub idle: Option<Duration>,
+}
+
+/// A model that is not in memory and will be when somebody asks for it.
+pub struct Resting {
+    name: String,
+    /// Whether it looked for objects when it was last in memory.
+    pub(crate) detects: bool,
+    /// In the hands of who brings it back; the others wait for it here.
+    gate: Mutex<()>,
+}
+
+impl fmt::Debug for Resting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resting({})", self.name)
+    }
+}
+
+impl Resting {
+    pub(crate) fn new(name: &str, detects: bool) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), detects, gate: Mutex::default() })
+    }
+}
+
+impl Catalog {
+    /// The model called `name`, which is brought back if it rests. However many ask, it is loaded once; and models are
+    /// loaded one after the other, in the order in which they were first asked for, so that none is let go before it
+    /// has answered those who waited for it.
+    pub async fn demand(self: &Arc<Self>, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, Unavailable> {
+        loop {
+            let resting = match self.get(name, version) {
+                Err(Unavailable::Resting(_)) => self.now().resting(name).cloned(),
+                known => return known,
+            };
+            let Some(resting) = resting else { continue };
+            let _first = resting.gate.lock().await;
+            let still = self.now().resting(name).is_some_and(|now| Arc::ptr_eq(now, &resting));
+            if !still {
+                continue;
+            }
+            let turn = Arc::clone(&self.waking).lock_owned().await;
+            let (catalog, own) = (Arc::clone(self), resting.name.clone());
+            // Not on a thread that talks to sockets; and it goes on if who asked has no time left.
+            let woken = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                catalog.wake(&own)
+            });
+            return match woken.await {
+                Ok(Ok(_)) => match self.get(name, version) {
+                    Err(Unavailable::Resting(_)) => continue,
+                    known => known,
+                },
+                _ => Err(Unavailable::NotReady(name.to_owned())),
+            };
+        }
+    }
+
+    /// Brings the model `name` back, unless somebody else has.
+    fn wake(&self, name: &str) -> Result<(), ChangeError> {
+        let mut turn = self.turn();
+        if self.now().resting(name).is_none() {
+            return Ok(());
+        }
+        let folder = self.folder(name)?;
+        self.load_folder(&mut turn, &folder).map(drop)
+    }
+
+    /// Whether models may come and go with what is asked of them.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.stay.memory.is_some() || self.stay.idle.is_some()
+    }
+
+    /// What the model in `folder` will hold at least, as far as is known.
+    fn estimate(&self, turn: &Turn, folder: &ModelFolder) -> u64 {
+        turn.ledger.bytes(&folder.name).unwrap_or_else(|| {
+            let settings = folder.settings().unwrap_or_default();
+            folder.serving_version(&settings).and_then(|version| folder.weights(&version)).unwrap_or(0)
+        })
+    }
+
+    /// Whether the model in `folder` would find room without another having to go.
+    pub(crate) fn has_room(&self, turn: &Turn, folder: &ModelFolder) -> bool {
+        let Some(limit) = self.stay.memory else { return true };
+        turn.ledger.held(&self.now(), &folder.name) + self.estimate(turn, folder) <= limit
+    }
+
+    /// Lets models go until there is room for the one in `folder`.
+    pub(crate) fn make_room(&self, turn: &mut Turn, folder: &ModelFolder) -> Result<(), ChangeError> {
+        let Some(limit) = self.stay.memory else { return Ok(()) };
+        let need = self.estimate(turn, folder);
+        if need > limit {
+            return Err(ChangeError::TooLarge { model: folder.name.clone(), need, limit });
+        }
+        self.shrink(turn, &folder.name, limit - need);
+        Ok(())
+    }
+
+    /// Lets models go, but for the one called `name`, until the others hold no more than `limit`.
+    fn shrink(&self, turn: &mut Turn, name: &str, limit: u64) {
+        turn.ledger.read(&self.now(), Instant::now());
+        while turn.ledger.held(&self.now(), name) > limit {
+            let Some(model) = turn.ledger.least(&self.now(), name) else { return };
+            self.rest(model, "others need its memory");
+        }
+    }
+
+    /// Takes stock of a model that has just been loaded: now it is known what it holds.
+    pub(crate) fn settle(&self, turn: &mut Turn, model: &ServedModel) -> Result<(), ChangeError> {
+        turn.ledger.loaded(model, Instant::now());
+        let Some(limit) = self.stay.memory else { return Ok(()) };
+        let need = turn.ledger.bytes(&model.name).unwrap_or_default();
+        if need > limit {
+            return Err(ChangeError::TooLarge { model: model.name.clone(), need, limit });
+        }
+        self.shrink(turn, &model.name, limit - need);
+        Ok(())
+    }
+
+    /// Lets go the models that nobody has asked for in a while.
+    pub fn rest_idle(&self) {
+        let Some(idle) = self.stay.idle else { return };
+        let (mut turn, now) = (self.turn(), Instant::now());
+        turn.ledger.read(&self.now(), now);
+        for model in turn.ledger.idle(&self.now(), idle, now) {
+            self.rest(model, "nobody asks for it");
+        }
+    }
+
+    /// Lets `model` go until it is asked for again: it finishes what it has begun.
+    fn rest(&self, model: Arc<ServedModel>, why: &str) {
+        tracing::info!(model = model.name, why, "model put to rest");
+        let name = model.name.clone();
+        let entry = Entry::Resting(Resting::new(&name, model.is_detector()));
+        drop(model);
+        self.replace(&name, entry);
+    }
+}

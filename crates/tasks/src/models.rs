@@ -1,0 +1,159 @@
+//! The models at one moment: who serves, who rests, who failed.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use caudal_types::{ErrorKind, Explain, nearest, shorten};
+
+use crate::{ServedModel, demand::Resting};
+
+/// What became of one model of the repository.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// It serves.
+    Ready(Arc<ServedModel>),
+    /// It is not in memory, and will be when somebody asks for it.
+    Resting(Arc<Resting>),
+    /// It does not serve; this says why and what to do.
+    Failed(String),
+}
+
+/// The models at one moment.
+#[derive(Debug, Default, Clone)]
+pub struct Models {
+    pub(crate) models: BTreeMap<String, Entry>,
+    pub(crate) aliases: BTreeMap<String, String>,
+}
+
+/// There is no such model to ask.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// Nobody knows the name.
+    #[error("there is no model {name:?}{}", .nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean {name:?}?")))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// A name that may have been meant.
+        nearest: Option<String>,
+    },
+    /// The model has no such version.
+    #[error("the model {name:?} serves version {serving}, not {asked:?}")]
+    Version {
+        /// The model.
+        name: String,
+        /// The version that serves.
+        serving: u64,
+        /// The version asked for.
+        asked: String,
+    },
+    /// It failed to load.
+    #[error("the model {0:?} is not ready: it could not be loaded")]
+    NotReady(String),
+    /// It is not in memory.
+    #[error("the model {0:?} is not in memory")]
+    Resting(String),
+}
+
+impl Explain for Unavailable {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unknown { .. } | Self::Version { .. } => ErrorKind::ModelNotFound,
+            Self::NotReady(_) | Self::Resting(_) => ErrorKind::ModelNotReady,
+        }
+    }
+
+    fn hint(&self) -> Cow<'static, str> {
+        match self {
+            Self::Unknown { .. } => "`caudal models list` and GET /health name the models that serve",
+            Self::Version { .. } => "leave the version out to get the newest",
+            Self::NotReady(_) => "the server's log and `caudal models doctor` tell what is wrong and how to mend it",
+            Self::Resting(_) => "send it a request: that brings it back",
+        }
+        .into()
+    }
+}
+
+impl Models {
+    pub(crate) fn unknown(&self, name: &str) -> Unavailable {
+        Unavailable::Unknown {
+            name: shorten(name).into_owned(),
+            nearest: nearest(name, self.names()).map(str::to_owned),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Entry> {
+        self.models.get(name).or_else(|| self.models.get(self.aliases.get(name)?))
+    }
+
+    /// The model called `name`, by its own name or an alias, in version `version` if one is asked for.
+    pub fn get(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedModel>, Unavailable> {
+        match self.find(name) {
+            None => Err(self.unknown(name)),
+            // Why is told where callers cannot read it: it names files.
+            Some(Entry::Failed(_)) => Err(Unavailable::NotReady(name.to_owned())),
+            Some(Entry::Resting(_)) => Err(Unavailable::Resting(name.to_owned())),
+            Some(Entry::Ready(model)) => match version {
+                Some(asked) if !asked.is_empty() && asked != model.version.to_string() => {
+                    Err(Unavailable::Version { name: name.to_owned(), serving: model.version, asked: asked.to_owned() })
+                }
+                _ => Ok(model),
+            },
+        }
+    }
+
+    /// The model called `name`, if it rests.
+    pub fn resting(&self, name: &str) -> Option<&Arc<Resting>> {
+        match self.find(name) {
+            Some(Entry::Resting(resting)) => Some(resting),
+            _ => None,
+        }
+    }
+
+    /// The name of the model to ask when none is named: the only one, or the only detector.
+    pub fn only_detector(&self) -> Option<&str> {
+        let detects = |entry: &Entry| match entry {
+            Entry::Ready(model) => model.is_detector(),
+            Entry::Resting(resting) => resting.detects,
+            Entry::Failed(_) => false,
+        };
+        let mut detectors = self.entries().filter(|(_, entry)| detects(entry));
+        detectors.next().filter(|_| detectors.next().is_none()).map(|(name, _)| name)
+    }
+
+    /// Every model of the repository and what became of it.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.models.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// What became of the model called `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.models.get(name)
+    }
+
+    /// The models that serve.
+    pub fn ready(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
+        self.models.values().filter_map(|entry| match entry {
+            Entry::Ready(model) => Some(model),
+            Entry::Resting(_) | Entry::Failed(_) => None,
+        })
+    }
+
+    /// Names and aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.models.keys().chain(self.aliases.keys()).map(String::as_str)
+    }
+
+    /// Aliases of the model `name`.
+    pub fn aliases(&self, name: &str) -> Vec<&str> {
+        self.aliases.iter().filter(|(_, model)| *model == name).map(|(alias, _)| alias.as_str()).collect()
+    }
+
+    /// Whether no model failed.
+    pub fn all_ready(&self) -> bool {
+        self.models.values().all(|entry| !matches!(entry, Entry::Failed(_)))
+    }
+
+    /// Whether no model is running.
+    pub fn idle(&self) -> bool {
+        self.ready().all(|model| model.queue.depth().busy_instances == 0)
+    }
+}
