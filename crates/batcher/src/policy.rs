@@ -46,6 +46,16 @@ pub enum TimeoutAction {
     Delay,
 }
 
+impl TimeoutAction {
+    /// Its name in settings and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Delay => "delay",
+        }
+    }
+}
+
 impl Policy {
     /// What holds for entries of `priority` alone.
     pub(crate) fn patience(&self, priority: Priority) -> &Patience {

@@ -69,6 +69,7 @@ fn models() -> Command {
                 .arg(json()),
             for_models,
         ))
+        .subcommand(Command::new("schema").about("Prints the JSON schema of model.yaml, for editors"))
 }
 
 fn config() -> Command {

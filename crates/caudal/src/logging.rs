@@ -2,11 +2,14 @@
 
 use std::{
     io::IsTerminal,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload::Handle};
+
+/// Sets another filter.
+static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// Writes what is left when it is dropped.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
@@ -16,14 +19,38 @@ static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 /// ONNX Runtime tells sixty lines about every model it opens; its warnings are enough. A thread of its own writes, so
 /// that no request waits for whoever reads the log; when that one stops reading, lines are dropped.
 pub(crate) fn start(level: &str, json: bool) -> Result<(), String> {
-    let filter = EnvFilter::try_new(format!("ort=warn,{}", known(level)?)).map_err(|error| error.to_string())?;
     let (writer, guard) = NonBlockingBuilder::default().thread_name("log").finish(std::io::stderr());
     *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(writer).with_target(false);
     if json {
-        builder.json().flatten_event(true).init();
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        remember(builder.reload_handle());
+        builder.init();
     } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).init();
+        let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+        remember(builder.reload_handle());
+        builder.init();
+    }
+    Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("ort=warn,{}", known(level)?)).map_err(|error| error.to_string())
+}
+
+fn remember<S: 'static>(handle: Handle<EnvFilter, S>) {
+    let set = move |filter| {
+        // Nobody logs any more where this fails.
+        let _ = handle.reload(filter);
+    };
+    let _ = SET_FILTER.set(Box::new(set));
+}
+
+/// Logs at another level from now on.
+pub(crate) fn set_level(level: &str) -> Result<(), String> {
+    let filter = filter(level)?;
+    if let Some(set) = SET_FILTER.get() {
+        set(filter);
     }
     Ok(())
 }

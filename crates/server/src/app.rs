@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::{ArcSwap, Guard};
 use caudal_tasks::{Catalog, Pictures};
 use caudal_types::ErrorKind;
 
@@ -22,10 +23,10 @@ use crate::{
 /// The server's state.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) pictures: Pictures,
     pub(crate) bodies: BodyMemory,
-    pub(crate) settings: ServerSettings,
+    settings: ArcSwap<ServerSettings>,
     pub(crate) facts: Facts,
     pub(crate) metrics: HttpMetrics,
     pub(crate) cpu: CpuMeter,
@@ -58,7 +59,7 @@ impl App {
         facts: Facts,
     ) -> std::io::Result<Self> {
         Ok(Self {
-            catalog,
+            catalog: Arc::new(catalog),
             pictures,
             bodies: BodyMemory::new(settings.max_body_memory),
             metrics: HttpMetrics::new(),
@@ -67,9 +68,19 @@ impl App {
             started: Instant::now(),
             working: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             facts,
         })
+    }
+
+    /// What the server keeps to now.
+    pub(crate) fn settings(&self) -> Guard<Arc<ServerSettings>> {
+        self.settings.load()
+    }
+
+    /// Keeps to other settings from the next request on, those aside that have had their effect.
+    pub(crate) fn set_settings(&self, settings: ServerSettings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// A slot for one request, unless all are taken or the server is going down.
@@ -83,8 +94,8 @@ impl App {
                 "send the request to another instance of the server",
             ));
         }
-        if before >= self.settings.concurrency_limit {
-            let limit = self.settings.concurrency_limit;
+        if before >= self.settings().concurrency_limit {
+            let limit = self.settings().concurrency_limit;
             return Err(Problem::new(
                 ErrorKind::TooManyRequests,
                 format!("{limit} requests are already being worked on"),

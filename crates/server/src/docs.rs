@@ -12,6 +12,7 @@ use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::{
+    admin,
     app::App,
     health,
     http::door::{self, Answer},
@@ -46,6 +47,8 @@ use crate::{
         kserve::repository::index,
         kserve::repository::load,
         kserve::repository::unload,
+        admin::models::show,
+        admin::models::change,
         health::server_live,
         health::server_ready,
         health::livez,

@@ -56,7 +56,11 @@ struct Optimizations {
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ModelHealth {
+    /// Whether a request for it would be served.
     ready: bool,
+    /// Not in memory; it is loaded when it is asked for.
+    #[serde(skip_serializing_if = "is_false")]
+    resting: bool,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     serving: Option<Serving>,
     aliases: Vec<String>,
@@ -71,6 +75,8 @@ struct Serving {
     /// Threads of a run that has the machine to itself.
     wide_threads: Option<usize>,
     max_batch_size: usize,
+    /// What it was found to hold when it was loaded.
+    memory_mb: f64,
     queue_depth: usize,
     queue_limit: usize,
     busy_instances: usize,
@@ -81,15 +87,17 @@ struct Serving {
 
 impl Serving {
     fn new(model: &ServedModel) -> Self {
+        let plan = model.plan();
         let (depth, infer) = (model.queue.depth(), model.queue.stats().infer.snapshot());
         let ms = |q| infer.quantile(q).map(|nanos| (nanos / 1000) as f64 / 1e3);
         Self {
             version: model.version.to_string(),
             task: model.task.name(),
-            instances: model.plan.instances,
-            threads: model.plan.threads,
-            wide_threads: model.plan.wide_threads,
-            max_batch_size: model.plan.max_batch_size,
+            instances: plan.instances,
+            threads: plan.threads,
+            wide_threads: plan.wide_threads,
+            max_batch_size: plan.max_batch_size,
+            memory_mb: rounded(model.memory.bytes() as f64 / MB),
             queue_depth: depth.entries,
             queue_limit: model.queue.policy().max_queue_size,
             busy_instances: depth.busy_instances,
@@ -98,6 +106,10 @@ impl Serving {
             p99_ms: ms(0.99),
         }
     }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 const MB: f64 = 1024.0 * 1024.0;
@@ -112,9 +124,12 @@ impl Health {
         let model = |(name, entry): (&str, &Entry)| {
             let aliases = app.catalog.now().aliases(name).into_iter().map(str::to_owned).collect();
             let health = match entry {
-                Entry::Ready(model) => ModelHealth { ready: true, serving: Some(Serving::new(model)), aliases },
+                Entry::Ready(model) => {
+                    ModelHealth { ready: true, resting: false, serving: Some(Serving::new(model)), aliases }
+                }
+                Entry::Resting(_) => ModelHealth { ready: true, resting: true, serving: None, aliases },
                 // Why is in the log: it names files, and anybody may read this page.
-                Entry::Failed(_) => ModelHealth { ready: false, serving: None, aliases },
+                Entry::Failed(_) => ModelHealth { ready: false, resting: false, serving: None, aliases },
             };
             (name.to_owned(), health)
         };
@@ -128,7 +143,7 @@ impl Health {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: rounded(app.started.elapsed().as_secs_f64()),
             performance: Performance {
-                memory_mb: rounded(process::resident_bytes() as f64 / MB),
+                memory_mb: rounded(caudal_tasks::resident_bytes() as f64 / MB),
                 cpu_percent: rounded(app.cpu.percent()),
                 cpus: app.facts.cpus,
                 gpu_memory_allocated_mb: 0.0,
@@ -199,7 +214,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Res
                 gpu_memory_percent: 0.0,
                 gpu_memory_used_gb: 0.0,
                 gpu_memory_total_gb: 0.0,
-                process_memory_gb: rounded(process::resident_bytes() as f64 / GB),
+                process_memory_gb: rounded(caudal_tasks::resident_bytes() as f64 / GB),
             },
         }))
     })

@@ -4,6 +4,7 @@
 //! it a clock and a slot, and is handed to a task; its answer passes the door again, which writes down the time.
 //! What tensors mean, and which backend runs them, this room does not know.
 
+mod admin;
 mod app;
 mod docs;
 mod health;
@@ -18,9 +19,14 @@ mod route;
 mod router;
 mod settings;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
 
-use caudal_tasks::{Catalog, Pictures};
+use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 
 use crate::{app::App, router::router};
 pub use crate::{
@@ -32,6 +38,10 @@ pub use crate::{
 
 /// How long runs that were given up may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// Bounds of how often idle models are looked for.
+const SOON: Duration = Duration::from_millis(50);
+const LATER: Duration = Duration::from_secs(5);
 
 /// A server, ready to accept connections.
 #[derive(Debug)]
@@ -66,6 +76,11 @@ impl Server {
         self.listener.address()
     }
 
+    /// A handle by which settings are changed while it serves.
+    pub fn control(&self) -> Control {
+        Control(Arc::downgrade(&self.app))
+    }
+
     /// Whether all models serve.
     pub fn is_ready(&self) -> bool {
         self.app.is_ready()
@@ -78,9 +93,7 @@ impl Server {
     /// already, and closes.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ending {
         let Self { app, listener } = self;
-        if let ModelControl::Poll(interval) = app.settings.model_control {
-            watch(&app, interval);
-        }
+        watch(&app);
         let router = router(Arc::clone(&app));
         let connections = Arc::clone(&app.connections);
         {
@@ -111,7 +124,7 @@ impl Server {
             connections.end();
             connections.ended().await;
         };
-        match tokio::time::timeout(app.settings.exit_timeout, finish).await {
+        match tokio::time::timeout(app.settings().exit_timeout, finish).await {
             Ok(()) => Ending::Clean,
             Err(_) => {
                 let open = connections.open();
@@ -130,16 +143,40 @@ impl Server {
     }
 }
 
-/// Lets models come and go with the repository, on a thread that ends with the server.
-fn watch(app: &Arc<App>, interval: Duration) {
+/// Changes settings of a server that runs.
+#[derive(Debug, Clone)]
+pub struct Control(Weak<App>);
+
+impl Control {
+    /// The doors keep to `server` from the next request on, and models that are loaded from now on to `models` and `stay`.
+    pub fn apply(&self, server: ServerSettings, models: Defaults, stay: Stay) {
+        if let Some(app) = self.0.upgrade() {
+            app.set_settings(server);
+            app.catalog.set(models, stay);
+        }
+    }
+}
+
+/// Lets models come and go with the repository, and rest when nobody asks for them, on a thread that ends with the
+/// server.
+fn watch(app: &Arc<App>) {
+    let polled = match app.settings().model_control {
+        ModelControl::Poll(interval) => Some(interval),
+        ModelControl::None | ModelControl::Explicit => None,
+    };
+    let looked_at = app.catalog.stay().idle.map(|idle| (idle / 4).clamp(SOON, LATER));
+    let Some(interval) = polled.into_iter().chain(looked_at).min() else { return };
     let app = Arc::downgrade(app);
     let look = move || {
+        let mut last = Instant::now();
         loop {
             std::thread::sleep(interval);
-            match app.upgrade() {
-                Some(app) if !app.is_draining() => app.catalog.poll(),
-                _ => return,
+            let Some(app) = app.upgrade().filter(|app| !app.is_draining()) else { return };
+            if polled.is_some_and(|polled| last.elapsed() >= polled) {
+                last = Instant::now();
+                app.catalog.poll();
             }
+            app.catalog.rest_idle();
         }
     };
     if let Err(error) = std::thread::Builder::new().name("models".to_owned()).spawn(look) {

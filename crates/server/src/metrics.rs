@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{app::App, process, route::Route};
+use crate::{app::App, route::Route};
 
 /// Bounds of time histograms, in seconds: from a tiny model's microseconds to a patient client's limit.
 const SECONDS: [f64; 16] =
@@ -184,6 +184,33 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         family.encode_family(&[("model", &model.name[..])])?.encode_gauge(&depth)?;
     }
     let mut family = encoder.encode_descriptor(
+        "caudal_model_memory_bytes",
+        "What a model was found to hold when it was loaded, by measure.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (model, _) in models() {
+        let memory = model.memory;
+        let measures =
+            [("weights", Some(memory.weights)), ("arena", memory.arena), ("resident", Some(memory.resident))];
+        for (measure, bytes) in measures.into_iter().filter_map(|(measure, bytes)| Some((measure, bytes?))) {
+            family.encode_family(&[("model", &model.name[..]), ("measure", measure)])?.encode_gauge(&bytes)?;
+        }
+    }
+    encoder
+        .encode_descriptor("caudal_models", "Models in memory.", None, MetricType::Gauge)?
+        .encode_gauge(&(now.ready().count() as u64))?;
+    let changes = app.catalog.changes();
+    let mut family = encoder.encode_descriptor(
+        "caudal_model_changes",
+        "Models that came and went, by why.",
+        None,
+        MetricType::Counter,
+    )?;
+    for (change, count) in [("loaded", changes.loaded), ("rested", changes.rested), ("failed", changes.failed)] {
+        family.encode_family(&[("change", change)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    let mut family = encoder.encode_descriptor(
         "caudal_batches",
         "Runs, by the reason their batch ended where it did.",
         None,
@@ -207,6 +234,7 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
             ("failed", &stats.failed),
             ("late", &stats.late),
             ("abandoned", &stats.abandoned),
+            ("expired", &stats.expired),
             ("withdrawn", &stats.withdrawn),
             ("refused_full", &stats.refused_full),
             ("refused_deadline", &stats.refused_deadline),
@@ -225,7 +253,7 @@ fn machine(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         .encode_gauge(&app.cpu.percent())?;
     encoder
         .encode_descriptor("process_memory_bytes", "Resident memory.", None, MetricType::Gauge)?
-        .encode_gauge(&process::resident_bytes())?;
+        .encode_gauge(&caudal_tasks::resident_bytes())?;
     encoder
         .encode_descriptor("caudal_body_memory_bytes", "Bytes of bodies held now.", None, MetricType::Gauge)?
         .encode_gauge(&app.bodies.taken())?;

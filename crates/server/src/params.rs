@@ -129,7 +129,7 @@ impl Query {
 
     /// What is asked of `model`.
     pub(crate) fn ask(&self, model: &PictureModel) -> Result<Ask, Problem> {
-        let defaults = model.defaults;
+        let defaults = model.thresholds();
         let unit = "a number between 0 and 1";
         Ok(Ask {
             thresholds: Thresholds {

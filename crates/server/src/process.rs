@@ -9,11 +9,6 @@ use std::{
 /// Kernel clock ticks a second in `/proc/*/stat`: 100 on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
 
-/// Resident memory of this process, in bytes.
-pub(crate) fn resident_bytes() -> u64 {
-    status_kib("/proc/self/status", "VmRSS:").unwrap_or(0) * 1024
-}
-
 /// Total and available memory of the machine, in bytes.
 pub(crate) fn machine_memory() -> (u64, u64) {
     let read = |key| status_kib("/proc/meminfo", key).unwrap_or(0) * 1024;

@@ -31,6 +31,8 @@ routes! {
     RepositoryIndex => "POST" "/v2/repository/index",
     RepositoryLoad => "POST" "/v2/repository/models/{model}/load",
     RepositoryUnload => "POST" "/v2/repository/models/{model}/unload",
+    AdminModel => "GET" "/admin/models/{model}",
+    AdminModelChange => "PATCH" "/admin/models/{model}",
     ServerMetadata => "GET" "/v2",
     ServerLive => "GET" "/v2/health/live",
     ServerReady => "GET" "/v2/health/ready",

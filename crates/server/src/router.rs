@@ -10,7 +10,7 @@ use axum::{
 };
 use caudal_types::{ErrorKind, shorten};
 
-use crate::{app::App, docs, health, http::door, kserve, pictures, problem::Problem};
+use crate::{admin, app::App, docs, health, http::door, kserve, pictures, problem::Problem};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -29,6 +29,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/index", post(kserve::repository::index))
         .route("/v2/repository/models/{model}/load", post(kserve::repository::load))
         .route("/v2/repository/models/{model}/unload", post(kserve::repository::unload))
+        .route("/admin/models/{model}", get(admin::models::show).patch(admin::models::change))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))

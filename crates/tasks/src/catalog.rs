@@ -4,7 +4,10 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,8 +29,9 @@ pub struct Catalog {
     now: ArcSwap<Models>,
     repository: Repository,
     backend: Arc<dyn Backend>,
-    defaults: Defaults,
-    pub(crate) stay: Stay,
+    defaults: ArcSwap<Defaults>,
+    stay: ArcSwap<Stay>,
+    changes: Changes,
     /// Held by whoever changes the models, one at a time.
     turn: Mutex<Turn>,
     /// Held by who brings a model back: those who were first to ask for theirs stand in line.
@@ -40,6 +44,24 @@ pub(crate) struct Turn {
     /// How each folder looked.
     looks: BTreeMap<String, Looks>,
     pub(crate) ledger: Ledger,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    loaded: AtomicU64,
+    rested: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How often models have come and gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeCounts {
+    /// Loads that succeeded.
+    pub loaded: u64,
+    /// Models put to rest, for want of memory or of requests.
+    pub rested: u64,
+    /// Loads that failed.
+    pub failed: u64,
 }
 
 /// Fingerprints of a model's folder.
@@ -127,7 +149,8 @@ impl Catalog {
     /// A catalog of `repository` in which nothing serves yet.
     pub fn new(repository: Repository, backend: Arc<dyn Backend>, defaults: Defaults, stay: Stay) -> Self {
         let (now, turn, waking) = (ArcSwap::default(), Mutex::default(), Arc::default());
-        Self { now, repository, backend, defaults, stay, turn, waking }
+        let (defaults, stay) = (ArcSwap::from_pointee(defaults), ArcSwap::from_pointee(stay));
+        Self { now, repository, backend, defaults, stay, changes: Changes::default(), turn, waking }
     }
 
     /// Loads all models of the repository, as far as there is room: the rest are brought when they are asked for. One
@@ -148,6 +171,24 @@ impl Catalog {
             // A failure is in the log, and is not tried again before something changes.
             let _ = self.load_folder(turn, folder);
         }
+    }
+
+    /// How much models may hold now, and how long they stay.
+    pub fn stay(&self) -> Stay {
+        **self.stay.load()
+    }
+
+    /// Lets other defaults hold for models that are loaded from now on.
+    pub fn set(&self, defaults: Defaults, stay: Stay) {
+        self.defaults.store(Arc::new(defaults));
+        self.stay.store(Arc::new(stay));
+    }
+
+    /// How often models have come and gone.
+    pub fn changes(&self) -> ChangeCounts {
+        let Changes { loaded, rested, failed } = &self.changes;
+        let [loaded, rested, failed] = [loaded, rested, failed].map(|count| count.load(Relaxed));
+        ChangeCounts { loaded, rested, failed }
     }
 
     /// The models as they are now.
@@ -181,18 +222,20 @@ impl Catalog {
     pub(crate) fn load_folder(&self, turn: &mut Turn, folder: &ModelFolder) -> Result<Arc<ServedModel>, ChangeError> {
         turn.look(folder);
         let loaded = self.make_room(turn, folder).and_then(|()| {
-            let load = load(folder, &*self.backend, &self.defaults);
+            let load = load(folder, &*self.backend, &self.defaults.load());
             let model = load.map_err(|error| ChangeError::Load { reason: in_words(&error), serving: false })?;
             self.settle(turn, &model)?;
             Ok(model)
         });
         match loaded {
             Ok(model) => {
+                self.changes.loaded.fetch_add(1, Relaxed);
                 let model = told(model);
                 retire(self.put(folder, Entry::Ready(Arc::clone(&model))));
                 Ok(model)
             }
             Err(error) => {
+                self.changes.failed.fetch_add(1, Relaxed);
                 let reason = match error {
                     ChangeError::Load { reason, .. } => reason,
                     error => in_words(&error),
@@ -266,8 +309,9 @@ impl Catalog {
         before
     }
 
-    /// Puts `entry` in the place of the model `name`, and waits until that has finished what it has begun.
+    /// Lets the model `name` rest, and waits until it has finished what it has begun.
     pub(crate) fn replace(&self, name: &str, entry: Entry) {
+        self.changes.rested.fetch_add(1, Relaxed);
         let mut next = Models::clone(&self.now());
         let before = next.models.insert(name.to_owned(), entry);
         self.now.store(Arc::new(next));

@@ -86,7 +86,7 @@ impl Catalog {
 
     /// Whether models may come and go with what is asked of them.
     pub(crate) fn may_rest(&self) -> bool {
-        self.stay.memory.is_some() || self.stay.idle.is_some()
+        self.stay().memory.is_some() || self.stay().idle.is_some()
     }
 
     /// What the model in `folder` will hold at least, as far as is known.
@@ -99,13 +99,13 @@ impl Catalog {
 
     /// Whether the model in `folder` would find room without another having to go.
     pub(crate) fn has_room(&self, turn: &Turn, folder: &ModelFolder) -> bool {
-        let Some(limit) = self.stay.memory else { return true };
+        let Some(limit) = self.stay().memory else { return true };
         turn.ledger.held(&self.now(), &folder.name) + self.estimate(turn, folder) <= limit
     }
 
     /// Lets models go until there is room for the one in `folder`.
     pub(crate) fn make_room(&self, turn: &mut Turn, folder: &ModelFolder) -> Result<(), ChangeError> {
-        let Some(limit) = self.stay.memory else { return Ok(()) };
+        let Some(limit) = self.stay().memory else { return Ok(()) };
         let need = self.estimate(turn, folder);
         if need > limit {
             return Err(ChangeError::TooLarge { model: folder.name.clone(), need, limit });
@@ -126,7 +126,7 @@ impl Catalog {
     /// Takes stock of a model that has just been loaded: now it is known what it holds.
     pub(crate) fn settle(&self, turn: &mut Turn, model: &ServedModel) -> Result<(), ChangeError> {
         turn.ledger.loaded(model, Instant::now());
-        let Some(limit) = self.stay.memory else { return Ok(()) };
+        let Some(limit) = self.stay().memory else { return Ok(()) };
         let need = turn.ledger.bytes(&model.name).unwrap_or_default();
         if need > limit {
             return Err(ChangeError::TooLarge { model: model.name.clone(), need, limit });
@@ -137,7 +137,7 @@ impl Catalog {
 
     /// Lets go the models that nobody has asked for in a while.
     pub fn rest_idle(&self) {
-        let Some(idle) = self.stay.idle else { return };
+        let Some(idle) = self.stay().idle else { return };
         let (mut turn, now) = (self.turn(), Instant::now());
         turn.ledger.read(&self.now(), now);
         for model in turn.ledger.idle(&self.now(), idle, now) {

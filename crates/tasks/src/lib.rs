@@ -30,7 +30,7 @@ pub use caudal_engine::TensorSpec;
 pub use caudal_vision::{Detection, Likely, Mask, MaskForm, Thresholds};
 
 pub use call::{Call, within};
-pub use catalog::{Catalog, ChangeError};
+pub use catalog::{Catalog, ChangeCounts, ChangeError};
 pub use decoders::Decoders;
 pub use demand::{Resting, Stay};
 pub use error::TaskError;

@@ -4,6 +4,8 @@
 
 double  x float32 [n, 4] -> y float32 [n, 4] = 2x
 triple  the same with 3x
+heavy   y float32 [n, 1], the sum of a row of x, by way of weights of 8 MiB in a file beside it, all 1: `weights.bin` is
+        written by the test
 slow    the same, after n rounds of multiplying large matrices: some tenths of a second a row
 fixed   the same with a first dimension of 1 that cannot grow
 yolox, ssd, end2end   detectors that always find the same, in the layouts of these families
@@ -38,6 +40,28 @@ write("triple", [double], [info("x", ["n", 4])], [info("y", ["n", 4])], [three])
 write("fixed", [double], [info("x", [1, 4])], [info("y", [1, 4])], [two])
 write("free", [helper.make_node("Add", ["a", "b"], ["sum"])],
       [info("a", ["length"]), info("b", ["length"])], [info("sum", ["length"])])
+
+COLUMNS = 1 << 19
+weights = TensorProto(name="w", data_type=FLOAT, dims=[4, COLUMNS], data_location=TensorProto.EXTERNAL)
+for key, value in {"location": "weights.bin", "offset": "0", "length": str(4 * 4 * COLUMNS)}.items():
+    weights.external_data.add(key=key, value=value)
+model = helper.make_model(
+    helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["wide"]),
+            helper.make_node("ReduceMax", ["wide"], ["y"], axes=[1], keepdims=1),
+        ],
+        "heavy",
+        [info("x", ["n", 4])],
+        [info("y", ["n", 1])],
+        [weights],
+    ),
+    opset_imports=[helper.make_opsetid("", 17)],
+    ir_version=8,
+    producer_name="caudal",
+)
+with open(os.path.join(HERE, "heavy.onnx"), "wb") as file:
+    file.write(model.SerializeToString())
 
 ROUNDS = 50
 body = helper.make_graph(

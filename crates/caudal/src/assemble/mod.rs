@@ -40,7 +40,7 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
 /// The models, those that are loaded at start loaded and warm.
 pub(crate) fn catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<Catalog, AssembleError> {
     let repository = Repository::open(&settings.model_repository)?;
-    let catalog = Catalog::new(repository, backend, settings.models);
+    let catalog = Catalog::new(repository, backend, settings.models.clone(), settings.stay);
     match &settings.load {
         Load::All => {
             catalog.load_all()?;

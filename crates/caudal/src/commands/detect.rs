@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use caudal_tasks::{Ask, Call, Look, MaskForm, PictureModel, Pictures, Seen, ServedModel};
+use caudal_tasks::{Ask, Call, Look, MaskForm, PictureModel, Pictures, Seen, ServedModel, Stay};
 use caudal_types::Explain;
 use clap::ArgMatches;
 use futures_util::{StreamExt, stream};
@@ -30,13 +30,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let mut loaded = load(matches, true)?;
     // Whatever a server would load at start: here a model is there when it is named.
     loaded.settings.load = Load::All;
+    loaded.settings.stay = Stay::default();
     let files = files(matches.get_many::<PathBuf>("images").unwrap_or_default())?;
     let backend = Arc::new(assemble::backend(&loaded.settings)?);
     let catalog = assemble::catalog(&loaded.settings, backend)?;
     let model = match matches.get_one::<String>("model") {
         Some(name) => catalog.get(name, None).map_err(|error| other(format!("{error}; {}", error.hint())))?,
         None => {
-            let only = catalog.now().only_detector().cloned();
+            let only = catalog.now().only_detector().and_then(|name| catalog.get(name, None).ok());
             only.ok_or_else(|| other("there is not exactly one detector; name one with --model"))?
         }
     };
@@ -101,7 +102,7 @@ fn ask(matches: &ArgMatches, seer: &PictureModel) -> Result<Ask, CommandError> {
         Some(Ok(value)) if (0.0..=1.0).contains(&value) => Ok(value),
         Some(_) => Err(other(format!("--{name} is a number between 0 and 1"))),
     };
-    let mut thresholds = seer.defaults;
+    let mut thresholds = seer.thresholds();
     thresholds.conf = unit("conf", thresholds.conf)?;
     thresholds.iou = unit("iou", thresholds.iou)?;
     if let Some(text) = given("max-det") {
@@ -130,7 +131,7 @@ impl Job<'_> {
     /// Works through `files`, several at once, and tells of each in the order given; counts those that failed.
     async fn all(mut self, files: &[PathBuf]) -> usize {
         let bar = bar(files.len());
-        let plan = &self.model.plan;
+        let plan = self.model.plan();
         let room = self.model.queue.policy().max_queue_size;
         let at_once = (plan.instances * plan.max_batch_size * 2).clamp(2, 64).min(room);
         let mut draw = self.draw.take();

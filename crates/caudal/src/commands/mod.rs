@@ -3,6 +3,7 @@
 mod config;
 mod detect;
 mod models;
+mod reload;
 mod seen;
 mod serve;
 
@@ -13,7 +14,7 @@ use clap::ArgMatches;
 use crate::{
     assemble::AssembleError,
     cli, logging,
-    settings::{Raw, Settings, SettingsError, gather},
+    settings::{Gathered, Raw, Settings, SettingsError, gather},
 };
 
 /// Why a command failed; what it says to people is its `Display`.
@@ -58,14 +59,22 @@ struct Loaded {
     settings: Settings,
 }
 
+/// The file of settings that is asked for, if one is.
+fn settings_file(matches: &ArgMatches) -> Option<PathBuf> {
+    let from_variable = env::var_os("CAUDAL_CONFIG").map(PathBuf::from);
+    matches.get_one::<PathBuf>("config").cloned().or(from_variable)
+}
+
+fn gather_all(matches: &ArgMatches) -> Result<Gathered, SettingsError> {
+    let environment =
+        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    gather(&cli::settings(matches), &environment.collect(), settings_file(matches).as_deref())
+}
+
 /// Gathers and resolves the settings, and starts logging as they say (`quiet`: warnings and worse, unless a level
 /// was asked for).
 fn load(matches: &ArgMatches, quiet: bool) -> Result<Loaded, CommandError> {
-    let environment =
-        env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let from_variable = env::var_os("CAUDAL_CONFIG").map(PathBuf::from);
-    let file = matches.get_one::<PathBuf>("config").cloned().or(from_variable);
-    let gathered = gather(&cli::settings(matches), &environment.collect(), file.as_deref())?;
+    let gathered = gather_all(matches)?;
     let settings = Settings::resolve(&gathered.values)?;
     let asked =
         gathered.values.iter().any(|raw| raw.key == "log_level" && raw.origin != crate::settings::Origin::Default);

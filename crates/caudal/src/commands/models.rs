@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use caudal_engine::repository::{Finding, ModelFolder, Repository, Severity, examine};
-use caudal_tasks::{ModelError, ServedModel, Task};
+use caudal_engine::repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine};
+use caudal_tasks::{Footprint, ModelError, ServedModel, Task};
 use caudal_types::{Explain, nearest};
 use clap::ArgMatches;
 use serde_json::{Value, json};
@@ -19,6 +19,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("list", matches)) => list(matches),
         Some(("show", matches)) => show(matches),
         Some(("doctor", matches)) => doctor(matches),
+        Some(("schema", _)) => {
+            println!("{}", serde_json::to_string_pretty(ModelSettings::schema()).expect("a schema is plain data"));
+            Ok(ExitCode::SUCCESS)
+        }
         _ => Err(CommandError::Other("see `caudal models --help`".to_owned())),
     }
 }
@@ -45,16 +49,17 @@ fn list(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         return Ok(ExitCode::SUCCESS);
     }
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max(5);
-    println!("{:width$}  version  task     plan                            run", "model");
+    println!("{:width$}  version  task     plan                            run       memory", "model");
     for (name, loaded, aliases) in &rows {
         let also = if aliases.is_empty() { String::new() } else { format!("  (also {})", aliases.join(", ")) };
         match loaded {
             Ok(model) => println!(
-                "{name:width$}  {:<7}  {:<7}  {:<30}  {:.1} ms{also}",
+                "{name:width$}  {:<7}  {:<7}  {:<30}  {:<8}  {:.0} MiB{also}",
                 model.version,
                 model.task.name(),
                 plan(model),
-                model.measured.one_row.as_secs_f64() * 1e3,
+                format!("{:.1} ms", model.measured.one_row.as_secs_f64() * 1e3),
+                mib(model.memory.bytes()),
             ),
             Err(error) => println!("{name:width$}  not ready: {error}{also}"),
         }
@@ -63,9 +68,20 @@ fn list(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 }
 
 fn plan(model: &ServedModel) -> String {
-    let plan = &model.plan;
+    let plan = model.plan();
     let wide = plan.wide_threads.map_or_else(String::new, |threads| format!(" ({threads} when alone)"));
     format!("{} x {} threads{wide}, batch {}", plan.instances, plan.threads, plan.max_batch_size)
+}
+
+/// What it holds, by the measure that finds most, and by each.
+fn memory(model: &ServedModel) -> String {
+    let Footprint { weights, arena, resident } = model.memory;
+    let arena = arena.map_or_else(String::new, |arena| format!(", arena {:.1}", mib(arena)));
+    format!("{:.1} MiB (files {:.1}{arena}, resident {:.1})", mib(model.memory.bytes()), mib(weights), mib(resident))
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[String]) -> Value {
@@ -76,6 +92,7 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
         Ok(model) => {
             let tensors =
                 |tensors: &[caudal_tasks::TensorSpec]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let (plan, memory) = (model.plan(), model.memory);
             let mut described = json!({
                 "name": name,
                 "ready": true,
@@ -83,11 +100,12 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "task": model.task.name(),
                 "inputs": tensors(&model.spec.inputs),
                 "outputs": tensors(&model.spec.outputs),
-                "instances": model.plan.instances,
-                "threads": model.plan.threads,
-                "wide_threads": model.plan.wide_threads,
-                "max_batch_size": model.plan.max_batch_size,
-                "in_place_rows": model.plan.in_place_rows,
+                "instances": plan.instances,
+                "threads": plan.threads,
+                "wide_threads": plan.wide_threads,
+                "max_batch_size": plan.max_batch_size,
+                "in_place_rows": plan.in_place_rows,
+                "memory_bytes": { "weights": memory.weights, "arena": memory.arena, "resident": memory.resident },
                 "run_ms": model.measured.one_row.as_secs_f64() * 1e3,
                 "aliases": aliases,
             });
@@ -131,6 +149,7 @@ fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
     model.spec.inputs.iter().for_each(|tensor| println!("  input     {tensor}"));
     model.spec.outputs.iter().for_each(|tensor| println!("  output    {tensor}"));
     println!("  plan      {}", plan(model));
+    println!("  memory    {}", memory(model));
     let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     match model.measured.two_rows {
         None => println!("  measured  {:.2} ms a run", ms(model.measured.one_row)),
@@ -139,7 +158,7 @@ fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
     let Task::See(seer) = &model.task else {
         return println!("  task      tensors in, tensors out: POST /v2/models/{}/infer", model.name);
     };
-    let (format, defaults) = (seer.format, seer.defaults);
+    let (format, defaults) = (seer.format, seer.thresholds());
     let family = seer.look.family().map_or_else(String::new, |family| format!(" ({family})"));
     println!("  task      {}{family}: POST /predict/{}", seer.look.name(), model.name);
     println!(

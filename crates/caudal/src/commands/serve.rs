@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, Loaded, load};
+use super::{CommandError, Loaded, load, reload::Reload};
 use crate::{
     assemble, logging,
     settings::{Raw, TABLE},
@@ -21,6 +21,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     }
     raise_open_files();
     let Loaded { raw, settings, .. } = loaded;
+    let mut reload = Reload::new(matches, raw.clone());
     // This one accepts connections and waits for signals; the server's own threads talk to them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -33,13 +34,17 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
         let server = assemble::server(&settings, config)?;
         warn_if_open(&settings.server);
-        let (address, ready) = (server.address(), server.is_ready());
+        let (address, ready, control) = (server.address(), server.is_ready(), server.control());
         tracing::info!(
             ready,
             startup_ms = began.elapsed().as_millis() as u64,
             "listening on http://{address} (API at /docs, metrics at /metrics)"
         );
-        Ok::<_, CommandError>(server.run(stopped()).await)
+        let run = server.run(stopped());
+        tokio::select! {
+            ending = run => Ok::<_, CommandError>(ending),
+            never = reload.keep(&control, settings.watch) => match never {},
+        }
     })?;
     // Threads of the runtime have nothing left to do but what was cut short.
     runtime.shutdown_background();

@@ -9,6 +9,6 @@ pub(crate) mod presets;
 mod resolve;
 mod table;
 
-pub(crate) use gather::{Origin, Raw, SettingsError, gather};
+pub(crate) use gather::{Gathered, Origin, Raw, SettingsError, gather};
 pub(crate) use resolve::{Load, Settings};
 pub(crate) use table::{Key, TABLE};

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use caudal_server::{ModelControl, ServerSettings};
-use caudal_tasks::Defaults;
+use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
 
 use super::{Raw, SettingsError};
@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) max_pixels: u64,
     pub(crate) max_pixel_memory: u64,
     pub(crate) models: Defaults,
+    pub(crate) stay: Stay,
+    pub(crate) watch: bool,
     pub(crate) load: Load,
     pub(crate) server: ServerSettings,
 }
@@ -53,6 +55,11 @@ impl Settings {
         };
         Ok(Self {
             load: read.load(model_control)?,
+            stay: Stay {
+                memory: read.optional("model_memory_mb", 1, 1 << 24)?.map(|mib| mib as u64 * MIB),
+                idle: read.optional_text("idle_unload_secs").map(|_| seconds("idle_unload_secs")).transpose()?,
+            },
+            watch: read.word("watch", &["true", "false"], "it is true or false")? == "true",
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),
             log_level: read.text("log_level").to_lowercase(),

@@ -13,6 +13,8 @@ pub(crate) struct Key {
     pub(crate) help: &'static str,
     /// Familiar names of the systems that this one replaces: variables that are read too.
     pub(crate) aliases: &'static [&'static str],
+    /// Whether a server that runs takes a new value at SIGHUP.
+    pub(crate) live: bool,
 }
 
 impl Key {
@@ -28,11 +30,16 @@ impl Key {
 }
 
 const fn key(name: &'static str, default: &'static str, value: &'static str, help: &'static str) -> Key {
-    Key { name, default, value, help, aliases: &[] }
+    Key { name, default, value, help, aliases: &[], live: false }
 }
 
 const fn known_as(mut key: Key, aliases: &'static [&'static str]) -> Key {
     key.aliases = aliases;
+    key
+}
+
+const fn live(mut key: Key) -> Key {
+    key.live = true;
     key
 }
 
@@ -51,58 +58,72 @@ pub(crate) const TABLE: &[Key] = &[
     ),
     key("repository_poll_secs", "5", "SECS", "how often the repository is looked at in poll mode"),
     key("load_model", "", "NAMES", "models to load at start in explicit mode, divided by commas; * for all"),
-    key(
+    live(key(
         "admin_key",
         "",
         "SECRET",
         "key of who administers the server, as Authorization: Bearer; without one only this machine may",
-    ),
+    )),
+    live(key(
+        "model_memory_mb",
+        "",
+        "MIB",
+        "memory that all models may hold; those for which there is none are loaded when they are asked for",
+    )),
+    key("idle_unload_secs", "", "SECS", "models that nobody asks for so long are put to rest until they are asked for"),
+    key("watch", "false", "BOOL", "read this file again when it changes, as at SIGHUP"),
     key("data_dir", "caudal-data", "DIR", "folder for what is kept; nothing is written there yet"),
-    known_as(
+    live(known_as(
         key("log_level", "info", "LEVEL", "error, warn, info, debug or trace, or a filter as tracing reads it"),
         &["LOG_LEVEL"],
-    ),
+    )),
     key("log_format", "text", "FORMAT", "text or json"),
     key("onnxruntime_library", "", "FILE", "ONNX Runtime's shared library; else ORT_DYLIB_PATH, else the cache folder"),
-    known_as(
+    live(known_as(
         key("instances", "", "N", "instances of each model that run at once; planned when absent"),
         &["INFERENCE_WORKERS"],
-    ),
-    known_as(key("threads", "", "N", "threads within one run; planned when absent"), &["INFERENCE_NUM_THREADS"]),
-    known_as(key("max_batch_size", "", "N", "most rows in one run; measured when absent"), &["INFERENCE_BATCH_SIZE"]),
-    key("max_queue_delay_ms", "0", "MS", "how long a free instance waits for more rows"),
-    known_as(key("max_queue_size", "128", "N", "most requests that wait for one model"), &["INFERENCE_QUEUE_SIZE"]),
-    key("max_queue_mb", "256", "MIB", "most memory that these may hold"),
+    )),
+    live(known_as(key("threads", "", "N", "threads within one run; planned when absent"), &["INFERENCE_NUM_THREADS"])),
+    live(known_as(
+        key("max_batch_size", "", "N", "most rows in one run; measured when absent"),
+        &["INFERENCE_BATCH_SIZE"],
+    )),
+    live(key("max_queue_delay_ms", "0", "MS", "how long a free instance waits for more rows")),
+    live(known_as(
+        key("max_queue_size", "128", "N", "most requests that wait for one model"),
+        &["INFERENCE_QUEUE_SIZE"],
+    )),
+    live(key("max_queue_mb", "256", "MIB", "most memory that these may hold")),
     known_as(key("device", "cpu", "DEVICE", "where models run; cpu is what this build has"), &["INFERENCE_DEVICE"]),
-    known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB"]),
-    key("max_images", "64", "N", "most pictures in one request"),
+    live(known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB"])),
+    live(key("max_images", "64", "N", "most pictures in one request")),
     key("max_image_megapixels", "64", "MP", "most pixels in one picture"),
     key("max_body_memory_mb", "256", "MIB", "memory for all uploads at once"),
     key("max_pixel_memory_mb", "512", "MIB", "memory for all pictures being decoded at once"),
-    known_as(
+    live(known_as(
         key("concurrency_limit", "1024", "N", "requests worked on at once; more get 429"),
         &["LIMIT_CONCURRENCY", "UVICORN_LIMIT_CONCURRENCY"],
-    ),
+    )),
     key("max_connections", "16384", "N", "open connections; more wait in the backlog"),
     known_as(
         key("backlog", "4096", "N", "connections that the kernel keeps until they are accepted"),
         &["BACKLOG", "UVICORN_BACKLOG"],
     ),
-    key("request_timeout_ms", "30000", "MS", "deadline of requests that name none"),
+    live(key("request_timeout_ms", "30000", "MS", "deadline of requests that name none")),
     key("header_timeout_secs", "10", "SECS", "how long a request's head may take to arrive"),
-    key("body_timeout_secs", "30", "SECS", "how long a body may pause"),
+    live(key("body_timeout_secs", "30", "SECS", "how long a body may pause")),
     known_as(
         key("keep_alive_secs", "75", "SECS", "how long a connection may be idle"),
         &["KEEP_ALIVE", "TIMEOUT_KEEP_ALIVE", "UVICORN_TIMEOUT_KEEP_ALIVE"],
     ),
-    known_as(
+    live(known_as(
         key("exit_timeout_secs", "30", "SECS", "how long shutting down may take before it is cut short"),
         &["GRACEFUL_TIMEOUT", "TIMEOUT_GRACEFUL_SHUTDOWN", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN"],
-    ),
-    known_as(
+    )),
+    live(known_as(
         key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),
         &["SLOW_REQUEST_THRESHOLD_MS"],
-    ),
+    )),
 ];
 
 #[cfg(test)]
@@ -125,13 +146,22 @@ mod tests {
              variable `CAUDAL_…` in capitals, and a flag with dashes: `http_port`, `CAUDAL_HTTP_PORT`, `--http-port`. A flag\n\
              goes before a variable, a variable before the file, the file before the default. `caudal config` prints what is\n\
              in effect and where it came from. A key that is not known is refused, with the nearest known one.\n\n\
+             A server that gets SIGHUP, or has `watch: true`, reads its file again. What is marked ↻ holds from the next\n\
+             request on, or for models loaded from then on; the rest waits for a restart, and the log says so. A file that\n\
+             is wrong changes nothing.\n\n\
              | key | default | what it does | also read from |\n|---|---|---|---|\n",
         );
         for key in TABLE {
             let default = if key.default.is_empty() { "–".to_owned() } else { format!("`{}`", key.default) };
             let aliases: Vec<String> = key.aliases.iter().map(|alias| format!("`{alias}`")).collect();
-            text +=
-                &format!("| `{}` ({}) | {default} | {} | {} |\n", key.name, key.value, key.help, aliases.join(", "));
+            text += &format!(
+                "| `{}`{} ({}) | {default} | {} | {} |\n",
+                key.name,
+                if key.live { " ↻" } else { "" },
+                key.value,
+                key.help,
+                aliases.join(", ")
+            );
         }
         text += "\nA preset sets several where nobody says otherwise:\n\n| preset | for whom | sets |\n|---|---|---|\n";
         for preset in crate::settings::presets::PRESETS {

@@ -23,7 +23,8 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{admin::Peer, linger::Lingering, threads::IoThreads};
+use super::{linger::Lingering, threads::IoThreads};
+use crate::admin::owner::Peer;
 use crate::settings::ServerSettings;
 
 /// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431.

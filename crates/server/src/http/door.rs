@@ -88,7 +88,7 @@ where
     let outcome = async {
         let _slot = app.admit()?;
         let query = Query::parse(request.uri().query())?;
-        call.deadline = Deadline::after(call.trace.start(), app.settings.request_timeout);
+        call.deadline = Deadline::after(call.trace.start(), app.settings().request_timeout);
         query.apply(&mut call)?;
         let deadline = call.deadline;
         // Boxed, for it is large and would be moved again and again by the layers around it.
@@ -164,7 +164,7 @@ impl Door {
         }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);
-        if took >= app.settings.slow_request {
+        if took >= app.settings().slow_request {
             self.log_slow(&stamps, status);
         }
         let headers = response.headers_mut();

@@ -1,6 +1,5 @@
 //! HTTP itself: sockets, connections, bodies, and the door that every request passes twice.
 
-pub(crate) mod admin;
 mod aside;
 pub(crate) mod body;
 mod connection;

@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_tasks::ServedModel;
+use caudal_tasks::{ServedModel, Unavailable};
 use serde::Serialize;
 
 use super::probe;
@@ -88,7 +88,7 @@ pub(crate) async fn model_metadata(
     Path(model): Path<String>,
     request: Request,
 ) -> Response {
-    door::ask(&app, Route::ModelMetadata, &request, |app| metadata(app, &model, None))
+    metadata(app, request, model, None).await
 }
 
 /// What one version of a model takes and gives.
@@ -104,12 +104,20 @@ pub(crate) async fn model_metadata_of(
     Path((model, version)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    door::ask(&app, Route::ModelMetadata, &request, |app| metadata(app, &model, Some(&version)))
+    metadata(app, request, model, Some(version)).await
 }
 
-fn metadata(app: &App, model: &str, version: Option<&str>) -> Result<Answer, Problem> {
-    let model = app.catalog.get(model, version)?;
-    Ok(Answer::json(&ModelMetadata::new(&model)))
+async fn metadata(app: Arc<App>, request: Request, model: String, version: Option<String>) -> Response {
+    if app.catalog.now().resting(&model).is_none() {
+        return door::ask(&app, Route::ModelMetadata, &request, |app| {
+            Ok(Answer::json(&ModelMetadata::new(&*app.catalog.get(&model, version.as_deref())?)))
+        });
+    }
+    // What it takes and gives is known when it is in memory.
+    door::work(app, Route::ModelMetadata, request, |app, _, _| async move {
+        Ok(Answer::json(&ModelMetadata::new(&*app.catalog.demand(&model, version.as_deref()).await?)))
+    })
+    .await
 }
 
 /// Whether a model serves: 200 or 503.
@@ -141,6 +149,10 @@ pub(crate) async fn model_ready_of(
 }
 
 fn ready(app: &App, model: &str, version: Option<&str>) -> Result<Answer, Problem> {
-    app.catalog.get(model, version)?;
+    match app.catalog.get(model, version) {
+        // It would serve.
+        Ok(_) | Err(Unavailable::Resting(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(probe(!app.is_draining()))
 }

@@ -84,12 +84,12 @@ async fn run(
     name: String,
     version: Option<String>,
 ) -> Result<Answer, Problem> {
-    let model = app.catalog.get(&name, version.as_deref())?;
+    let model = app.catalog.demand(&name, version.as_deref()).await?;
     refuse_binary(&request)?;
     model.check_infer(&visit.call)?;
     let (head, body) = request.into_parts();
     let limits =
-        BodyLimits { bytes: app.settings.max_body_bytes, memory: &app.bodies, pause: app.settings.body_timeout };
+        BodyLimits { bytes: app.settings().max_body_bytes, memory: &app.bodies, pause: app.settings().body_timeout };
     let received = body::read(&head.headers, body, &limits).await?;
     let small = received.bytes.len() <= SMALL;
     let asked = aside(&app, small, &visit.call, Stage::Decode, {

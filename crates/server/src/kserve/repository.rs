@@ -12,19 +12,16 @@ use caudal_types::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    admin,
     app::App,
     http::{
-        Path, admin,
-        body::{self, BodyLimits},
+        Path,
         door::{self, Answer, Visit},
     },
     problem::Problem,
     route::Route,
     settings::ModelControl,
 };
-
-/// Bytes of a body that asks for little.
-const MAX_BODY: u64 = 64 << 10;
 
 /// What is asked of the index.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -56,6 +53,9 @@ pub(crate) struct ChangeRequest {
     parameters: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
+/// Why a model is not in memory that nobody has told to go.
+const RESTS: &str = "resting: it is loaded when it is asked for";
+
 /// All models of the repository.
 #[utoipa::path(
     post,
@@ -73,6 +73,7 @@ pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Resp
             Some(Entry::Ready(model)) => {
                 Indexed { name, version: Some(model.version.to_string()), state: "READY", reason: String::new() }
             }
+            Some(Entry::Resting(_)) => Indexed { name, version: None, state: "UNAVAILABLE", reason: RESTS.to_owned() },
             Some(Entry::Failed(reason)) => {
                 Indexed { name, version: None, state: "UNAVAILABLE", reason: reason.clone() }
             }
@@ -127,7 +128,7 @@ async fn change(
     make: impl FnOnce(&App) -> Result<(), ChangeError> + Send + 'static,
 ) -> Result<Answer, Problem> {
     let asked: ChangeRequest = read(&app, request).await?;
-    if app.settings.model_control != ModelControl::Explicit {
+    if app.settings().model_control != ModelControl::Explicit {
         return Err(Problem::new(
             ErrorKind::Forbidden,
             "models do not come and go by this route: model_control_mode is none or poll",
@@ -148,14 +149,11 @@ async fn change(
 
 /// Lets only the owner in, and reads what he says; nothing is as good as `{}`.
 async fn read<T: Default + for<'a> Deserialize<'a>>(app: &App, request: Request) -> Result<T, Problem> {
-    admin::check(app, request.headers(), request.extensions())?;
-    let (head, body) = request.into_parts();
-    let limits = BodyLimits { bytes: MAX_BODY, memory: &app.bodies, pause: app.settings.body_timeout };
-    let received = body::read(&head.headers, body, &limits).await?;
-    if received.bytes.is_empty() {
+    let body = admin::read(app, request).await?;
+    if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&received.bytes).map_err(|error| {
+    serde_json::from_slice(&body).map_err(|error| {
         Problem::new(
             ErrorKind::InvalidRequest,
             format!("the body is not what is read here: {error}"),

@@ -142,16 +142,19 @@ async fn run(
     form: Form,
 ) -> Result<Answer, Problem> {
     // What the query already says wrong, and what has no room, costs no upload.
-    if let Some(model) = named(&app, name.as_deref().or(visit.query.model()))? {
+    if let Some(model) = named(&app, name.as_deref().or(visit.query.model())).await? {
         visit.query.ask(model.picture_model()?)?;
         model.check_see(&visit.call)?;
     }
     let upload = Upload::read(&app, request, &mut visit.query, &visit.call).await?;
     // Fields of the form may have said more.
     visit.query.apply(&mut visit.call)?;
-    let model = match named(&app, name.as_deref().or(visit.query.model()))? {
+    let model = match named(&app, name.as_deref().or(visit.query.model())).await? {
         Some(model) => model,
-        None => app.catalog.now().only_detector().cloned().ok_or_else(no_model)?,
+        None => {
+            let only = app.catalog.now().only_detector().map(str::to_owned);
+            app.catalog.demand(&only.ok_or_else(no_model)?, None).await?
+        }
     };
     let ask = visit.query.ask(model.picture_model()?)?;
     let work = async {
@@ -163,8 +166,11 @@ async fn run(
     within(visit.call.deadline, Problem::late, work).await
 }
 
-fn named(app: &App, name: Option<&str>) -> Result<Option<Arc<ServedModel>>, Problem> {
-    Ok(name.map(|name| app.catalog.get(name, None)).transpose()?)
+async fn named(app: &App, name: Option<&str>) -> Result<Option<Arc<ServedModel>>, Problem> {
+    match name {
+        None => Ok(None),
+        Some(name) => Ok(Some(app.catalog.demand(name, None).await?)),
+    }
 }
 
 fn no_model() -> Problem {

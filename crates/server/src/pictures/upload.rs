@@ -54,8 +54,8 @@ impl Upload {
         let (head, body) = request.into_parts();
         let kind = kind(&head.headers)?;
         let overhead = if matches!(kind, Kind::Form(_)) { FORM_OVERHEAD } else { 0 };
-        let most = app.settings.max_body_bytes;
-        let limits = BodyLimits { bytes: most + overhead, memory: &app.bodies, pause: app.settings.body_timeout };
+        let most = app.settings().max_body_bytes;
+        let limits = BodyLimits { bytes: most + overhead, memory: &app.bodies, pause: app.settings().body_timeout };
         let received = body::read(&head.headers, body, &limits).await?;
         if received.bytes.is_empty() {
             return Err(Problem::new(
@@ -67,11 +67,11 @@ impl Upload {
         let pictures = match kind {
             Kind::Raw => vec![Picture { filename: None, bytes: received.bytes.clone() }],
             Kind::Form(boundary) => {
-                let (form, most) = (received.bytes.clone(), app.settings.max_images + OTHER_PARTS);
+                let (form, most) = (received.bytes.clone(), app.settings().max_images + OTHER_PARTS);
                 let small = form.len() <= SMALL_FORM;
                 let parse = move || multipart::parse(&form, &boundary, most);
                 let parts = aside(app, small, call, Stage::Receive, parse).await??;
-                sort(parts, query, app.settings.max_images)?
+                sort(parts, query, app.settings().max_images)?
             }
         };
         Ok(Self { pictures, _received: received })

@@ -19,7 +19,7 @@ const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host"
 /// somebody else that is open in a browser here.
 pub(crate) fn check(app: &App, headers: &HeaderMap, extensions: &Extensions) -> Result<(), Problem> {
     let peer = extensions.get::<Peer>().map(|peer| peer.0.ip());
-    if has_key(app.settings.admin_key.as_deref(), headers) || is_owner(peer, headers) {
+    if has_key(app.settings().admin_key.as_deref(), headers) || is_owner(peer, headers) {
         return Ok(());
     }
     Err(Problem::new(

@@ -1,0 +1,24 @@
+//! For whoever administers the server: who that is, and what may be changed while it serves.
+
+pub(crate) mod models;
+pub(crate) mod owner;
+
+use axum::extract::Request;
+use bytes::Bytes;
+
+use crate::{
+    app::App,
+    http::body::{self, BodyLimits},
+    problem::Problem,
+};
+
+/// Bytes of a body that asks for little.
+const MAX_BODY: u64 = 64 << 10;
+
+/// Lets only the owner in, and reads what he says.
+pub(crate) async fn read(app: &App, request: Request) -> Result<Bytes, Problem> {
+    owner::check(app, request.headers(), request.extensions())?;
+    let (head, body) = request.into_parts();
+    let limits = BodyLimits { bytes: MAX_BODY, memory: &app.bodies, pause: app.settings().body_timeout };
+    Ok(body::read(&head.headers, body, &limits).await?.bytes.clone())
+}
