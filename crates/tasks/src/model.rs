@@ -36,6 +36,11 @@ pub struct RunsOn {
     pub instead_of: Option<Provider>,
 }
 
+impl RunsOn {
+    /// The processor, as wanted.
+    pub const CPU: Self = Self { provider: Provider::Cpu, instead_of: None };
+}
+
 impl fmt::Display for RunsOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let provider = self.provider;

@@ -261,7 +261,7 @@ mod tests {
         refused(&[], "colour: red", "`caudal config` lists them all");
         refused(&[], "- a\n- b", "not YAML");
         refused(&[], "host: [1, 2]", "a list or a table");
-        refused(&[("USE_TENSORRT", "True")], "", "TensorRT is not in this build");
+        refused(&[("USE_TENSORRT", "True")], "", "providers: tensorrt");
     }
 
     #[test]

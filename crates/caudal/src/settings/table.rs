@@ -73,7 +73,15 @@ pub(crate) const TABLE: &[Key] = &[
     key("max_queue_delay_ms", "0", "MS", "how long a free instance waits for more rows"),
     known_as(key("max_queue_size", "128", "N", "most requests that wait for one model"), &["INFERENCE_QUEUE_SIZE"]),
     key("max_queue_mb", "256", "MIB", "most memory that these may hold"),
-    known_as(key("device", "cpu", "DEVICE", "where models run; cpu is what this build has"), &["INFERENCE_DEVICE"]),
+    known_as(
+        key(
+            "providers",
+            "cpu",
+            "PROVIDERS",
+            "who runs models: the first that works of cpu, openvino, cuda, tensorrt, xnnpack",
+        ),
+        &["INFERENCE_DEVICE"],
+    ),
     known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB"]),
     key("max_images", "64", "N", "most pictures in one request"),
     key("max_image_megapixels", "64", "MP", "most pixels in one picture"),
