@@ -25,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) log_json: bool,
     pub(crate) max_pixels: u64,
     pub(crate) max_pixel_memory: u64,
+    pub(crate) pin_to_quota: bool,
     pub(crate) models: Defaults,
     pub(crate) load: Load,
     pub(crate) server: ServerSettings,
@@ -58,6 +59,7 @@ impl Settings {
             log_json: read.word("log_format", &["text", "json"], "text or json")? == "json",
             max_pixels: (read.number::<f64>("max_image_megapixels", 0.001, 65_536.0)? * 1e6) as u64,
             max_pixel_memory: mib("max_pixel_memory_mb", 1)?,
+            pin_to_quota: read.word("pin_to_quota", &["true", "false"], "true or false")? == "true",
             models: Defaults {
                 cpus,
                 providers: read.providers()?,

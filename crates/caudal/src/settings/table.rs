@@ -82,6 +82,12 @@ pub(crate) const TABLE: &[Key] = &[
         ),
         &["INFERENCE_DEVICE"],
     ),
+    key(
+        "pin_to_quota",
+        "true",
+        "BOOL",
+        "under a CPU quota: keep to as many cores as it allows, so that the kernel need not hold the server back",
+    ),
     known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB"]),
     key("max_images", "64", "N", "most pictures in one request"),
     key("max_image_megapixels", "64", "MP", "most pixels in one picture"),
