@@ -150,7 +150,10 @@ fn a_quota_is_the_size_of_the_machine() {
         // Less than a core cannot be kept to by having fewer threads: one alone wants more. At exactly a whole number of
         // cores the last microseconds of many periods are cut off: what counts is for how long.
         let share = 100.0 * held_ms / (periods as f64 * PERIOD_US as f64 / 1e3);
-        assert!(!full() || !pinned || quota < 1.0 || share <= 1.0, "a quota of {quota}: held back for {share:.2} % of the time");
+        assert!(
+            !full() || !pinned || quota < 1.0 || share <= 1.0,
+            "a quota of {quota}: held back for {share:.2} % of the time"
+        );
     }
 }
 
