@@ -13,10 +13,11 @@ import threading
 import time
 
 import numpy as np
-import onnxruntime as ort
 
 
 def open_session(model, threads):
+    import onnxruntime as ort  # bare_openvino.py takes the loops and has no ONNX Runtime
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent.parent
 PHOTO = REPO / "fixtures/double_decker_bus.jpg"
-STACKS = ("fastapi", "litserve", "make")
+STACKS = ("fastapi", "litserve", "make", "openvino")
 BUILDS = (("-p", "caudal"), ("-p", "caudal-testkit", "--example", "constant"))
 
 

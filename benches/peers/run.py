@@ -41,12 +41,21 @@ def uvicorn(options, app, workers):
             "--log-level", "warning"]
 
 
-def caudal(options, name, model):
+def caudal(options, name, model, into="repository", settings="", library=None):
     """Caudal's command, with a repository of this one model: a copy, as Caudal follows no links out of a repository."""
-    repository = options.home / "work" / options.command / "repository"
+    repository = options.home / "work" / options.command / into
     (repository / name / "1").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model, repository / name / "1/model.onnx")
-    return [options.caudal, "serve", "--model-repository", repository, "--http-port", PORT, "--log-level", "warn"]
+    (repository / name / "model.yaml").write_text(settings)
+    more = ["--onnxruntime-library", library] if library else []
+    return [options.caudal, "serve", "--model-repository", repository, "--http-port", PORT, "--log-level", "warn", *more]
+
+
+def openvino_library():
+    """Where `cargo xtask setup openvino` puts it; None if it has not."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("CAUDAL_CACHE_DIR") or Path(cache) / "caudal")
+    return next(folder.glob("onnxruntime-openvino-*/libonnxruntime.so"), None)
 
 
 def bare(options, name, model, sessions, callers, threads):
@@ -79,6 +88,23 @@ def ceiling(options):
         bare(options, f"bare-{CORES}-sessions", model, CORES, CORES, 1),
         bare(options, "bare-shared-session", model, 1, CORES, 1),
         bare(options, f"bare-{CORES}-threads", model, 1, 1, CORES),
+        *(Bare(f"bare-openvino-{precision}",
+               [python(options, "openvino"), HERE / "bare_openvino.py", model, CORES, 1, precision])
+          for precision in ("f32", "bf16")),
+    ]
+
+
+def on_openvino(options, model, server):
+    """Caudal on OpenVINO, in both precisions, where its library is there."""
+    library = openvino_library()
+    if library is None:
+        print("caudal-openvino is left out: `cargo xtask setup openvino` brings its library", file=sys.stderr)
+        return []
+    return [
+        server(f"caudal-openvino-{precision}", caudal(
+            options, "yolo", model, f"repository-{precision}", f"providers: [openvino]\nprecision: {precision}", library),
+            "/predict/yolo")
+        for precision in ("f32", "bf16")
     ]
 
 
@@ -92,6 +118,7 @@ def detect(options):
     lit = [python(options, "litserve"), SERVERS / "litserve_detect.py", PORT]
     return [
         server(CAUDAL, caudal(options, "yolo", model), "/predict/yolo"),
+        *on_openvino(options, model, server),
         server("fastapi-opencv", uvicorn(options, "fastapi_detect", 1)),
         server(f"fastapi-opencv-{CORES}w", uvicorn(options, "fastapi_detect", CORES), ORT_THREADS="1"),
         server("fastapi-pillow", uvicorn(options, "fastapi_detect", 1), DECODER="pillow"),

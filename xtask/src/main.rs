@@ -13,6 +13,8 @@ const HELP: &str = "\
 cargo xtask demo [--exit] [--port N]   set up, build, serve the demo detector, find what is in a photograph
 cargo xtask test                       set up, then the whole suite
 cargo xtask setup                      fetch what building and running need
+cargo xtask setup openvino             fetch an ONNX Runtime that has OpenVINO, and say where it is
+cargo xtask providers                  hold the boxes of OpenVINO against those of ONNX Runtime's own kernels
 cargo xtask soak [NAME]                the long tests in full length, with their figures
 cargo xtask bench [parts|tiny|detect]  benchmarks of our parts, and beside rivals (needs wrk)
 cargo xtask parity                     hold the boxes against a reference made anew in Python
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match &arguments[..] {
         ["setup"] => setup::run().map(drop),
+        ["setup", "openvino"] => setup::openvino().map(|library| println!("{}", library.display())),
+        ["providers"] => proofs::providers(),
         ["demo", options @ ..] => demo::run(options),
         ["test", filter @ ..] => suite::run(filter),
         ["soak", filter @ ..] => proofs::soak(filter),

@@ -23,6 +23,8 @@ pub(crate) fn soak(filter: &[&str]) -> Result {
         "drain",
         "--test",
         "repository",
+        "--test",
+        "cpus",
         "--",
     ]);
     command.args(["--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");
@@ -53,6 +55,14 @@ pub(crate) fn bench(words: &[&str]) -> Result {
             peers(words)
         }
     }
+}
+
+/// Holds the boxes that OpenVINO finds against those of ONNX Runtime's own kernels.
+pub(crate) fn providers() -> Result {
+    let (tools, _) = (setup::run()?, setup::openvino()?);
+    let mut command = cargo();
+    command.args(["test", "--release", "--package", "caudal", "--test", "providers", "--", "--ignored", "--nocapture"]);
+    say::run(tools.equip(&mut command))
 }
 
 /// Makes the reference anew, with a Python of its own, and holds the boxes against it; also that of the other kinds of

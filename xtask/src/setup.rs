@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use caudal_types::{ONNXRUNTIME_VERSION, cache_dir, cached_onnxruntime};
+use caudal_types::{ONNXRUNTIME_VERSION, OPENVINO_ONNXRUNTIME_VERSION, cache_dir, cached_onnxruntime, cached_openvino};
 
 use crate::say::{self, Result, ask, root, step};
 
@@ -162,7 +162,7 @@ fn onnxruntime() -> Result {
     step(&format!("fetching ONNX Runtime {ONNXRUNTIME_VERSION} from PyPI"));
     let folder = target.parent().ok_or("the cache has no folder")?;
     let work = cache_dir().join(format!("onnxruntime.{}", std::process::id()));
-    let fetched = fetch_wheel(&work, arch).and_then(|wheel| unpack(&wheel, &work, expected));
+    let fetched = fetch_wheel(&work, arch, "onnxruntime.txt").and_then(|wheel| unpack(&wheel, &work, expected));
     let moved = fetched.and_then(|library| {
         fs::create_dir_all(folder).map_err(|error| format!("{} cannot be created: {error}", folder.display()))?;
         // Renamed into place, so that nobody ever sees half a library.
@@ -172,13 +172,50 @@ fn onnxruntime() -> Result {
     moved
 }
 
-fn fetch_wheel(work: &Path, arch: &str) -> Result<PathBuf> {
+/// What of the wheel ONNX Runtime needs to run models on OpenVINO, on the processor; all lie in one folder.
+const OPENVINO_LIBRARIES: [&str; 7] = [
+    "libonnxruntime_providers_openvino.so",
+    "libonnxruntime_providers_shared.so",
+    "libopenvino.so.2541",
+    "libopenvino_intel_cpu_plugin.so",
+    "libopenvino_onnx_frontend.so.2541",
+    "libtbb.so.12",
+    "libtbbmalloc.so",
+];
+
+/// ONNX Runtime with OpenVINO's provider, beside the plain one; gives the library to be named by `onnxruntime_library`.
+pub(crate) fn openvino() -> Result<PathBuf> {
+    let target = cached_openvino();
+    if target.is_file() {
+        return Ok(target);
+    }
+    if env::consts::ARCH != "x86_64" {
+        return Err(format!("PyPI has no ONNX Runtime with OpenVINO for {}", env::consts::ARCH));
+    }
+    step(&format!("fetching ONNX Runtime {OPENVINO_ONNXRUNTIME_VERSION} with OpenVINO from PyPI"));
+    let folder = target.parent().ok_or("the cache has no folder")?;
+    let work = cache_dir().join(format!("onnxruntime-openvino.{}", std::process::id()));
+    let done = fetch_wheel(&work, "x86_64", "onnxruntime-openvino.txt").and_then(|wheel| {
+        say::run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(&work))?;
+        let (from, kept) = (work.join("onnxruntime/capi"), work.join("kept"));
+        let keep = |name: &str, as_name: &str| fs::rename(from.join(name), kept.join(as_name));
+        fs::create_dir_all(&kept)
+            .and_then(|()| keep(&format!("libonnxruntime.so.{OPENVINO_ONNXRUNTIME_VERSION}"), "libonnxruntime.so"))
+            .and_then(|()| OPENVINO_LIBRARIES.iter().try_for_each(|name| keep(name, name)))
+            .and_then(|()| fs::rename(&kept, folder))
+            .map_err(|error| format!("{} cannot be filled: {error}", folder.display()))
+    });
+    let _ = fs::remove_dir_all(&work);
+    done.map(|()| target)
+}
+
+fn fetch_wheel(work: &Path, arch: &str, requirement: &str) -> Result<PathBuf> {
     let mut command = pip()?;
     command.args(["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--progress-bar", "on"]);
     // The library is the same in the wheel of every Python, so one wheel serves all.
     command.args(["--implementation", "cp", "--python-version", "311", "--abi", "cp311"]);
     command.args(["--platform", &format!("manylinux_2_28_{arch}"), "--dest"]).arg(work);
-    say::run(command.arg("-r").arg(root().join("xtask/requirements/onnxruntime.txt")))?;
+    say::run(command.arg("-r").arg(root().join("xtask/requirements").join(requirement)))?;
     let files = fs::read_dir(work).map_err(|error| format!("{} cannot be read: {error}", work.display()))?;
     let wheel = files.flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|end| end == "whl"));
     wheel.ok_or_else(|| "pip fetched no wheel".to_owned())

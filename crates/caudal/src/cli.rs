@@ -91,7 +91,7 @@ fn for_models(key: &Key) -> bool {
         "instances",
         "threads",
         "max_batch_size",
-        "device",
+        "providers",
         "max_image_megapixels",
         "max_pixel_memory_mb",
         "log_level",

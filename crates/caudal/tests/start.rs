@@ -78,7 +78,7 @@ fn settings_that_cannot_be() {
     check(&["--http-port", "70000"], &[], 2, &["http_port", "--http-port", "0 to 65535"]);
     check(&[], &[("CAUDAL_MAX_FILE_SIZE_MB", "lots")], 2, &["max_file_size_mb", "$CAUDAL_MAX_FILE_SIZE_MB"]);
     check(&[], &[("CAUDAL_HTPP_PORT", "1")], 2, &["did you mean \"http_port\"?"]);
-    check(&["--device", "cuda"], &[], 2, &["this build runs models on the cpu"]);
+    check(&["--providers", "gpu"], &[], 2, &["there is no provider \"gpu\"", "there are cpu, openvino, cuda"]);
     check(&["--config", "/no/caudal.yaml"], &[], 2, &["/no/caudal.yaml cannot be read"]);
     check(&["--log-level", "loud=nonsense=1"], &[], 2, &["log_level"]);
 }

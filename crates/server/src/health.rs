@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_tasks::{Entry, ServedModel};
+use caudal_tasks::{Entry, Provider, ServedModel};
 use serde::Serialize;
 
 use crate::{
@@ -70,6 +70,11 @@ struct ModelHealth {
 struct Serving {
     version: String,
     task: &'static str,
+    provider: &'static str,
+    /// The provider that was wanted and did not work.
+    instead_of: Option<&'static str>,
+    /// Operators that the provider has no kernels for.
+    left_to_cpu: usize,
     instances: usize,
     threads: usize,
     /// Threads of a run that has the machine to itself.
@@ -93,6 +98,9 @@ impl Serving {
         Self {
             version: model.version.to_string(),
             task: model.task.name(),
+            provider: model.runs_on.provider.name(),
+            instead_of: model.runs_on.instead_of.map(Provider::name),
+            left_to_cpu: model.runs_on.left_to_cpu,
             instances: plan.instances,
             threads: plan.threads,
             wide_threads: plan.wide_threads,
@@ -200,13 +208,14 @@ pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Res
         let (total, available) = process::machine_memory();
         let used = (total - available) as f64;
         let uptime = app.started.elapsed();
+        let on_gpu = app.catalog.now().ready().any(|model| model.runs_on.provider.on_gpu());
         Ok(Answer::json(&Status {
             status: if app.is_ready() { "running" } else { "not ready" },
             healthy: app.is_ready(),
             uptime: in_words(uptime),
             uptime_seconds: uptime.as_secs(),
             version: env!("CARGO_PKG_VERSION"),
-            device: "cpu",
+            device: if on_gpu { "cuda" } else { "cpu" },
             memory: Memory {
                 system_memory_percent: rounded(used / (total as f64).max(1.0) * 100.0),
                 system_memory_used_gb: rounded(used / GB),

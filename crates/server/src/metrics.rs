@@ -174,6 +174,17 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         histogram(&mut family, &[("model", &model.name[..])], &rows, &ROWS, 1.0)?;
     }
     let mut family = encoder.encode_descriptor(
+        "caudal_model_provider",
+        "1 for the provider that runs the model; instead_of names the one that was wanted and did not work.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (model, _) in models() {
+        let wanted = model.runs_on.instead_of.map_or("", |wanted| wanted.name());
+        let labels = [("model", &model.name[..]), ("provider", model.runs_on.provider.name()), ("instead_of", wanted)];
+        family.encode_family(&labels)?.encode_gauge(&1u64)?;
+    }
+    let mut family = encoder.encode_descriptor(
         "inference_queue_depth",
         "Requests admitted that do not run yet.",
         None,

@@ -26,7 +26,7 @@ mod recognise;
 mod see;
 
 pub use caudal_batcher::{Depth, Policy, Stats};
-pub use caudal_engine::TensorSpec;
+pub use caudal_engine::{Provider, TensorSpec};
 pub use caudal_vision::{Detection, Likely, Mask, MaskForm, Thresholds};
 
 pub use call::{Call, within};

@@ -5,6 +5,9 @@ use std::{env, path::PathBuf};
 /// The ONNX Runtime release that `cargo xtask setup` installs and the house is tested with.
 pub const ONNXRUNTIME_VERSION: &str = "1.31.1";
 
+/// The newest release of ONNX Runtime that PyPI has with OpenVINO's provider; `cargo xtask setup openvino` installs it.
+pub const OPENVINO_ONNXRUNTIME_VERSION: &str = "1.24.1";
+
 /// The folder for what can be fetched or made again: `CAUDAL_CACHE_DIR`, else `$XDG_CACHE_HOME/caudal`, else
 /// `~/.cache/caudal`. Who has no home has `/var/cache/caudal`, which only root can make.
 pub fn cache_dir() -> PathBuf {
@@ -23,6 +26,11 @@ fn choose(variable: impl Fn(&str) -> Option<PathBuf>, home: Option<PathBuf>) -> 
 /// Where `cargo xtask setup` puts ONNX Runtime's shared library.
 pub fn cached_onnxruntime() -> PathBuf {
     cache_dir().join(format!("onnxruntime-{ONNXRUNTIME_VERSION}/libonnxruntime.so"))
+}
+
+/// Where `cargo xtask setup openvino` puts the library that has OpenVINO's provider.
+pub fn cached_openvino() -> PathBuf {
+    cache_dir().join(format!("onnxruntime-openvino-{OPENVINO_ONNXRUNTIME_VERSION}/libonnxruntime.so"))
 }
 
 #[cfg(test)]

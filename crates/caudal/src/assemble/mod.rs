@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use caudal_engine::{
-    Backend,
+    Backend, LoadError, names,
     repository::{Repository, RepositoryError},
 };
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
 use caudal_server::{Facts, ListenError, Listener, ModelControl, Server};
 use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
+use caudal_types::Explain;
 use caudal_vision::Limits;
 
 use crate::settings::{Load, Settings};
@@ -20,6 +21,8 @@ pub(crate) enum AssembleError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Library(#[from] LibraryError),
+    #[error("providers = {asked}: {error}; {}", .error.hint())]
+    Providers { asked: String, error: LoadError },
     #[error("{0}; create it, or point --model-repository at the folder of your models")]
     Repository(#[from] RepositoryError),
     #[error("the repository {0} holds no model; put each into its own folder: <name>/1/model.onnx")]
@@ -34,7 +37,15 @@ pub(crate) enum AssembleError {
 pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError> {
     let (library, source) = locate(settings.onnxruntime_library.as_deref())?;
     tracing::debug!(library = %library.display(), "ONNX Runtime");
-    Ok(OnnxRuntime::load(&library, source)?)
+    let backend = OnnxRuntime::load(&library, source)?;
+    let (asked, has) = (&settings.models.providers, backend.providers());
+    match asked.first() {
+        // Models that say nothing themselves could not be loaded.
+        Some(wanted) if asked.iter().all(|provider| !has.contains(provider)) => {
+            Err(AssembleError::Providers { asked: names(asked), error: LoadError::NoProvider { wanted: *wanted, has } })
+        }
+        _ => Ok(backend),
+    }
 }
 
 /// The models, those that are loaded at start loaded and warm.

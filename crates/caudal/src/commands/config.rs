@@ -34,6 +34,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     if let Some(preset) = asked.and_then(|raw| preset(&raw.value)) {
         println!("\nThe preset {} is for {}.", preset.name, preset.help);
     }
+    let plan = loaded.settings.models.cpus;
+    println!(
+        "\nCores by affinity and CPU quota: {}; threads for connections {}, for decoding {}.",
+        plan.cpus, plan.io_threads, plan.decode_threads
+    );
     for (name, why) in &loaded.idle {
         println!("\n${name} is set and has nothing to set here: {why}");
     }

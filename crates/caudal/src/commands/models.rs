@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use caudal_engine::repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine};
-use caudal_tasks::{Footprint, ModelError, ServedModel, Task};
+use caudal_engine::{
+    Provider,
+    repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine},
+};
+use caudal_tasks::{Footprint, ModelError, RunsOn, ServedModel, Task};
 use caudal_types::{Explain, nearest};
 use clap::ArgMatches;
 use serde_json::{Value, json};
@@ -70,7 +73,8 @@ fn list(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 fn plan(model: &ServedModel) -> String {
     let plan = model.plan();
     let wide = plan.wide_threads.map_or_else(String::new, |threads| format!(" ({threads} when alone)"));
-    format!("{} x {} threads{wide}, batch {}", plan.instances, plan.threads, plan.max_batch_size)
+    let on = if model.runs_on == RunsOn::CPU { String::new() } else { format!(", {}", model.runs_on) };
+    format!("{} x {} threads{wide}, batch {}{on}", plan.instances, plan.threads, plan.max_batch_size)
 }
 
 /// What it holds, by the measure that finds most, and by each.
@@ -100,6 +104,9 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "task": model.task.name(),
                 "inputs": tensors(&model.spec.inputs),
                 "outputs": tensors(&model.spec.outputs),
+                "provider": model.runs_on.provider.name(),
+                "instead_of": model.runs_on.instead_of.map(Provider::name),
+                "left_to_cpu": model.runs_on.left_to_cpu,
                 "instances": plan.instances,
                 "threads": plan.threads,
                 "wide_threads": plan.wide_threads,
@@ -148,6 +155,7 @@ fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
     }
     model.spec.inputs.iter().for_each(|tensor| println!("  input     {tensor}"));
     model.spec.outputs.iter().for_each(|tensor| println!("  output    {tensor}"));
+    println!("  provider  {}", model.runs_on);
     println!("  plan      {}", plan(model));
     println!("  memory    {}", memory(model));
     let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;

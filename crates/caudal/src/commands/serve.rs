@@ -4,7 +4,10 @@ use std::{process::ExitCode, time::Instant};
 
 use caudal_server::{Ending, ServerSettings};
 use clap::ArgMatches;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, Loaded, load, reload::Reload};
@@ -22,6 +25,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     raise_open_files();
     let Loaded { raw, settings, .. } = loaded;
     let mut reload = Reload::new(matches, raw.clone());
+    if settings.pin_to_quota {
+        keep_to_quota(settings.models.cpus.cpus);
+    }
     // This one accepts connections and waits for signals; the server's own threads talk to them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -82,6 +88,24 @@ async fn stopped() {
 fn exit_now(code: i32) -> ! {
     logging::finish();
     signal_hook::low_level::exit(code)
+}
+
+/// Where a quota allows fewer cores than there are, keeps this process to `cpus` of them. Threads that run on more for a
+/// moment use the quota up before its period ends, and then the kernel stops all of them until the next.
+fn keep_to_quota(cpus: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    if cpus >= all.len() {
+        return;
+    }
+    // Several servers on one machine should not all take the same cores.
+    let first = std::process::id() as usize % all.len();
+    let mut kept = CpuSet::new();
+    all.iter().cycle().skip(first).take(cpus).for_each(|core| kept.set(*core));
+    if let Err(error) = sched_setaffinity(None, &kept) {
+        return tracing::debug!(%error, "the process runs on whichever cores it likes");
+    }
+    tracing::info!(cpus, of = all.len(), "the CPU quota is less than the machine: keeping to as many cores");
 }
 
 /// Each connection is an open file: the limit is raised as far as it may be.

@@ -25,6 +25,10 @@ pub(crate) const LEGACY: &[Legacy] = &[
     idle("UVICORN_HTTP", "there is one HTTP parser, and it is compiled in"),
     idle("INFERENCE_PREFETCH", "the next pictures are decoded while a batch runs, as many as the queue holds"),
     idle("USE_ONNX", "models are ONNX files"),
-    Legacy { name: "USE_TENSORRT", why: "TensorRT is not in this build", refused: &["true", "1", "yes"] },
+    Legacy {
+        name: "USE_TENSORRT",
+        why: "providers: tensorrt says so, where the library that is loaded has it",
+        refused: &["true", "1", "yes"],
+    },
     Legacy { name: "USE_FP16", why: "a model runs in the precision that its file has", refused: &["true", "1", "yes"] },
 ];

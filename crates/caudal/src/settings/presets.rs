@@ -45,8 +45,8 @@ pub(crate) const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "gpu",
-        help: "models on the graphics card, and refused by a build that has none",
-        values: &[("device", "cuda")],
+        help: "models on the graphics card, and refused where the library that is loaded has nothing for one",
+        values: &[("providers", "cuda")],
     },
 ];
 

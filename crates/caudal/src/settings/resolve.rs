@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use caudal_engine::{Provider, UnknownProvider};
 use caudal_server::{ModelControl, ServerSettings};
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
@@ -24,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) log_json: bool,
     pub(crate) max_pixels: u64,
     pub(crate) max_pixel_memory: u64,
+    pub(crate) pin_to_quota: bool,
     pub(crate) models: Defaults,
     pub(crate) stay: Stay,
     pub(crate) watch: bool,
@@ -37,8 +39,6 @@ impl Settings {
     /// Resolves what was gathered.
     pub(crate) fn resolve(values: &[Raw]) -> Result<Self, SettingsError> {
         let read = Reader(values);
-        let device: String = read.word("device", &["cpu"], "this build runs models on the cpu")?;
-        debug_assert_eq!(device, "cpu");
         read.number::<u16>("grpc_port", 0, u16::MAX)?;
         let mib = |key, least| Ok::<u64, SettingsError>(read.number::<u64>(key, least, 1 << 20)? * MIB);
         let seconds = |key| Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, 0.001, 86_400.0)?));
@@ -66,8 +66,10 @@ impl Settings {
             log_json: read.word("log_format", &["text", "json"], "text or json")? == "json",
             max_pixels: (read.number::<f64>("max_image_megapixels", 0.001, 65_536.0)? * 1e6) as u64,
             max_pixel_memory: mib("max_pixel_memory_mb", 1)?,
+            pin_to_quota: read.word("pin_to_quota", &["true", "false"], "true or false")? == "true",
             models: Defaults {
                 cpus,
+                providers: read.providers()?,
                 instances: read.optional("instances", 1, 1024)?,
                 threads: read.optional("threads", 1, 1024)?,
                 max_batch_size: read.optional("max_batch_size", 1, 65_536)?,
@@ -116,6 +118,16 @@ impl Reader<'_> {
             (ModelControl::Explicit, names) => Ok(Load::Named(names)),
             (_, names) if names.is_empty() => Ok(Load::All),
             _ => Err(self.invalid("load_model", "it needs model_control_mode explicit")),
+        }
+    }
+
+    fn providers(&self) -> Result<Vec<Provider>, SettingsError> {
+        let names = self.text("providers").split(',').map(str::trim).filter(|name| !name.is_empty());
+        let known = |name: &str| name.parse().map_err(|error: UnknownProvider| error.to_string());
+        match names.map(known).collect::<Result<Vec<_>, _>>() {
+            Ok(providers) if providers.is_empty() => Err(self.invalid("providers", "it names at least one")),
+            Ok(providers) => Ok(providers),
+            Err(reason) => Err(self.invalid("providers", reason)),
         }
     }
 
@@ -181,7 +193,8 @@ mod tests {
         refused("http_port", "70000", "0 to 65535");
         refused("http_port", "eighty", "0 to 65535");
         refused("host", "localhost", "an address such as");
-        refused("device", "cuda", "this build runs models on the cpu");
+        refused("providers", "cuda,gpu", "there is no provider \"gpu\"; there are cpu, openvino");
+        refused("providers", ",", "at least one");
         refused("max_file_size_mb", "0", "1 to");
         refused("instances", "0", "1 to 1024");
         refused("log_format", "xml", "text or json");

@@ -94,7 +94,21 @@ pub(crate) const TABLE: &[Key] = &[
         &["INFERENCE_QUEUE_SIZE"],
     )),
     live(key("max_queue_mb", "256", "MIB", "most memory that these may hold")),
-    known_as(key("device", "cpu", "DEVICE", "where models run; cpu is what this build has"), &["INFERENCE_DEVICE"]),
+    live(known_as(
+        key(
+            "providers",
+            "cpu",
+            "PROVIDERS",
+            "who runs models: the first that works of cpu, openvino, cuda, tensorrt, xnnpack",
+        ),
+        &["INFERENCE_DEVICE"],
+    )),
+    key(
+        "pin_to_quota",
+        "true",
+        "BOOL",
+        "under a CPU quota: keep to as many cores as it allows, so that the kernel need not hold the server back",
+    ),
     live(known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB"])),
     live(key("max_images", "64", "N", "most pictures in one request")),
     key("max_image_megapixels", "64", "MP", "most pixels in one picture"),

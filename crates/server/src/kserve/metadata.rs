@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_tasks::{ServedModel, Unavailable};
+use caudal_tasks::{Provider, ServedModel, Unavailable};
 use serde::Serialize;
 
 use super::probe;
@@ -35,6 +35,11 @@ pub(crate) struct ModelMetadata {
     name: String,
     versions: [String; 1],
     platform: &'static str,
+    /// What runs its operators: `cpu`, `openvino`, `cuda`, `tensorrt` or `xnnpack`.
+    provider: &'static str,
+    /// The provider that was wanted and did not work; the other one is its declared fallback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead_of: Option<&'static str>,
     inputs: Vec<TensorMetadata>,
     outputs: Vec<TensorMetadata>,
 }
@@ -61,6 +66,8 @@ impl ModelMetadata {
             name: model.name.clone(),
             versions: [model.version.to_string()],
             platform: "onnxruntime_onnx",
+            provider: model.runs_on.provider.name(),
+            instead_of: model.runs_on.instead_of.map(Provider::name),
             inputs: tensors(&model.spec.inputs),
             outputs: tensors(&model.spec.outputs),
         }
