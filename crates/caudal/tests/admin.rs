@@ -10,7 +10,7 @@ use caudal_testkit::{
 use serde_json::{Value, json};
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
-const PICTURE: &[u8] = include_bytes!("../../../fixtures/cat.jpg");
+const PICTURE: &[u8] = include_bytes!("../../../fixtures/chelsea.png");
 
 fn patch(server: &Server, model: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let path = format!("/admin/models/{model}");

@@ -164,7 +164,7 @@ impl Catalog {
     }
 
     fn load_if_room(&self, turn: &mut Turn, folder: &ModelFolder) {
-        if self.may_rest() && !self.has_room(turn, folder) {
+        if self.would_crowd(turn, folder) {
             turn.look(folder);
             drop(self.put(folder, Entry::Resting(Resting::new(&folder.name, false))));
         } else {
@@ -277,12 +277,21 @@ impl Catalog {
         };
         for folder in &folders {
             let (print, looks) = (folder.fingerprint(), turn.looks.entry(folder.name.clone()).or_default());
-            match (print != looks.loaded && print == looks.last, self.now().entry(&folder.name)) {
-                (false, _) => looks.last = print,
+            if print == looks.loaded || print != looks.last {
+                looks.last = print;
+                continue;
+            }
+            // Not to be held while a model goes: it is waited for until nobody holds it.
+            let entry = self.now().entry(&folder.name).cloned();
+            match entry {
                 // Whoever asks for it will get what lies there then.
-                (true, Some(Entry::Resting(_))) => looks.loaded = print,
-                (true, Some(Entry::Ready(_))) => drop(self.load_folder(&mut turn, folder)),
-                (true, _) => self.load_if_room(&mut turn, folder),
+                Some(Entry::Resting(_)) => looks.loaded = print,
+                Some(Entry::Ready(model)) => {
+                    drop(model);
+                    // A failure is in the log, and is not tried again before something changes.
+                    let _ = self.load_folder(&mut turn, folder);
+                }
+                Some(Entry::Failed(_)) | None => self.load_if_room(&mut turn, folder),
             }
         }
         let gone = |name: &&str| folders.iter().all(|folder| folder.name != **name);

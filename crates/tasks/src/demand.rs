@@ -84,11 +84,6 @@ impl Catalog {
         self.load_folder(&mut turn, &folder).map(drop)
     }
 
-    /// Whether models may come and go with what is asked of them.
-    pub(crate) fn may_rest(&self) -> bool {
-        self.stay().memory.is_some() || self.stay().idle.is_some()
-    }
-
     /// What the model in `folder` will hold at least, as far as is known.
     fn estimate(&self, turn: &Turn, folder: &ModelFolder) -> u64 {
         turn.ledger.bytes(&folder.name).unwrap_or_else(|| {
@@ -97,10 +92,11 @@ impl Catalog {
         })
     }
 
-    /// Whether the model in `folder` would find room without another having to go.
-    pub(crate) fn has_room(&self, turn: &Turn, folder: &ModelFolder) -> bool {
-        let Some(limit) = self.stay().memory else { return true };
-        turn.ledger.held(&self.now(), &folder.name) + self.estimate(turn, folder) <= limit
+    /// Whether the model in `folder` would find room if others went, and not without.
+    pub(crate) fn would_crowd(&self, turn: &Turn, folder: &ModelFolder) -> bool {
+        let Some(limit) = self.stay().memory else { return false };
+        let need = self.estimate(turn, folder);
+        need <= limit && turn.ledger.held(&self.now(), &folder.name) + need > limit
     }
 
     /// Lets models go until there is room for the one in `folder`.
@@ -140,7 +136,8 @@ impl Catalog {
         let Some(idle) = self.stay().idle else { return };
         let (mut turn, now) = (self.turn(), Instant::now());
         turn.ledger.read(&self.now(), now);
-        for model in turn.ledger.idle(&self.now(), idle, now) {
+        let models = turn.ledger.idle(&self.now(), idle, now);
+        for model in models {
             self.rest(model, "nobody asks for it");
         }
     }
