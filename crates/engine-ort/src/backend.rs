@@ -17,7 +17,7 @@ use ort::environment::Environment;
 use crate::{
     library::{LibraryError, LibrarySource},
     provider,
-    raw::{self, RunOptions, Runner, SharedSession},
+    raw::{self, ArenaGauge, RunOptions, Runner, SharedSession},
     session,
 };
 
@@ -26,6 +26,7 @@ pub struct OnnxRuntime {
     environment: Environment,
     library: PathBuf,
     providers: Vec<Provider>,
+    arena: ArenaGauge,
 }
 
 impl OnnxRuntime {
@@ -35,7 +36,8 @@ impl OnnxRuntime {
         let builder = ort::init_from(path).map_err(|error| unusable(words(&error)))?;
         let environment = builder.with_name("caudal").build().map_err(|error| unusable(error.to_string()))?;
         raw::share_arena(&environment).map_err(unusable)?;
-        Ok(Self { environment, library: path.to_owned(), providers: provider::available() })
+        let arena = session::probe(&environment).and_then(ArenaGauge::new).map_err(unusable)?;
+        Ok(Self { environment, library: path.to_owned(), providers: provider::available(), arena })
     }
 }
 
@@ -63,7 +65,7 @@ impl Backend for OnnxRuntime {
     }
 
     fn arena_bytes(&self) -> Option<u64> {
-        raw::arena_bytes(&self.environment)
+        self.arena.bytes()
     }
 
     fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {

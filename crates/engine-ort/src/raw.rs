@@ -44,27 +44,53 @@ pub(crate) fn share_arena(environment: &Environment) -> Result<()> {
     registered
 }
 
-/// Bytes that the shared arena of `environment` has given out: weights of all sessions, and what runs hold at this moment.
-pub(crate) fn arena_bytes(environment: &Environment) -> Option<u64> {
-    let memory = CpuMemory::new(sys::OrtAllocatorType::OrtArenaAllocator).ok()?;
-    let (mut arena, mut stats) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: the environment and the memory's description are alive; the call writes a pointer to an allocator that the
-    // environment owns, or an error and nothing.
-    let found = unsafe { (ort::api().GetSharedAllocator)(environment.ptr().cast_mut(), memory.0.as_ptr(), &mut arena) };
-    check(found).ok()?;
-    let arena = ptr::NonNull::new(arena)?;
-    // SAFETY: the allocator lives as long as its environment; the call writes a pointer to new pairs, or an error and
-    // nothing.
-    check(unsafe { (ort::api().AllocatorGetStats)(arena.as_ptr(), &mut stats) }).ok()?;
-    let stats = ptr::NonNull::new(stats)?;
-    // SAFETY: the pairs were made above; the key ends with a zero. What comes back belongs to the pairs.
-    let value = unsafe { (ort::api().GetKeyValue)(stats.as_ptr(), c"InUse".as_ptr()) };
-    // SAFETY: a value that is there ends with a zero and lives as long as the pairs.
-    let text = (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) });
-    let bytes = text.and_then(|text| text.to_str().ok()?.parse().ok());
-    // SAFETY: the pairs were made above and are not used any more.
-    unsafe { (ort::api().ReleaseKeyValuePairs)(stats.as_ptr()) }
-    bytes
+/// A look into the shared arena: through a session that does nothing else, for the environment itself does not show the
+/// arena that was registered with it.
+pub(crate) struct ArenaGauge {
+    allocator: ptr::NonNull<sys::OrtAllocator>,
+    _session: Session,
+}
+
+// SAFETY: the allocator is the shared arena, which is made for many sessions on many threads; asking for its statistics
+// takes its lock.
+unsafe impl Send for ArenaGauge {}
+// SAFETY: see above.
+unsafe impl Sync for ArenaGauge {}
+
+impl ArenaGauge {
+    /// A gauge of the arena that `session` draws on.
+    pub(crate) fn new(session: Session) -> Result<Self> {
+        let memory = CpuMemory::new(sys::OrtAllocatorType::OrtArenaAllocator)?;
+        let mut allocator = ptr::null_mut();
+        // SAFETY: the session and the memory's description are alive; the call writes a pointer to a new handle on the
+        // session's allocator, or an error and nothing.
+        check(unsafe { (ort::api().CreateAllocator)(session.ptr(), memory.0.as_ptr(), &mut allocator) })?;
+        let allocator = ptr::NonNull::new(allocator).ok_or_else(|| "the arena was not found".to_owned())?;
+        Ok(Self { allocator, _session: session })
+    }
+
+    /// Bytes that the arena has taken from the system: runs find their memory there. Weights lie elsewhere.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        let mut stats = ptr::null_mut();
+        // SAFETY: the allocator lives as long as self; the call writes a pointer to new pairs, or an error and nothing.
+        check(unsafe { (ort::api().AllocatorGetStats)(self.allocator.as_ptr(), &mut stats) }).ok()?;
+        let stats = ptr::NonNull::new(stats)?;
+        // SAFETY: the pairs were made above; the key ends with a zero. What comes back belongs to the pairs.
+        let value = unsafe { (ort::api().GetKeyValue)(stats.as_ptr(), c"TotalAllocated".as_ptr()) };
+        // SAFETY: a value that is there ends with a zero and lives as long as the pairs.
+        let text = (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) });
+        let bytes = text.and_then(|text| text.to_str().ok()?.parse().ok());
+        // SAFETY: the pairs were made above and are not used any more.
+        unsafe { (ort::api().ReleaseKeyValuePairs)(stats.as_ptr()) }
+        bytes
+    }
+}
+
+impl Drop for ArenaGauge {
+    fn drop(&mut self) {
+        // SAFETY: we own the handle, not the arena behind it, and nobody uses it after this.
+        unsafe { (ort::api().ReleaseAllocator)(self.allocator.as_ptr()) }
+    }
 }
 
 /// A session that several threads may run at once.

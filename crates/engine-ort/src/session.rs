@@ -41,6 +41,17 @@ pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions
     })
 }
 
+/// A session that copies a number: 128 bytes of ONNX, one node, `Identity`.
+pub(crate) fn probe(environment: &Environment) -> Result<Session, String> {
+    let open = || -> ort::Result<Session> {
+        Session::builder(environment)?
+            .with_intra_threads(1)?
+            .with_env_allocators()?
+            .commit_from_memory(include_bytes!("probe.onnx"))
+    };
+    open().map_err(|error| error.message().to_owned())
+}
+
 fn level(optimization: GraphOptimization) -> GraphOptimizationLevel {
     match optimization {
         GraphOptimization::All => GraphOptimizationLevel::All,

@@ -17,7 +17,7 @@ pub trait Backend: Send + Sync {
     /// Opens `file` as `options` say, or not at all: never on another provider.
     fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
 
-    /// Bytes that its models hold now of the memory that it manages itself; none if it does not tell.
+    /// Bytes that it keeps for the runs of all its models; none if it does not tell.
     fn arena_bytes(&self) -> Option<u64> {
         None
     }

@@ -97,13 +97,13 @@ pub enum ChangeError {
         serving: bool,
     },
     /// It does not fit into the memory that models may hold.
-    #[error("the model {model:?} holds {} MiB, and all models together may hold {} MiB", .need >> 20, .limit >> 20)]
+    #[error("the model {model:?} holds {} MiB, and there is room for {} MiB of models", .need >> 20, .limit >> 20)]
     TooLarge {
         /// The model.
         model: String,
         /// Bytes that it holds, or its weights alone do.
         need: u64,
-        /// Bytes that all may hold.
+        /// Bytes that all may hold, beside what is kept for their runs.
         limit: u64,
     },
     /// What it should change into makes no sense.
@@ -299,6 +299,10 @@ impl Catalog {
         for name in gone {
             let _ = self.unload_entry(&mut turn, &name);
         }
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
     }
 
     pub(crate) fn turn(&self) -> MutexGuard<'_, Turn> {

@@ -84,6 +84,11 @@ impl Catalog {
         self.load_folder(&mut turn, &folder).map(drop)
     }
 
+    /// What all models may hold beside what is kept for the runs of all.
+    fn room(&self) -> Option<u64> {
+        Some(self.stay().memory?.saturating_sub(self.backend().arena_bytes().unwrap_or(0)))
+    }
+
     /// What the model in `folder` will hold at least, as far as is known.
     fn estimate(&self, turn: &Turn, folder: &ModelFolder) -> u64 {
         turn.ledger.bytes(&folder.name).unwrap_or_else(|| {
@@ -94,14 +99,14 @@ impl Catalog {
 
     /// Whether the model in `folder` would find room if others went, and not without.
     pub(crate) fn would_crowd(&self, turn: &Turn, folder: &ModelFolder) -> bool {
-        let Some(limit) = self.stay().memory else { return false };
+        let Some(limit) = self.room() else { return false };
         let need = self.estimate(turn, folder);
         need <= limit && turn.ledger.held(&self.now(), &folder.name) + need > limit
     }
 
     /// Lets models go until there is room for the one in `folder`.
     pub(crate) fn make_room(&self, turn: &mut Turn, folder: &ModelFolder) -> Result<(), ChangeError> {
-        let Some(limit) = self.stay().memory else { return Ok(()) };
+        let Some(limit) = self.room() else { return Ok(()) };
         let need = self.estimate(turn, folder);
         if need > limit {
             return Err(ChangeError::TooLarge { model: folder.name.clone(), need, limit });
@@ -122,7 +127,7 @@ impl Catalog {
     /// Takes stock of a model that has just been loaded: now it is known what it holds.
     pub(crate) fn settle(&self, turn: &mut Turn, model: &ServedModel) -> Result<(), ChangeError> {
         turn.ledger.loaded(model, Instant::now());
-        let Some(limit) = self.stay().memory else { return Ok(()) };
+        let Some(limit) = self.room() else { return Ok(()) };
         let need = turn.ledger.bytes(&model.name).unwrap_or_default();
         if need > limit {
             return Err(ChangeError::TooLarge { model: model.name.clone(), need, limit });

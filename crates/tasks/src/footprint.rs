@@ -5,22 +5,23 @@ use std::fs;
 use caudal_engine::Backend;
 
 /// What a model was found to hold when it was loaded, in bytes, by three measures. None is right by itself: weights may be
-/// packed anew, the backend's arena takes again what another model has left there, and the process may grow by what
-/// requests hold meanwhile.
+/// packed anew, memory that another model gave back shows no growth, and the process may grow by what requests hold
+/// meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Footprint {
     /// Its files.
     pub weights: u64,
-    /// By how much what the backend's arena has given out grew, where the backend tells.
+    /// By how much the memory grew that the backend keeps for runs, where it tells. All models share it.
     pub arena: Option<u64>,
     /// By how much the process grew.
     pub resident: u64,
 }
 
 impl Footprint {
-    /// What it holds, by the measure that finds most.
+    /// What it holds that no other model uses: its files at least, and by what the process grew beyond what is kept for
+    /// all.
     pub fn bytes(&self) -> u64 {
-        self.weights.max(self.resident).max(self.arena.unwrap_or(0))
+        self.weights.max(self.resident.saturating_sub(self.arena.unwrap_or(0)))
     }
 }
 

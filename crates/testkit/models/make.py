@@ -41,20 +41,23 @@ write("fixed", [double], [info("x", [1, 4])], [info("y", [1, 4])], [two])
 write("free", [helper.make_node("Add", ["a", "b"], ["sum"])],
       [info("a", ["length"]), info("b", ["length"])], [info("sum", ["length"])])
 
-COLUMNS = 1 << 19
-weights = TensorProto(name="w", data_type=FLOAT, dims=[4, COLUMNS], data_location=TensorProto.EXTERNAL)
-for key, value in {"location": "weights.bin", "offset": "0", "length": str(4 * 4 * COLUMNS)}.items():
+ROWS = 1 << 19
+weights = TensorProto(name="w", data_type=FLOAT, dims=[ROWS, 4], data_location=TensorProto.EXTERNAL)
+for key, value in {"location": "weights.bin", "offset": "0", "length": str(4 * 4 * ROWS)}.items():
     weights.external_data.add(key=key, value=value)
 model = helper.make_model(
     helper.make_graph(
         [
-            helper.make_node("MatMul", ["x", "w"], ["wide"]),
-            helper.make_node("ReduceMax", ["wide"], ["y"], axes=[1], keepdims=1),
+            helper.make_node("ReduceMax", ["x"], ["largest"], axes=[1], keepdims=0),
+            helper.make_node("Cast", ["largest"], ["row"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["w", "row"], ["ones"]),
+            helper.make_node("Mul", ["x", "ones"], ["same"]),
+            helper.make_node("ReduceSum", ["same", "axis"], ["y"], keepdims=1),
         ],
         "heavy",
         [info("x", ["n", 4])],
         [info("y", ["n", 1])],
-        [weights],
+        [weights, numpy_helper.from_array(np.array([1]), "axis")],
     ),
     opset_imports=[helper.make_opsetid("", 17)],
     ir_version=8,

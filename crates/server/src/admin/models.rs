@@ -72,11 +72,11 @@ struct QueuePolicy {
 /// What it was found to hold when it was loaded.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct MemoryState {
-    /// By the measure that finds most.
+    /// That no other model uses.
     bytes: u64,
     /// Of its files.
     weights_bytes: u64,
-    /// By which the inference backend's arena grew.
+    /// By which the memory grew that the inference backend keeps for the runs of all.
     arena_bytes: Option<u64>,
     /// By which the process grew.
     resident_bytes: u64,
