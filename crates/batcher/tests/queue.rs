@@ -7,7 +7,7 @@ use std::{
 };
 
 use caudal_batcher::{Failure, Instances, Job, OutputRows, Policy, Queue, Refusal, Request, Ticket};
-use caudal_engine::{Backend as _, Model as _};
+use caudal_engine::{Backend as _, LoadOptions, Model as _};
 use caudal_testkit::{Log, Scripted, f32_bytes, f32_values};
 use caudal_types::{Deadline, Priority, Shape, Stage, Trace};
 use futures_util::FutureExt;
@@ -354,6 +354,9 @@ fn who_is_alone_has_the_machine_to_itself_and_nobody_else() {
 fn the_scripted_backend_keeps_the_contract() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     caudal_testkit::contract::check(&Scripted::new(4), file.as_ref());
-    let slow = Scripted::new(4).taking(Duration::ZERO, Duration::from_secs(1)).load(file.as_ref(), 1).unwrap();
+    let slow = Scripted::new(4)
+        .taking(Duration::ZERO, Duration::from_secs(1))
+        .load(file.as_ref(), &LoadOptions::cpu(1))
+        .unwrap();
     caudal_testkit::contract::check_interrupt(&slow, 20, 4);
 }

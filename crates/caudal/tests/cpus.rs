@@ -51,14 +51,15 @@ impl Quota {
             .or_else(|| make("/sys/fs/cgroup", "cpu.max", format!("{quota} {PERIOD_US}")))
     }
 
-    /// Periods so far, and those in which the kernel held the group back.
-    fn periods(&self) -> (u64, u64) {
+    /// Periods so far, those in which the kernel held the group back, and for how many nanoseconds.
+    fn periods(&self) -> (u64, u64, u64) {
         let stat = fs::read_to_string(self.0.join("cpu.stat")).unwrap();
         let value = |name: &str| {
             let line = stat.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|rest| rest.trim().parse::<u64>().ok()).unwrap_or(0)
         };
-        (value("nr_periods "), value("nr_throttled "))
+        let nanos = value("throttled_time ") + 1000 * value("throttled_usec ");
+        (value("nr_periods "), value("nr_throttled "), nanos)
     }
 }
 
@@ -118,6 +119,8 @@ fn work(server: &Server, seconds: u64) -> (f64, f64) {
 #[test]
 fn a_quota_is_the_size_of_the_machine() {
     let _alone = alone();
+    // Only to compare: the server reads this variable too.
+    let pinned = std::env::var("CAUDAL_PIN_TO_QUOTA").as_deref() != Ok("false");
     for quota in [0.5, 1.0, 1.5, 2.0, 4.0] {
         let Some(group) = Quota::new(quota) else {
             return eprintln!("skipped: no cgroup can be made here (that takes root and a writable /sys/fs/cgroup)");
@@ -128,7 +131,7 @@ fn a_quota_is_the_size_of_the_machine() {
         let expected = (quota as usize).clamp(1, allowed());
         assert_eq!(cpus(&server), expected as u64, "a quota of {quota}");
         // A list of one core is one number.
-        assert!(expected != 1 || cores(&server).parse::<usize>().is_ok(), "{}", cores(&server));
+        assert!(!pinned || expected != 1 || cores(&server).parse::<usize>().is_ok(), "{}", cores(&server));
         let threads = threads(&server);
         assert_eq!((threads["io"], threads["decode"]), (expected.min(8), expected), "{threads:?}");
         let health = server.get("/health").json();
@@ -139,12 +142,18 @@ fn a_quota_is_the_size_of_the_machine() {
         let (rate, p99) = work(&server, if full() { 15 } else { 1 });
         let after = group.periods();
         let (periods, held) = (after.0 - before.0, after.1 - before.1);
+        let held_ms = (after.2 - before.2) as f64 / 1e6;
         let percent = 100.0 * held as f64 / periods.max(1) as f64;
         println!(
-            "| {quota} CPUs | planned {expected} | {rate:.1} answers/s | p99 {p99:.0} ms | held back in {held} of {periods} periods, {percent:.1} % | {threads:?} |"
+            "| {quota} CPUs | planned {expected} | {rate:.1} answers/s | p99 {p99:.0} ms | held back in {held} of {periods} periods, {percent:.1} %, for {held_ms:.0} ms of threads' time | {threads:?} |"
         );
-        // Less than a core cannot be kept to by having fewer threads: one alone wants more.
-        assert!(!full() || quota < 1.0 || percent <= 5.0, "a quota of {quota}: {percent:.1} % of the periods");
+        // Less than a core cannot be kept to by having fewer threads: one alone wants more. At exactly a whole number of
+        // cores the last microseconds of many periods are cut off: what counts is for how long.
+        let share = 100.0 * held_ms / (periods as f64 * PERIOD_US as f64 / 1e3);
+        assert!(
+            !full() || !pinned || quota < 1.0 || share <= 1.0,
+            "a quota of {quota}: held back for {share:.2} % of the time"
+        );
     }
 }
 

@@ -68,12 +68,17 @@ impl Backend for OnnxRuntime {
         }
         let session = session::open(&self.environment, file, options)?;
         let spec = session::spec(&session, file)?;
+        let left_to_cpu = match options.provider {
+            Provider::Cpu => 0,
+            _ => raw::left_to_cpu(&session).map_err(LoadError::Backend)?,
+        };
         let first = SharedSession::new(&session).map_err(LoadError::Backend)?;
         Ok(Arc::new(OnnxModel {
             environment: self.environment.clone(),
             file: file.to_owned(),
             spec,
             options: *options,
+            left_to_cpu,
             open: Mutex::new(Some((options.threads, first))),
         }))
     }
@@ -84,6 +89,7 @@ struct OnnxModel {
     file: PathBuf,
     spec: ModelSpec,
     options: LoadOptions,
+    left_to_cpu: usize,
     /// The session made at load, and its threads: every such instance's if they can share it, else the first one's.
     open: Mutex<Option<(usize, SharedSession)>>,
 }
@@ -107,6 +113,10 @@ impl OnnxModel {
 impl Model for OnnxModel {
     fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    fn left_to_cpu(&self) -> usize {
+        self.left_to_cpu
     }
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError> {

@@ -68,6 +68,32 @@ impl SharedSession {
     }
 }
 
+/// How many operators of `session`, which must have been told to remember it, ONNX Runtime gave to its own kernels on the
+/// processor.
+pub(crate) fn left_to_cpu(session: &Session) -> Result<usize> {
+    let api = ort::api();
+    let (mut parts, mut count) = (ptr::null(), 0);
+    // SAFETY: the session is alive; the call writes an array and its length, which live as long as the session, or an
+    // error and nothing.
+    check(unsafe { (api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &mut parts, &mut count) })?;
+    let mut left = 0;
+    for i in 0..count {
+        // SAFETY: the array is `count` long, as the call above said.
+        let part = unsafe { *parts.add(i) };
+        let mut name = ptr::null();
+        // SAFETY: the part is alive; the call writes a text that lives as long as the part, or an error and nothing.
+        check(unsafe { (api.EpAssignedSubgraph_GetEpName)(part, &mut name) })?;
+        // SAFETY: the text was written by the call above and ends with a zero.
+        if unsafe { CStr::from_ptr(name) }.to_bytes() == b"CPUExecutionProvider" {
+            let (mut nodes, mut length) = (ptr::null(), 0);
+            // SAFETY: as for the parts.
+            check(unsafe { (api.EpAssignedSubgraph_GetNodes)(part, &mut nodes, &mut length) })?;
+            left += length;
+        }
+    }
+    Ok(left)
+}
+
 /// Options of a run; other threads may stop the run through them.
 pub(crate) struct RunOptions(ptr::NonNull<sys::OrtRunOptions>);
 

@@ -25,6 +25,10 @@ pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions
             .with_intra_threads(provider::session_threads(wanted, options.threads))?
             .with_inter_threads(1)?
             .with_env_allocators()?
+            .with_config_entry(
+                "session.record_ep_graph_assignment_info",
+                if wanted == Provider::Cpu { "0" } else { "1" },
+            )?
             // Threads that spin for work look busy to the machine and steal from decoding and from sockets.
             .with_intra_op_spinning(false)?
             .with_execution_providers(provider::asked(options, options.threads))?)

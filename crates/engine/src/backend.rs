@@ -23,6 +23,11 @@ pub trait Model: Send + Sync {
     /// What it takes and gives.
     fn spec(&self) -> &ModelSpec;
 
+    /// Operators that the provider has no kernels for, and that ONNX Runtime's own run on the processor instead.
+    fn left_to_cpu(&self) -> usize {
+        0
+    }
+
     /// A new instance with `threads` threads within one run; instances of one model run at the same time.
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError>;
 }

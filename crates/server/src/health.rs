@@ -69,6 +69,8 @@ struct Serving {
     provider: &'static str,
     /// The provider that was wanted and did not work.
     instead_of: Option<&'static str>,
+    /// Operators that the provider has no kernels for.
+    left_to_cpu: usize,
     instances: usize,
     threads: usize,
     /// Threads of a run that has the machine to itself.
@@ -91,6 +93,7 @@ impl Serving {
             task: model.task.name(),
             provider: model.runs_on.provider.name(),
             instead_of: model.runs_on.instead_of.map(Provider::name),
+            left_to_cpu: model.runs_on.left_to_cpu,
             instances: model.plan.instances,
             threads: model.plan.threads,
             wide_threads: model.plan.wide_threads,

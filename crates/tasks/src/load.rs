@@ -168,7 +168,8 @@ fn open_on(
         match open(*provider) {
             Ok(opened) => {
                 let instead_of = failed.and(providers.first().copied());
-                return Ok((opened, RunsOn { provider: *provider, instead_of }));
+                let runs_on = RunsOn { provider: *provider, instead_of, left_to_cpu: opened.left_to_cpu() };
+                return Ok((opened, runs_on));
             }
             // Nobody else reads what is no model.
             Err(error @ (LoadError::Unsupported { .. } | LoadError::Backend(_))) => return Err(error.into()),

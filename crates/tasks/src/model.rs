@@ -34,19 +34,24 @@ pub struct RunsOn {
     pub provider: Provider,
     /// The one that was wanted first and did not work; this one is its declared fallback.
     pub instead_of: Option<Provider>,
+    /// Operators that the provider has no kernels for: the processor runs them.
+    pub left_to_cpu: usize,
 }
 
 impl RunsOn {
     /// The processor, as wanted.
-    pub const CPU: Self = Self { provider: Provider::Cpu, instead_of: None };
+    pub const CPU: Self = Self { provider: Provider::Cpu, instead_of: None, left_to_cpu: 0 };
 }
 
 impl fmt::Display for RunsOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let provider = self.provider;
-        match self.instead_of {
-            None => write!(f, "{provider}"),
-            Some(wanted) => write!(f, "{provider} instead of {wanted}"),
+        write!(f, "{}", self.provider)?;
+        if let Some(wanted) = self.instead_of {
+            write!(f, " instead of {wanted}")?;
+        }
+        match self.left_to_cpu {
+            0 => Ok(()),
+            left => write!(f, " ({left} operators on cpu)"),
         }
     }
 }

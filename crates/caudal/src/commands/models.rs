@@ -89,6 +89,7 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "outputs": tensors(&model.spec.outputs),
                 "provider": model.runs_on.provider.name(),
                 "instead_of": model.runs_on.instead_of.map(Provider::name),
+                "left_to_cpu": model.runs_on.left_to_cpu,
                 "instances": model.plan.instances,
                 "threads": model.plan.threads,
                 "wide_threads": model.plan.wide_threads,

@@ -97,12 +97,10 @@ fn keep_to_quota(cpus: usize) {
     let first = std::process::id() as usize % all.len();
     let mut kept = CpuSet::new();
     all.iter().cycle().skip(first).take(cpus).for_each(|core| kept.set(*core));
-    match sched_setaffinity(None, &kept) {
-        Ok(()) => {
-            tracing::info!(cpus, of = all.len(), "the CPU quota is less than the machine: keeping to as many cores")
-        }
-        Err(error) => tracing::debug!(%error, "the process runs on whichever cores it likes"),
+    if let Err(error) = sched_setaffinity(None, &kept) {
+        return tracing::debug!(%error, "the process runs on whichever cores it likes");
     }
+    tracing::info!(cpus, of = all.len(), "the CPU quota is less than the machine: keeping to as many cores");
 }
 
 /// Each connection is an open file: the limit is raised as far as it may be.
