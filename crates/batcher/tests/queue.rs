@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use caudal_batcher::{Failure, Instances, Policy, Queue, Refusal, Request};
-use caudal_engine::{Backend as _, Model as _};
+use caudal_engine::{Backend as _, LoadOptions, Model as _};
 use caudal_testkit::Scripted;
 use caudal_types::{Deadline, Priority, Stage, Trace};
 use common::{JOINED, MS, POLICY, Row, answer, request, row, slow, start, submit, until, wait};
@@ -281,6 +281,9 @@ fn who_is_alone_has_the_machine_to_itself_and_nobody_else() {
 fn the_scripted_backend_keeps_the_contract() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     caudal_testkit::contract::check(&Scripted::new(4), file.as_ref());
-    let slow = Scripted::new(4).taking(Duration::ZERO, Duration::from_secs(1)).load(file.as_ref(), 1).unwrap();
+    let slow = Scripted::new(4)
+        .taking(Duration::ZERO, Duration::from_secs(1))
+        .load(file.as_ref(), &LoadOptions::cpu(1))
+        .unwrap();
     caudal_testkit::contract::check_interrupt(&slow, 20, 4);
 }
