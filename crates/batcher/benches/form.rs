@@ -13,6 +13,7 @@ fn form(criterion: &mut Criterion) {
     for waiting in [1usize, 8, 32, 128] {
         let policy = Policy {
             max_batch_size: 32,
+            ragged: None,
             max_queue_delay: std::time::Duration::ZERO,
             max_queue_size: 256,
             max_queue_bytes: 1 << 30,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use caudal_types::{Deadline, Shape};
 
-use crate::Policy;
+use crate::{Block, Policy};
 
 /// What the decision needs to know of an entry.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +30,8 @@ pub enum Stop {
     NoRoom,
     /// The next entry's rows have another shape.
     OtherShape,
+    /// The next entry is so much longer or shorter that padding would cost more than a run of its own.
+    Padding,
     /// Nothing runs yet: more may come until this moment.
     Delayed(Instant),
 }
@@ -42,6 +44,7 @@ impl Stop {
             Self::Full => "full",
             Self::NoRoom => "no_room",
             Self::OtherShape => "other_shape",
+            Self::Padding => "padding",
             Self::Delayed(_) => "delayed",
         }
     }
@@ -64,7 +67,7 @@ pub struct Formed<K> {
 /// known: who needs its answer sooner is not worth one.
 ///
 /// The order is kept: an entry that does not fit ends the batch instead of being overtaken, so nobody starves.
-/// An entry alone is taken even if it brings more rows than `max_batch_size`.
+/// An entry alone is taken even if it brings more rows than `max_batch_size`, or more tokens than a run may have.
 pub fn form_batch<'a, K: Copy>(
     waiting: impl IntoIterator<Item = (K, Waiting<'a>)>,
     policy: &Policy,
@@ -73,6 +76,7 @@ pub fn form_batch<'a, K: Copy>(
 ) -> Formed<K> {
     let mut formed = Formed { take: Vec::new(), late: Vec::new(), rows: 0, stop: Stop::Drained };
     let mut first: Option<Waiting<'_>> = None;
+    let mut block = Block::default();
     let mut oldest = now;
     for (key, entry) in waiting {
         if entry.deadline.passed(now + run) {
@@ -80,7 +84,7 @@ pub fn form_batch<'a, K: Copy>(
             continue;
         }
         if let Some(first) = first {
-            if !rows_alike(first.shapes, entry.shapes) {
+            if !rows_alike(first.shapes, entry.shapes, policy) {
                 formed.stop = Stop::OtherShape;
                 break;
             }
@@ -88,12 +92,18 @@ pub fn form_batch<'a, K: Copy>(
                 formed.stop = Stop::NoRoom;
                 break;
             }
+            if let Some(stop) = policy.ragged.and_then(|ragged| ragged.stop(block, entry.block())) {
+                formed.stop = stop;
+                break;
+            }
         }
         first.get_or_insert(entry);
         oldest = oldest.min(entry.since);
         formed.rows += entry.rows;
         formed.take.push(key);
-        if formed.rows >= policy.max_batch_size {
+        block = block.beside(entry.block());
+        let most_tokens = policy.ragged.map_or(usize::MAX, |ragged| ragged.max_batch_tokens);
+        if formed.rows >= policy.max_batch_size || block.tokens() >= most_tokens {
             formed.stop = Stop::Full;
             break;
         }
@@ -111,17 +121,28 @@ fn hold_back<K>(mut formed: Formed<K>, until: Instant, now: Instant) -> Formed<K
     formed
 }
 
-fn rows_alike(a: &[Shape], b: &[Shape]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.get(1..) == b.get(1..))
+impl Waiting<'_> {
+    /// Its rows, with their length where they have one.
+    fn block(&self) -> Block {
+        let length = self.shapes.first().and_then(|shape| shape.get(1));
+        Block { rows: self.rows, length: length.copied().unwrap_or(1) }
+    }
+}
+
+fn rows_alike(a: &[Shape], b: &[Shape], policy: &Policy) -> bool {
+    let fixed = if policy.ragged.is_some() { 2 } else { 1 };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.get(fixed..) == b.get(fixed..))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Ragged;
     use proptest::prelude::*;
 
     const POLICY: Policy = Policy {
         max_batch_size: 8,
+        ragged: None,
         max_queue_delay: Duration::ZERO,
         max_queue_size: 100,
         max_queue_bytes: 1 << 20,
@@ -163,6 +184,32 @@ mod tests {
         let entry = |shapes| Waiting { rows: 1, shapes, deadline: Deadline::NEVER, since: now };
         let formed = form_batch([(0, entry(&narrow)), (1, entry(&wide)), (2, entry(&narrow))], &POLICY, now, RUN);
         assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
+    }
+
+    /// Forms a batch of texts, each with its rows and their length: the entries taken and why no more.
+    fn form_ragged(texts: &[(usize, usize)], ragged: Ragged) -> (usize, Stop) {
+        let now = Instant::now();
+        let shapes: Vec<_> = texts.iter().map(|(rows, length)| vec![vec![*rows, *length]; 2]).collect();
+        let entries = texts.iter().zip(&shapes).enumerate().map(|(key, ((rows, _), shapes))| {
+            (key, Waiting { rows: *rows, shapes, deadline: Deadline::NEVER, since: now })
+        });
+        let formed = form_batch(entries, &Policy { ragged: Some(ragged), ..POLICY }, now, RUN);
+        (formed.take.len(), formed.stop)
+    }
+
+    #[test]
+    fn rows_of_different_lengths_share_a_run_while_padding_is_cheap() {
+        let ragged = Ragged { max_batch_tokens: 100, run_tokens: 20 };
+        let check = |texts: &[(usize, usize)], taken, stop| {
+            assert_eq!(form_ragged(texts, ragged), (taken, stop), "{texts:?}");
+        };
+        check(&[(1, 10), (1, 12), (1, 8)], 3, Stop::Drained);
+        check(&[(1, 30), (1, 10), (1, 9)], 2, Stop::Padding);
+        check(&[(1, 5), (1, 45)], 1, Stop::Padding);
+        check(&[(1, 30), (1, 30), (1, 30), (1, 30)], 3, Stop::NoRoom);
+        check(&[(2, 50), (1, 1)], 1, Stop::Full);
+        check(&[(1, 500), (1, 500)], 1, Stop::Full);
+        check(&[(8, 2), (1, 2)], 1, Stop::Full);
     }
 
     #[test]
@@ -213,6 +260,30 @@ mod tests {
                 Stop::Drained => prop_assert!(formed.take.len() == alive.len() && formed.rows < max),
                 Stop::Full => prop_assert!(formed.rows >= max),
                 Stop::NoRoom => prop_assert!(formed.rows + rows[alive[formed.take.len()]] > max),
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+
+        #[test]
+        fn a_run_of_texts_keeps_to_its_tokens_and_is_never_dearer_than_runs_apart(
+            texts in proptest::collection::vec((1usize..4, 1usize..200), 0..40),
+            max_batch_tokens in 1usize..1000, run_tokens in 0usize..50,
+        ) {
+            let ragged = Ragged { max_batch_tokens, run_tokens };
+            let (taken, stop) = form_ragged(&texts, ragged);
+            let block = |texts: &[(usize, usize)]| {
+                texts.iter().fold(Block::default(), |all, (rows, length)| all.beside(Block { rows: *rows, length: *length }))
+            };
+            let batch = block(&texts[..taken]);
+            prop_assert!(batch.tokens() <= max_batch_tokens || taken == 1);
+            let apart: usize = texts[..taken].iter().map(|(rows, length)| rows * length + run_tokens).sum();
+            prop_assert!(taken == 0 || batch.tokens() + run_tokens <= apart, "padding is not worth more than a run");
+            let next = block(&texts[..texts.len().min(taken + 1)]);
+            match stop {
+                Stop::Drained => prop_assert_eq!(taken, texts.len()),
+                Stop::Full => prop_assert!(batch.rows >= POLICY.max_batch_size || batch.tokens() >= max_batch_tokens),
+                Stop::NoRoom => prop_assert!(next.rows > POLICY.max_batch_size || next.tokens() > max_batch_tokens),
+                Stop::Padding => prop_assert!(next.tokens() > batch.tokens() + run_tokens),
                 other => prop_assert!(false, "{other:?}"),
             }
         }

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use crate::Ragged;
+
 /// The limits of one model's queue and batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// Most rows in one run; 1 for a model whose rows cannot be joined.
     pub max_batch_size: usize,
+    /// How rows of different lengths share a run, along the second dimension of every input; none where all have one
+    /// length.
+    pub ragged: Option<Ragged>,
     /// How long a free instance waits for more rows once one waits. 0 takes what there is: under load
     /// batches form by themselves, because requests gather while every instance is busy.
     pub max_queue_delay: Duration,

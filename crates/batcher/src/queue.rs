@@ -23,12 +23,21 @@ use crate::{
 pub struct Request {
     /// Rows it will bring.
     pub rows: usize,
+    /// Tokens in them, where rows differ in length; else 0.
+    pub tokens: usize,
     /// Bytes these will hold while they wait.
     pub bytes: usize,
     /// Who goes first.
     pub priority: Priority,
     /// When its answer stops being worth anything.
     pub deadline: Deadline,
+}
+
+impl Request {
+    /// What its run is measured by: tokens, or else rows.
+    pub(crate) fn work(&self) -> usize {
+        self.tokens.max(self.rows)
+    }
 }
 
 /// The place of an entry: high priority first, then by age of admission.
@@ -96,7 +105,7 @@ pub(crate) struct Entry {
 /// A batch in the hands of an instance.
 pub(crate) struct Batch {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) rows: usize,
+    pub(crate) work: usize,
     pub(crate) stop: Stop,
     pub(crate) formed: Instant,
 }
@@ -106,7 +115,7 @@ struct Running {
     keys: Vec<Key>,
     /// Entries somebody still waits for.
     wanted: usize,
-    rows: usize,
+    work: usize,
     since: Instant,
     interrupt: Arc<dyn Interrupt>,
 }
@@ -151,8 +160,19 @@ impl Queue {
 
     /// Takes a seat, before any work is done for the request.
     pub fn admit(&self, request: Request) -> Result<Seat, Refusal> {
-        let key = self.inner.admit(&request)?;
-        Ok(Seat { queue: Arc::clone(&self.inner), request, key, since: Instant::now(), taken: true })
+        let key = self.inner.admit(&request, State::refuse)?;
+        Ok(self.seat(request, key))
+    }
+
+    /// Takes a seat for a further part of a request: what was let in is not turned away half way because the queue is
+    /// full. Whoever has many parts keeps few of them here at a time, so that others come between them.
+    pub fn admit_part(&self, request: Request) -> Result<Seat, Refusal> {
+        let key = self.inner.admit(&request, |state, _, _| state.closed.then_some(Refusal::Closed))?;
+        Ok(self.seat(request, key))
+    }
+
+    fn seat(&self, request: Request, key: Key) -> Seat {
+        Seat { queue: Arc::clone(&self.inner), request, key, since: Instant::now(), taken: true }
     }
 
     /// Whether a request could be admitted now: the answer a seat would get, without taking one.
@@ -199,9 +219,13 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(&self, request: &Request) -> Result<Key, Refusal> {
+    fn admit(
+        &self,
+        request: &Request,
+        refuse: impl Fn(&State, &Self, &Request) -> Option<Refusal>,
+    ) -> Result<Key, Refusal> {
         let mut state = self.lock();
-        if let Some(refusal) = state.refuse(self, request) {
+        if let Some(refusal) = refuse(&state, self, request) {
             drop(state);
             return Err(self.refused(refusal));
         }
@@ -244,12 +268,12 @@ impl Inner {
 
     /// Runs `batch` on instance `index`, which is free again afterwards.
     pub(crate) fn run(&self, index: usize, batch: Batch) {
-        let (rows, formed) = (batch.rows, batch.formed);
+        let (work, formed) = (batch.work, batch.formed);
         self.stats.count_stop(batch.stop);
         let mut runner = self.runners[index].lock().unwrap_or_else(PoisonError::into_inner);
         let ran = runner.run(self, batch.entries, formed);
         drop(runner);
-        self.finished(index, rows, ran.then(|| formed.elapsed()));
+        self.finished(index, work, ran.then(|| formed.elapsed()));
     }
 
     fn fail_late(&self, entry: Entry) {
@@ -333,15 +357,16 @@ impl Inner {
         if formed.take.is_empty() {
             return (Err(formed.stop), late);
         }
-        let entries = formed.take.iter().filter_map(|key| state.take(key)).collect();
+        let entries: Vec<_> = formed.take.iter().filter_map(|key| state.take(key)).collect();
+        let work = entries.iter().map(|entry| entry.request.work()).sum();
         state.running[index] = Some(Running {
             wanted: formed.take.len(),
             keys: formed.take,
-            rows: formed.rows,
+            work,
             since: now,
             interrupt: Arc::clone(&self.interrupts[index]),
         });
-        (Ok(Batch { entries, rows: formed.rows, stop: formed.stop, formed: now }), late)
+        (Ok(Batch { entries, work, stop: formed.stop, formed: now }), late)
     }
 
     fn pause<'a>(&'a self, mut state: MutexGuard<'a, State>, stop: Stop, now: Instant) -> MutexGuard<'a, State> {
@@ -357,15 +382,15 @@ impl Inner {
         state
     }
 
-    /// Instance `index` is free again after a run of `rows` rows that took `taken`.
-    fn finished(&self, index: usize, rows: usize, taken: Option<Duration>) {
+    /// Instance `index` is free again after a run of so much `work` that took `taken`.
+    fn finished(&self, index: usize, work: usize, taken: Option<Duration>) {
         let mut state = self.lock();
         if let Some(run) = state.running[index].take() {
             run.interrupt.reset();
         }
         // What a run takes that has the machine to itself says nothing of the others.
         if let Some(taken) = taken.filter(|_| !state.is_wide(index)) {
-            state.times.record_run(rows, taken, Instant::now());
+            state.times.record_run(work, taken, Instant::now());
         }
         // Who came while the caller itself ran the batch is for an instance's own thread.
         let wake = self.policy.run_in_place > 0 && state.idle > 0 && !state.waiting.is_empty();
@@ -429,8 +454,8 @@ impl State {
     fn outlook(&self, priority: Priority, now: Instant) -> Outlook {
         let runs = || self.running.iter().flatten();
         Outlook {
-            rows_ahead: self.held.rows_before(priority),
-            rows_running: runs().map(|run| run.rows).sum(),
+            work_ahead: self.held.work_before(priority),
+            work_running: runs().map(|run| run.work).sum(),
             running_for: runs().map(|run| now.saturating_duration_since(run.since)).sum(),
             instances: self.instances,
             idle: self.runs() < self.instances,

@@ -11,5 +11,6 @@ pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryE
 pub use onnx::{OnnxError, OnnxFile};
 pub use sandbox::Forbidden;
 pub use settings::{
-    Batching, ChannelOrder, Decode, Fit, Labels, ModelSettings, Preprocessing, SettingsError, Thresholds,
+    Batching, ChannelOrder, Decode, Embedding, Fit, Labels, ModelSettings, Pooling, Preprocessing, SettingsError,
+    Thresholds,
 };
