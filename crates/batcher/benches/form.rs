@@ -21,8 +21,9 @@ fn form(criterion: &mut Criterion) {
         };
         group.bench_with_input(BenchmarkId::from_parameter(waiting), &waiting, |bencher, waiting| {
             bencher.iter(|| {
-                let entries = (0..*waiting)
-                    .map(|key| (key, Waiting { rows: 1, shapes: &shapes, deadline: Deadline::NEVER, since: now }));
+                let entries = (0..*waiting).map(|key| {
+                    (key, Waiting { rows: 1, shapes: &shapes, deadline: Deadline::NEVER, since: now, ragged: false })
+                });
                 form_batch(black_box(entries), &policy, now, std::time::Duration::ZERO)
             });
         });

@@ -17,6 +17,8 @@ pub struct Waiting<'a> {
     pub deadline: Deadline,
     /// Since when it waits.
     pub since: Instant,
+    /// Whether its rows may be padded to the length of longer ones.
+    pub ragged: bool,
 }
 
 /// Why a batch is as large as it is.
@@ -77,6 +79,7 @@ pub fn form_batch<'a, K: Copy>(
     let mut formed = Formed { take: Vec::new(), late: Vec::new(), rows: 0, stop: Stop::Drained };
     let mut first: Option<Waiting<'_>> = None;
     let mut block = Block::default();
+    let ragged = |entry: &Waiting<'_>| policy.ragged.filter(|_| entry.ragged);
     let mut oldest = now;
     for (key, entry) in waiting {
         if entry.deadline.passed(now + run) {
@@ -84,7 +87,7 @@ pub fn form_batch<'a, K: Copy>(
             continue;
         }
         if let Some(first) = first {
-            if !rows_alike(first.shapes, entry.shapes, policy) {
+            if !rows_alike(&first, &entry) {
                 formed.stop = Stop::OtherShape;
                 break;
             }
@@ -92,7 +95,7 @@ pub fn form_batch<'a, K: Copy>(
                 formed.stop = Stop::NoRoom;
                 break;
             }
-            if let Some(stop) = policy.ragged.and_then(|ragged| ragged.stop(block, entry.block())) {
+            if let Some(stop) = ragged(&entry).and_then(|ragged| ragged.stop(block, entry.block())) {
                 formed.stop = stop;
                 break;
             }
@@ -102,7 +105,7 @@ pub fn form_batch<'a, K: Copy>(
         formed.rows += entry.rows;
         formed.take.push(key);
         block = block.beside(entry.block());
-        let most_tokens = policy.ragged.map_or(usize::MAX, |ragged| ragged.max_batch_tokens);
+        let most_tokens = ragged(&entry).map_or(usize::MAX, |ragged| ragged.max_batch_tokens);
         if formed.rows >= policy.max_batch_size || block.tokens() >= most_tokens {
             formed.stop = Stop::Full;
             break;
@@ -129,9 +132,11 @@ impl Waiting<'_> {
     }
 }
 
-fn rows_alike(a: &[Shape], b: &[Shape], policy: &Policy) -> bool {
-    let fixed = if policy.ragged.is_some() { 2 } else { 1 };
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.get(fixed..) == b.get(fixed..))
+/// Whether rows of both can lie in one tensor.
+fn rows_alike(a: &Waiting<'_>, b: &Waiting<'_>) -> bool {
+    let fixed = if a.ragged { 2 } else { 1 };
+    let alike = |(a, b): (&Shape, &Shape)| a.get(fixed..) == b.get(fixed..);
+    a.ragged == b.ragged && a.shapes.len() == b.shapes.len() && a.shapes.iter().zip(b.shapes).all(alike)
 }
 
 #[cfg(test)]
@@ -153,10 +158,9 @@ mod tests {
 
     fn form(rows: &[usize], policy: &Policy) -> (usize, Stop) {
         let now = Instant::now();
-        let entries = rows
-            .iter()
-            .enumerate()
-            .map(|(key, rows)| (key, Waiting { rows: *rows, shapes: &[], deadline: Deadline::NEVER, since: now }));
+        let entries = rows.iter().enumerate().map(|(key, rows)| {
+            (key, Waiting { rows: *rows, shapes: &[], deadline: Deadline::NEVER, since: now, ragged: false })
+        });
         let formed = form_batch(entries, policy, now, RUN);
         (formed.take.len(), formed.stop)
     }
@@ -181,8 +185,17 @@ mod tests {
     fn rows_of_another_shape_wait_for_the_next_batch() {
         let now = Instant::now();
         let (narrow, wide) = (vec![vec![1, 3]], vec![vec![2, 5]]);
-        let entry = |shapes| Waiting { rows: 1, shapes, deadline: Deadline::NEVER, since: now };
+        let entry = |shapes| Waiting { rows: 1, shapes, deadline: Deadline::NEVER, since: now, ragged: false };
         let formed = form_batch([(0, entry(&narrow)), (1, entry(&wide)), (2, entry(&narrow))], &POLICY, now, RUN);
+        assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
+    }
+
+    #[test]
+    fn what_is_not_to_be_padded_waits_for_the_next_batch() {
+        let now = Instant::now();
+        let shapes = vec![vec![1, 4]];
+        let entry = |ragged| Waiting { rows: 1, shapes: &shapes, deadline: Deadline::NEVER, since: now, ragged };
+        let formed = form_batch([(0, entry(true)), (1, entry(false))], &POLICY, now, RUN);
         assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
     }
 
@@ -191,7 +204,7 @@ mod tests {
         let now = Instant::now();
         let shapes: Vec<_> = texts.iter().map(|(rows, length)| vec![vec![*rows, *length]; 2]).collect();
         let entries = texts.iter().zip(&shapes).enumerate().map(|(key, ((rows, _), shapes))| {
-            (key, Waiting { rows: *rows, shapes, deadline: Deadline::NEVER, since: now })
+            (key, Waiting { rows: *rows, shapes, deadline: Deadline::NEVER, since: now, ragged: true })
         });
         let formed = form_batch(entries, &Policy { ragged: Some(ragged), ..POLICY }, now, RUN);
         (formed.take.len(), formed.stop)
@@ -215,7 +228,7 @@ mod tests {
     #[test]
     fn the_late_do_not_run_and_leave_no_hole() {
         let now = Instant::now();
-        let entry = |deadline| Waiting { rows: 4, shapes: &[], deadline, since: now };
+        let entry = |deadline| Waiting { rows: 4, shapes: &[], deadline, since: now, ragged: false };
         let (passed, too_soon) = (Deadline::at(now), Deadline::at(now + RUN));
         let in_time = Deadline::at(now + RUN * 2);
         let entries = [(0, entry(passed)), (1, entry(Deadline::NEVER)), (2, entry(too_soon)), (3, entry(in_time))];
@@ -229,7 +242,12 @@ mod tests {
         let policy = Policy { max_queue_delay: Duration::from_millis(5), ..POLICY };
         let form = |rows: usize, waited: u64| {
             let since = now - Duration::from_millis(waited);
-            form_batch([(0, Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since })], &policy, now, RUN)
+            form_batch(
+                [(0, Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since, ragged: false })],
+                &policy,
+                now,
+                RUN,
+            )
         };
         assert_eq!(form(1, 2).stop, Stop::Delayed(now + Duration::from_millis(3)));
         assert!(form(1, 2).take.is_empty());
@@ -248,7 +266,7 @@ mod tests {
             let is_late = |key: usize| late >> (key % 64) & 1 == 1;
             let deadline = |key| if is_late(key) { Deadline::at(now) } else { Deadline::NEVER };
             let entries = rows.iter().enumerate().map(|(key, rows)| {
-                (key, Waiting { rows: *rows, shapes: &[], deadline: deadline(key), since: now })
+                (key, Waiting { rows: *rows, shapes: &[], deadline: deadline(key), since: now, ragged: false })
             });
             let formed = form_batch(entries, &policy, now, RUN);
             let alive: Vec<_> = (0..rows.len()).filter(|key| !is_late(*key)).collect();

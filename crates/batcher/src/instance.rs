@@ -69,7 +69,8 @@ impl Runner {
     fn fill(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant) -> (Vec<Entry>, usize) {
         let expected: usize = entries.iter().map(|entry| entry.request.rows).sum();
         let length = |entry: &Entry| entry.job.shapes().first().and_then(|shape| shape.get(1)).copied();
-        let longest = queue.policy.ragged.and_then(|_| entries.iter().filter_map(length).max());
+        let ragged = entries.iter().filter(|entry| entry.request.tokens > 0);
+        let longest = ragged.filter_map(length).max();
         let mut rows = 0;
         let mut filled = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -108,8 +109,9 @@ impl Runner {
             let stats = &queue.stats;
             stats.infer.record((inferred - prepared).as_nanos() as u64);
             stats.batch_rows.record(rows as u64);
-            if queue.policy.ragged.is_some() {
-                stats.count_tokens(&views[0], entries.iter().map(|entry| entry.request.tokens).sum());
+            let tokens: usize = entries.iter().map(|entry| entry.request.tokens).sum();
+            if tokens > 0 {
+                stats.count_tokens(&views[0], tokens);
             }
             if joined && let Some(output) = outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
                 odd = Some(format!("it gave {:?} for {rows} rows", output.shape));

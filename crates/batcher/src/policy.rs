@@ -9,8 +9,8 @@ use crate::Ragged;
 pub struct Policy {
     /// Most rows in one run; 1 for a model whose rows cannot be joined.
     pub max_batch_size: usize,
-    /// How rows of different lengths share a run, along the second dimension of every input; none where all have one
-    /// length.
+    /// How rows of different lengths share a run: they are padded along the second dimension of every input. None where
+    /// all have one length.
     pub ragged: Option<Ragged>,
     /// How long a free instance waits for more rows once one waits. 0 takes what there is: under load
     /// batches form by themselves, because requests gather while every instance is busy.

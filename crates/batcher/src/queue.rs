@@ -23,7 +23,7 @@ use crate::{
 pub struct Request {
     /// Rows it will bring.
     pub rows: usize,
-    /// Tokens in them, where rows differ in length; else 0.
+    /// Tokens in them, where they may be padded to the length of others; 0 where they run as they are.
     pub tokens: usize,
     /// Bytes these will hold while they wait.
     pub bytes: usize,
@@ -470,6 +470,7 @@ impl Entry {
             shapes: self.job.shapes(),
             deadline: self.request.deadline,
             since: self.since,
+            ragged: self.request.tokens > 0,
         }
     }
 }

@@ -103,8 +103,8 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`. A text gets at most `max_tokens` tokens; where that is not said, as many as the file
     /// cuts texts to, or 512.
     pub fn new(json: &[u8], max_tokens: Option<usize>) -> Result<Self, TokenizerError> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(json)
-            .map_err(|error| TokenizerError::Unreadable(error.to_string()))?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(json).map_err(|error| TokenizerError::Unreadable(error.to_string()))?;
         let cut = inner.get_truncation().map(|truncation| truncation.max_length);
         // Both are done here, where the batch and the caller's wish are known.
         inner.with_padding(None);

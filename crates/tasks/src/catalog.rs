@@ -331,8 +331,17 @@ impl Models {
 
     /// The model to ask when none is named: the only one, or the only detector.
     pub fn only_detector(&self) -> Option<&Arc<ServedModel>> {
-        let mut detectors = self.ready().filter(|model| model.is_detector());
-        detectors.next().filter(|_| detectors.next().is_none())
+        self.only(ServedModel::is_detector)
+    }
+
+    /// The only model that makes vectors of texts.
+    pub fn only_embedder(&self) -> Option<&Arc<ServedModel>> {
+        self.only(ServedModel::is_embedder)
+    }
+
+    fn only(&self, is: fn(&ServedModel) -> bool) -> Option<&Arc<ServedModel>> {
+        let mut such = self.ready().filter(|model| is(model));
+        such.next().filter(|_| such.next().is_none())
     }
 
     /// Every model of the repository and what became of it.

@@ -2,12 +2,13 @@
 //! is decoded, waits, runs with others, and its answer is read.
 //!
 //! [`see`](ServedModel::see) takes pictures and says what is on them, [`infer`](ServedModel::infer) takes tensors and
-//! gives tensors. A [`Catalog`] holds the models that serve; loading one opens it, warms it, measures it and
+//! gives tensors, [`embed`](ServedModel::embed) takes texts and gives vectors. A [`Catalog`] holds the models that serve; loading one opens it, warms it, measures it and
 //! plans how it runs.
 
 mod call;
 mod catalog;
 mod decoders;
+mod embed;
 mod error;
 mod infer;
 mod labels;
@@ -19,14 +20,16 @@ mod pictures;
 mod plan;
 mod recognise;
 mod see;
+mod text_model;
 
-pub use caudal_batcher::{Depth, Stats};
+pub use caudal_batcher::{Depth, Ragged, Stats};
 pub use caudal_engine::TensorSpec;
 pub use caudal_vision::{Detection, Likely, Mask, MaskForm, Thresholds};
 
 pub use call::{Call, within};
 pub use catalog::{Catalog, ChangeError, Entry, Models, Unavailable};
 pub use decoders::Decoders;
+pub use embed::{EmbedAsk, Embedded, Text};
 pub use error::TaskError;
 pub use infer::{InputTensor, OutputTensor, TensorError};
 pub use load::{Defaults, ModelError, load};
@@ -35,3 +38,4 @@ pub use model::{ServedModel, Task};
 pub use picture_model::{Ask, Found, Look, PictureModel, Seen, Segment};
 pub use pictures::Pictures;
 pub use plan::{Measured, RunPlan};
+pub use text_model::TextModel;

@@ -12,7 +12,12 @@ use caudal_engine::{
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
 
-use crate::{Measured, RunPlan, ServedModel, plan::Asked, recognise};
+use crate::{
+    Measured, RunPlan, ServedModel, Task, TextModel,
+    plan::Asked,
+    recognise,
+    text_model::{TextCandidate, TextInputs},
+};
 
 /// What holds for every model that says nothing else in its own settings.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +76,9 @@ const QUICK: Duration = Duration::from_millis(10);
 /// Bytes of a model of which a second copy costs little.
 const SMALL_FILE: u64 = 256 << 20;
 
+/// Tokens of a text in a warm-up: a short sentence.
+const SENTENCE: usize = 16;
+
 fn is_small(file: &OnnxFile) -> bool {
     file.external_files.is_empty() && file.bytes <= SMALL_FILE
 }
@@ -88,26 +96,49 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
     let (instances, threads) = defaults.cpus.instances(asked_instances, asked_threads);
     let model = backend.load(&version.file, threads)?;
     let spec = model.spec().clone();
-    let joined = may_join(&spec, &settings).map_err(mismatch)?;
+    let text = TextCandidate::new(&spec, &settings, || Ok(folder.tokenizer(&version)?), mismatch)?;
+    let joined = may_join(&spec, &settings, text.is_some()).map_err(mismatch)?;
     let picture = recognise::picture_input(&spec, &settings);
 
-    let mut warm = WarmUp::new(&spec, folder);
+    let inputs = text.as_ref().map(|text| text.inputs.clone());
+    let mut warm = WarmUp::new(&spec, folder, inputs.as_ref().and_then(TextInputs::mask));
     let mut first = model.instance(threads)?;
-    let shapes = |rows| recognise::warmup_shapes(&spec, picture.as_ref(), rows);
+    let shapes = |rows| match &inputs {
+        Some(inputs) => inputs.shapes(rows, SENTENCE),
+        None => recognise::warmup_shapes(&spec, picture.as_ref(), rows),
+    };
     let outputs = warm.first_run(&mut *first, &shapes(1))?;
     let measured = warm.measure(&mut *first, &shapes, joined)?;
-    let task = recognise::task(&spec, &settings, picture, outputs.as_deref(), labels).map_err(mismatch)?;
+    let task = match text {
+        Some(text) => {
+            let text = text.model(&spec, &settings, outputs.as_deref()).map_err(mismatch)?;
+            warm.longest(&mut *first, &text)?;
+            Task::Embed(Box::new(text))
+        }
+        None => recognise::task(&spec, &settings, picture, outputs.as_deref(), labels).map_err(mismatch)?,
+    };
 
     let asked_batch = settings.batching.max_batch_size.or(defaults.max_batch_size);
     let asked = Asked {
         instances: asked_instances,
         max_batch_size: asked_batch,
+        max_batch_tokens: settings.batching.max_batch_tokens,
         threads: asked_threads.is_some(),
         may_join: joined,
     };
-    let open =
-        RunPlan { instances, threads, max_batch_size: 1, max_request_rows: 1, in_place_rows: 0, wide_threads: None };
+    let open = RunPlan {
+        instances,
+        threads,
+        max_batch_size: 1,
+        max_request_rows: 1,
+        in_place_rows: 0,
+        wide_threads: None,
+        ragged: None,
+    };
     let mut plan = open.settle(&asked, &measured, bounded(&spec, joined));
+    if matches!(task, Task::Embed(_)) {
+        plan = plan.settle_texts(&asked, &measured, SENTENCE);
+    }
     let mut side_by_side = vec![first];
     while side_by_side.len() < plan.instances {
         let mut runner = model.instance(threads)?;
@@ -125,8 +156,8 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
 }
 
 /// Whether rows of several requests may share a run. Settings can say so of a model whose first dimensions are
-/// free and unnamed, not of one whose first dimensions are fixed.
-fn may_join(spec: &ModelSpec, settings: &ModelSettings) -> Result<bool, String> {
+/// free and unnamed, not of one whose first dimensions are fixed. Of texts it is known what the first dimension is.
+fn may_join(spec: &ModelSpec, settings: &ModelSettings, texts: bool) -> Result<bool, String> {
     let said = settings.batching.max_batch_size.is_some_and(|size| size > 1);
     let fixed = |tensor: &&TensorSpec| tensor.dims.first().is_none_or(|dim| dim.fixed().is_some());
     match spec.inputs.iter().find(fixed) {
@@ -134,7 +165,7 @@ fn may_join(spec: &ModelSpec, settings: &ModelSettings) -> Result<bool, String> 
             Err(format!("batching.max_batch_size is above 1, and the first dimension of {tensor} cannot grow"))
         }
         Some(_) => Ok(false),
-        None => Ok(said || spec.batched()),
+        None => Ok(said || texts || spec.batched()),
     }
 }
 
@@ -147,6 +178,7 @@ fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Poli
     let own = &settings.batching;
     Policy {
         max_batch_size: plan.max_batch_size,
+        ragged: plan.ragged,
         max_queue_delay: own
             .max_queue_delay_ms
             .map_or(defaults.max_queue_delay, |ms| Duration::from_secs_f64(ms / 1e3)),
@@ -161,11 +193,22 @@ struct WarmUp<'a> {
     folder: &'a ModelFolder,
     /// Whether zeros are an input that the model can run: with free dimensions they may not be.
     runnable: bool,
+    /// The input that is filled with ones: of a text, that all its tokens count.
+    mask: Option<usize>,
 }
 
 impl<'a> WarmUp<'a> {
-    fn new(spec: &'a ModelSpec, folder: &'a ModelFolder) -> Self {
-        Self { spec, folder, runnable: true }
+    fn new(spec: &'a ModelSpec, folder: &'a ModelFolder, mask: Option<usize>) -> Self {
+        Self { spec, folder, runnable: true, mask }
+    }
+
+    /// Runs the longest text that is let in: whether it can be is better known now than when somebody sends it.
+    fn longest(&self, instance: &mut dyn Instance, text: &TextModel) -> Result<(), ModelError> {
+        let tokens = text.tokenizer.max_tokens();
+        self.run(instance, &text.inputs.shapes(1, tokens), &mut Vec::new()).map_err(|error| {
+            let words = format!("it does not run with {tokens} tokens ({error}); say embedding.max_tokens");
+            ModelError::Mismatch(self.folder.name.clone(), words)
+        })
     }
 
     /// Runs zeros once: memory is laid out and pages are touched before anybody waits. Gives the shapes that came
@@ -196,7 +239,9 @@ impl<'a> WarmUp<'a> {
         }
         let failed = |error| self.failed(error);
         let one_row = self.time(instance, &shapes(1)).map_err(failed)?;
-        let two_rows = (joined && one_row < QUICK).then(|| self.time(instance, &shapes(2)));
+        // How texts share a run follows from it, however long it takes.
+        let wanted = one_row < QUICK || self.mask.is_some();
+        let two_rows = (joined && wanted).then(|| self.time(instance, &shapes(2)));
         Ok(Measured { one_row, two_rows: two_rows.transpose().map_err(failed)? })
     }
 
@@ -239,7 +284,15 @@ impl<'a> WarmUp<'a> {
             .inputs
             .iter()
             .zip(shapes)
-            .map(|(input, shape)| vec![0; shape.iter().product::<usize>() * input.dtype.size()])
+            .enumerate()
+            .map(|(index, (input, shape))| {
+                let count = shape.iter().product::<usize>();
+                if self.mask == Some(index) {
+                    1i64.to_ne_bytes().repeat(count)
+                } else {
+                    vec![0; count * input.dtype.size()]
+                }
+            })
             .collect();
         let views: Vec<TensorView<'_>> = self
             .spec

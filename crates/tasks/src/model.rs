@@ -4,13 +4,15 @@ use caudal_batcher::Queue;
 use caudal_engine::ModelSpec;
 use caudal_types::Explain;
 
-use crate::{Look, Measured, PictureModel, RunPlan, TaskError};
+use crate::{Look, Measured, PictureModel, RunPlan, TaskError, TextModel};
 
 /// What a model is for.
 #[derive(Debug)]
 pub enum Task {
     /// Pictures in, what is on them out.
     See(Box<PictureModel>),
+    /// Texts in, vectors out.
+    Embed(Box<TextModel>),
     /// Tensors in, tensors out, whatever they mean.
     Tensors,
 }
@@ -20,6 +22,7 @@ impl Task {
     pub fn name(&self) -> &'static str {
         match self {
             Self::See(model) => model.look.name(),
+            Self::Embed(_) => "embed",
             Self::Tensors => "tensors",
         }
     }
@@ -51,13 +54,26 @@ impl ServedModel {
     pub fn picture_model(&self) -> Result<&PictureModel, TaskError> {
         match &self.task {
             Task::See(model) => Ok(model),
-            Task::Tensors => Err(TaskError::WrongTask { model: self.name.clone(), task: "look at pictures" }),
+            _ => Err(TaskError::WrongTask { model: self.name.clone(), task: "look at pictures" }),
+        }
+    }
+
+    /// What it knows of texts.
+    pub fn text_model(&self) -> Result<&TextModel, TaskError> {
+        match &self.task {
+            Task::Embed(model) => Ok(model),
+            _ => Err(TaskError::WrongTask { model: self.name.clone(), task: "make vectors of texts" }),
         }
     }
 
     /// Whether it looks for objects.
     pub fn is_detector(&self) -> bool {
         matches!(&self.task, Task::See(model) if matches!(model.look, Look::Detect(_)))
+    }
+
+    /// Whether it makes vectors of texts.
+    pub fn is_embedder(&self) -> bool {
+        matches!(&self.task, Task::Embed(_))
     }
 }
 
