@@ -5,10 +5,17 @@ use std::{io::Write, process::ExitCode, sync::Arc, time::Instant};
 use caudal_tasks::{Call, Decoders, EmbedAsk, Text};
 use caudal_types::Explain;
 use clap::ArgMatches;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{CommandError, load};
 use crate::{assemble, settings::Load};
+
+#[derive(Serialize)]
+struct Line<'a> {
+    model: &'a str,
+    text: &'a str,
+    embedding: &'a [f32],
+}
 
 fn other(words: impl Into<String>) -> CommandError {
     CommandError::Other(words.into())
@@ -37,9 +44,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let embedded = runtime.block_on(model.embed(&decoders, words, ask, &call));
     let embedded = embedded.map_err(|error| other(format!("{error}; {}", error.hint())))?;
     for (text, vector) in texts.iter().zip(&embedded.vectors) {
-        let line = json!({ "model": model.name, "text": text, "embedding": vector });
+        let line = serde_json::to_string(&Line { model: &model.name, text, embedding: vector });
         // A reader who has left is no fault.
-        if writeln!(std::io::stdout(), "{line}").is_err() {
+        if writeln!(std::io::stdout(), "{}", line.expect("a vector is plain data")).is_err() {
             break;
         }
     }
