@@ -22,8 +22,8 @@ static SHARED: Shared = Shared::new(|| {
     Server::start(CAUDAL, &repo, &[])
 });
 
-fn post(body: &Value) -> Answer {
-    SHARED.get().post_json("/v1/embeddings", &body.to_string())
+fn post(server: &Server, body: &Value) -> Answer {
+    server.post_json("/v1/embeddings", &body.to_string())
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -41,8 +41,8 @@ fn vectors(answer: &Answer) -> Vec<Vec<f64>> {
     data.iter().map(|each| numbers(&each["embedding"])).collect()
 }
 
-fn embed(model: &str, input: Value) -> Vec<Vec<f64>> {
-    vectors(&post(&json!({ "model": model, "input": input })))
+fn embed(server: &Server, model: &str, input: Value) -> Vec<Vec<f64>> {
+    vectors(&post(server, &json!({ "model": model, "input": input })))
 }
 
 fn close(a: &[f64], b: &[f64]) -> bool {
@@ -57,26 +57,35 @@ fn expected() -> Vec<Value> {
 
 #[test]
 fn vectors_are_those_of_a_plain_reference_in_every_form_of_input() {
+    let server = SHARED.get();
     let expected = expected();
     let texts: Vec<&Value> = expected.iter().map(|case| &case["text"]).collect();
     let ids: Vec<&Value> = expected.iter().map(|case| &case["ids"]).collect();
     for (from, input) in [("texts", json!(texts)), ("ids", json!(ids))] {
-        for (vector, case) in embed("encoder", input).iter().zip(&expected) {
+        for (vector, case) in embed(&server, "encoder", input).iter().zip(&expected) {
             assert!(close(vector, &numbers(&case["mean"])), "{from}: {vector:?}, not {case}");
         }
     }
     for case in &expected {
-        assert!(close(&embed("encoder", case["text"].clone())[0], &numbers(&case["mean"])), "one text: {case}");
-        assert!(close(&embed("encoder", case["ids"].clone())[0], &numbers(&case["mean"])), "ids of one: {case}");
+        assert!(
+            close(&embed(&server, "encoder", case["text"].clone())[0], &numbers(&case["mean"])),
+            "one text: {case}"
+        );
+        assert!(
+            close(&embed(&server, "encoder", case["ids"].clone())[0], &numbers(&case["mean"])),
+            "ids of one: {case}"
+        );
     }
-    let first = embed("first", json!(texts[0]));
+    let first = embed(&server, "first", json!(texts[0]));
     assert!(first[0].iter().zip(numbers(&expected[0]["cls"])).all(|(a, b)| (a - b).abs() < 2e-5), "{first:?}");
-    assert_eq!(embed("vector", json!("abc")), [[5.0, (1 + 4 + 41 + 42 + 2) as f64]], "pooled in the graph");
+    assert_eq!(embed(&server, "vector", json!("abc")), [[5.0, (1 + 4 + 41 + 42 + 2) as f64]], "pooled in the graph");
 }
 
 #[test]
 fn an_answer_names_its_model_counts_tokens_and_tells_its_stages() {
-    let answer = post(&json!({ "model": "text-embedding-3-small", "input": ["a", "cat"], "user": "somebody" }));
+    let server = SHARED.get();
+    let answer =
+        post(&server, &json!({ "model": "text-embedding-3-small", "input": ["a", "cat"], "user": "somebody" }));
     let json = answer.json();
     assert_eq!(json["model"], "text-embedding-3-small");
     assert_eq!(json["usage"], json!({ "prompt_tokens": 3 + 5, "total_tokens": 3 + 5 }));
@@ -88,8 +97,9 @@ fn an_answer_names_its_model_counts_tokens_and_tells_its_stages() {
 
 #[test]
 fn base64_holds_the_same_numbers() {
-    let floats = embed("encoder", json!("a cat"));
-    let coded = post(&json!({ "model": "encoder", "input": "a cat", "encoding_format": "base64" })).json();
+    let server = SHARED.get();
+    let floats = embed(&server, "encoder", json!("a cat"));
+    let coded = post(&server, &json!({ "model": "encoder", "input": "a cat", "encoding_format": "base64" })).json();
     let bytes = BASE64_STANDARD.decode(coded["data"][0]["embedding"].as_str().unwrap()).unwrap();
     let coded: Vec<f64> = f32_values(&bytes).into_iter().map(f64::from).collect();
     assert!(close(&coded, &floats[0]), "{coded:?}, {floats:?}");
@@ -97,13 +107,14 @@ fn base64_holds_the_same_numbers() {
 
 #[test]
 fn fewer_dimensions_are_the_first_ones_at_length_one() {
-    let whole = embed("encoder", json!("a cat")).remove(0);
-    let cut = vectors(&post(&json!({ "model": "encoder", "input": "a cat", "dimensions": 4 }))).remove(0);
+    let server = SHARED.get();
+    let whole = embed(&server, "encoder", json!("a cat")).remove(0);
+    let cut = vectors(&post(&server, &json!({ "model": "encoder", "input": "a cat", "dimensions": 4 }))).remove(0);
     let length = whole[..4].iter().map(|value| value * value).sum::<f64>().sqrt();
     let wanted: Vec<f64> = whole[..4].iter().map(|value| value / length).collect();
     assert!(close(&cut, &wanted), "{cut:?}, not {wanted:?}");
     for dimensions in [0, 17] {
-        let answer = post(&json!({ "model": "encoder", "input": "a", "dimensions": dimensions }));
+        let answer = post(&server, &json!({ "model": "encoder", "input": "a", "dimensions": dimensions }));
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{}", answer.text());
         assert!(answer.text().contains("from 1 to 16"), "{}", answer.text());
     }
@@ -111,13 +122,13 @@ fn fewer_dimensions_are_the_first_ones_at_length_one() {
 
 #[test]
 fn many_texts_of_mixed_lengths_equal_those_texts_one_by_one() {
+    let server = SHARED.get();
     let text = |i: usize| "abcdefg hij ".repeat(4)[..1 + i * 11 % 48].to_owned();
     let texts: Vec<String> = (0..100).map(text).collect();
-    let together = embed("encoder", json!(texts));
+    let together = embed(&server, "encoder", json!(texts));
     for (text, vector) in texts.iter().zip(&together) {
-        assert!(close(&embed("encoder", json!(text))[0], vector), "{text}");
+        assert!(close(&embed(&server, "encoder", json!(text))[0], vector), "{text}");
     }
-    let server = SHARED.get();
     assert!(server.metric("caudal_batch_tokens_sum", "model=\"encoder\"") > 0.0);
     let batches = server.metric("model_inference_batch_size_count", "model=\"encoder\"");
     let rows = server.metric("model_inference_batch_size_sum", "model=\"encoder\"");
@@ -126,26 +137,28 @@ fn many_texts_of_mixed_lengths_equal_those_texts_one_by_one() {
 
 #[test]
 fn texts_that_are_too_long_are_refused_or_cut_as_is_said() {
+    let server = SHARED.get();
     let long = "a ".repeat(100);
-    let answer = post(&json!({ "model": "encoder", "input": ["a", long] }));
+    let answer = post(&server, &json!({ "model": "encoder", "input": ["a", long] }));
     assert_eq!((answer.status, answer.code().as_str()), (400, "text_too_long"), "{}", answer.text());
     assert!(answer.text().contains("the input 1 cannot be used: it has 102 tokens, and the model takes 64 tokens"));
-    let cut = post(&json!({ "model": "encoder", "input": long, "truncate": true }));
+    let cut = post(&server, &json!({ "model": "encoder", "input": long, "truncate": true }));
     assert_eq!(cut.json()["usage"]["prompt_tokens"], 64);
-    assert!(close(&vectors(&cut)[0], &embed("encoder", json!("a ".repeat(62)))[0]));
-    let endless = post(&json!({ "model": "encoder", "input": "a".repeat(1 << 20), "truncate": true }));
+    assert!(close(&vectors(&cut)[0], &embed(&server, "encoder", json!("a ".repeat(62)))[0]));
+    let endless = post(&server, &json!({ "model": "encoder", "input": "a".repeat(1 << 20), "truncate": true }));
     assert_eq!(endless.status, 200, "{}", endless.text());
-    assert_eq!(post(&json!({ "model": "encoder", "input": "a".repeat(1 << 20) })).code(), "text_too_long");
+    assert_eq!(post(&server, &json!({ "model": "encoder", "input": "a".repeat(1 << 20) })).code(), "text_too_long");
     // Its settings say that texts are cut.
-    let first = post(&json!({ "model": "first", "input": long }));
+    let first = post(&server, &json!({ "model": "first", "input": long }));
     assert_eq!(first.json()["usage"]["prompt_tokens"], 8);
-    assert_eq!(post(&json!({ "model": "first", "input": long, "truncate": false })).code(), "text_too_long");
+    assert_eq!(post(&server, &json!({ "model": "first", "input": long, "truncate": false })).code(), "text_too_long");
 }
 
 #[test]
 fn what_cannot_be_is_said_and_the_server_lives() {
+    let server = SHARED.get();
     let check = |body: Value, status: u16, code: &str, words: &str| {
-        let answer = post(&body);
+        let answer = post(&server, &body);
         let told = answer.text();
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{told}");
         assert!(told.contains(words), "{told}");
@@ -163,11 +176,10 @@ fn what_cannot_be_is_said_and_the_server_lives() {
     check(json!({ "model": "double", "input": "a" }), 400, "wrong_task", "does not make vectors of texts");
     check(json!({ "model": "tensors", "input": "a" }), 400, "wrong_task", "does not make vectors of texts");
     check(json!({ "model": "encoder", "input": "a", "dimension": 4 }), 400, "invalid_parameter", "dimensions");
-    let server = SHARED.get();
     assert_eq!(server.post_json("/v1/embeddings", "{").code(), "invalid_request");
     assert_eq!(server.post_json("/v1/embeddings?colour=red", "{}").code(), "invalid_parameter");
     assert_eq!(server.post_picture("/predict/encoder", b"x").code(), "wrong_task");
-    assert_eq!(embed("encoder", json!("a"))[0].len(), 16);
+    assert_eq!(embed(&server, "encoder", json!("a"))[0].len(), 16);
 }
 
 #[test]
@@ -180,7 +192,7 @@ fn tensors_of_a_text_model_run_as_they_are() {
         tensor("token_type_ids", json!([0, 0, 0])),
     ];
     let answers = thread::scope(|scope| {
-        let others = scope.spawn(|| (0..20).for_each(|_| drop(embed("encoder", json!(["a", "abc abc abc"])))));
+        let others = scope.spawn(|| (0..20).for_each(|_| drop(embed(&server, "encoder", json!(["a", "abc abc abc"])))));
         let ask = || server.post_json("/v2/models/encoder/infer", &json!({ "inputs": inputs }).to_string()).json();
         let answers: Vec<Value> = (0..20).map(|_| ask()).collect();
         others.join().unwrap();
