@@ -164,7 +164,8 @@ impl Tokenizer {
             return Ok(text);
         }
         self.refuse(TooLong::Bytes(text.len()), may_cut)?;
-        Ok(&text[..text.floor_char_boundary(most)])
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+        Ok(&text[..end.unwrap_or(0)])
     }
 
     fn refuse(&self, has: TooLong, may_cut: bool) -> Result<(), TextError> {
