@@ -178,7 +178,7 @@ impl Part {
         texts.sort_by_key(|(_, tokens)| Reverse(tokens.len()));
         let mut groups: Vec<(Block, Vec<(usize, Tokens)>)> = Vec::new();
         for text in texts {
-            let own = Block { rows: 1, length: text.1.len() };
+            let own = Block { rows: 1, length: model.inputs.length(text.1.len()) };
             let fits = |block: &Block| {
                 let rows = block.rows < policy.max_batch_size;
                 rows && policy.ragged.is_some_and(|ragged| ragged.stop(*block, own).is_none())

@@ -136,8 +136,8 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
         ragged: None,
     };
     let mut plan = open.settle(&asked, &measured, bounded(&spec, joined));
-    if matches!(task, Task::Embed(_)) {
-        plan = plan.settle_texts(&asked, &measured, SENTENCE);
+    if let Some(inputs) = &inputs {
+        plan = plan.settle_texts(&asked, &measured, inputs.length(SENTENCE));
     }
     let mut side_by_side = vec![first];
     while side_by_side.len() < plan.instances {

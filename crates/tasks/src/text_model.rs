@@ -60,8 +60,12 @@ impl TextInputs {
 
     /// The shape of each input for `rows` texts, the longest of which has `tokens` tokens.
     pub(crate) fn shapes(&self, rows: usize, tokens: usize) -> Vec<Shape> {
-        let shape = vec![rows, self.length.unwrap_or(tokens)];
-        vec![shape; self.each.len()]
+        vec![vec![rows, self.length(tokens)]; self.each.len()]
+    }
+
+    /// How long a text of `tokens` tokens is in a run: where the file has fixed a length, all have that one.
+    pub(crate) fn length(&self, tokens: usize) -> usize {
+        self.length.unwrap_or(tokens)
     }
 
     /// Which input holds the mask.
@@ -147,5 +151,37 @@ fn pooling(said: settings::Pooling) -> Pooling {
     match said {
         settings::Pooling::Mean => Pooling::Mean,
         settings::Pooling::Cls => Pooling::Cls,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caudal_engine::Dim;
+
+    fn inputs(names: &[&str], dtype: DType, length: Dim) -> Option<TextInputs> {
+        let input = |name: &&str| TensorSpec {
+            name: (*name).to_owned(),
+            dtype,
+            dims: vec![Dim::Free("batch".to_owned()), length.clone()],
+        };
+        TextInputs::of(&ModelSpec { inputs: names.iter().map(input).collect(), ..Default::default() })
+    }
+
+    #[test]
+    fn a_text_encoder_is_known_by_its_inputs() {
+        let any = || Dim::Free("length".to_owned());
+        let two = inputs(&["attention_mask", "input_ids"], DType::I64, any()).unwrap();
+        assert_eq!((&two.each[..], two.mask()), (&[TextInput::Mask, TextInput::Ids][..], Some(0)));
+        assert_eq!(two.shapes(3, 7), [[3, 7], [3, 7]]);
+        assert_eq!(inputs(&["input_ids"], DType::I64, any()), None);
+        assert_eq!(inputs(&["input_ids", "attention_mask"], DType::F32, any()), None);
+        assert_eq!(inputs(&["input_ids", "attention_mask", "pixel_values"], DType::I64, any()), None);
+    }
+
+    #[test]
+    fn where_the_length_is_fixed_every_text_has_it() {
+        let fixed = inputs(&["input_ids", "attention_mask"], DType::I64, Dim::Fixed(128)).unwrap();
+        assert_eq!((fixed.length(5), fixed.shapes(2, 5)), (128, vec![vec![2, 128]; 2]));
     }
 }
