@@ -13,8 +13,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("caudal-engine", &["caudal-types"]),
     ("caudal-engine-ort", &["caudal-engine", "caudal-types"]),
     ("caudal-vision", &["caudal-types"]),
+    ("caudal-language", &["caudal-types"]),
     ("caudal-batcher", &["caudal-engine", "caudal-observe", "caudal-types"]),
-    ("caudal-tasks", &["caudal-batcher", "caudal-engine", "caudal-observe", "caudal-types", "caudal-vision"]),
+    (
+        "caudal-tasks",
+        &["caudal-batcher", "caudal-engine", "caudal-language", "caudal-observe", "caudal-types", "caudal-vision"],
+    ),
     ("caudal-server", &["caudal-observe", "caudal-tasks", "caudal-types"]),
     (
         "caudal",
@@ -31,9 +35,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("caudal-engine", &["tokio", "axum", "ort"]),
     ("caudal-engine-ort", &["tokio", "axum"]),
     ("caudal-vision", &["tokio", "axum", "ort"]),
+    ("caudal-language", &["tokio", "axum", "ort"]),
     ("caudal-batcher", &["axum", "hyper", "ort", "image"]),
     ("caudal-tasks", &["axum", "hyper", "ort"]),
-    ("caudal-server", &["ort", "image", "turbojpeg"]),
+    ("caudal-server", &["ort", "image", "turbojpeg", "tokenizers"]),
 ];
 
 /// Checks every arrow.

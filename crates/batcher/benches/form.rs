@@ -14,6 +14,7 @@ fn form(criterion: &mut Criterion) {
         let policy = Policy {
             max_batch_size: 32,
             preferred_batch_sizes: Vec::new(),
+            ragged: None,
             max_queue_delay: std::time::Duration::ZERO,
             max_queue_size: 256,
             max_queue_bytes: 1 << 30,
@@ -22,7 +23,14 @@ fn form(criterion: &mut Criterion) {
         };
         group.bench_with_input(BenchmarkId::from_parameter(waiting), &waiting, |bencher, waiting| {
             bencher.iter(|| {
-                let entry = Waiting { rows: 1, shapes: &shapes, deadline: Deadline::NEVER, since: now, expires: None };
+                let entry = Waiting {
+                    rows: 1,
+                    shapes: &shapes,
+                    deadline: Deadline::NEVER,
+                    since: now,
+                    expires: None,
+                    ragged: false,
+                };
                 let entries = (0..*waiting).map(|key| (key, entry));
                 form_batch(black_box(entries), &policy, now, std::time::Duration::ZERO)
             });

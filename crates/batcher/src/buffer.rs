@@ -30,13 +30,17 @@ impl BatchBuffer {
         Self { inputs: spec.inputs.iter().map(|input| block(input.dtype)).collect() }
     }
 
-    /// Empties the buffer for entries whose inputs look like `shapes`, at most `rows` rows in all.
-    pub(crate) fn begin(&mut self, shapes: &[Shape], own_rows: usize, rows: usize) {
+    /// Empties the buffer for entries whose inputs look like `shapes`, at most `rows` rows in all; where they differ in
+    /// length, the longest is `longest`.
+    pub(crate) fn begin(&mut self, shapes: &[Shape], longest: Option<usize>, own_rows: usize, rows: usize) {
         for (block, shape) in self.inputs.iter_mut().zip(shapes) {
-            let bytes = shape.iter().product::<usize>() * block.dtype.size();
+            block.shape.clone_from(shape);
+            if let (Some(longest), Some(length)) = (longest, block.shape.get_mut(1)) {
+                *length = longest;
+            }
+            let bytes = block.shape.iter().product::<usize>() * block.dtype.size();
             block.row_bytes = bytes / own_rows.max(1);
             block.used = 0;
-            block.shape.clone_from(shape);
             block.reserve(block.row_bytes * rows);
         }
     }
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn rows_lie_one_after_the_other_and_what_is_not_kept_is_overwritten() {
         let mut buffer = buffer();
-        buffer.begin(&[vec![2, 2]], 2, 4);
+        buffer.begin(&[vec![2, 2]], None, 2, 4);
         buffer.next(0, 2).fill(1);
         buffer.keep(2);
         buffer.next(0, 1).fill(9);
@@ -107,10 +111,10 @@ mod tests {
     #[test]
     fn memory_is_aligned_and_reused() {
         let mut buffer = buffer();
-        buffer.begin(&[vec![1, 2]], 1, 100);
+        buffer.begin(&[vec![1, 2]], None, 1, 100);
         let first = buffer.next(0, 1).as_ptr();
         assert_eq!(first.align_offset(ALIGNMENT), 0);
-        buffer.begin(&[vec![1, 2]], 1, 7);
+        buffer.begin(&[vec![1, 2]], None, 1, 7);
         assert_eq!(buffer.next(0, 1).as_ptr(), first);
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use caudal_types::{Deadline, Shape};
 
-use crate::Policy;
+use crate::{Block, Policy};
 
 /// What the decision needs to know of an entry.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,8 @@ pub struct Waiting<'a> {
     pub since: Instant,
     /// When it has waited long enough to be refused.
     pub expires: Option<Instant>,
+    /// Whether its rows may be padded to the length of longer ones.
+    pub ragged: bool,
 }
 
 /// Why a batch is as large as it is.
@@ -34,6 +36,8 @@ pub enum Stop {
     NoRoom,
     /// The next entry's rows have another shape.
     OtherShape,
+    /// The next entry is so much longer or shorter that padding would cost more than a run of its own.
+    Padding,
     /// Nothing runs yet: more may come until this moment.
     Delayed(Instant),
 }
@@ -47,6 +51,7 @@ impl Stop {
             Self::Preferred => "preferred",
             Self::NoRoom => "no_room",
             Self::OtherShape => "other_shape",
+            Self::Padding => "padding",
             Self::Delayed(_) => "delayed",
         }
     }
@@ -71,9 +76,9 @@ pub struct Formed<K> {
 /// known: who needs its answer sooner is not worth one.
 ///
 /// The order is kept: an entry that does not fit ends the batch instead of being overtaken, so nobody starves.
-/// An entry alone is taken even if it brings more rows than `max_batch_size`. What could still grow leaves at the
-/// largest preferred size that it has reached, the rest waits for the next; short of all of them it is held back for
-/// `max_queue_delay`, and then leaves as it is.
+/// An entry alone is taken even if it brings more rows than `max_batch_size`, or more tokens than a run may have. What
+/// could still grow leaves at the largest preferred size that it has reached, the rest waits for the next; short of all of
+/// them it is held back for `max_queue_delay`, and then leaves as it is.
 pub fn form_batch<'a, K: Copy>(
     waiting: impl IntoIterator<Item = (K, Waiting<'a>)>,
     policy: &Policy,
@@ -82,6 +87,8 @@ pub fn form_batch<'a, K: Copy>(
 ) -> Formed<K> {
     let mut formed = Formed { take: Vec::new(), late: Vec::new(), expired: Vec::new(), rows: 0, stop: Stop::Drained };
     let mut first: Option<Waiting<'_>> = None;
+    let mut block = Block::default();
+    let ragged = |entry: &Waiting<'_>| policy.ragged.filter(|_| entry.ragged);
     let mut oldest = now;
     // Entries and rows up to the largest preferred size.
     let mut preferred = None;
@@ -95,7 +102,7 @@ pub fn form_batch<'a, K: Copy>(
             continue;
         }
         if let Some(first) = first {
-            if !rows_alike(first.shapes, entry.shapes) {
+            if !rows_alike(&first, &entry) {
                 formed.stop = Stop::OtherShape;
                 break;
             }
@@ -103,12 +110,18 @@ pub fn form_batch<'a, K: Copy>(
                 formed.stop = Stop::NoRoom;
                 break;
             }
+            if let Some(stop) = ragged(&entry).and_then(|ragged| ragged.stop(block, entry.block())) {
+                formed.stop = stop;
+                break;
+            }
         }
         first.get_or_insert(entry);
         oldest = oldest.min(entry.since);
         formed.rows += entry.rows;
         formed.take.push(key);
-        if formed.rows >= policy.max_batch_size {
+        block = block.beside(entry.block());
+        let most_tokens = ragged(&entry).map_or(usize::MAX, |ragged| ragged.max_batch_tokens);
+        if formed.rows >= policy.max_batch_size || block.tokens() >= most_tokens {
             formed.stop = Stop::Full;
             break;
         }
@@ -135,19 +148,31 @@ fn hold_back<K>(mut formed: Formed<K>, until: Instant, now: Instant) -> Formed<K
     formed
 }
 
-fn rows_alike(a: &[Shape], b: &[Shape]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.get(1..) == b.get(1..))
+impl Waiting<'_> {
+    /// Its rows, with their length where they have one.
+    fn block(&self) -> Block {
+        let length = self.shapes.first().and_then(|shape| shape.get(1));
+        Block { rows: self.rows, length: length.copied().unwrap_or(1) }
+    }
+}
+
+/// Whether rows of both can lie in one tensor.
+fn rows_alike(a: &Waiting<'_>, b: &Waiting<'_>) -> bool {
+    let fixed = if a.ragged { 2 } else { 1 };
+    let alike = |(a, b): (&Shape, &Shape)| a.get(fixed..) == b.get(fixed..);
+    a.ragged == b.ragged && a.shapes.len() == b.shapes.len() && a.shapes.iter().zip(b.shapes).all(alike)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Patience, TimeoutAction};
+    use crate::{Patience, Ragged, TimeoutAction};
     use proptest::prelude::*;
 
     const POLICY: Policy = Policy {
         max_batch_size: 8,
         preferred_batch_sizes: Vec::new(),
+        ragged: None,
         max_queue_delay: Duration::ZERO,
         max_queue_size: 100,
         max_queue_bytes: 1 << 20,
@@ -158,7 +183,7 @@ mod tests {
     const RUN: Duration = Duration::from_millis(3);
 
     fn waiting(rows: usize, since: Instant) -> Waiting<'static> {
-        Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since, expires: None }
+        Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since, expires: None, ragged: false }
     }
 
     fn form(rows: &[usize], policy: &Policy) -> (usize, Stop) {
@@ -191,6 +216,43 @@ mod tests {
         let entry = |shapes| Waiting { shapes, ..waiting(1, now) };
         let formed = form_batch([(0, entry(&narrow)), (1, entry(&wide)), (2, entry(&narrow))], &POLICY, now, RUN);
         assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
+    }
+
+    #[test]
+    fn what_is_not_to_be_padded_waits_for_the_next_batch() {
+        let now = Instant::now();
+        let shapes = vec![vec![1, 4]];
+        let entry = |ragged| Waiting { shapes: &shapes, ragged, ..waiting(1, now) };
+        let formed = form_batch([(0, entry(true)), (1, entry(false))], &POLICY, now, RUN);
+        assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
+    }
+
+    /// Forms a batch of texts, each with its rows and their length: the entries taken and why no more.
+    fn form_ragged(texts: &[(usize, usize)], ragged: Ragged) -> (usize, Stop) {
+        let now = Instant::now();
+        let shapes: Vec<_> = texts.iter().map(|(rows, length)| vec![vec![*rows, *length]; 2]).collect();
+        let entries = texts
+            .iter()
+            .zip(&shapes)
+            .enumerate()
+            .map(|(key, ((rows, _), shapes))| (key, Waiting { shapes, ragged: true, ..waiting(*rows, now) }));
+        let formed = form_batch(entries, &Policy { ragged: Some(ragged), ..POLICY }, now, RUN);
+        (formed.take.len(), formed.stop)
+    }
+
+    #[test]
+    fn rows_of_different_lengths_share_a_run_while_padding_is_cheap() {
+        let ragged = Ragged { max_batch_tokens: 100, run_tokens: 20 };
+        let check = |texts: &[(usize, usize)], taken, stop| {
+            assert_eq!(form_ragged(texts, ragged), (taken, stop), "{texts:?}");
+        };
+        check(&[(1, 10), (1, 12), (1, 8)], 3, Stop::Drained);
+        check(&[(1, 30), (1, 10), (1, 9)], 2, Stop::Padding);
+        check(&[(1, 5), (1, 45)], 1, Stop::Padding);
+        check(&[(1, 30), (1, 30), (1, 30), (1, 30)], 3, Stop::NoRoom);
+        check(&[(2, 50), (1, 1)], 1, Stop::Full);
+        check(&[(1, 500), (1, 500)], 1, Stop::Full);
+        check(&[(8, 2), (1, 2)], 1, Stop::Full);
     }
 
     #[test]
@@ -266,6 +328,30 @@ mod tests {
                 Stop::Drained => prop_assert!(formed.take.len() == alive.len() && formed.rows < max),
                 Stop::Full => prop_assert!(formed.rows >= max),
                 Stop::NoRoom => prop_assert!(formed.rows + rows[alive[formed.take.len()]] > max),
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+
+        #[test]
+        fn a_run_of_texts_keeps_to_its_tokens_and_is_never_dearer_than_runs_apart(
+            texts in proptest::collection::vec((1usize..4, 1usize..200), 0..40),
+            max_batch_tokens in 1usize..1000, run_tokens in 0usize..50,
+        ) {
+            let ragged = Ragged { max_batch_tokens, run_tokens };
+            let (taken, stop) = form_ragged(&texts, ragged);
+            let block = |texts: &[(usize, usize)]| {
+                texts.iter().fold(Block::default(), |all, (rows, length)| all.beside(Block { rows: *rows, length: *length }))
+            };
+            let batch = block(&texts[..taken]);
+            prop_assert!(batch.tokens() <= max_batch_tokens || taken == 1);
+            let apart: usize = texts[..taken].iter().map(|(rows, length)| rows * length + run_tokens).sum();
+            prop_assert!(taken == 0 || batch.tokens() + run_tokens <= apart, "padding is not worth more than a run");
+            let next = block(&texts[..texts.len().min(taken + 1)]);
+            match stop {
+                Stop::Drained => prop_assert_eq!(taken, texts.len()),
+                Stop::Full => prop_assert!(batch.rows >= POLICY.max_batch_size || batch.tokens() >= max_batch_tokens),
+                Stop::NoRoom => prop_assert!(next.rows > POLICY.max_batch_size || next.tokens() > max_batch_tokens),
+                Stop::Padding => prop_assert!(next.tokens() > batch.tokens() + run_tokens),
                 other => prop_assert!(false, "{other:?}"),
             }
         }

@@ -9,7 +9,7 @@ use crate::Request;
 pub(crate) struct Held {
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
-    rows: [usize; Priority::ALL.len()],
+    work: [usize; Priority::ALL.len()],
     of: [usize; Priority::ALL.len()],
 }
 
@@ -17,14 +17,14 @@ impl Held {
     pub(crate) fn add(&mut self, request: &Request) {
         self.entries += 1;
         self.bytes += request.bytes;
-        self.rows[request.priority as usize] += request.rows;
+        self.work[request.priority as usize] += request.work();
         self.of[request.priority as usize] += 1;
     }
 
     pub(crate) fn remove(&mut self, request: &Request) {
         self.entries -= 1;
         self.bytes -= request.bytes;
-        self.rows[request.priority as usize] -= request.rows;
+        self.work[request.priority as usize] -= request.work();
         self.of[request.priority as usize] -= 1;
     }
 
@@ -33,8 +33,8 @@ impl Held {
         self.of[priority as usize]
     }
 
-    /// Rows that go before a new entry of `priority`.
-    pub(crate) fn rows_before(&self, priority: Priority) -> usize {
-        self.rows[..=priority as usize].iter().sum()
+    /// Work that goes before a new entry of `priority`.
+    pub(crate) fn work_before(&self, priority: Priority) -> usize {
+        self.work[..=priority as usize].iter().sum()
     }
 }

@@ -63,6 +63,9 @@ impl Runner {
     /// Lets each entry write its rows; one that cannot fails alone and leaves no hole.
     fn fill(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant) -> (Vec<Entry>, usize) {
         let expected: usize = entries.iter().map(|entry| entry.request.rows).sum();
+        let length = |entry: &Entry| entry.job.shapes().first().and_then(|shape| shape.get(1)).copied();
+        let ragged = entries.iter().filter(|entry| entry.request.tokens > 0);
+        let longest = ragged.filter_map(length).max();
         let mut rows = 0;
         let mut filled = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -72,7 +75,7 @@ impl Runner {
             }
             entry.trace.enter_at(Stage::Prepare, formed);
             if filled.is_empty() {
-                self.buffer.begin(entry.job.shapes(), own, expected);
+                self.buffer.begin(entry.job.shapes(), longest, own, expected);
             }
             if (0..queue.spec.inputs.len()).all(|input| entry.job.fill(input, self.buffer.next(input, own))) {
                 self.buffer.keep(own);
@@ -100,6 +103,10 @@ impl Runner {
             let stats = &queue.stats;
             stats.infer.record((inferred - prepared).as_nanos() as u64);
             stats.batch_rows.record(rows as u64);
+            let tokens: usize = entries.iter().map(|entry| entry.request.tokens).sum();
+            if tokens > 0 {
+                stats.count_tokens(&views[0], tokens);
+            }
             if joined && let Some(output) = outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
                 odd = Some(format!("it gave {:?} for {rows} rows", output.shape));
                 return;

@@ -27,10 +27,11 @@ pub trait Job: Send + 'static {
     type Answer: Send + 'static;
 
     /// The shape of each input, in the model's order; the first dimension counts the rows where rows are
-    /// joined.
+    /// joined, the second is the length of the longest of them where they differ in length.
     fn shapes(&self) -> &[Shape];
 
-    /// Writes all its rows of input `index` into `rows`. May be called again if a batch has to be run anew.
+    /// Writes all its rows of input `index` into `rows`. May be called again if a batch has to be run anew. Where rows
+    /// differ in length, those in `rows` are as long as the longest of the batch.
     fn fill(&self, index: usize, rows: &mut [u8]);
 
     /// Makes the answer from its rows of the outputs.

@@ -8,7 +8,8 @@
 //! its rows of the output. Dropping a seat or ticket gives the place back at once, and stops a run that
 //! nobody waits for any more.
 //!
-//! This room counts rows, not requests, and does not know what they mean.
+//! This room counts rows, not requests, and does not know what they mean. Rows of different lengths may share a run
+//! where [`Ragged`] says how.
 
 mod buffer;
 mod error;
@@ -20,6 +21,7 @@ mod order;
 mod policy;
 mod predict;
 mod queue;
+mod ragged;
 mod state;
 mod stats;
 
@@ -29,4 +31,5 @@ pub use job::{Job, OutputRows, Ticket};
 pub use policy::{Patience, Policy, TimeoutAction};
 pub use predict::{Outlook, ServiceTimes};
 pub use queue::{Habits, Instances, Queue, Request, Seat};
+pub use ragged::{Block, Ragged};
 pub use stats::{Depth, Stats};

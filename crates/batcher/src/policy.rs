@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use caudal_types::Priority;
 
+use crate::Ragged;
+
 /// The limits of one model's queue and batches. They may change while it serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -11,6 +13,9 @@ pub struct Policy {
     pub max_batch_size: usize,
     /// Sizes at which a batch leaves at once, smallest first: for models that are quickest at these.
     pub preferred_batch_sizes: Vec<usize>,
+    /// How rows of different lengths share a run: they are padded along the second dimension of every input. None where
+    /// all have one length.
+    pub ragged: Option<Ragged>,
     /// How long a free instance waits for more rows once one waits. 0 takes what there is: under load
     /// batches form by themselves, because requests gather while every instance is busy.
     pub max_queue_delay: Duration,

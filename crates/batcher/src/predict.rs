@@ -14,7 +14,7 @@ const LOOK_AGAIN: u32 = 16;
 /// old evidence never gets new evidence.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// What one model has lately needed: for a run, for a row, and to make a row ready after admission.
+/// What one model has lately needed: for a run, for a row or token, and to make a row ready after admission.
 #[derive(Debug)]
 pub struct ServiceTimes {
     run: Window,
@@ -29,10 +29,10 @@ pub struct ServiceTimes {
 /// What stands between a new entry and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outlook {
-    /// Rows that will run before it.
-    pub rows_ahead: usize,
-    /// Rows that run at present.
-    pub rows_running: usize,
+    /// Rows that will run before it, or their tokens.
+    pub work_ahead: usize,
+    /// Rows that run at present, or their tokens.
+    pub work_running: usize,
     /// For how long the instances have been busy with these, summed.
     pub running_for: Duration,
     /// Instances of the model.
@@ -49,12 +49,12 @@ impl ServiceTimes {
         Self { run, row, ready, last_run: now, slow_run: Duration::ZERO, runs_since: 0 }
     }
 
-    /// A run of `rows` rows took `taken`, from the batch's forming to its last answer.
-    pub fn record_run(&mut self, rows: usize, taken: Duration, now: Instant) {
+    /// A run of so much `work`, rows or tokens, took `taken`, from the batch's forming to its last answer.
+    pub fn record_run(&mut self, work: usize, taken: Duration, now: Instant) {
         let nanos = nanos(taken);
         self.last_run = now;
         self.run.record(nanos, now);
-        self.row.record(nanos / rows.max(1) as u64, now);
+        self.row.record(nanos / work.max(1) as u64, now);
         self.runs_since += 1;
         if self.runs_since == LOOK_AGAIN || self.run.count() <= u64::from(LOOK_AGAIN) {
             self.runs_since = 0;
@@ -76,18 +76,18 @@ impl ServiceTimes {
     /// How long a new entry waits for its turn; none while too little is known.
     pub fn wait(&self, outlook: &Outlook) -> Option<Duration> {
         let row = self.known(&self.row)?;
-        if outlook.idle && outlook.rows_ahead == 0 {
+        if outlook.idle && outlook.work_ahead == 0 {
             return Some(Duration::ZERO);
         }
-        let running = (row * outlook.rows_running as u64).saturating_sub(nanos(outlook.running_for));
-        let work = row * outlook.rows_ahead as u64 + running;
+        let running = (row * outlook.work_running as u64).saturating_sub(nanos(outlook.running_for));
+        let work = row * outlook.work_ahead as u64 + running;
         Some(Duration::from_nanos(work / outlook.instances.max(1) as u64))
     }
 
     /// How long its answer takes in all: its rows are made ready while it waits, then it runs. Of the runs the
     /// slowest tenth is taken as the measure, for a promise that fails half the time is none.
     pub fn answer(&self, outlook: &Outlook, now: Instant) -> Option<Duration> {
-        let nothing_runs = outlook.idle && outlook.rows_running == 0 && outlook.rows_ahead == 0;
+        let nothing_runs = outlook.idle && outlook.work_running == 0 && outlook.work_ahead == 0;
         if nothing_runs && now.saturating_duration_since(self.last_run) > TRY_AGAIN {
             return None;
         }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     const BUSY: Outlook =
-        Outlook { rows_ahead: 0, rows_running: 2, running_for: Duration::ZERO, instances: 2, idle: false };
+        Outlook { work_ahead: 0, work_running: 2, running_for: Duration::ZERO, instances: 2, idle: false };
 
     fn times() -> ServiceTimes {
         let now = Instant::now();
@@ -131,11 +131,11 @@ mod tests {
 
     #[test]
     fn a_wait_is_the_work_ahead_shared_among_the_instances() {
-        check(Outlook { idle: true, rows_running: 0, ..BUSY }, 0, 110);
+        check(Outlook { idle: true, work_running: 0, ..BUSY }, 0, 110);
         check(BUSY, 100, 200);
         check(Outlook { running_for: Duration::from_millis(120), ..BUSY }, 40, 140);
-        check(Outlook { rows_ahead: 6, ..BUSY }, 400, 500);
-        check(Outlook { rows_ahead: 6, running_for: Duration::from_secs(9), ..BUSY }, 300, 400);
+        check(Outlook { work_ahead: 6, ..BUSY }, 400, 500);
+        check(Outlook { work_ahead: 6, running_for: Duration::from_secs(9), ..BUSY }, 300, 400);
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
         let now = Instant::now();
         let mut times = ServiceTimes::new(now);
         (0..20).for_each(|_| times.record_run(1, Duration::from_secs(9), now));
-        let idle = Outlook { idle: true, rows_running: 0, ..BUSY };
+        let idle = Outlook { idle: true, work_running: 0, ..BUSY };
         let later = now + TRY_AGAIN * 2;
         assert!(times.answer(&idle, now).is_some());
         assert_eq!(times.answer(&idle, later), None, "one is let through");
@@ -166,7 +166,7 @@ mod tests {
         let now = Instant::now();
         let mut times = ServiceTimes::new(now);
         (0..20).for_each(|_| times.record_run(10, Duration::from_millis(100), now));
-        let wait = times.wait(&Outlook { rows_ahead: 20, rows_running: 0, instances: 1, ..BUSY }).unwrap();
+        let wait = times.wait(&Outlook { work_ahead: 20, work_running: 0, instances: 1, ..BUSY }).unwrap();
         assert_eq!(wait.as_millis(), 200);
     }
 }

@@ -23,12 +23,21 @@ use crate::{
 pub struct Request {
     /// Rows it will bring.
     pub rows: usize,
+    /// Tokens in them, where they may be padded to the length of others; 0 where they run as they are.
+    pub tokens: usize,
     /// Bytes these will hold while they wait.
     pub bytes: usize,
     /// Who goes first.
     pub priority: Priority,
     /// When its answer stops being worth anything.
     pub deadline: Deadline,
+}
+
+impl Request {
+    /// What its run is measured by: tokens, or else rows.
+    pub(crate) fn work(&self) -> usize {
+        self.tokens.max(self.rows)
+    }
 }
 
 /// The place of an entry: high priority first, then by age of admission.
@@ -132,8 +141,19 @@ impl Queue {
 
     /// Takes a seat, before any work is done for the request.
     pub fn admit(&self, request: Request) -> Result<Seat, Refusal> {
-        let (key, turn) = self.inner.admit(&request)?;
-        Ok(Seat { queue: Arc::clone(&self.inner), request, key, turn, since: Instant::now(), taken: true })
+        let (key, turn) = self.inner.admit(&request, State::refuse)?;
+        Ok(self.seat(request, key, turn))
+    }
+
+    /// Takes a seat for a further part of a request: what was let in is not turned away half way because the queue is
+    /// full. Whoever has many parts keeps few of them here at a time, so that others come between them.
+    pub fn admit_part(&self, request: Request) -> Result<Seat, Refusal> {
+        let (key, turn) = self.inner.admit(&request, |state, _| state.closed.then_some(Refusal::Closed))?;
+        Ok(self.seat(request, key, turn))
+    }
+
+    fn seat(&self, request: Request, key: Key, turn: Option<Turn>) -> Seat {
+        Seat { queue: Arc::clone(&self.inner), request, key, turn, since: Instant::now(), taken: true }
     }
 
     /// Whether a request could be admitted now: the answer a seat would get, without taking one.
@@ -186,9 +206,13 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(&self, request: &Request) -> Result<(Key, Option<Turn>), Refusal> {
+    fn admit(
+        &self,
+        request: &Request,
+        refuse: impl Fn(&State, &Request) -> Option<Refusal>,
+    ) -> Result<(Key, Option<Turn>), Refusal> {
         let mut state = self.lock();
-        if let Some(refusal) = state.refuse(request) {
+        if let Some(refusal) = refuse(&state, request) {
             drop(state);
             return Err(self.refused(refusal));
         }
@@ -237,7 +261,7 @@ impl Inner {
         let ran = batch.runner.run(self, batch.entries, batch.formed);
         let taken = ran.then(|| batch.formed.elapsed());
         let mut state = self.lock();
-        let gone = state.finished(batch.index, batch.runner, batch.rows, taken);
+        let gone = state.finished(batch.index, batch.runner, batch.work, taken);
         // Who came while the caller itself ran the batch is for an instance's own thread.
         let wake = state.policy.run_in_place > 0 && state.idle > 0 && !state.waiting.is_empty();
         let ends = state.closed;

@@ -46,7 +46,7 @@ struct Running {
     keys: Vec<Key>,
     /// Entries somebody still waits for.
     wanted: usize,
-    rows: usize,
+    work: usize,
     since: Instant,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Batch {
     /// The instance's place.
     pub(crate) index: usize,
     pub(crate) entries: Vec<Entry>,
-    pub(crate) rows: usize,
+    pub(crate) work: usize,
     pub(crate) stop: Stop,
     pub(crate) formed: Instant,
 }
@@ -175,23 +175,24 @@ impl State {
         if formed.take.is_empty() {
             return Formed { batch: Err(formed.stop), late, expired };
         }
-        let entries = take(&formed.take);
+        let entries: Vec<Entry> = take(&formed.take);
+        let work = entries.iter().map(|entry| entry.request.work()).sum();
         let slot = &mut self.slots[index];
         let Some(runner) = slot.runner.take() else {
             unreachable!("an instance that runs nothing is in its place");
         };
-        let (rows, wanted) = (formed.rows, formed.take.len());
-        slot.running = Some(Running { keys: formed.take, wanted, rows, since: now });
-        let batch = Batch { runner, index, entries, rows, stop: formed.stop, formed: now };
+        let wanted = formed.take.len();
+        slot.running = Some(Running { keys: formed.take, wanted, work, since: now });
+        let batch = Batch { runner, index, entries, work, stop: formed.stop, formed: now };
         Formed { batch: Ok(batch), late, expired }
     }
 
-    /// Instance `index` is free again after a run of `rows` rows that took `taken`. Gives the instances that are gone.
+    /// Instance `index` is free again after a run of so much `work` that took `taken`. Gives the instances that are gone.
     pub(crate) fn finished(
         &mut self,
         index: usize,
         runner: Runner,
-        rows: usize,
+        work: usize,
         taken: Option<Duration>,
     ) -> Vec<Runner> {
         let slot = &mut self.slots[index];
@@ -199,7 +200,7 @@ impl State {
         (slot.runner, slot.running) = (Some(runner), None);
         // What a run takes that has the machine to itself says nothing of the others.
         if let Some(taken) = taken.filter(|_| !self.is_wide(index)) {
-            self.times.record_run(rows, taken, Instant::now());
+            self.times.record_run(work, taken, Instant::now());
         }
         self.let_go()
     }
@@ -257,8 +258,8 @@ impl State {
     fn outlook(&self, priority: Priority, now: Instant) -> Outlook {
         let runs = || self.slots.iter().filter_map(|slot| slot.running.as_ref());
         Outlook {
-            rows_ahead: self.held.rows_before(priority),
-            rows_running: runs().map(|run| run.rows).sum(),
+            work_ahead: self.held.work_before(priority),
+            work_running: runs().map(|run| run.work).sum(),
             running_for: runs().map(|run| now.saturating_duration_since(run.since)).sum(),
             instances: self.instances,
             idle: self.runs() < self.instances,
@@ -282,6 +283,7 @@ impl Entry {
             deadline: self.request.deadline,
             since: self.since,
             expires: rejected.map(|timeout| self.since + timeout),
+            ragged: self.request.tokens > 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use caudal_observe::Histogram;
+use caudal_types::TensorView;
 
 use crate::Stop;
 
@@ -13,8 +14,12 @@ pub struct Stats {
     pub infer: Histogram,
     /// Rows in each run.
     pub batch_rows: Histogram,
+    /// Tokens in each run, padding included, where rows differ in length.
+    pub batch_tokens: Histogram,
+    /// Those of them that were padding.
+    pub padding: AtomicU64,
     /// Runs by the reason their batch ended where it did, in the order of [`Stats::STOPS`].
-    pub stops: [AtomicU64; 5],
+    pub stops: [AtomicU64; 6],
     /// Entries answered.
     pub answered: AtomicU64,
     /// Entries that failed in the model.
@@ -46,12 +51,19 @@ pub struct Depth {
 
 impl Stats {
     /// The reasons counted in `stops`, in order.
-    pub const STOPS: [&'static str; 5] = ["drained", "full", "preferred", "no_room", "other_shape"];
+    pub const STOPS: [&'static str; 6] = ["drained", "full", "preferred", "no_room", "other_shape", "padding"];
 
     pub(crate) fn count_stop(&self, stop: Stop) {
         if let Some(i) = Self::STOPS.iter().position(|name| *name == stop.name()) {
             self.stops[i].fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts a run on `input`, of which `tokens` are no padding.
+    pub(crate) fn count_tokens(&self, input: &TensorView<'_>, tokens: usize) {
+        let all: usize = input.shape.iter().take(2).product();
+        self.batch_tokens.record(all as u64);
+        self.padding.fetch_add(all.saturating_sub(tokens) as u64, Relaxed);
     }
 
     pub(crate) fn count(counter: &AtomicU64) {

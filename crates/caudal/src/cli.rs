@@ -15,6 +15,7 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve())
         .subcommand(detect())
+        .subcommand(embed())
         .subcommand(models())
         .subcommand(config())
 }
@@ -45,6 +46,16 @@ fn detect() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("write the pictures with the boxes on them there"),
         );
+    with_settings(command, for_models)
+}
+
+fn embed() -> Command {
+    let command = Command::new("embed")
+        .about("Makes vectors of texts, without a server: one JSON object a line")
+        .arg(Arg::new("texts").required(true).num_args(1..).value_name("TEXTS").help("texts"))
+        .arg(option("model", "NAME").help("the model; the only one that embeds when absent"))
+        .arg(option("dimensions", "N").help("values of each vector; all when absent"))
+        .arg(Arg::new("truncate").long("truncate").action(ArgAction::SetTrue).help("cut texts that are too long"));
     with_settings(command, for_models)
 }
 

@@ -123,7 +123,7 @@ fn what_does_not_fit_is_said_in_words() {
         ("yolox", "family: ssd", "its outputs (output [1, 84, 7]) are not those of ssd"),
         ("yolox", "kind: classify", "are not one likelihood a class"),
         ("yolox", "kind: segment", "do not cover the picture"),
-        ("yolox", "kind: sort", "there are detect, classify, segment, tensors"),
+        ("yolox", "kind: sort", "there are detect, classify, segment, embed, tensors"),
         ("yolox", "labels: [one]\nkind: detect", "no family of detectors gives its outputs"),
         ("yolox", "labels: [one]\nfamily: yolox", "it tells 2 classes apart, and 1 names are given"),
         ("double", "kind: detect", "it takes no pictures"),

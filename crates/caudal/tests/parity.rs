@@ -109,6 +109,40 @@ fn every_kind_of_model_equals_a_plain_reference() {
     }
 }
 
+/// MiniLM, which `cargo xtask parity embeddings` makes, beside `benches/parity/embeddings.py`: texts alone and all
+/// together.
+#[test]
+#[ignore = "needs the model that cargo xtask parity makes, in the folder CAUDAL_TEST_EMBEDDINGS"]
+fn embeddings_equal_a_plain_reference() {
+    let folder = std::path::PathBuf::from(std::env::var_os("CAUDAL_TEST_EMBEDDINGS").unwrap());
+    let reference: Vec<Value> =
+        serde_json::from_slice(&std::fs::read(folder.join("embeddings.json")).unwrap()).unwrap();
+    let server = Server::start_at(CAUDAL, &folder.join("repository"), &[]);
+    let embed = |texts: &[&Value]| {
+        let body = serde_json::json!({ "model": "minilm", "input": texts, "truncate": true });
+        let answer = server.post_json("/v1/embeddings", &body.to_string()).json();
+        let vector = |each: &Value| -> Vec<f64> { serde_json::from_value(each["embedding"].clone()).unwrap() };
+        let vectors: Vec<_> =
+            answer["data"].as_array().unwrap_or_else(|| panic!("{answer}")).iter().map(vector).collect();
+        (vectors, answer["usage"]["prompt_tokens"].as_u64().unwrap())
+    };
+    let texts: Vec<&Value> = reference.iter().map(|case| &case["text"]).collect();
+    let (together, _) = embed(&texts);
+    println!("| text | tokens | largest difference, alone | among others | cosine |");
+    println!("|---|---|---|---|---|");
+    for (case, among) in reference.iter().zip(&together) {
+        let theirs: Vec<f64> = serde_json::from_value(case["vector"].clone()).unwrap();
+        let (alone, tokens) = embed(&[&case["text"]]);
+        assert_eq!(Some(tokens), case["tokens"].as_u64());
+        let apart = |ours: &[f64]| ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let cosine: f64 = among.iter().zip(&theirs).map(|(a, b)| a * b).sum();
+        let (one, other) = (apart(&alone[0]), apart(among));
+        assert!(one < 1e-5 && other < 1e-5 && cosine > 0.99999, "{case}: {one}, {other}, {cosine}");
+        let text: String = case["text"].as_str().unwrap().chars().take(40).collect();
+        println!("| {text} | {tokens} | {one:.1e} | {other:.1e} | {cosine:.7} |");
+    }
+}
+
 fn worst_box(ours: &Value, theirs: &Value) -> Worst {
     let (ours, theirs) = (ours.as_array().unwrap(), theirs.as_array().unwrap());
     let classes = |found: &[Value]| found.iter().map(|found| found["class_id"].clone()).collect::<Vec<_>>();

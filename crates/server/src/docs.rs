@@ -16,7 +16,7 @@ use crate::{
     app::App,
     health,
     http::door::{self, Answer},
-    kserve, pictures,
+    kserve, openai, pictures,
     route::Route,
 };
 
@@ -29,6 +29,7 @@ use crate::{
     ),
     tags(
         (name = "pictures", description = "Pictures in, what is on them out"),
+        (name = "texts", description = "Texts in, vectors out, as OpenAI has it"),
         (name = "tensors", description = "KServe v2 (Open Inference Protocol)"),
         (name = "admin", description = "For whoever administers the server"),
         (name = "health", description = "Probes, state, metrics"),
@@ -37,6 +38,8 @@ use crate::{
         pictures::predict,
         pictures::predict_batch,
         pictures::inference_image,
+        openai::embeddings,
+        openai::models,
         kserve::infer,
         kserve::infer_version,
         kserve::metadata::model_metadata,

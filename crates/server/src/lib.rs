@@ -11,6 +11,7 @@ mod health;
 mod http;
 mod kserve;
 mod metrics;
+mod openai;
 mod params;
 mod pictures;
 mod problem;

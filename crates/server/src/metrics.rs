@@ -27,6 +27,8 @@ const SECONDS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Bounds of batch sizes, in rows.
 const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+/// Bounds of batch sizes, in tokens.
+const TOKENS: [f64; 8] = [16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 /// Status codes that this server gives.
 const STATUSES: [u16; 14] = [200, 400, 404, 405, 408, 413, 415, 429, 500, 501, 503, 504, 302, 303];
 
@@ -172,6 +174,26 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
     for (model, stats) in models() {
         let rows = stats.batch_rows.snapshot();
         histogram(&mut family, &[("model", &model.name[..])], &rows, &ROWS, 1.0)?;
+    }
+    let texts = || models().filter(|(model, _)| model.plan().ragged.is_some());
+    let mut family = encoder.encode_descriptor(
+        "caudal_batch_tokens",
+        "Tokens in a run of a model that takes texts, padding included.",
+        None,
+        MetricType::Histogram,
+    )?;
+    for (model, stats) in texts() {
+        histogram(&mut family, &[("model", &model.name[..])], &stats.batch_tokens.snapshot(), &TOKENS, 1.0)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "caudal_padding_tokens",
+        "Tokens that only padded texts to the length of others.",
+        None,
+        MetricType::Counter,
+    )?;
+    for (model, stats) in texts() {
+        let labels = [("model", &model.name[..])];
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&stats.padding.load(Relaxed), None)?;
     }
     let mut family = encoder.encode_descriptor(
         "caudal_model_provider",

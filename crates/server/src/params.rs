@@ -35,6 +35,17 @@ const MAX_DET: usize = 30_000;
 /// Classes of a classification that are told where nobody says how many.
 const TOP_K: usize = 5;
 
+/// What every request for work may say in its query.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters, which `Query` reads")]
+pub(crate) struct UrgencyParams {
+    /// Milliseconds until the answer is worth nothing.
+    timeout_ms: Option<f64>,
+    /// `high`, `normal` or `low`.
+    priority: Option<String>,
+}
+
 /// The parameters of one request, under our names.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Query(Vec<(&'static str, String)>);

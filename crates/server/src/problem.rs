@@ -104,6 +104,7 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::TooManyParts
         | ErrorKind::InvalidImage
         | ErrorKind::InvalidTensor
+        | ErrorKind::TextTooLong
         | ErrorKind::WrongTask
         | ErrorKind::ClientGone => StatusCode::BAD_REQUEST,
         ErrorKind::LoadFailed => StatusCode::BAD_REQUEST,

@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_running_process_has_memory_and_has_used_the_cpu() {
-        assert!(resident_bytes() > 100_000);
+        assert!(caudal_tasks::resident_bytes() > 100_000);
         let (total, available) = machine_memory();
         assert!(total > available && available > 0);
         let until = Instant::now() + Duration::from_millis(30);

@@ -25,6 +25,8 @@ routes! {
     Predict => "POST" "/predict/{model}",
     PredictBatch => "POST" "/predict_batch/{model}",
     InferenceImage => "POST" "/api/v1/inference/image",
+    Embeddings => "POST" "/v1/embeddings",
+    Models => "GET" "/v1/models",
     Infer => "POST" "/v2/models/{model}/infer",
     ModelMetadata => "GET" "/v2/models/{model}",
     ModelReady => "GET" "/v2/models/{model}/ready",

@@ -10,13 +10,15 @@ use axum::{
 };
 use caudal_types::{ErrorKind, shorten};
 
-use crate::{admin, app::App, docs, health, http::door, kserve, pictures, problem::Problem};
+use crate::{admin, app::App, docs, health, http::door, kserve, openai, pictures, problem::Problem};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/predict/{model}", post(pictures::predict))
         .route("/predict_batch/{model}", post(pictures::predict_batch))
         .route("/api/v1/inference/image", post(pictures::inference_image))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/models", get(openai::models))
         .route("/v2", get(kserve::metadata::server_metadata))
         .route("/v2/health/live", get(health::server_live))
         .route("/v2/health/ready", get(health::server_ready))

@@ -166,7 +166,7 @@ impl Catalog {
     fn load_if_room(&self, turn: &mut Turn, folder: &ModelFolder) {
         if self.would_crowd(turn, folder) {
             turn.look(folder);
-            drop(self.put(folder, Entry::Resting(Resting::new(&folder.name, false))));
+            drop(self.put(folder, Entry::Resting(Resting::new(&folder.name, None))));
         } else {
             // A failure is in the log, and is not tried again before something changes.
             let _ = self.load_folder(turn, folder);

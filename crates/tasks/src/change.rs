@@ -39,6 +39,9 @@ impl ServedModel {
         if !self.joined && batching.max_batch_size.is_some_and(|size| size > 1) {
             return Err("its rows cannot be joined: batching.max_batch_size is 1".to_owned());
         }
+        if self.plan().ragged.is_none() && batching.max_batch_tokens.is_some() {
+            return Err("batching.max_batch_tokens is for models that take texts".to_owned());
+        }
         if instances.is_some_and(|count| count > MAX_INSTANCES) {
             return Err(format!("instances is at most {MAX_INSTANCES}"));
         }
@@ -93,6 +96,9 @@ impl Change for Policy {
         self.max_queue_delay = asked.max_queue_delay_ms.map_or(self.max_queue_delay, ms);
         self.max_queue_size = asked.max_queue_size.unwrap_or(self.max_queue_size);
         self.max_queue_bytes = asked.max_queue_mb.map_or(self.max_queue_bytes, |mb| mb << 20);
+        if let (Some(ragged), Some(tokens)) = (&mut self.ragged, asked.max_batch_tokens) {
+            ragged.max_batch_tokens = tokens;
+        }
         if !asked.preferred_batch_size.is_empty() {
             self.preferred_batch_sizes.clone_from(&asked.preferred_batch_size);
             self.preferred_batch_sizes.sort_unstable();

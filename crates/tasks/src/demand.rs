@@ -23,8 +23,8 @@ pub struct Stay {
 /// A model that is not in memory and will be when somebody asks for it.
 pub struct Resting {
     name: String,
-    /// Whether it looked for objects when it was last in memory.
-    pub(crate) detects: bool,
+    /// What it was for when it was last in memory.
+    pub(crate) task: Option<&'static str>,
     /// In the hands of who brings it back; the others wait for it here.
     gate: Mutex<()>,
 }
@@ -36,8 +36,8 @@ impl fmt::Debug for Resting {
 }
 
 impl Resting {
-    pub(crate) fn new(name: &str, detects: bool) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), detects, gate: Mutex::default() })
+    pub(crate) fn new(name: &str, task: Option<&'static str>) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), task, gate: Mutex::default() })
     }
 }
 
@@ -151,7 +151,7 @@ impl Catalog {
     fn rest(&self, model: Arc<ServedModel>, why: &str) {
         tracing::info!(model = model.name, why, "model put to rest");
         let name = model.name.clone();
-        let entry = Entry::Resting(Resting::new(&name, model.is_detector()));
+        let entry = Entry::Resting(Resting::new(&name, Some(model.task.name())));
         drop(model);
         self.replace(&name, entry);
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use caudal_batcher::{Failure, Refusal};
+use caudal_language::TextError;
 use caudal_types::{ErrorKind, Explain};
 use caudal_vision::{ImageError, MAX_JPEG_SIDE};
 
@@ -28,6 +29,22 @@ pub enum TaskError {
     /// The tensors do not fit the model.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// One of the texts cannot be given to the model.
+    #[error("the input {index} cannot be used: {error}")]
+    Text {
+        /// Its place, from 0.
+        index: usize,
+        /// Why.
+        error: TextError,
+    },
+    /// Vectors of a width that the model does not give.
+    #[error("dimensions is a whole number from 1 to {width} for this model, not {asked}")]
+    Dimensions {
+        /// What was asked for.
+        asked: usize,
+        /// Values of the model's vectors.
+        width: usize,
+    },
     /// There was no seat.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -56,6 +73,8 @@ impl Explain for TaskError {
             Self::Image(error) => error.kind(),
             Self::PictureOverBudget { .. } | Self::TooLargeToDraw(_) => ErrorKind::ImageTooLarge,
             Self::Tensor(_) => ErrorKind::InvalidTensor,
+            Self::Text { error, .. } => error.kind(),
+            Self::Dimensions { .. } => ErrorKind::InvalidParameter,
             Self::Refused(error) => error.kind(),
             Self::Failed(error) => error.kind(),
             Self::Late => ErrorKind::DeadlineExceeded,
@@ -70,6 +89,8 @@ impl Explain for TaskError {
             Self::PictureOverBudget { .. } => "scale the picture down, or raise max_pixel_memory_mb".into(),
             Self::TooLargeToDraw(_) => "scale the picture down, or leave draw out".into(),
             Self::Tensor(_) => "GET /v2/models/{model} tells names, datatypes and shapes".into(),
+            Self::Text { error, .. } => error.hint(),
+            Self::Dimensions { .. } => "leave dimensions out for all values, or ask for fewer".into(),
             Self::Refused(error) => error.hint(),
             Self::Failed(error) => error.hint(),
             Self::Late => Failure::Late.hint(),

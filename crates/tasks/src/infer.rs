@@ -94,7 +94,13 @@ pub enum TensorError {
 impl ServedModel {
     /// Whether the smallest request would be given a seat now: if not, a body need not even be read.
     pub fn check_infer(&self, call: &Call) -> Result<(), TaskError> {
-        Ok(self.queue.check(&Request { rows: 1, bytes: 0, priority: call.priority, deadline: call.deadline })?)
+        Ok(self.queue.check(&Request {
+            rows: 1,
+            tokens: 0,
+            bytes: 0,
+            priority: call.priority,
+            deadline: call.deadline,
+        })?)
     }
 
     /// How many bytes an input called `name` with elements of `dtype` and dimensions `shape` has, if the model takes
@@ -120,6 +126,7 @@ impl ServedModel {
         let job = self.tensor_job(inputs, outputs)?;
         let seat = self.queue.admit(Request {
             rows: job.rows,
+            tokens: 0,
             bytes: job.inputs.iter().map(Vec::len).sum(),
             priority: call.priority,
             deadline: call.deadline,

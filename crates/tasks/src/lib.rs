@@ -2,7 +2,7 @@
 //! is decoded, waits, runs with others, and its answer is read.
 //!
 //! [`see`](ServedModel::see) takes pictures and says what is on them, [`infer`](ServedModel::infer) takes tensors and
-//! gives tensors. A [`Catalog`] holds the models that serve; loading one opens it, warms it, measures it and
+//! gives tensors, [`embed`](ServedModel::embed) takes texts and gives vectors. A [`Catalog`] holds the models that serve; loading one opens it, warms it, measures it and
 //! plans how it runs.
 
 mod call;
@@ -10,6 +10,7 @@ mod catalog;
 mod change;
 mod decoders;
 mod demand;
+mod embed;
 mod error;
 mod footprint;
 mod infer;
@@ -24,8 +25,9 @@ mod pictures;
 mod plan;
 mod recognise;
 mod see;
+mod text_model;
 
-pub use caudal_batcher::{Depth, Policy, Stats};
+pub use caudal_batcher::{Depth, Policy, Ragged, Stats};
 pub use caudal_engine::{Provider, TensorSpec};
 pub use caudal_vision::{Detection, Likely, Mask, MaskForm, Thresholds};
 
@@ -33,6 +35,7 @@ pub use call::{Call, within};
 pub use catalog::{Catalog, ChangeCounts, ChangeError};
 pub use decoders::Decoders;
 pub use demand::{Resting, Stay};
+pub use embed::{EmbedAsk, Embedded, Text};
 pub use error::TaskError;
 pub use footprint::{Footprint, resident_bytes};
 pub use infer::{InputTensor, OutputTensor, TensorError};
@@ -43,3 +46,4 @@ pub use models::{Entry, Models, Unavailable};
 pub use picture_model::{Ask, Found, Look, PictureModel, Seen, Segment};
 pub use pictures::Pictures;
 pub use plan::{Measured, RunPlan};
+pub use text_model::TextModel;

@@ -14,7 +14,14 @@ use caudal_engine::{
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
 
-use crate::{Measured, RunPlan, RunsOn, ServedModel, change::Change as _, footprint::Before, plan::Asked, recognise};
+use crate::{
+    Measured, RunPlan, RunsOn, ServedModel, Task, TextModel,
+    change::Change as _,
+    footprint::Before,
+    plan::Asked,
+    recognise,
+    text_model::{TextCandidate, TextInputs},
+};
 
 /// What holds for every model that says nothing else in its own settings.
 #[derive(Debug, Clone)]
@@ -78,6 +85,9 @@ const QUICK: Duration = Duration::from_millis(10);
 /// Bytes of a model of which a second copy costs little.
 const SMALL_FILE: u64 = 256 << 20;
 
+/// Tokens of a text in a warm-up: a short sentence.
+const SENTENCE: usize = 16;
+
 fn is_small(file: &OnnxFile) -> bool {
     file.external_files.is_empty() && file.bytes <= SMALL_FILE
 }
@@ -112,27 +122,50 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
     })?;
     let (instances, threads) = share(runs_on.provider);
     let spec = model.spec().clone();
-    let joined = may_join(&spec, &settings).map_err(mismatch)?;
+    let text = TextCandidate::new(&spec, &settings, || Ok(folder.tokenizer(&version)?), mismatch)?;
+    let joined = may_join(&spec, &settings, text.is_some()).map_err(mismatch)?;
     let picture = recognise::picture_input(&spec, &settings);
 
-    let mut warm = WarmUp::new(&spec, folder);
+    let inputs = text.as_ref().map(|text| text.inputs.clone());
+    let mut warm = WarmUp::new(&spec, folder, inputs.as_ref().and_then(TextInputs::mask));
     let mut first = model.instance(threads)?;
-    let shapes = |rows| recognise::warmup_shapes(&spec, picture.as_ref(), rows);
+    let shapes = |rows| match &inputs {
+        Some(inputs) => inputs.shapes(rows, SENTENCE),
+        None => recognise::warmup_shapes(&spec, picture.as_ref(), rows),
+    };
     let outputs = warm.first_run(&mut *first, &shapes(1))?;
     let measured = warm.measure(&mut *first, &shapes, joined)?;
-    let task = recognise::task(&spec, &settings, picture, outputs.as_deref(), labels).map_err(mismatch)?;
+    let task = match text {
+        Some(text) => {
+            let text = text.model(&spec, &settings, outputs.as_deref()).map_err(mismatch)?;
+            warm.longest(&mut *first, &text)?;
+            Task::Embed(Box::new(text))
+        }
+        None => recognise::task(&spec, &settings, picture, outputs.as_deref(), labels).map_err(mismatch)?,
+    };
 
     let asked_batch = settings.batching.max_batch_size.or(defaults.max_batch_size);
     let asked = Asked {
         instances: asked_instances,
         max_batch_size: asked_batch,
+        max_batch_tokens: settings.batching.max_batch_tokens,
         // A run on a graphics card wants no cores.
         threads: asked_threads.is_some() || runs_on.provider.on_gpu(),
         may_join: joined,
     };
-    let open =
-        RunPlan { instances, threads, max_batch_size: 1, max_request_rows: 1, in_place_rows: 0, wide_threads: None };
+    let open = RunPlan {
+        instances,
+        threads,
+        max_batch_size: 1,
+        max_request_rows: 1,
+        in_place_rows: 0,
+        wide_threads: None,
+        ragged: None,
+    };
     let mut plan = open.settle(&asked, &measured, bounded(&spec, joined));
+    if let Some(inputs) = &inputs {
+        plan = plan.settle_texts(&asked, &measured, inputs.length(SENTENCE));
+    }
     let mut side_by_side = vec![first];
     while side_by_side.len() < plan.instances {
         let mut runner = model.instance(threads)?;
@@ -195,8 +228,8 @@ fn open_on(
 }
 
 /// Whether rows of several requests may share a run. Settings can say so of a model whose first dimensions are
-/// free and unnamed, not of one whose first dimensions are fixed.
-fn may_join(spec: &ModelSpec, settings: &ModelSettings) -> Result<bool, String> {
+/// free and unnamed, not of one whose first dimensions are fixed. Of texts it is known what the first dimension is.
+fn may_join(spec: &ModelSpec, settings: &ModelSettings, texts: bool) -> Result<bool, String> {
     let said = settings.batching.max_batch_size.is_some_and(|size| size > 1);
     let fixed = |tensor: &&TensorSpec| tensor.dims.first().is_none_or(|dim| dim.fixed().is_some());
     match spec.inputs.iter().find(fixed) {
@@ -204,7 +237,7 @@ fn may_join(spec: &ModelSpec, settings: &ModelSettings) -> Result<bool, String> 
             Err(format!("batching.max_batch_size is above 1, and the first dimension of {tensor} cannot grow"))
         }
         Some(_) => Ok(false),
-        None => Ok(said || spec.batched()),
+        None => Ok(said || texts || spec.batched()),
     }
 }
 
@@ -217,6 +250,7 @@ fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Poli
     let mut policy = Policy {
         max_batch_size: plan.max_batch_size,
         preferred_batch_sizes: Vec::new(),
+        ragged: plan.ragged,
         max_queue_delay: defaults.max_queue_delay,
         max_queue_size: defaults.max_queue_size,
         max_queue_bytes: defaults.max_queue_bytes,
@@ -232,11 +266,22 @@ struct WarmUp<'a> {
     folder: &'a ModelFolder,
     /// Whether zeros are an input that the model can run: with free dimensions they may not be.
     runnable: bool,
+    /// The input that is filled with ones: of a text, that all its tokens count.
+    mask: Option<usize>,
 }
 
 impl<'a> WarmUp<'a> {
-    fn new(spec: &'a ModelSpec, folder: &'a ModelFolder) -> Self {
-        Self { spec, folder, runnable: true }
+    fn new(spec: &'a ModelSpec, folder: &'a ModelFolder, mask: Option<usize>) -> Self {
+        Self { spec, folder, runnable: true, mask }
+    }
+
+    /// Runs the longest text that is let in: whether it can be is better known now than when somebody sends it.
+    fn longest(&self, instance: &mut dyn Instance, text: &TextModel) -> Result<(), ModelError> {
+        let tokens = text.tokenizer.max_tokens();
+        self.run(instance, &text.inputs.shapes(1, tokens), &mut Vec::new()).map_err(|error| {
+            let words = format!("it does not run with {tokens} tokens ({error}); say embedding.max_tokens");
+            ModelError::Mismatch(self.folder.name.clone(), words)
+        })
     }
 
     /// Runs zeros once: memory is laid out and pages are touched before anybody waits. Gives the shapes that came
@@ -267,7 +312,9 @@ impl<'a> WarmUp<'a> {
         }
         let failed = |error| self.failed(error);
         let one_row = self.time(instance, &shapes(1)).map_err(failed)?;
-        let two_rows = (joined && one_row < QUICK).then(|| self.time(instance, &shapes(2)));
+        // How texts share a run follows from it, however long it takes.
+        let wanted = one_row < QUICK || self.mask.is_some();
+        let two_rows = (joined && wanted).then(|| self.time(instance, &shapes(2)));
         Ok(Measured { one_row, two_rows: two_rows.transpose().map_err(failed)? })
     }
 
@@ -294,9 +341,11 @@ impl<'a> WarmUp<'a> {
 
     /// The shortest of a few runs: the first of a new size lays out memory, and any may be interrupted.
     fn time(&self, instance: &mut dyn Instance, shapes: &[Shape]) -> Result<Duration, RunError> {
+        // Of texts the difference of two such figures matters.
+        let patience = if self.mask.is_some() { 5 * QUICK } else { QUICK };
         let began = Instant::now();
         let mut shortest = Duration::MAX;
-        while shortest == Duration::MAX || began.elapsed() + shortest < QUICK {
+        while shortest == Duration::MAX || began.elapsed() + shortest < patience {
             let run = Instant::now();
             self.run(instance, shapes, &mut Vec::new())?;
             shortest = shortest.min(run.elapsed());
@@ -310,7 +359,15 @@ impl<'a> WarmUp<'a> {
             .inputs
             .iter()
             .zip(shapes)
-            .map(|(input, shape)| vec![0; shape.iter().product::<usize>() * input.dtype.size()])
+            .enumerate()
+            .map(|(index, (input, shape))| {
+                let count = shape.iter().product::<usize>();
+                if self.mask == Some(index) {
+                    1i64.to_ne_bytes().repeat(count)
+                } else {
+                    vec![0; count * input.dtype.size()]
+                }
+            })
             .collect();
         let views: Vec<TensorView<'_>> = self
             .spec

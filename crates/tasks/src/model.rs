@@ -10,13 +10,15 @@ use caudal_batcher::Queue;
 use caudal_engine::{Model, ModelSpec, Provider};
 use caudal_types::Explain;
 
-use crate::{Footprint, Look, Measured, PictureModel, RunPlan, TaskError};
+use crate::{Footprint, Measured, PictureModel, RunPlan, TaskError, TextModel};
 
 /// What a model is for.
 #[derive(Debug)]
 pub enum Task {
     /// Pictures in, what is on them out.
     See(Box<PictureModel>),
+    /// Texts in, vectors out.
+    Embed(Box<TextModel>),
     /// Tensors in, tensors out, whatever they mean.
     Tensors,
 }
@@ -26,6 +28,7 @@ impl Task {
     pub fn name(&self) -> &'static str {
         match self {
             Self::See(model) => model.look.name(),
+            Self::Embed(_) => "embed",
             Self::Tensors => "tensors",
         }
     }
@@ -103,13 +106,16 @@ impl ServedModel {
     pub fn picture_model(&self) -> Result<&PictureModel, TaskError> {
         match &self.task {
             Task::See(model) => Ok(model),
-            Task::Tensors => Err(TaskError::WrongTask { model: self.name.clone(), task: "look at pictures" }),
+            _ => Err(TaskError::WrongTask { model: self.name.clone(), task: "look at pictures" }),
         }
     }
 
-    /// Whether it looks for objects.
-    pub fn is_detector(&self) -> bool {
-        matches!(&self.task, Task::See(model) if matches!(model.look, Look::Detect(_)))
+    /// What it knows of texts.
+    pub fn text_model(&self) -> Result<&TextModel, TaskError> {
+        match &self.task {
+            Task::Embed(model) => Ok(model),
+            _ => Err(TaskError::WrongTask { model: self.name.clone(), task: "make vectors of texts" }),
+        }
     }
 }
 

@@ -108,15 +108,15 @@ impl Models {
         }
     }
 
-    /// The name of the model to ask when none is named: the only one, or the only detector.
-    pub fn only_detector(&self) -> Option<&str> {
-        let detects = |entry: &Entry| match entry {
-            Entry::Ready(model) => model.is_detector(),
-            Entry::Resting(resting) => resting.detects,
+    /// The name of the only model that is for `task`, as its name in settings and answers says: to ask when none is named.
+    pub fn only(&self, task: &str) -> Option<&str> {
+        let is_such = |entry: &Entry| match entry {
+            Entry::Ready(model) => model.task.name() == task,
+            Entry::Resting(resting) => resting.task == Some(task),
             Entry::Failed(_) => false,
         };
-        let mut detectors = self.entries().filter(|(_, entry)| detects(entry));
-        detectors.next().filter(|_| detectors.next().is_none()).map(|(name, _)| name)
+        let mut such = self.entries().filter(|(_, entry)| is_such(entry));
+        such.next().filter(|_| such.next().is_none()).map(|(name, _)| name)
     }
 
     /// Every model of the repository and what became of it.

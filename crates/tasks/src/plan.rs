@@ -1,6 +1,8 @@
 //! How a model runs where nobody said: as many instances and as large batches as its own measurements justify.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
+
+use caudal_batcher::Ragged;
 
 /// What the warm-up of a model told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct RunPlan {
     pub in_place_rows: usize,
     /// Threads of a run that has the machine to itself, where that is worth a second copy of the model.
     pub wide_threads: Option<usize>,
+    /// How texts of different lengths share a run; none where rows are no texts.
+    pub ragged: Option<Ragged>,
 }
 
 /// A run shorter than this is over before a second instance has woken up.
@@ -40,6 +44,12 @@ const PAYING_BATCH: usize = 8;
 const TINY_BATCH: usize = 32;
 /// Rows that a request may bring where nobody set a batch size.
 const REQUEST_ROWS: usize = 1024;
+/// Most texts of a run; what they may have together is counted in tokens.
+const TEXTS: usize = 64;
+/// How long a run of texts should take: who comes next waits for it.
+const TEXT_RUN: Duration = Duration::from_millis(50);
+/// Tokens of a run of texts: fewer would mostly pay for the run, more win nothing.
+const TEXT_TOKENS: RangeInclusive<usize> = 512..=16_384;
 
 impl RunPlan {
     /// Settles what `asked` leaves open. `bounded` says that no request can bring rows larger than those measured.
@@ -59,6 +69,16 @@ impl RunPlan {
         Self { instances, max_batch_size, max_request_rows, in_place_rows, ..self }
     }
 
+    /// Settles what only texts leave open; those of the measurement had `length` tokens.
+    pub(crate) fn settle_texts(self, asked: &Asked, measured: &Measured, length: usize) -> Self {
+        let max_batch_size = if asked.may_join { asked.max_batch_size.unwrap_or(TEXTS) } else { 1 };
+        let (token, run_tokens) = measured.of_texts(length);
+        let in_time = (TEXT_RUN.as_nanos() / token.as_nanos()) as usize;
+        let max_batch_tokens =
+            asked.max_batch_tokens.unwrap_or(in_time.clamp(*TEXT_TOKENS.start(), *TEXT_TOKENS.end()));
+        Self { max_batch_size, ragged: Some(Ragged { max_batch_tokens, run_tokens }), ..self }
+    }
+
     /// How many threads to try for runs that have the machine of `cpus` cores to themselves, if it may be worth it.
     pub(crate) fn try_wide(&self, asked: &Asked, measured: &Measured, cpus: usize) -> Option<usize> {
         (!asked.threads && self.threads < cpus && measured.one_row >= WORTH_SHARING).then_some(cpus)
@@ -70,6 +90,7 @@ impl RunPlan {
 pub(crate) struct Asked {
     pub(crate) instances: Option<usize>,
     pub(crate) max_batch_size: Option<usize>,
+    pub(crate) max_batch_tokens: Option<usize>,
     /// Whether the threads within a run were said.
     pub(crate) threads: bool,
     /// Whether rows of several requests may share a run at all.
@@ -86,6 +107,15 @@ impl Measured {
     /// Whether a run of one row that takes `wide` on all cores is worth having. Under load it would only waste them.
     pub(crate) fn wide_pays(&self, wide: Duration) -> bool {
         wide.as_secs_f64() < 0.9 * self.one_row.as_secs_f64()
+    }
+
+    /// What a token takes, and what a run takes beside its tokens, counted in these.
+    fn of_texts(&self, length: usize) -> (Duration, usize) {
+        let row = self.two_rows.map_or(self.one_row, |two| two.saturating_sub(self.one_row));
+        let token = (row / length as u32).max(Duration::from_nanos(1));
+        let run = self.one_row.saturating_sub(row);
+        // Within what can be: the clock may have been disturbed.
+        (token, ((run.as_nanos() / token.as_nanos()) as usize).clamp(length / 2, length * 4))
     }
 
     /// How many rows a run may have that should not take longer than `limit`.
@@ -109,8 +139,10 @@ mod tests {
         max_request_rows: 1,
         in_place_rows: 0,
         wide_threads: None,
+        ragged: None,
     };
-    const NOTHING_SAID: Asked = Asked { instances: None, max_batch_size: None, threads: false, may_join: true };
+    const NOTHING_SAID: Asked =
+        Asked { instances: None, max_batch_size: None, max_batch_tokens: None, threads: false, may_join: true };
 
     fn measured(one_us: u64, two_us: Option<u64>) -> Measured {
         Measured { one_row: Duration::from_micros(one_us), two_rows: two_us.map(Duration::from_micros) }
@@ -135,6 +167,22 @@ mod tests {
         check(45_000, None, 4, 1, 0);
         check(45_000, Some(89_000), 4, 1, 0);
         check(5_000, Some(6_000), 4, 8, 0);
+    }
+
+    #[test]
+    fn texts_share_a_run_that_ends_soon_and_padding_is_weighed_against_a_run() {
+        let plan = |one_us, two_us, asked: Asked| {
+            let plan = OPEN.settle_texts(&asked, &measured(one_us, two_us), 16);
+            let ragged = plan.ragged.unwrap();
+            (plan.max_batch_size, ragged.max_batch_tokens, ragged.run_tokens)
+        };
+        assert_eq!(plan(4_000, Some(5_600), NOTHING_SAID), (64, 512, 24), "100 us a token, 2.4 ms a run");
+        assert_eq!(plan(40, Some(56), NOTHING_SAID), (64, 16_384, 24));
+        assert_eq!(plan(4_000, Some(4_000), NOTHING_SAID), (64, 16_384, 64), "what the clock cannot tell");
+        assert_eq!(plan(4_000, None, NOTHING_SAID), (64, 512, 8));
+        let said = Asked { max_batch_size: Some(4), max_batch_tokens: Some(100), ..NOTHING_SAID };
+        assert_eq!(plan(4_000, Some(5_600), said), (4, 100, 24));
+        assert_eq!(plan(4_000, None, Asked { may_join: false, ..NOTHING_SAID }).0, 1);
     }
 
     #[test]

@@ -136,7 +136,9 @@ impl<'a> Candidate<'a> {
             Some("detect") => self.detector(),
             Some("classify") => self.classifier(),
             Some("segment") => self.segmenter(),
-            Some(other) => Err(format!("kind {other:?} is not known; there are detect, classify, segment, tensors")),
+            Some(other) => {
+                Err(format!("kind {other:?} is not known; there are detect, classify, segment, embed, tensors"))
+            }
             None if self.says(&["prob", "softmax", "logits", "class"]) && self.classes().is_some() => self.classifier(),
             None if self.says(&["mask", "seg"]) && self.mask_head().is_some() => self.segmenter(),
             None => self.detector(),

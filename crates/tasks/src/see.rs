@@ -42,7 +42,7 @@ impl ServedModel {
 }
 
 fn request(format: &InputFormat, call: &Call) -> Request {
-    Request { rows: 1, bytes: format.values(), priority: call.priority, deadline: call.deadline }
+    Request { rows: 1, tokens: 0, bytes: format.values(), priority: call.priority, deadline: call.deadline }
 }
 
 /// What was found, and the picture with it on.

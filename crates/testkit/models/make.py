@@ -9,15 +9,23 @@ heavy   y float32 [n, 1], the sum of a row of x, by way of weights of 8 MiB in a
 slow    the same, after n rounds of multiplying large matrices: some tenths of a second a row
 fixed   the same with a first dimension of 1 that cannot grow
 yolox, ssd, end2end   detectors that always find the same, in the layouts of these families
+encoder a BERT of random weights: input_ids, attention_mask, token_type_ids int64 [n, length] -> [n, length, 16];
+        encoder.tokenizer.json has its words, letters and digits, encoder.expected.json what it says of some texts
+vector  the same inputs without the last -> sentence_embedding [n, 2]: how many tokens, and the sum of their ids
 free    two inputs of any length, a float32 [length] and b float32 [length] -> sum
 """
 
+import json
 import os
+import sys
 
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper, save_model
+from onnx.reference import ReferenceEvaluator
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../../../benches/parity"))
+import bert
 FLOAT = TensorProto.FLOAT
 
 
@@ -149,3 +157,76 @@ blind("end2end", planar, {
     "num_dets": np.array([[2]], np.int32), "det_boxes": found,
     "det_scores": np.array([[0.9, 0.8, 0.7, 0]], np.float32), "det_classes": np.array([[1, 1, 1, 0]], np.int32),
 })
+
+# A text encoder small enough to be committed, of the shape of those that are not.
+random = np.random.default_rng(7)
+WIDTH, WIDE, LAYERS, HEADS, PLACES = 16, 32, 2, 2, 64
+letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *letters, *("##" + letter for letter in letters)]
+weights = {}
+
+
+def linear(name, outputs, inputs):
+    weights[name + ".weight"] = random.normal(0, inputs**-0.5, (outputs, inputs))
+    weights[name + ".bias"] = random.normal(0, 0.1, outputs)
+
+
+def norm(name):
+    weights[name + ".weight"], weights[name + ".bias"] = random.normal(1, 0.1, WIDTH), random.normal(0, 0.1, WIDTH)
+
+
+for name, rows in {"word": len(words), "position": PLACES, "token_type": 2}.items():
+    weights[f"embeddings.{name}_embeddings.weight"] = random.normal(0, 1, (rows, WIDTH))
+norm("embeddings.LayerNorm")
+for layer in range(LAYERS):
+    of = f"encoder.layer.{layer}."
+    for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+        linear(of + name, WIDTH, WIDTH)
+    linear(of + "intermediate.dense", WIDE, WIDTH)
+    linear(of + "output.dense", WIDTH, WIDE)
+    norm(of + "attention.output.LayerNorm")
+    norm(of + "output.LayerNorm")
+bert.write(os.path.join(HERE, "encoder.onnx"), weights, HEADS)
+
+tokenizer = {
+    "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+    "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
+                   "lowercase": True},
+    "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": None,
+    "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+    "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+              "max_input_chars_per_word": 100, "vocab": {word: i for i, word in enumerate(words)}},
+}
+with open(os.path.join(HERE, "encoder.tokenizer.json"), "w") as file:
+    json.dump(tokenizer, file, indent=1)
+    file.write("\n")
+
+# What numpy says of some texts: the mean of their tokens' vectors, brought to length 1.
+evaluator = ReferenceEvaluator(os.path.join(HERE, "encoder.onnx"))
+expected = []
+for text, tokens in {"Cat 7": ["c", "##a", "##t", "7"], "a": ["a"], "abcabcabc é!": [
+        "a", "##b", "##c", "##a", "##b", "##c", "##a", "##b", "##c", "e", "[UNK]"]}.items():
+    ids = np.array([[words.index(token) for token in ["[CLS]", *tokens, "[SEP]"]]])
+    vectors = evaluator.run(None, {
+        "input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)})[0][0]
+    mean = vectors.mean(0)
+    expected.append({"text": text, "ids": ids[0].tolist(), "cls": [round(float(v), 5) for v in vectors[0]],
+                     "mean": [round(float(v), 6) for v in mean / np.linalg.norm(mean)]})
+with open(os.path.join(HERE, "encoder.expected.json"), "w") as file:
+    json.dump(expected, file, indent=1, ensure_ascii=False)
+    file.write("\n")
+
+tokens = lambda name: helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "length"])
+write(
+    "vector",
+    [
+        helper.make_node("Mul", ["input_ids", "attention_mask"], ["ids"]),
+        helper.make_node("ReduceSum", ["attention_mask", "one"], ["count"]),
+        helper.make_node("ReduceSum", ["ids", "one"], ["sum"]),
+        helper.make_node("Concat", ["count", "sum"], ["both"], axis=1),
+        helper.make_node("Cast", ["both"], ["sentence_embedding"], to=FLOAT),
+    ],
+    [tokens("input_ids"), tokens("attention_mask")],
+    [info("sentence_embedding", ["n", 2])],
+    [numpy_helper.from_array(np.array([1], np.int64), "one")],
+)

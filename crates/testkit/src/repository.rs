@@ -36,6 +36,13 @@ impl Repo {
         self.file(&format!("{name}/1/model.onnx"), &bytes).file(&format!("{name}/model.yaml"), yaml.as_bytes())
     }
 
+    /// Adds the suite's small text encoder `file` with its tokenizer as `name`, with `yaml` as its settings.
+    #[must_use]
+    pub fn encoder(self, name: &str, file: &str, yaml: &str) -> Self {
+        let tokenizer = fs::read(model_file("encoder").with_extension("tokenizer.json")).unwrap();
+        self.model(name, file, yaml).file(&format!("{name}/tokenizer.json"), &tokenizer)
+    }
+
     /// Adds any file.
     #[must_use]
     pub fn file(self, name: &str, content: &[u8]) -> Self {

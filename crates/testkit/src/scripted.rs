@@ -63,10 +63,19 @@ impl Log {
 impl Scripted {
     /// A model of rows `width` wide that answers at once.
     pub fn new(width: usize) -> Self {
+        Self::of(Dim::Fixed(width))
+    }
+
+    /// The same for rows of any length.
+    pub fn ragged() -> Self {
+        Self::of(Dim::Free("length".to_owned()))
+    }
+
+    fn of(width: Dim) -> Self {
         let tensor = |name: &str| TensorSpec {
             name: name.to_owned(),
             dtype: DType::F32,
-            dims: vec![Dim::Free("n".to_owned()), Dim::Fixed(width)],
+            dims: vec![Dim::Free("n".to_owned()), width.clone()],
         };
         let spec = ModelSpec { inputs: vec![tensor("x")], outputs: vec![tensor("y")], ..Default::default() };
         Self { spec, script: Script::default() }

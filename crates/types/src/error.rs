@@ -53,6 +53,8 @@ kinds! {
     ClientGone => "client_gone",
     /// A tensor whose name, type, shape or size the model does not take.
     InvalidTensor => "invalid_tensor",
+    /// A text longer than the model takes.
+    TextTooLong => "text_too_long",
     /// No such path.
     NotFound => "not_found",
     /// The path exists, the method does not.

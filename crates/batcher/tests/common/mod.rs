@@ -17,6 +17,7 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const POLICY: Policy = Policy {
     max_batch_size: 4,
     preferred_batch_sizes: Vec::new(),
+    ragged: None,
     max_queue_delay: Duration::ZERO,
     max_queue_size: 16,
     max_queue_bytes: 1 << 20,
@@ -56,7 +57,7 @@ impl Job for Row {
 }
 
 pub(crate) fn request() -> Request {
-    Request { rows: 1, bytes: 16, priority: Priority::Normal, deadline: Deadline::NEVER }
+    Request { rows: 1, tokens: 0, bytes: 16, priority: Priority::Normal, deadline: Deadline::NEVER }
 }
 
 pub(crate) fn start(model: &Scripted, instances: usize, policy: Policy) -> (Queue, Log) {

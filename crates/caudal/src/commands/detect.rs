@@ -37,7 +37,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let model = match matches.get_one::<String>("model") {
         Some(name) => catalog.get(name, None).map_err(|error| other(format!("{error}; {}", error.hint())))?,
         None => {
-            let only = catalog.now().only_detector().and_then(|name| catalog.get(name, None).ok());
+            let only = catalog.now().only("detect").and_then(|name| catalog.get(name, None).ok());
             only.ok_or_else(|| other("there is not exactly one detector; name one with --model"))?
         }
     };

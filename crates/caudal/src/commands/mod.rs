@@ -2,6 +2,7 @@
 
 mod config;
 mod detect;
+mod embed;
 mod models;
 mod reload;
 mod seen;
@@ -46,6 +47,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
         Some(("detect", matches)) => detect::run(matches),
+        Some(("embed", matches)) => embed::run(matches),
         Some(("models", matches)) => models::run(matches),
         Some(("config", matches)) => config::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),

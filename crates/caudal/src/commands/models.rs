@@ -6,7 +6,7 @@ use caudal_engine::{
     Provider,
     repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine},
 };
-use caudal_tasks::{Footprint, ModelError, RunsOn, ServedModel, Task};
+use caudal_tasks::{Footprint, ModelError, PictureModel, RunsOn, ServedModel, Task, TextModel};
 use caudal_types::{Explain, nearest};
 use clap::ArgMatches;
 use serde_json::{Value, json};
@@ -116,9 +116,17 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "run_ms": model.measured.one_row.as_secs_f64() * 1e3,
                 "aliases": aliases,
             });
-            if let Task::See(seer) = &model.task {
-                described["family"] = json!(seer.look.family());
-                described["labels"] = json!(seer.labels.iter().map(|label| &**label).collect::<Vec<_>>());
+            match &model.task {
+                Task::See(seer) => {
+                    described["family"] = json!(seer.look.family());
+                    described["labels"] = json!(seer.labels.iter().map(|label| &**label).collect::<Vec<_>>());
+                }
+                Task::Embed(text) => {
+                    described["dimensions"] = json!(text.head.width);
+                    described["max_tokens"] = json!(text.tokenizer.max_tokens());
+                    described["max_batch_tokens"] = json!(plan.ragged.map(|ragged| ragged.max_batch_tokens));
+                }
+                Task::Tensors => {}
             }
             described
         }
@@ -163,9 +171,25 @@ fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
         None => println!("  measured  {:.2} ms a run", ms(model.measured.one_row)),
         Some(two) => println!("  measured  {:.2} ms a run, {:.2} ms for two rows", ms(model.measured.one_row), ms(two)),
     }
-    let Task::See(seer) = &model.task else {
-        return println!("  task      tensors in, tensors out: POST /v2/models/{}/infer", model.name);
-    };
+    match &model.task {
+        Task::See(seer) => print_pictures(model, seer),
+        Task::Embed(text) => print_texts(model, text),
+        Task::Tensors => println!("  task      tensors in, tensors out: POST /v2/models/{}/infer", model.name),
+    }
+}
+
+fn print_texts(model: &ServedModel, text: &TextModel) {
+    println!("  task      embed: POST /v1/embeddings with \"model\": {:?}", model.name);
+    let pooling = text.head.pooling.map_or_else(|| "in the graph".to_owned(), |pooling| format!("{pooling:?}"));
+    let (max_tokens, normalize) = (text.tokenizer.max_tokens(), text.head.normalize);
+    println!("  text      at most {max_tokens} tokens, pooling {pooling}, normalize {normalize}");
+    println!("  vector    {} values", text.head.width);
+    if let Some(ragged) = model.plan().ragged {
+        println!("  a run     at most {} tokens, costs {} beside them", ragged.max_batch_tokens, ragged.run_tokens);
+    }
+}
+
+fn print_pictures(model: &ServedModel, seer: &PictureModel) {
     let (format, defaults) = (seer.format, seer.thresholds());
     let family = seer.look.family().map_or_else(String::new, |family| format!(" ({family})"));
     println!("  task      {}{family}: POST /predict/{}", seer.look.name(), model.name);

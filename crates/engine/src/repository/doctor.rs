@@ -87,7 +87,10 @@ fn examine_model(model: &ModelFolder) -> Vec<Finding> {
         findings.push(explain(model, error));
     }
     match model.serving_version(&settings) {
-        Ok(version) => findings.extend(model.inspect(&version).err().map(|error| explain(model, error))),
+        Ok(version) => {
+            let errors = [model.inspect(&version).err(), model.tokenizer(&version).err()];
+            findings.extend(errors.into_iter().flatten().map(|error| explain(model, error)));
+        }
         Err(error) => findings.push(explain(model, error)),
     }
     findings
@@ -147,6 +150,7 @@ fn explain(model: &ModelFolder, error: FolderError) -> Finding {
         FolderError::Forbidden(path, _) => (path, "copy the file into the model's folder and export the model again"),
         FolderError::Model(path, OnnxError::Io(_)) => (path, "make the file readable for the user that runs caudal"),
         FolderError::Model(path, _) => (path, "export the model to ONNX again, or copy it whole"),
+        FolderError::Tokenizer(path, _) => (path, "copy the tokenizer.json of the model itself there"),
         FolderError::Labels(path, _) => (path, "put a text file with one class name a line there"),
     };
     Finding::error(place.clone(), &error, mend)

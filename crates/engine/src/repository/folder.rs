@@ -15,6 +15,10 @@ use super::{
 
 /// The name of the file within a version's folder.
 const MODEL_FILE: &str = "model.onnx";
+/// What turns text into tokens, beside the model file or beside `model.yaml`.
+const TOKENIZER_FILE: &str = "tokenizer.json";
+/// Largest tokenizer that is read: those of many languages have some 20 MiB.
+const MAX_TOKENIZER: u64 = 64 << 20;
 
 /// A folder of models.
 #[derive(Debug, Clone)]
@@ -83,6 +87,9 @@ pub enum FolderError {
     /// The file with the class names cannot be used.
     #[error("the labels in {0} cannot be used: {1}")]
     Labels(PathBuf, String),
+    /// The tokenizer cannot be read.
+    #[error("the tokenizer {0} cannot be used: {1}")]
+    Tokenizer(PathBuf, String),
 }
 
 fn misnamed(folder: Option<&str>) -> String {
@@ -217,6 +224,15 @@ impl ModelFolder {
             .map_err(|error| FolderError::Labels(file.clone(), error.to_string()))?;
         Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
     }
+
+    /// The `tokenizer.json` of `version`, if there is one: beside its file, or beside `model.yaml`.
+    pub fn tokenizer(&self, version: &ModelVersion) -> Result<Option<Vec<u8>>, FolderError> {
+        let beside = version.file.with_file_name(TOKENIZER_FILE);
+        let files = [beside, self.path.join(TOKENIZER_FILE)];
+        let Some(file) = files.into_iter().find(|file| fs::symlink_metadata(file).is_ok()) else { return Ok(None) };
+        let json = sandbox::read(&self.path, &file, MAX_TOKENIZER);
+        json.map(Some).map_err(|error| FolderError::Tokenizer(file, error.to_string()))
+    }
 }
 
 /// What lies in `folder`, in order; nothing if that is no folder.
@@ -304,6 +320,21 @@ mod tests {
         for wrong in ["../x.txt", "/etc/passwd", "none.txt", "."] {
             assert!(matches!(labels(wrong), Err(FolderError::Labels(..))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_tokenizer_lies_beside_the_model_or_above_and_nowhere_else() {
+        let (_home, repository) =
+            repository(&[("m/1/model.onnx", b""), ("m/2/model.onnx", b""), ("m/2/tokenizer.json", b"2"), ("x", b"no")]);
+        let model = only(&repository);
+        let read = |version: usize| model.tokenizer(&model.versions().unwrap()[version - 1]);
+        assert_eq!((read(1).unwrap(), read(2).unwrap()), (None, Some(b"2".to_vec())));
+        fs::write(model.path.join("tokenizer.json"), b"all").unwrap();
+        assert_eq!((read(1).unwrap(), read(2).unwrap()), (Some(b"all".to_vec()), Some(b"2".to_vec())));
+        fs::remove_file(model.path.join("tokenizer.json")).unwrap();
+        std::os::unix::fs::symlink(repository.root().join("x"), model.path.join("tokenizer.json")).unwrap();
+        let error = read(1).unwrap_err().to_string();
+        assert!(error.contains("it leads out of the model's folder"), "{error}");
     }
 
     #[test]

@@ -18,9 +18,9 @@ pub enum Forbidden {
     /// A folder, a pipe, a device.
     #[error("it is not a plain file")]
     NotAFile,
-    /// More than settings or class names can be.
-    #[error("it is larger than 1 MiB")]
-    TooLarge,
+    /// More than what it is read for can have.
+    #[error("it is larger than {} MiB", .0 >> 20)]
+    TooLarge(u64),
     /// Weights named by an absolute path or through `..`.
     #[error("the model keeps weights in {0:?}, which is outside its folder")]
     ExternalData(String),
@@ -57,13 +57,16 @@ pub(super) fn open(folder: &Path, file: &Path) -> Result<File, OpenError> {
     Ok(File::open(real)?)
 }
 
+/// Reads `file`, which is opened as [`open`] does and has at most `limit` bytes.
+pub(super) fn read(folder: &Path, file: &Path, limit: u64) -> Result<Vec<u8>, OpenError> {
+    let mut bytes = Vec::new();
+    open(folder, file)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(Forbidden::TooLarge(limit).into()) } else { Ok(bytes) }
+}
+
 /// Reads the text in `file`, which is opened as [`open`] does.
 pub(super) fn read_text(folder: &Path, file: &Path) -> Result<String, OpenError> {
-    let mut text = Vec::new();
-    open(folder, file)?.take(MAX_TEXT + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_TEXT {
-        return Err(Forbidden::TooLarge.into());
-    }
+    let text = read(folder, file, MAX_TEXT)?;
     String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8").into())
 }
 

@@ -14,7 +14,7 @@ use crate::{GraphOptimization, Precision, Provider};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
-    /// What the model does: `detect` or `tensors`. Recognised from names and shapes when absent.
+    /// What the model does: `detect`, `classify`, `segment`, `embed` or `tensors`. Recognised from names and shapes when absent.
     pub kind: Option<String>,
     /// The layout of its outputs, `yolov8` say. Recognised when absent.
     pub family: Option<String>,
@@ -31,6 +31,9 @@ pub struct ModelSettings {
     /// How a picture becomes the model's input.
     #[serde(default)]
     pub preprocessing: Preprocessing,
+    /// How a text becomes a vector.
+    #[serde(default)]
+    pub embedding: Embedding,
     /// How requests join into batches.
     #[serde(default)]
     pub batching: Batching,
@@ -122,6 +125,31 @@ pub enum ChannelOrder {
     Bgr,
 }
 
+/// How a text becomes a vector.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Embedding {
+    /// How the vectors of a text's tokens become one; their mean when absent.
+    pub pooling: Option<Pooling>,
+    /// Whether vectors are brought to length 1, as they are when absent.
+    pub normalize: Option<bool>,
+    /// Most tokens of a text; as `tokenizer.json` says, or 512, when absent.
+    pub max_tokens: Option<usize>,
+    /// Whether texts that are too long are cut where a request does not say; when absent they are refused.
+    #[serde(default)]
+    pub truncate: bool,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// That of the first token.
+    Cls,
+}
+
 /// How requests join into batches; absent keys take the server's defaults.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -131,6 +159,8 @@ pub struct Batching {
     /// Rows at which a batch leaves at once.
     #[serde(default)]
     pub preferred_batch_size: Vec<usize>,
+    /// Most tokens in one run, padding included, of a model that takes texts.
+    pub max_batch_tokens: Option<usize>,
     /// How long a free instance waits for more rows, in milliseconds.
     pub max_queue_delay_ms: Option<f64>,
     /// Most entries that wait.
@@ -295,6 +325,8 @@ impl ModelSettings {
         positive("instances", self.instances)?;
         positive("threads", self.threads)?;
         positive("batching.max_batch_size", self.batching.max_batch_size)?;
+        positive("batching.max_batch_tokens", self.batching.max_batch_tokens)?;
+        positive("embedding.max_tokens", self.embedding.max_tokens)?;
         positive("batching.max_queue_size", self.batching.max_queue_size)?;
         positive("batching.max_queue_mb", self.batching.max_queue_mb)?;
         let batching = &self.batching;
@@ -410,9 +442,11 @@ aliases: [small]
 version: 3
 thresholds: {conf: 0.3, iou: 0.6, max_det: 10}
 preprocessing: {size: [640, 480], fit: stretch, decode: reduced, pad: 0, color: bgr, scale: 1, mean: [1, 2, 3], std: [1, 1, 1]}
+embedding: {pooling: cls, normalize: false, max_tokens: 256, truncate: true}
 batching:
   max_batch_size: 4
   preferred_batch_size: [2, 4]
+  max_batch_tokens: 2048
   max_queue_delay_ms: 0.5
   max_queue_size: 9
   max_queue_mb: 7
@@ -468,6 +502,8 @@ graph_optimization: extended
             ("batching: {queue_policy: {low: {timeout_ms: 0}}}", "queue_policy.low.timeout_ms lies above 0"),
             ("batching: {queue_policy: {low: {timeout_action: wait}}}", "reject"),
             ("preprocessing: {std: [1, 0, 1]}", "std holds no 0"),
+            ("embedding: {max_tokens: 0}", "embedding.max_tokens is at least 1"),
+            ("embedding: {pooling: max}", "pooling"),
             ("threads: many", "threads"),
             ("providers: []", "at least one"),
             ("providers: [opnvino]", "there are cpu, openvino, cuda, tensorrt, xnnpack"),

@@ -152,7 +152,7 @@ async fn run(
     let model = match named(&app, name.as_deref().or(visit.query.model())).await? {
         Some(model) => model,
         None => {
-            let only = app.catalog.now().only_detector().map(str::to_owned);
+            let only = app.catalog.now().only("detect").map(str::to_owned);
             app.catalog.demand(&only.ok_or_else(no_model)?, None).await?
         }
     };
