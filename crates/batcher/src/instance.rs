@@ -96,6 +96,9 @@ impl Runner {
         let prepared = Instant::now();
         entries.iter().for_each(|entry| entry.trace.enter_at(Stage::Infer, prepared));
         let views = buffer.views(joined.then_some(rows));
+        if let Some(recent) = &queue.recent {
+            recent.keep(&views);
+        }
         let mut odd = None;
         let mut answer = |outputs: &[TensorView<'_>]| {
             let inferred = Instant::now();

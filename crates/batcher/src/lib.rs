@@ -22,6 +22,7 @@ mod policy;
 mod predict;
 mod queue;
 mod ragged;
+mod recent;
 mod state;
 mod stats;
 
@@ -32,4 +33,5 @@ pub use policy::{Patience, Policy, TimeoutAction};
 pub use predict::{Outlook, ServiceTimes};
 pub use queue::{Habits, Instances, Queue, Request, Seat};
 pub use ragged::{Block, Ragged};
+pub use recent::KeptRun;
 pub use stats::{Depth, Stats};

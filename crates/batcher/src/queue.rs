@@ -15,6 +15,7 @@ use crate::{
     instance::{self, Runner},
     job,
     order::{Order, Turn},
+    recent::{KeptRun, Recent},
     state::{Batch, Entry, Formed, State},
 };
 
@@ -58,6 +59,8 @@ pub struct Habits {
     pub joined: bool,
     /// Whether answers leave in the order of admission. Priorities have no say then.
     pub ordered: bool,
+    /// Inputs of how many of the latest runs are kept.
+    pub keep_runs: usize,
 }
 
 /// The queue of one model with the instances that empty it.
@@ -80,6 +83,7 @@ pub(crate) struct Inner {
     state: Mutex<State>,
     work: Condvar,
     order: Option<Arc<Order>>,
+    pub(crate) recent: Option<Recent>,
 }
 
 impl fmt::Debug for Inner {
@@ -108,6 +112,7 @@ impl Queue {
             state: Mutex::new(State::new(side_by_side, instances.wide.map(runner), policy)),
             work: Condvar::new(),
             order: habits.ordered.then(Arc::default),
+            recent: (habits.keep_runs > 0).then(|| Recent::new(habits.keep_runs)),
         });
         let queue = Self { inner, threads: Mutex::default() };
         queue.resize(at_once, Vec::new())?;
@@ -165,6 +170,11 @@ impl Queue {
     /// What the queue has done so far.
     pub fn stats(&self) -> &Stats {
         &self.inner.stats
+    }
+
+    /// The inputs of the latest runs, the latest first, as far as they are kept.
+    pub fn recent(&self) -> Vec<Arc<KeptRun>> {
+        self.inner.recent.as_ref().map(Recent::all).unwrap_or_default()
     }
 
     /// The limits it keeps now.

@@ -183,6 +183,39 @@ fn only_the_owner_may() {
     assert_eq!(infer(&server).status, 200);
 }
 
+/// A model whose second version is `second`, and must prove itself.
+fn proving(second: &str, bounds: &str) -> Repo {
+    Repo::new()
+        .file("m/1/model.onnx", &fs::read(model_file("double")).unwrap())
+        .file("m/2/model.onnx", &fs::read(model_file(second)).unwrap())
+        .file("m/model.yaml", format!("version: 1\nprove: {bounds}").as_bytes())
+}
+
+#[test]
+fn a_new_version_goes_live_when_it_has_proved_itself() {
+    let try_second = |second: &str, bounds: &str, requests: usize| {
+        let repo = proving(second, bounds);
+        let server = Server::start(CAUDAL, &repo, &[EXPLICIT, &["--load-model", "*"]].concat());
+        (0..requests).for_each(|_| assert_eq!(infer(&server).status, 200));
+        fs::write(repo.path("m/model.yaml"), format!("version: 2\nprove: {bounds}")).unwrap();
+        let answer = change(&server, "m", "load");
+        let serves = infer(&server).json()["model_version"].as_str().unwrap().to_owned();
+        (answer.status, answer.text(), serves)
+    };
+    let check = |second: &str, bounds: &str, requests: usize, words: &str| {
+        let (status, text, serves) = try_second(second, bounds, requests);
+        assert_eq!((status, text.contains(words), &serves[..]), (400, true, "1"), "{text}");
+    };
+    let (status, text, serves) = try_second("double", "{inputs: 4, max_slowdown: 100}", 6);
+    assert_eq!((status, &serves[..]), (200, "2"), "{text}");
+    check("triple", "{inputs: 4, max_slowdown: 100}", 6, "deviate by 5.00e-1 in 4 runs");
+    let (status, text, _) = try_second("triple", "{tolerance: 1, max_slowdown: 100}", 6);
+    assert_eq!(status, 200, "who allows it gets it: {text}");
+    check("slow", "{tolerance: 1}", 3, "times as long");
+    check("double", "{}", 0, "nothing to prove itself on");
+    check("free", "{inputs: 4}", 1, "other tensors");
+}
+
 /// Every answer under load comes, and is wholly that of the version it names.
 #[test]
 fn swaps_under_load_lose_and_mix_nothing() {

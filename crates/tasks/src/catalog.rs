@@ -21,6 +21,7 @@ use caudal_types::{ErrorKind, Explain};
 
 use crate::{
     Defaults, Entry, Models, ServedModel, Stay, Unavailable, demand::Resting, ledger::Ledger, load, model::in_words,
+    prove::prove,
 };
 
 /// All models of a repository. Whoever asks sees them as they are at that moment; those that come and go do so at once,
@@ -106,6 +107,14 @@ pub enum ChangeError {
         /// Bytes that all may hold, beside what is kept for their runs.
         limit: u64,
     },
+    /// It did not prove itself.
+    #[error("the version {version} does not go live: {reason}")]
+    Unproven {
+        /// The new version.
+        version: u64,
+        /// What it did not show.
+        reason: String,
+    },
     /// What it should change into makes no sense.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -123,7 +132,9 @@ impl Explain for ChangeError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unavailable(error) => error.kind(),
-            Self::Repository(_) | Self::Load { .. } | Self::TooLarge { .. } => ErrorKind::LoadFailed,
+            Self::Repository(_) | Self::Load { .. } | Self::TooLarge { .. } | Self::Unproven { .. } => {
+                ErrorKind::LoadFailed
+            }
             Self::Settings(_) | Self::Change { .. } => ErrorKind::InvalidParameter,
         }
     }
@@ -133,6 +144,9 @@ impl Explain for ChangeError {
             Self::Unavailable(_) => "POST /v2/repository/index names the models of the repository".into(),
             Self::Repository(_) => "check the model repository and the rights to read it".into(),
             Self::TooLarge { .. } => "raise model_memory_mb, or serve a smaller model".into(),
+            Self::Unproven { .. } => {
+                "mend it, or loosen `prove` in model.yaml; without it a version goes live at once".into()
+            }
             Self::Settings(_) => {
                 "docs/models.md lists the keys of model.yaml; `caudal models schema` prints them".into()
             }
@@ -225,6 +239,7 @@ impl Catalog {
             let load = load(folder, &*self.backend, &self.defaults.load());
             let model = load.map_err(|error| ChangeError::Load { reason: in_words(&error), serving: false })?;
             self.settle(turn, &model)?;
+            self.prove(&model)?;
             Ok(model)
         });
         match loaded {
@@ -248,6 +263,12 @@ impl Catalog {
                 Err(ChangeError::Load { reason, serving })
             }
         }
+    }
+
+    /// Lets `model` show that it may take the place of the version that serves, if its settings ask for that.
+    fn prove(&self, model: &ServedModel) -> Result<(), ChangeError> {
+        let (Some(asked), Ok(old)) = (&model.prove, self.get(&model.name, None)) else { return Ok(()) };
+        prove(&old, model, asked).map_err(|reason| ChangeError::Unproven { version: model.version, reason })
     }
 
     /// Lets the model `name` go: it gets no new requests, finishes those it has, and is gone.

@@ -23,6 +23,7 @@ mod models;
 mod picture_model;
 mod pictures;
 mod plan;
+mod prove;
 mod recognise;
 mod see;
 mod text_model;

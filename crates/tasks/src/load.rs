@@ -178,7 +178,11 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
         plan.wide_threads = wide.as_ref().map(|_| threads);
     }
     let instances = Instances { side_by_side, wide };
-    let habits = Habits { joined, ordered: settings.batching.preserve_ordering.unwrap_or(false) };
+    let habits = Habits {
+        joined,
+        ordered: settings.batching.preserve_ordering.unwrap_or(false),
+        keep_runs: settings.prove.map_or(0, |prove| prove.inputs),
+    };
     let queue = Queue::start(&folder.name, &spec, habits, instances, policy(&settings, defaults, &plan))?;
     Ok(ServedModel {
         name: folder.name.clone(),
@@ -189,6 +193,7 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
         memory: before.grown(backend, folder.weights(&version)?),
         measured,
         joined,
+        prove: settings.prove,
         queue,
         plan: ArcSwap::from_pointee(plan),
         model,

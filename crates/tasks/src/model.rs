@@ -7,7 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use caudal_batcher::Queue;
-use caudal_engine::{Model, ModelSpec, Provider};
+use caudal_engine::{Model, ModelSpec, Provider, repository::Prove};
 use caudal_types::Explain;
 
 use crate::{Footprint, Measured, PictureModel, RunPlan, TaskError, TextModel};
@@ -83,6 +83,8 @@ pub struct ServedModel {
     pub joined: bool,
     /// Where requests for it wait.
     pub queue: Queue,
+    /// What it must show before it takes the place of another version.
+    pub(crate) prove: Option<Prove>,
     pub(crate) plan: ArcSwap<RunPlan>,
     /// For more instances.
     pub(crate) model: Arc<dyn Model>,

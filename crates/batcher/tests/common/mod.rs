@@ -24,7 +24,7 @@ pub(crate) const POLICY: Policy = Policy {
     by_priority: [Patience { max_queue_size: None, timeout: None, then: TimeoutAction::Reject }; 3],
     run_in_place: 0,
 };
-pub(crate) const JOINED: Habits = Habits { joined: true, ordered: false };
+pub(crate) const JOINED: Habits = Habits { joined: true, ordered: false, keep_runs: 0 };
 
 /// One row of four equal values; the answer is the doubled value.
 pub(crate) struct Row {

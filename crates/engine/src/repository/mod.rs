@@ -13,6 +13,6 @@ pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryE
 pub use onnx::{OnnxError, OnnxFile};
 pub use sandbox::Forbidden;
 pub use settings::{
-    Batching, ChannelOrder, Decode, Embedding, Fit, Labels, ModelSettings, Pooling, Preprocessing, QueuePolicies,
-    QueuePolicy, SettingsError, Thresholds, TimeoutAction,
+    Batching, ChannelOrder, Decode, Embedding, Fit, Labels, ModelSettings, Pooling, Preprocessing, Prove,
+    QueuePolicies, QueuePolicy, SettingsError, Thresholds, TimeoutAction,
 };

@@ -41,6 +41,8 @@ pub struct ModelSettings {
     pub instances: Option<usize>,
     /// Threads within one run.
     pub threads: Option<usize>,
+    /// A new version goes live only when it has proved itself. At once when absent.
+    pub prove: Option<Prove>,
     /// Who runs it: the first that works, the others are fallbacks. The server's choice when absent.
     pub providers: Option<Vec<Provider>>,
     /// The numbers it is computed in, where the provider leaves a choice.
@@ -48,6 +50,24 @@ pub struct ModelSettings {
     /// How far its graph is rewritten.
     #[serde(default)]
     pub graph_optimization: GraphOptimization,
+}
+
+/// What a new version must show before it takes the place of the one that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prove {
+    /// How many of the latest runs' inputs are kept for a new version to answer.
+    pub inputs: usize,
+    /// By how much any number of its outputs may deviate, relative where it is above 1.
+    pub tolerance: f64,
+    /// How many times as long a run may take.
+    pub max_slowdown: f64,
+}
+
+impl Default for Prove {
+    fn default() -> Self {
+        Self { inputs: 16, tolerance: 0.001, max_slowdown: 1.5 }
+    }
 }
 
 /// Class names, or where they are.
@@ -343,6 +363,15 @@ impl ModelSettings {
                 return Err(format!("batching.queue_policy.{priority}.timeout_ms lies above 0, within a day"));
             }
         }
+        if let Some(prove) = &self.prove {
+            positive("prove.inputs", Some(prove.inputs))?;
+            if prove.inputs > 1024 || prove.tolerance.is_nan() || prove.tolerance < 0.0 {
+                return Err("prove.inputs is at most 1024, and prove.tolerance is not below 0".to_owned());
+            }
+            if prove.max_slowdown.is_nan() || prove.max_slowdown <= 0.0 {
+                return Err("prove.max_slowdown is above 0".to_owned());
+            }
+        }
         for side in self.preprocessing.size.iter().flatten() {
             positive("preprocessing.size", Some(*side))?;
         }
@@ -454,6 +483,7 @@ batching:
   queue_policy: {high: {max_queue_size: 3}, low: {timeout_ms: 20, timeout_action: delay}}
 instances: 2
 threads: 1
+prove: {inputs: 4, tolerance: 0.01, max_slowdown: 2}
 providers: [openvino, cpu]
 precision: bf16
 graph_optimization: extended
@@ -505,6 +535,8 @@ graph_optimization: extended
             ("embedding: {max_tokens: 0}", "embedding.max_tokens is at least 1"),
             ("embedding: {pooling: max}", "pooling"),
             ("threads: many", "threads"),
+            ("prove: {inputs: 0}", "prove.inputs is at least 1"),
+            ("prove: {max_slowdown: -1}", "above 0"),
             ("providers: []", "at least one"),
             ("providers: [opnvino]", "there are cpu, openvino, cuda, tensorrt, xnnpack"),
             ("precision: int8", "bf16"),

@@ -41,20 +41,26 @@ impl Message {
 
     /// The values of the field `name`.
     pub(super) fn scalars(&self, name: &str) -> Result<Vec<&Scalar>, String> {
-        let scalar = |field| match field {
-            &Field::Scalar(ref scalar) => Ok(scalar),
-            Field::Message(_) => Err(format!("{name} is a value, not a message")),
-        };
-        self.fields(name).map(scalar).collect()
+        let mut scalars = Vec::new();
+        for field in self.fields(name) {
+            match field {
+                Field::Scalar(scalar) => scalars.push(scalar),
+                Field::Message(_) => return Err(format!("{name} is a value, not a message")),
+            }
+        }
+        Ok(scalars)
     }
 
     /// The messages in the field `name`.
     pub(super) fn messages(&self, name: &str) -> Result<Vec<&Self>, String> {
-        let message = |field| match field {
-            &Field::Message(ref message) => Ok(message),
-            Field::Scalar(_) => Err(format!("{name} is a message in braces")),
-        };
-        self.fields(name).map(message).collect()
+        let mut messages = Vec::new();
+        for field in self.fields(name) {
+            match field {
+                Field::Message(message) => messages.push(message),
+                Field::Scalar(_) => return Err(format!("{name} is a message in braces")),
+            }
+        }
+        Ok(messages)
     }
 }
 

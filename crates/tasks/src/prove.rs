@@ -1,0 +1,105 @@
+//! Before a new version takes the place of the one that serves it answers what that one was asked last, aside.
+
+use std::time::{Duration, Instant};
+
+use bytemuck::pod_collect_to_vec;
+use caudal_batcher::KeptRun;
+use caudal_engine::{Instance, TensorSpec, repository::Prove};
+use caudal_types::{DType, Shape, TensorView};
+
+use crate::ServedModel;
+
+/// What came out of one run: the numbers of each output, and how long it took.
+struct Answered {
+    outputs: Vec<(Shape, Vec<f64>)>,
+    took: Duration,
+}
+
+/// Lets `new` answer what `old` was asked last, both one run at a time and in turn. Says in words why it may not take
+/// its place, if so.
+pub(crate) fn prove(old: &ServedModel, new: &ServedModel, asked: &Prove) -> Result<(), String> {
+    let kept = old.queue.recent();
+    if kept.is_empty() {
+        return Err("it has nothing to prove itself on: the version that serves has kept no inputs yet".to_owned());
+    }
+    check_specs(&old.spec.inputs, &new.spec.inputs, "takes")?;
+    check_specs(&old.spec.outputs, &new.spec.outputs, "gives")?;
+    let instance = |model: &ServedModel| model.model.instance(model.plan().threads).map_err(|error| error.to_string());
+    let (mut old_runner, mut new_runner) = (instance(old)?, instance(new)?);
+    let (mut deviation, mut slowdowns) = (0.0, Vec::new());
+    for (i, run) in kept.iter().enumerate() {
+        if i == 0 {
+            // The first lays out memory.
+            answer(&mut *old_runner, run)?;
+            answer(&mut *new_runner, run)?;
+        }
+        let (before, after) = (answer(&mut *old_runner, run)?, answer(&mut *new_runner, run)?);
+        deviation = f64::max(deviation, deviates(&before, &after)?);
+        slowdowns.push(after.took.as_secs_f64() / before.took.as_secs_f64().max(1e-9));
+    }
+    slowdowns.sort_unstable_by(f64::total_cmp);
+    let slowdown = slowdowns[slowdowns.len() / 2];
+    let runs = kept.len();
+    if deviation > asked.tolerance {
+        return Err(format!(
+            "its answers deviate by {deviation:.2e} in {runs} runs, {:.2e} is allowed",
+            asked.tolerance
+        ));
+    }
+    if slowdown > asked.max_slowdown {
+        return Err(format!(
+            "a run takes {slowdown:.2} times as long in the median of {runs}, {} is allowed",
+            asked.max_slowdown
+        ));
+    }
+    tracing::info!(model = new.name, version = new.version, runs, deviation, slowdown, "the new version proved itself");
+    Ok(())
+}
+
+fn check_specs(old: &[TensorSpec], new: &[TensorSpec], does: &str) -> Result<(), String> {
+    let alike = |(old, new): (&TensorSpec, &TensorSpec)| old.name == new.name && old.dtype == new.dtype;
+    match old.len() == new.len() && old.iter().zip(new).all(alike) {
+        true => Ok(()),
+        false => Err(format!("it {does} other tensors than the version that serves, and cannot be compared with it")),
+    }
+}
+
+fn answer(runner: &mut dyn Instance, run: &KeptRun) -> Result<Answered, String> {
+    let (views, mut outputs) = (run.views(), Vec::new());
+    let began = Instant::now();
+    let mut took = Duration::ZERO;
+    let ran = runner.run(&views, &mut |views| {
+        took = began.elapsed();
+        outputs = views.iter().map(|view| (view.shape.to_vec(), numbers(view))).collect();
+    });
+    ran.map_err(|error| error.to_string())?;
+    Ok(Answered { outputs, took })
+}
+
+fn numbers(view: &TensorView<'_>) -> Vec<f64> {
+    match view.dtype {
+        DType::F32 => pod_collect_to_vec::<u8, f32>(view.bytes).into_iter().map(f64::from).collect(),
+        DType::F64 => pod_collect_to_vec(view.bytes),
+        DType::I32 => pod_collect_to_vec::<u8, i32>(view.bytes).into_iter().map(f64::from).collect(),
+        DType::I64 => pod_collect_to_vec::<u8, i64>(view.bytes).into_iter().map(|number| number as f64).collect(),
+        // Of the others it counts whether the bytes are the same.
+        _ => view.bytes.iter().map(|byte| f64::from(*byte)).collect(),
+    }
+}
+
+/// The largest difference between two numbers that stand in the same place, relative where they are above 1.
+fn deviates(before: &Answered, after: &Answered) -> Result<f64, String> {
+    let mut most = 0.0;
+    for ((old_shape, old), (new_shape, new)) in before.outputs.iter().zip(&after.outputs) {
+        if old_shape != new_shape {
+            return Err(format!("it gives {new_shape:?} where the version that serves gives {old_shape:?}"));
+        }
+        for (a, b) in old.iter().zip(new) {
+            let differs = (a - b).abs() / a.abs().max(1.0);
+            // What is not a number deviates from all that is one.
+            most =
+                f64::max(most, if differs.is_nan() && !(a.is_nan() && b.is_nan()) { f64::INFINITY } else { differs });
+        }
+    }
+    Ok(most)
+}
