@@ -65,6 +65,10 @@ impl Backend for OnnxRuntime {
             open: Mutex::new(Some((threads, first))),
         }))
     }
+
+    fn simplify(&self, file: &Path, into: &Path) -> Result<(), LoadError> {
+        session::simplify(&self.environment, file, into)
+    }
 }
 
 struct OnnxModel {

@@ -22,10 +22,26 @@ pub(crate) fn open(environment: &Environment, file: &Path, threads: usize) -> Re
             .with_intra_op_spinning(false)?
             .commit_from_file(file)
     };
-    build().map_err(|error| LoadError::Unreadable {
+    build().map_err(|error| unreadable(file, &error))
+}
+
+/// Writes `file`, after the rewrites that hold on every machine, to `into`.
+pub(crate) fn simplify(environment: &Environment, file: &Path, into: &Path) -> Result<(), LoadError> {
+    let write = || -> ort::Result<Session> {
+        Session::builder(environment)?
+            .with_optimization_level(GraphOptimizationLevel::Level1)?
+            .with_intra_threads(1)?
+            .with_optimized_model_path(into)?
+            .commit_from_file(file)
+    };
+    write().map(drop).map_err(|error| unreadable(file, &error))
+}
+
+fn unreadable(file: &Path, error: &ort::Error) -> LoadError {
+    LoadError::Unreadable {
         file: file.display().to_string(),
         reason: error.message().lines().next().unwrap_or("it cannot be opened").to_owned(),
-    })
+    }
 }
 
 /// What the session takes and gives.

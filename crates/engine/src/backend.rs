@@ -13,6 +13,13 @@ pub trait Backend: Send + Sync {
 
     /// Opens `file`; its first instance will have `threads` threads.
     fn load(&self, file: &Path, threads: usize) -> Result<Arc<dyn Model>, LoadError>;
+
+    /// Writes the model in `file` to `into` as the backend sees it after what helps on every machine: constants
+    /// computed, normalisations taken into the weights before them.
+    fn simplify(&self, file: &Path, _into: &Path) -> Result<(), LoadError> {
+        let reason = "this backend simplifies no models".to_owned();
+        Err(LoadError::Unsupported { file: file.display().to_string(), reason })
+    }
 }
 
 /// An open model.

@@ -8,11 +8,11 @@ use std::{
 use caudal_batcher::{Instances, Policy, Queue};
 use caudal_engine::{
     Backend, Instance, LoadError, Model, ModelSpec, RunError, TensorSpec,
-    repository::{FolderError, ModelFolder, ModelSettings, OnnxFile},
+    repository::{FolderError, ModelFolder, ModelSettings, ModelVersion, OnnxFile},
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
 
-use crate::{Measured, RunPlan, ServedModel, plan::Asked, recognise};
+use crate::{Measured, RunPlan, ServedModel, fused, plan::Asked, recognise};
 
 /// What holds for every model that says nothing else in its own settings.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,18 @@ fn is_small(file: &OnnxFile) -> bool {
 pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) -> Result<ServedModel, ModelError> {
     let settings = folder.settings().map_err(FolderError::from)?;
     let version = folder.serving_version(&settings)?;
-    let file = folder.inspect(&version)?;
+    load_version(folder, &version, settings, backend, defaults)
+}
+
+/// Makes `version` of the model in `folder` serve, as `settings` say.
+pub fn load_version(
+    folder: &ModelFolder,
+    version: &ModelVersion,
+    mut settings: ModelSettings,
+    backend: &dyn Backend,
+    defaults: &Defaults,
+) -> Result<ServedModel, ModelError> {
+    let file = folder.inspect(version)?;
     let labels = folder.labels(&settings)?;
     let mismatch = |reason: String| ModelError::Mismatch(folder.name.clone(), reason);
 
@@ -88,6 +99,7 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
     let (instances, threads) = defaults.cpus.instances(asked_instances, asked_threads);
     let model = backend.load(&version.file, threads)?;
     let spec = model.spec().clone();
+    fused::settle(&mut settings, &spec);
     let joined = may_join(&spec, &settings).map_err(mismatch)?;
     let picture = recognise::picture_input(&spec, &settings);
 

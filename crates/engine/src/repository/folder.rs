@@ -167,11 +167,12 @@ impl ModelFolder {
     }
 
     /// Tells whether anything in the folder has changed: names, lengths and times of its files and of those in its
-    /// versions, without reading them.
+    /// versions, without reading them. What is hidden does not count: there versions are made before they are put in place.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for folder in [&self.path].into_iter().chain(&entries(&self.path)) {
-            for path in entries(folder) {
+        let within = entries(&self.path);
+        for folder in [&self.path].into_iter().chain(within.iter().filter(|path| !is_hidden(path))) {
+            for path in entries(folder).into_iter().filter(|path| !is_hidden(path)) {
                 let meta = fs::symlink_metadata(&path).ok();
                 let told = meta.map(|meta| (meta.is_dir(), meta.len(), meta.modified().ok(), meta.ino()));
                 // Of a folder only that it is there: its time changes with what is in it.
@@ -179,6 +180,18 @@ impl ModelFolder {
             }
         }
         hasher.finish()
+    }
+
+    /// The number that a new version would have.
+    pub fn next_version(&self) -> u64 {
+        let numbers = entries(&self.path).into_iter().filter_map(|path| version_number(path.file_name()?.to_str()?));
+        numbers.max().unwrap_or(0) + 1
+    }
+
+    /// A hidden folder in this one, in which new versions are made.
+    pub fn workshop(&self) -> io::Result<Workshop> {
+        let folder = tempfile::Builder::new().prefix(".making-").tempdir_in(&self.path)?;
+        Ok(Workshop { model: self.clone(), folder })
     }
 
     /// The class names that `settings` give, if any; a file of names must lie within this folder.
@@ -193,6 +206,42 @@ impl ModelFolder {
             .map_err(|error| FolderError::Labels(file.clone(), error.to_string()))?;
         Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
     }
+}
+
+/// Where new versions of a model are made, out of sight. It goes when it is dropped, with all that was not published.
+#[derive(Debug)]
+pub struct Workshop {
+    model: ModelFolder,
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    /// Where the file of the version `name` is, or will be.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name).join(MODEL_FILE)
+    }
+
+    /// Makes a version of `bytes`, called `name` until it is published.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<ModelVersion> {
+        let file = self.file(name);
+        fs::create_dir_all(self.folder.path().join(name))?;
+        fs::write(&file, bytes)?;
+        Ok(ModelVersion { number: self.model.next_version(), file })
+    }
+
+    /// Puts the version `name` in its place, whole and at once, as the newest.
+    pub fn publish(&self, name: &str) -> io::Result<ModelVersion> {
+        let made = self.file(name);
+        fs::File::open(&made)?.sync_all()?;
+        let number = self.model.next_version();
+        let place = self.model.path.join(number.to_string());
+        fs::rename(self.folder.path().join(name), &place)?;
+        Ok(ModelVersion { number, file: place.join(MODEL_FILE) })
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 /// What lies in `folder`, in order; nothing if that is no folder.

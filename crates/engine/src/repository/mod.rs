@@ -7,7 +7,7 @@ mod sandbox;
 mod settings;
 
 pub use doctor::{Finding, Severity, examine};
-pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError};
+pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError, Workshop};
 pub use onnx::{OnnxError, OnnxFile};
 pub use sandbox::Forbidden;
 pub use settings::{
