@@ -18,7 +18,12 @@ mod suppress;
 mod weights;
 
 /// ONNX's messages, made from `proto/onnx.proto`.
-#[expect(unreachable_pub, clippy::all, clippy::unwrap_used, clippy::semicolon_if_nothing_returned, reason = "made by protobuf-codegen")]
+#[expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::semicolon_if_nothing_returned,
+    reason = "made by protobuf-codegen"
+)]
 mod onnx {
     include!(concat!(env!("OUT_DIR"), "/onnx/mod.rs"));
 }

@@ -68,6 +68,20 @@ impl Model {
         notes.push(entry);
     }
 
+    /// The same model, which gives the values `names` too.
+    pub fn reveal(&self, names: &[String]) -> Self {
+        let mut revealed = self.clone();
+        let outputs = &mut revealed.graph_mut().output;
+        let hidden = names.iter().filter(|name| !self.graph().output.iter().any(|output| output.name() == *name));
+        // Types follow from the graph.
+        outputs.extend(hidden.map(|name| {
+            let mut value = ValueInfoProto::new();
+            value.set_name(name.clone());
+            value
+        }));
+        revealed
+    }
+
     pub(crate) fn graph(&self) -> &GraphProto {
         &self.proto.graph
     }

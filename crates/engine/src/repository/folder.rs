@@ -221,12 +221,17 @@ impl Workshop {
         self.folder.path().join(name).join(MODEL_FILE)
     }
 
+    /// Makes room for a version, called `name` until it is published.
+    pub fn version(&self, name: &str) -> io::Result<ModelVersion> {
+        fs::create_dir_all(self.folder.path().join(name))?;
+        Ok(ModelVersion { number: self.model.next_version(), file: self.file(name) })
+    }
+
     /// Makes a version of `bytes`, called `name` until it is published.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<ModelVersion> {
-        let file = self.file(name);
-        fs::create_dir_all(self.folder.path().join(name))?;
-        fs::write(&file, bytes)?;
-        Ok(ModelVersion { number: self.model.next_version(), file })
+        let version = self.version(name)?;
+        fs::write(&version.file, bytes)?;
+        Ok(version)
     }
 
     /// Puts the version `name` in its place, whole and at once, as the newest.
