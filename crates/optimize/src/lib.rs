@@ -16,8 +16,9 @@ mod labels;
 mod optimize;
 mod synthetic;
 
-pub use accuracy::Accuracy;
+pub use accuracy::{Accuracy, Agreement};
 pub use bench::{Provider, Site, Speed};
 pub use error::OptimizeError;
 pub use fuse::{Fused, Part, fuse};
+pub use labels::Precision;
 pub use optimize::{Order, Report, Row, Step, Write, optimize};

@@ -2,7 +2,10 @@
 
 mod config;
 mod detect;
+mod fuse;
 mod models;
+mod optimize;
+mod pictures;
 mod seen;
 mod serve;
 
@@ -28,6 +31,10 @@ pub(crate) enum CommandError {
     /// Something else, said in words.
     #[error("{0}")]
     Other(String),
+}
+
+fn other(words: impl Into<String>) -> CommandError {
+    CommandError::Other(words.into())
 }
 
 impl CommandError {
