@@ -126,3 +126,78 @@ fn tensors(graph: &GraphProto) -> Box<dyn Iterator<Item = &TensorProto> + '_> {
     });
     Box::new(graph.initializer.iter().chain(sparse).chain(within))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    fn file(path: &str) -> Vec<u8> {
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
+    }
+
+    /// One length-delimited protobuf field.
+    fn field(number: u32, content: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for mut varint in [number << 3 | 2, content.len() as u32] {
+            while varint > 0x7f {
+                bytes.push(varint as u8 | 0x80);
+                varint >>= 7;
+            }
+            bytes.push(varint as u8);
+        }
+        [bytes, content.to_vec()].concat()
+    }
+
+    #[test]
+    fn models_are_written_back_without_loss() {
+        let small = ["double", "end2end", "fixed", "free", "slow", "ssd", "triple", "yolox"];
+        let small = small.map(|name| format!("crates/testkit/models/{name}.onnx"));
+        let real =
+            ["models/nanodet/1/model.onnx", "fixtures/models/selfie.onnx", "fixtures/models/text_orientation.onnx"];
+        for path in small.iter().map(String::as_str).chain(real) {
+            let bytes = file(path);
+            let model = Model::parse(&bytes).unwrap();
+            let written = model.to_bytes().unwrap();
+            // In another order, perhaps: that of ONNX's description.
+            assert!(written.len() == bytes.len() && Model::parse(&written).unwrap().proto == model.proto, "{path}");
+        }
+    }
+
+    #[test]
+    fn fields_that_nobody_knows_stay() {
+        let tensor = field(5, &field(900, b"in a tensor"));
+        let graph = [tensor, field(901, b"in the graph")].concat();
+        let bytes = [vec![1 << 3, 9], field(7, &graph), field(902, b"in the model")].concat();
+        let mut model = Model::parse(&bytes).unwrap();
+        model.set_note("key", "value");
+        let written = model.to_bytes().unwrap();
+        for words in ["in a tensor", "in the graph", "in the model"] {
+            assert!(written.windows(words.len()).any(|window| window == words.as_bytes()), "{words}");
+        }
+        assert_eq!(Model::parse(&written).unwrap().note("key"), Some("value"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_whole_is_refused() {
+        for bytes in [&b"hello, world"[..], b"", &[1 << 3, 9]] {
+            assert!(matches!(Model::parse(bytes), Err(GraphError::Malformed(_))), "{bytes:?}");
+        }
+        let entry = [field(1, b"location"), field(2, b"weights.bin")].concat();
+        let elsewhere = [field(13, &entry), vec![14 << 3, 1]].concat();
+        let attribute = field(1, &field(5, &field(5, &elsewhere)));
+        for graph in [field(5, &elsewhere), attribute] {
+            let error = Model::parse(&[vec![1 << 3, 9], field(7, &graph)].concat()).unwrap_err();
+            assert!(error.to_string().contains("weights.bin"), "{error}");
+        }
+    }
+
+    #[test]
+    fn new_names_are_nobody_elses() {
+        let mut model = Model::parse(&file("crates/testkit/models/slow.onnx")).unwrap();
+        assert_eq!(model.fresh("new"), "new");
+        assert_eq!(model.fresh("new"), "new_2");
+        assert_eq!(model.fresh("product"), "product_2", "within the loop it means something");
+    }
+}

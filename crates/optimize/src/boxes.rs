@@ -11,7 +11,9 @@ pub(crate) fn pair(wanted: &[Detection], found: &[Detection], iou: f32) -> Vec<O
     for index in order {
         let one = &wanted[index];
         let free = found.iter().enumerate().filter(|(place, other)| !taken[*place] && other.class_id == one.class_id);
-        let overlapping = free.map(|(place, other)| (place, one.rect.iou(&other.rect)));
+        // Two that are the same and have no area do not overlap.
+        let overlap = |other: &Detection| if one.rect == other.rect { 1.0 } else { one.rect.iou(&other.rect) };
+        let overlapping = free.map(|(place, other)| (place, overlap(other)));
         let best = overlapping.filter(|(_, overlap)| *overlap >= iou).max_by(|(_, a), (_, b)| a.total_cmp(b));
         if let Some((place, _)) = best {
             (pairs[index], taken[place]) = (Some(place), true);

@@ -164,11 +164,20 @@ impl Part {
                 };
                 caudal_graph::suppress(graph, &how)?;
                 graph.set_note(SUPPRESSED, family.name());
+                // The new outputs no longer tell how many classes there are.
+                graph.set_note("names", &names(model));
             }
             (Self::Suppress, _) => {}
         }
         Ok(())
     }
+}
+
+/// The names of the classes as Ultralytics notes them.
+fn names(model: &PictureModel) -> String {
+    let quoted = |name: &str| name.replace('\\', r"\\").replace('\'', r"\'");
+    let each = model.labels.iter().enumerate().map(|(class, name)| format!("{class}: '{}'", quoted(name)));
+    format!("{{{}}}", each.collect::<Vec<_>>().join(", "))
 }
 
 /// How many things both answers found, if they are the same but for `may_differ` of them; else what differs.
