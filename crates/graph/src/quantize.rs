@@ -408,3 +408,111 @@ pub(crate) fn drop_unused_constants(model: &mut Model) {
     taken.extend(graph.output.iter().map(|value| value.name().to_owned()));
     graph.initializer.retain(|tensor| taken.contains(tensor.name()));
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::onnx::onnx::{GraphProto, ModelProto, OperatorSetIdProto};
+
+    /// `input` → conv, relu → conv, sigmoid, product → conv → `output`, two channels each.
+    fn model(opset: i64) -> Model {
+        let mut proto = ModelProto::new();
+        let mut own = OperatorSetIdProto::new();
+        own.set_version(opset);
+        proto.opset_import.push(own);
+        proto.graph = Some(GraphProto::new()).into();
+        let mut model = Model::parse(&protobuf::Message::write_to_bytes(&proto).unwrap()).unwrap();
+        let mut build = Builder::new(&mut model, "test");
+        let mut conv = |name: &str, input: &str, output: &str| {
+            let weights = build.floats(&[2, 2, 1, 1], &[1.0, -0.5, 0.01, 0.002]);
+            let bias = build.floats(&[2], &[0.3, 100.0]);
+            build.named("Conv", &[input, &weights, &bias], &[output], &[]);
+            build.nodes.last_mut().unwrap().set_name(name.to_owned());
+        };
+        conv("first", "input", "a");
+        conv("second", "b", "c");
+        conv("third", "e", "output");
+        build.named("Relu", &["a"], &["b"], &[]);
+        build.named("Sigmoid", &["c"], &["d"], &[]);
+        build.named("Mul", &["c", "d"], &["e"], &[]);
+        let mut nodes = build.nodes;
+        nodes.sort_by_key(|node| node.output[0].clone());
+        nodes.sort_by_key(|node| node.output[0] == "output");
+        model.graph_mut().node = nodes;
+        model.graph_mut().output.push(crate::build::value("output", DataType::FLOAT, Vec::new()));
+        model
+    }
+
+    fn kinds(model: &Model) -> Vec<&str> {
+        model.graph().node.iter().map(NodeProto::op_type).filter(|kind| !kind.ends_with("Linear")).collect()
+    }
+
+    fn ranges() -> HashMap<String, Range> {
+        ["input", "b", "c", "d", "e", "output"]
+            .map(|name| (name.to_owned(), Range { min: -1.0, max: 3.0 }))
+            .into_iter()
+            .collect()
+    }
+
+    fn linear(model: &Model, kind: &str) -> usize {
+        model.graph().node.iter().filter(|node| node.op_type() == kind).count()
+    }
+
+    #[test]
+    fn layers_and_what_lies_between_them_are_put_on_grids() {
+        let model = model(13);
+        let recipe = |scope, spared| Recipe { scope, spared };
+        let convolutions = recipe(Scope::Convolutions, 0);
+        assert_eq!(observed(&model, convolutions).unwrap(), ["input", "b", "c", "e", "output"]);
+        let written = quantize(&model, convolutions, &ranges()).unwrap();
+        assert_eq!(kinds(&written), ["Conv", "Conv", "Sigmoid", "Mul", "Conv"], "saturation does what the Relu did");
+        assert_eq!(linear(&written, "QuantizeLinear"), 5);
+        // Beside these: weights and bias of three layers.
+        assert_eq!(linear(&written, "DequantizeLinear"), 5 + 6);
+        let chains = quantize(&model, recipe(Scope::Chains, 0), &ranges()).unwrap();
+        assert_eq!(linear(&chains, "QuantizeLinear"), 6, "the sigmoid has a grid too");
+        let spared = quantize(&model, recipe(Scope::Chains, 1), &ranges()).unwrap();
+        assert_eq!(linear(&spared, "QuantizeLinear"), 3, "{:?}", kinds(&spared));
+        assert!(matches!(quantize(&model, recipe(Scope::Chains, 3), &ranges()), Err(GraphError::Unsuitable(_))));
+    }
+
+    #[test]
+    fn before_opset_13_weights_share_a_scale_and_before_10_there_is_none() {
+        let recipe = Recipe { scope: Scope::Convolutions, spared: 0 };
+        let written = quantize(&model(11), recipe, &ranges()).unwrap();
+        assert!(written.graph().node.iter().all(|node| attribute(node, "axis").is_none()));
+        assert!(matches!(quantize(&model(9), recipe, &ranges()), Err(GraphError::Opset { has: 9, .. })));
+    }
+
+    #[test]
+    fn a_bias_far_above_its_weights_fits_32_bits() {
+        let tensor = weights::of_f32("w", &[2, 1], &[1.0, 1e-9]);
+        let whole = Whole::of(&tensor, Some(&[0.5, 1000.0]), 0.01, 0, true).unwrap();
+        assert_eq!(whole.weights, [64, 0]);
+        let bias = whole.bias.unwrap();
+        for (channel, wanted) in [0.5, 1000.0].into_iter().enumerate() {
+            let got = bias[channel] as f32 * whole.scales[channel] * 0.01;
+            assert!((got - wanted).abs() < wanted * 1e-2, "{got} {wanted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_in_range_are_half_a_step_from_a_byte_and_zero_is_one(
+            a in -1e3f32..1e3, b in -1e3f32..1e3, part in 0f32..=1.0,
+        ) {
+            let range = Range { min: a.min(b), max: a.max(b) };
+            let (scale, zero) = range.grid();
+            let back = |number: f32| {
+                let byte = (number / scale + f32::from(zero)).round_ties_even().clamp(0.0, 255.0);
+                (byte - f32::from(zero)) * scale
+            };
+            prop_assert_eq!(back(0.0), 0.0);
+            let number = range.min + (range.max - range.min) * part;
+            // The zero point is rounded too: at the ends a number may be one step off.
+            prop_assert!((back(number) - number).abs() <= scale * 1.01, "{} {}", back(number), number);
+        }
+    }
+}

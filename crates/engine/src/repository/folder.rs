@@ -324,6 +324,23 @@ mod tests {
     }
 
     #[test]
+    fn versions_are_made_out_of_sight_and_put_in_place_at_once() {
+        let (_home, repository) = repository(&[("m/9/model.onnx", b"old"), ("m/12/notes.txt", b"")]);
+        let model = only(&repository);
+        let before = model.fingerprint();
+        let workshop = model.workshop().unwrap();
+        workshop.write("a", b"new").unwrap();
+        workshop.write("b", b"not wanted").unwrap();
+        assert_eq!(model.fingerprint(), before, "a server that polls sees nothing");
+        let published = workshop.publish("a").unwrap();
+        assert_eq!((published.number, fs::read(&published.file).unwrap()), (13, b"new".to_vec()));
+        assert_eq!(model.versions().unwrap().last(), Some(&published));
+        assert_ne!(model.fingerprint(), before);
+        drop(workshop);
+        assert!(entries(&model.path).iter().all(|path| !is_hidden(path)), "nothing is left behind");
+    }
+
+    #[test]
     fn labels_come_from_a_list_or_from_a_file_beside() {
         let (_home, repository) =
             repository(&[("m/model.yaml", b""), ("m/l.txt", b"cat\n\n dog \n"), ("x.txt", b"no")]);
