@@ -20,6 +20,9 @@ use tokio::runtime::Runtime;
 
 use crate::OptimizeError;
 
+/// How often all cores are timed.
+const TRIES: u32 = 3;
+
 /// One of those that can run a model.
 pub struct Provider {
     /// Its name in `model.yaml`.
@@ -142,14 +145,11 @@ impl<'a> Bench<'a> {
         let mut alone = runs(&mut *instances[0], inputs, time)?;
         alone.sort();
         let p50 = alone[alone.len() / 2].as_secs_f64();
-        let began = Instant::now();
-        let counts = thread::scope(|scope| {
-            let threads: Vec<_> =
-                instances.iter_mut().map(|instance| scope.spawn(|| runs(&mut **instance, inputs, time))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("no run panics")).collect::<Vec<_>>()
-        });
-        let together: usize = counts.into_iter().map(|runs| runs.map(|runs| runs.len())).sum::<Result<_, _>>()?;
-        let all_cores = together as f64 / began.elapsed().as_secs_f64();
+        // Others may want the cores meanwhile: the best of a few tries comes closest to having them.
+        let mut all_cores = 0f64;
+        for _ in 0..TRIES {
+            all_cores = all_cores.max(together(&mut instances, inputs, time / TRIES)?);
+        }
         Ok(Speed { one_thread: 1.0 / p50, all_cores, p50_ms: p50 * 1e3 })
     }
 }
@@ -157,6 +157,18 @@ impl<'a> Bench<'a> {
 /// What `model` knows of pictures.
 pub(crate) fn seer(model: &ServedModel) -> Result<&PictureModel, OptimizeError> {
     model.picture_model().map_err(|_| OptimizeError::NoPictures(model.name.clone()))
+}
+
+/// Runs a second of all `instances` together, for about `time`.
+fn together(instances: &mut [Box<dyn Instance>], inputs: &[Input], time: Duration) -> Result<f64, RunError> {
+    let began = Instant::now();
+    let counts = thread::scope(|scope| {
+        let threads: Vec<_> =
+            instances.iter_mut().map(|instance| scope.spawn(|| runs(&mut **instance, inputs, time))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no run panics")).collect::<Vec<_>>()
+    });
+    let runs = counts.into_iter().map(|runs| runs.map(|runs| runs.len())).sum::<Result<usize, _>>()?;
+    Ok(runs as f64 / began.elapsed().as_secs_f64())
 }
 
 /// How long each run took, for about `time`.
