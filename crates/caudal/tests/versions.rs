@@ -90,7 +90,7 @@ fn the_quickest_version_within_the_bound_is_written_and_serves() {
     assert!(output.status.success(), "{}", said(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let candidates = report["candidates"].as_array().unwrap();
-    assert_eq!((&candidates[0]["name"], &report["pictures"]), (&"fp32".into(), &2.into()));
+    assert_eq!((&candidates[0]["name"], &report["pictures"]), (&"serving".into(), &2.into()));
     let chosen = candidates.iter().find(|candidate| candidate["name"] == report["chosen"]).unwrap();
     assert!(chosen["loss"].as_f64().unwrap() <= 0.02, "{report:#}");
     assert_eq!(report["version"], "2");

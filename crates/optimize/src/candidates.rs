@@ -26,8 +26,8 @@ impl Form {
     /// Its name.
     pub(crate) fn name(self) -> String {
         match self {
-            Self::AsItIs => "fp32".to_owned(),
-            Self::Simplified => "fp32-simplified".to_owned(),
+            Self::AsItIs => "serving".to_owned(),
+            Self::Simplified => "simplified".to_owned(),
             Self::Half => "fp16".to_owned(),
             Self::Int8(scope, rule, spared) => {
                 let scope = if scope == Scope::Chains { "-chains" } else { "" };

@@ -41,8 +41,8 @@ pub enum OptimizeError {
         difference: String,
     },
     /// There are no pictures to go by.
-    #[error("{0} holds no pictures")]
-    NoImages(PathBuf),
+    #[error("there are no pictures to calibrate on and to compare with")]
+    NoImages,
     /// A picture cannot be used.
     #[error("{0}: {1}")]
     Image(PathBuf, TaskError),
@@ -112,7 +112,7 @@ impl Explain for OptimizeError {
             Self::NoPictures(_) => "say `kind` in model.yaml if it does; docs/models.md lists the kinds".into(),
             Self::NothingToFuse { .. } => "`caudal models show` tells what it takes and gives".into(),
             Self::Different { .. } => "serve it as it is, and report this with the model if you can".into(),
-            Self::NoImages(_) => "name a folder of pictures like those that it will see; some dozens are enough".into(),
+            Self::NoImages => "name a folder of pictures like those that it will see; some dozens are enough".into(),
             Self::Image(_, error) => error.hint(),
             Self::NothingFound(_) => "take pictures that show what the model looks for".into(),
             Self::Labels(..) => {

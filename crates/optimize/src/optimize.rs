@@ -96,6 +96,9 @@ pub struct Report {
 /// Tries candidates for the model of `site` as `order` says; `tell` hears what is going on.
 pub fn optimize(site: &Site, order: &Order, tell: &mut dyn FnMut(Step)) -> Result<Report, OptimizeError> {
     known(order)?;
+    if order.images.is_empty() {
+        return Err(OptimizeError::NoImages);
+    }
     let bench = Bench::at(site)?;
     let serving = bench.load(&bench.serving, &site.providers[0])?;
     let images = spread(&order.images, MOST_IMAGES).map(|path| Image::read(path)).collect::<Result<Vec<_>, _>>()?;
@@ -180,7 +183,7 @@ impl Trials<'_> {
 
         let of = 1 + rows.len();
         for provider in &site.providers {
-            tell(Step { what: format!("trying fp32 on {}", provider.name), done: 0, of });
+            tell(Step { what: format!("trying {} on {}", Form::AsItIs.name(), provider.name), done: 0, of });
             let serving = bench.serving.clone();
             self.row(Form::AsItIs, provider, Ok(serving));
             for (done, row) in rows.iter().enumerate() {
@@ -277,7 +280,7 @@ mod tests {
     #[test]
     fn the_quickest_within_the_bound_is_taken_and_none_that_loses_more() {
         let rows =
-            [row("fp32", 10.0, 0.0), row("fp16", 9.0, 0.0), row("int8", 15.0, 0.01), row("int8-chains", 20.0, 0.03)];
+            [row("serving", 10.0, 0.0), row("fp16", 9.0, 0.0), row("int8", 15.0, 0.01), row("int8-chains", 20.0, 0.03)];
         assert_eq!(choose(&rows, &order(Write::Best)).unwrap(), Some(2));
         assert_eq!(choose(&rows[..2], &order(Write::Best)).unwrap(), None, "nothing is quicker");
         assert_eq!(choose(&rows, &order(Write::Named("fp16".to_owned()))).unwrap(), Some(1), "who names one gets it");

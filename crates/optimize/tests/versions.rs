@@ -140,7 +140,7 @@ fn a_detector_in_8_bits_keeps_its_boxes() {
     let order = order(&["double_decker_bus.jpg", "chelsea.png", "coffee.png"], "int8-chains-squares");
     let report = optimize(&site, &order, &mut |_| {}).unwrap();
     let [before, .., after] = &report.rows[..] else { panic!("{report:?}") };
-    assert_eq!(report.rows.iter().filter(|row| row.name == "fp32").count(), 1);
+    assert_eq!(report.rows.iter().filter(|row| row.name == "serving").count(), 1);
     let Ok((_, accuracy)) = &after.tried else { panic!("{report:?}") };
     assert!(accuracy.loss <= 0.02, "{report:?}");
     let Agreement::Boxes { of, shift, .. } = accuracy.agreement else { panic!("{report:?}") };
@@ -177,7 +177,7 @@ fn labels_say_what_is_true() {
     let site = site(&repo);
     let labels = tempfile::tempdir().unwrap();
     let image = "double_decker_bus.jpg";
-    let order = || Order { labels: Some(labels.path().to_owned()), ..order(&[image], "fp32-simplified") };
+    let order = || Order { labels: Some(labels.path().to_owned()), ..order(&[image], "simplified") };
     let optimize = || optimize(&site, &order(), &mut |_| {});
     let error = optimize().unwrap_err().to_string();
     assert!(error.contains("no picture has a box in it"), "{error}");
@@ -198,6 +198,8 @@ fn labels_say_what_is_true() {
 fn where_nothing_is_found_nothing_can_be_told() {
     let repo = Repo::nanodet("thresholds: {conf: 1}");
     let site = site(&repo);
+    let error = optimize(&site, &order(&[], "int8"), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, OptimizeError::NoImages), "{error}");
     let error = optimize(&site, &order(&["coffee.png"], "int8"), &mut |_| {}).unwrap_err();
     assert!(matches!(error, OptimizeError::NothingFound(_)), "{error}");
 }
