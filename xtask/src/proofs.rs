@@ -28,6 +28,8 @@ pub(crate) fn soak(filter: &[&str]) -> Result {
         "--test",
         "repository",
         "--test",
+        "demand",
+        "--test",
         "cpus",
         "--",
     ]);

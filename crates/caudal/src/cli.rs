@@ -63,7 +63,7 @@ fn models() -> Command {
     let name = || Arg::new("name").value_name("MODEL").required(true);
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("answer as JSON");
     Command::new("models")
-        .about("Looks at the model repository")
+        .about("Looks at the model repository, and makes new versions of its models")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(
@@ -81,6 +81,42 @@ fn models() -> Command {
             for_models,
         ))
         .subcommand(Command::new("schema").about("Prints the JSON schema of model.yaml, for editors"))
+        .subcommand(with_settings(fuse().arg(name()).arg(json()), for_models))
+        .subcommand(with_settings(optimize().arg(name()).arg(json()), for_models))
+}
+
+fn fuse() -> Command {
+    Command::new("fuse")
+        .about("Writes a version that takes bytes and removes duplicates within its graph, if it answers the same")
+        .arg(
+            option("only", "PART")
+                .value_parser(["preprocess", "nms"])
+                .help("move this alone into the graph; all that can be when absent"),
+        )
+        .arg(images().help("pictures to compare the versions on, or folders of them; made ones when absent"))
+}
+
+fn optimize() -> Command {
+    Command::new("optimize")
+        .about("Tries what makes a model quicker, 8 bits above all, and writes the quickest version within a bound")
+        .arg(images().required(true).help("pictures like those that it will see, or folders of them"))
+        .arg(
+            option("labels", "DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("what they show: for photo.jpg a photo.txt with lines of `class cx cy width height`"),
+        )
+        .arg(
+            option("max-loss", "0..1")
+                .default_value("0.02")
+                .help("most that a version may lose: of mAP@0.5:0.95 with labels, else of what agrees"),
+        )
+        .arg(option("only", "LIST").help("candidates to try, by the beginnings of their names, divided by commas"))
+        .arg(option("write", "best|NAME|none").default_value("best").help("the version to write"))
+        .arg(option("seconds", "SECONDS").default_value("1").help("how long each candidate is timed, twice"))
+}
+
+fn images() -> Arg {
+    Arg::new("images").long("images").num_args(1..).value_name("PATH").value_parser(value_parser!(PathBuf))
 }
 
 fn config() -> Command {

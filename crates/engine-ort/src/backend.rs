@@ -88,6 +88,10 @@ impl Backend for OnnxRuntime {
             open: Mutex::new(Some((options.threads, first))),
         }))
     }
+
+    fn simplify(&self, file: &Path, into: &Path) -> Result<(), LoadError> {
+        session::simplify(&self.environment, file, into)
+    }
 }
 
 struct OnnxModel {

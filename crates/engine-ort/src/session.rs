@@ -18,7 +18,6 @@ use crate::provider;
 /// Opens `file` as a session whose runs are as `options` say.
 pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions) -> Result<Session, LoadError> {
     let wanted = options.provider;
-    let said = |error: &ort::Error| error.message().lines().next().unwrap_or("it cannot be opened").to_owned();
     let builder = || -> ort::Result<SessionBuilder> {
         Ok(Session::builder(environment)?
             .with_optimization_level(level(options.optimization))?
@@ -33,12 +32,31 @@ pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions
             .with_intra_op_spinning(false)?
             .with_execution_providers(provider::asked(options, options.threads))?)
     };
-    let file_name = || file.display().to_string();
     let opened = builder().and_then(|mut builder| builder.commit_from_file(file));
     opened.map_err(|error| match wanted {
-        Provider::Cpu => LoadError::Unreadable { file: file_name(), reason: said(&error) },
-        _ => LoadError::Provider { wanted, file: file_name(), reason: said(&error) },
+        Provider::Cpu => unreadable(file, &error),
+        _ => LoadError::Provider { wanted, file: file.display().to_string(), reason: said(&error) },
     })
+}
+
+/// Writes `file`, after the rewrites that hold on every machine, to `into`.
+pub(crate) fn simplify(environment: &Environment, file: &Path, into: &Path) -> Result<(), LoadError> {
+    let write = || -> ort::Result<Session> {
+        Session::builder(environment)?
+            .with_optimization_level(GraphOptimizationLevel::Level1)?
+            .with_intra_threads(1)?
+            .with_optimized_model_path(into)?
+            .commit_from_file(file)
+    };
+    write().map(drop).map_err(|error| unreadable(file, &error))
+}
+
+fn unreadable(file: &Path, error: &ort::Error) -> LoadError {
+    LoadError::Unreadable { file: file.display().to_string(), reason: said(error) }
+}
+
+fn said(error: &ort::Error) -> String {
+    error.message().lines().next().unwrap_or("it cannot be opened").to_owned()
 }
 
 /// A session that copies a number: 128 bytes of ONNX, one node, `Identity`.

@@ -17,6 +17,13 @@ pub trait Backend: Send + Sync {
     /// Opens `file` as `options` say, or not at all: never on another provider.
     fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
 
+    /// Writes the model in `file` to `into` as the backend sees it after what helps on every machine: constants
+    /// computed, normalisations taken into the weights before them.
+    fn simplify(&self, file: &Path, _into: &Path) -> Result<(), LoadError> {
+        let reason = "this backend simplifies no models".to_owned();
+        Err(LoadError::Unsupported { file: file.display().to_string(), reason })
+    }
+
     /// Bytes that it keeps for the runs of all its models; none if it does not tell.
     fn arena_bytes(&self) -> Option<u64> {
         None

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use caudal_batcher::{Habits, Instances, Policy, Queue};
 use caudal_engine::{
     Backend, Instance, LoadError, LoadOptions, Model, ModelSpec, Provider, RunError, TensorSpec,
-    repository::{Batching, FolderError, ModelFolder, ModelSettings, OnnxFile},
+    repository::{Batching, FolderError, ModelFolder, ModelSettings, ModelVersion, OnnxFile},
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
 
@@ -18,6 +18,7 @@ use crate::{
     Measured, RunPlan, RunsOn, ServedModel, Task, TextModel,
     change::Change as _,
     footprint::Before,
+    fused,
     plan::Asked,
     recognise,
     text_model::{TextCandidate, TextInputs},
@@ -96,7 +97,18 @@ fn is_small(file: &OnnxFile) -> bool {
 pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) -> Result<ServedModel, ModelError> {
     let settings = folder.settings().map_err(FolderError::from)?;
     let version = folder.serving_version(&settings)?;
-    let file = folder.inspect(&version)?;
+    load_version(folder, &version, settings, backend, defaults)
+}
+
+/// Makes `version` of the model in `folder` serve, as `settings` say.
+pub fn load_version(
+    folder: &ModelFolder,
+    version: &ModelVersion,
+    mut settings: ModelSettings,
+    backend: &dyn Backend,
+    defaults: &Defaults,
+) -> Result<ServedModel, ModelError> {
+    let file = folder.inspect(version)?;
     let before = Before::now(backend);
     let labels = folder.labels(&settings)?;
     let mismatch = |reason: String| ModelError::Mismatch(folder.name.clone(), reason);
@@ -122,7 +134,8 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
     })?;
     let (instances, threads) = share(runs_on.provider);
     let spec = model.spec().clone();
-    let text = TextCandidate::new(&spec, &settings, || Ok(folder.tokenizer(&version)?), mismatch)?;
+    fused::settle(&mut settings, &spec);
+    let text = TextCandidate::new(&spec, &settings, || Ok(folder.tokenizer(version)?), mismatch)?;
     let joined = may_join(&spec, &settings, text.is_some()).map_err(mismatch)?;
     let picture = recognise::picture_input(&spec, &settings);
 
@@ -190,7 +203,7 @@ pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) ->
         spec,
         task,
         runs_on,
-        memory: before.grown(backend, folder.weights(&version)?),
+        memory: before.grown(backend, folder.weights(version)?),
         measured,
         joined,
         prove: settings.prove,

@@ -8,7 +8,7 @@ heavy   y float32 [n, 1], the sum of a row of x, by way of weights of 8 MiB in a
         written by the test
 slow    the same, after n rounds of multiplying large matrices: some tenths of a second a row
 fixed   the same with a first dimension of 1 that cannot grow
-yolox, ssd, end2end   detectors that always find the same, in the layouts of these families
+yolox, yolov5, ssd, end2end   detectors that always find the same, in the layouts of these families
 encoder a BERT of random weights: input_ids, attention_mask, token_type_ids int64 [n, length] -> [n, length, 16];
         encoder.tokenizer.json has its words, letters and digits, encoder.expected.json what it says of some texts
 vector  the same inputs without the last -> sentence_embedding [n, 2]: how many tokens, and the sum of their ids
@@ -142,6 +142,15 @@ planar = info("images", [1, 3, 64, 64])
 cells = np.zeros((1, 64 + 16 + 4, 7), np.float32)
 cells[0, 64 + 4 + 2] = [0.5, 0.5, 0, np.log(2), 1, 0.1, 0.9]
 blind("yolox", planar, {"output": cells})
+
+# Three anchors a cell of the same grids. Of two boxes of one class at one place the weaker must go; one of another class
+# there stays, and one elsewhere.
+anchors = np.zeros((1, 3 * (64 + 16 + 4), 7), np.float32)
+anchors[0, 10] = [20, 20, 16, 16, 0.9, 1, 0.2]
+anchors[0, 11] = [21, 21, 16, 16, 0.8, 1, 0.3]
+anchors[0, 90] = [20, 20, 16, 16, 0.7, 0.1, 1]
+anchors[0, 251] = [50, 40, 8, 20, 1, 0.6, 0.5]
+blind("yolov5", planar, {"output": anchors})
 
 # Bytes of any size; one box in the right half of the picture, of the second of two classes beside "nothing".
 bytes_of_any_size = helper.make_tensor_value_info("image_tensor", TensorProto.UINT8, [1, "height", "width", 3])

@@ -34,7 +34,7 @@ pub use decode::{Decoder, Pixels, Reduction};
 pub use draw::{Label, MAX_JPEG_SIDE, draw, encode_jpeg, tint};
 pub use error::ImageError;
 pub use exif::Orientation;
-pub use families::{Candidates, Family, Habits, Head, Network, Output, OutputShape, Thresholds, Values};
+pub use families::{Candidates, Family, Habits, Head, Network, Output, OutputShape, Thresholds, Values, places};
 pub use geometry::{Fit, Geometry};
 pub use header::{Format, Header, Limits, probe};
 pub use mask::{ClassMap, Grid, MAX_MASK_CLASSES, Mask, MaskForm, MaskHead};

@@ -17,21 +17,15 @@ use clap::ArgMatches;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CommandError, load, seen};
+use super::{CommandError, load, other, pictures, seen};
 use crate::{assemble, settings::Load};
-
-const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
-
-fn other(words: impl Into<String>) -> CommandError {
-    CommandError::Other(words.into())
-}
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let mut loaded = load(matches, true)?;
     // Whatever a server would load at start: here a model is there when it is named.
     loaded.settings.load = Load::All;
     loaded.settings.stay = Stay::default();
-    let files = files(matches.get_many::<PathBuf>("images").unwrap_or_default())?;
+    let files = pictures::files(matches.get_many::<PathBuf>("images").unwrap_or_default())?;
     let backend = Arc::new(assemble::backend(&loaded.settings)?);
     let catalog = assemble::catalog(&loaded.settings, backend)?;
     let model = match matches.get_one::<String>("model") {
@@ -62,37 +56,6 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         .map_err(|error| other(error.to_string()))?;
     let failed = runtime.block_on(job.all(&files));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The pictures named, and those in folders named, each once.
-fn files<'a>(named: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>, CommandError> {
-    let mut files = Vec::new();
-    for path in named {
-        if path.is_dir() {
-            let before = files.len();
-            collect(path, &mut files).map_err(|error| other(format!("{} cannot be read: {error}", path.display())))?;
-            if files.len() == before {
-                return Err(other(format!("the folder {} holds no pictures", path.display())));
-            }
-        } else {
-            files.push(path.clone());
-        }
-    }
-    Ok(files)
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    let mut entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    entries.sort();
-    for path in entries {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if path.is_dir() {
-            collect(&path, files)?;
-        } else if ENDINGS.contains(&&*ending) {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 fn ask(matches: &ArgMatches, seer: &PictureModel) -> Result<Ask, CommandError> {

@@ -3,7 +3,10 @@
 mod config;
 mod detect;
 mod embed;
+mod fuse;
 mod models;
+mod optimize;
+mod pictures;
 mod reload;
 mod seen;
 mod serve;
@@ -30,6 +33,10 @@ pub(crate) enum CommandError {
     /// Something else, said in words.
     #[error("{0}")]
     Other(String),
+}
+
+fn other(words: impl Into<String>) -> CommandError {
+    CommandError::Other(words.into())
 }
 
 impl CommandError {

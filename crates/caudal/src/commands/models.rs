@@ -1,17 +1,18 @@
-//! `caudal models list|show|doctor`: what is in the repository, in words.
+//! `caudal models list|show|doctor`: what is in the repository, in words. `fuse` and `optimize` have files of their own.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use caudal_engine::{
     Provider,
     repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine},
 };
+use caudal_optimize::{OptimizeError, Site, Way};
 use caudal_tasks::{Footprint, ModelError, PictureModel, RunsOn, ServedModel, Task, TextModel};
 use caudal_types::{Explain, nearest};
 use clap::ArgMatches;
 use serde_json::{Value, json};
 
-use super::{CommandError, load};
+use super::{CommandError, fuse, load, optimize, other};
 use crate::{
     assemble::{self, AssembleError},
     settings::Settings,
@@ -22,11 +23,13 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("list", matches)) => list(matches),
         Some(("show", matches)) => show(matches),
         Some(("doctor", matches)) => doctor(matches),
+        Some(("fuse", matches)) => fuse::run(matches),
+        Some(("optimize", matches)) => optimize::run(matches),
         Some(("schema", _)) => {
             println!("{}", serde_json::to_string_pretty(ModelSettings::schema()).expect("a schema is plain data"));
             Ok(ExitCode::SUCCESS)
         }
-        _ => Err(CommandError::Other("see `caudal models --help`".to_owned())),
+        _ => Err(other("see `caudal models --help`".to_owned())),
     }
 }
 
@@ -38,13 +41,63 @@ fn folders(settings: &Settings) -> Result<Vec<ModelFolder>, CommandError> {
     Ok(repository(settings)?.models().map_err(AssembleError::from)?)
 }
 
+/// The folder of the model that is named, by its name or an alias.
+fn named(matches: &ArgMatches, settings: &Settings) -> Result<ModelFolder, CommandError> {
+    let name = matches.get_one::<String>("name").map(String::as_str).unwrap_or_default();
+    let folders = folders(settings)?;
+    let found = folders.iter().find(|folder| folder.name == name || aliases(folder).iter().any(|alias| alias == name));
+    found.cloned().ok_or_else(|| {
+        let meant = nearest(name, folders.iter().map(|folder| folder.name.as_str()));
+        let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+        other(format!("there is no model {name:?} in {}{meant}", settings.model_repository.display()))
+    })
+}
+
+fn aliases(folder: &ModelFolder) -> Vec<String> {
+    folder.settings().map(|settings| settings.aliases).unwrap_or_default()
+}
+
+/// All that it takes to make versions of the model that is named.
+pub(super) fn site(matches: &ArgMatches, settings: &Settings) -> Result<Site, CommandError> {
+    let folder = named(matches, settings)?;
+    let backend = Arc::new(assemble::backend(settings)?);
+    // The one that runs it now is what the others are compared with.
+    let own = folder.settings().ok().and_then(|own| own.providers);
+    let wanted = own.as_ref().unwrap_or(&settings.models.providers);
+    let has = caudal_engine::Backend::providers(&*backend);
+    let first = wanted.iter().copied().find(|provider| has.contains(provider)).unwrap_or(Provider::Cpu);
+    Ok(Site {
+        folder,
+        ways: Way::all(&*backend, first),
+        backend,
+        defaults: settings.models.clone(),
+        pictures: assemble::pictures(settings)?,
+    })
+}
+
+/// Whether the newest version of the model is the one that serves.
+pub(super) fn newest_serves(site: &Site) -> bool {
+    site.folder.settings().is_ok_and(|settings| settings.version.is_none())
+}
+
+pub(super) fn tell_whether_it_serves(serves: bool) {
+    match serves {
+        true => println!("it is the newest and serves from the next load on; delete its folder to go back"),
+        false => println!("model.yaml names another `version`, which goes on serving"),
+    }
+}
+
+/// Says what to do beside what went wrong.
+pub(super) fn explained(error: &OptimizeError) -> CommandError {
+    other(format!("{error}; {}", error.hint()))
+}
+
 fn list(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let settings = load(matches, true)?.settings;
     let backend = assemble::backend(&settings)?;
     let mut rows: Vec<(String, Result<ServedModel, ModelError>, Vec<String>)> = Vec::new();
     for folder in folders(&settings)? {
-        let aliases = folder.settings().map(|settings| settings.aliases).unwrap_or_default();
-        rows.push((folder.name.clone(), caudal_tasks::load(&folder, &backend, &settings.models), aliases));
+        rows.push((folder.name.clone(), caudal_tasks::load(&folder, &backend, &settings.models), aliases(&folder)));
     }
     if matches.get_flag("json") {
         let models: Vec<Value> = rows.iter().map(|(name, loaded, aliases)| describe(name, loaded, aliases)).collect();
@@ -135,15 +188,7 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
 
 fn show(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let settings = load(matches, true)?.settings;
-    let name = matches.get_one::<String>("name").map(String::as_str).unwrap_or_default();
-    let folders = folders(&settings)?;
-    let aliases = |folder: &ModelFolder| folder.settings().map(|settings| settings.aliases).unwrap_or_default();
-    let folder = folders.iter().find(|folder| folder.name == name || aliases(folder).iter().any(|alias| alias == name));
-    let folder = folder.ok_or_else(|| {
-        let meant = nearest(name, folders.iter().map(|folder| folder.name.as_str()));
-        let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
-        CommandError::Other(format!("there is no model {name:?} in {}{meant}", settings.model_repository.display()))
-    })?;
+    let folder = &named(matches, &settings)?;
     let backend = assemble::backend(&settings)?;
     let loaded = caudal_tasks::load(folder, &backend, &settings.models);
     if matches.get_flag("json") {
@@ -151,7 +196,7 @@ fn show(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         println!("{}", serde_json::to_string_pretty(&described).expect("a model is plain data"));
         return Ok(if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let model = loaded.map_err(|error| CommandError::Other(format!("{error}; {}", error.hint())))?;
+    let model = loaded.map_err(|error| other(format!("{error}; {}", error.hint())))?;
     print(&model, folder, &aliases(folder));
     Ok(ExitCode::SUCCESS)
 }

@@ -198,11 +198,12 @@ impl ModelFolder {
     }
 
     /// Tells whether anything in the folder has changed: names, lengths and times of its files and of those in its
-    /// versions, without reading them.
+    /// versions, without reading them. What is hidden does not count: there versions are made before they are put in place.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for folder in [&self.path].into_iter().chain(&entries(&self.path)) {
-            for path in entries(folder) {
+        let within = entries(&self.path);
+        for folder in [&self.path].into_iter().chain(within.iter().filter(|path| !is_hidden(path))) {
+            for path in entries(folder).into_iter().filter(|path| !is_hidden(path)) {
                 let meta = fs::symlink_metadata(&path).ok();
                 let told = meta.map(|meta| (meta.is_dir(), meta.len(), meta.modified().ok(), meta.ino()));
                 // Of a folder only that it is there: its time changes with what is in it.
@@ -210,6 +211,18 @@ impl ModelFolder {
             }
         }
         hasher.finish()
+    }
+
+    /// The number that a new version would have.
+    pub fn next_version(&self) -> u64 {
+        let numbers = entries(&self.path).into_iter().filter_map(|path| version_number(path.file_name()?.to_str()?));
+        numbers.max().unwrap_or(0) + 1
+    }
+
+    /// A hidden folder in this one, in which new versions are made.
+    pub fn workshop(&self) -> io::Result<Workshop> {
+        let folder = tempfile::Builder::new().prefix(".making-").tempdir_in(&self.path)?;
+        Ok(Workshop { model: self.clone(), folder })
     }
 
     /// The class names that `settings` give, if any; a file of names must lie within this folder.
@@ -233,6 +246,47 @@ impl ModelFolder {
         let json = sandbox::read(&self.path, &file, MAX_TOKENIZER);
         json.map(Some).map_err(|error| FolderError::Tokenizer(file, error.to_string()))
     }
+}
+
+/// Where new versions of a model are made, out of sight. It goes when it is dropped, with all that was not published.
+#[derive(Debug)]
+pub struct Workshop {
+    model: ModelFolder,
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    /// Where the file of the version `name` is, or will be.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name).join(MODEL_FILE)
+    }
+
+    /// Makes room for a version, called `name` until it is published.
+    pub fn version(&self, name: &str) -> io::Result<ModelVersion> {
+        fs::create_dir_all(self.folder.path().join(name))?;
+        Ok(ModelVersion { number: self.model.next_version(), file: self.file(name) })
+    }
+
+    /// Makes a version of `bytes`, called `name` until it is published.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<ModelVersion> {
+        let version = self.version(name)?;
+        fs::write(&version.file, bytes)?;
+        Ok(version)
+    }
+
+    /// Puts the version `name` in its place, whole and at once, as the newest.
+    pub fn publish(&self, name: &str) -> io::Result<ModelVersion> {
+        let made = self.file(name);
+        fs::File::open(&made)?.sync_all()?;
+        let number = self.model.next_version();
+        let place = self.model.path.join(number.to_string());
+        fs::rename(self.folder.path().join(name), &place)?;
+        Ok(ModelVersion { number, file: place.join(MODEL_FILE) })
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 /// What lies in `folder`, in order; nothing if that is no folder.
@@ -307,6 +361,23 @@ mod tests {
         fs::remove_file(&version.file).unwrap();
         std::os::unix::fs::symlink(repository.root().join("secret"), &version.file).unwrap();
         assert!(matches!(model.inspect(&version), Err(FolderError::Forbidden(_, Forbidden::Outside))));
+    }
+
+    #[test]
+    fn versions_are_made_out_of_sight_and_put_in_place_at_once() {
+        let (_home, repository) = repository(&[("m/9/model.onnx", b"old"), ("m/12/notes.txt", b"")]);
+        let model = only(&repository);
+        let before = model.fingerprint();
+        let workshop = model.workshop().unwrap();
+        workshop.write("a", b"new").unwrap();
+        workshop.write("b", b"not wanted").unwrap();
+        assert_eq!(model.fingerprint(), before, "a server that polls sees nothing");
+        let published = workshop.publish("a").unwrap();
+        assert_eq!((published.number, fs::read(&published.file).unwrap()), (13, b"new".to_vec()));
+        assert_eq!(model.versions().unwrap().last(), Some(&published));
+        assert_ne!(model.fingerprint(), before);
+        drop(workshop);
+        assert!(entries(&model.path).iter().all(|path| !is_hidden(path)), "nothing is left behind");
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod settings;
 mod triton;
 
 pub use doctor::{Finding, Severity, examine};
-pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError};
+pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError, Workshop};
 pub use onnx::{OnnxError, OnnxFile};
 pub use sandbox::Forbidden;
 pub use settings::{

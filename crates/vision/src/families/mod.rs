@@ -7,6 +7,8 @@ mod yolov5;
 mod yolov8;
 mod yolox;
 
+pub use yolox::places;
+
 use std::{fmt, str::FromStr};
 
 use crate::{Detection, Fit};
@@ -230,6 +232,11 @@ impl Head {
     /// How many classes it tells apart, where its outputs say so.
     pub fn classes(&self) -> Option<usize> {
         self.parts.classes
+    }
+
+    /// Scores before that of the first class: one, where nothing is a class too.
+    pub fn background(&self) -> usize {
+        self.parts.background
     }
 
     /// Whether the network removes duplicates itself.

@@ -44,8 +44,9 @@ impl Reader for YoloX {
     }
 }
 
-/// Column, row and stride of every cell, in the order of the output.
-fn places((width, height): (usize, usize)) -> impl Iterator<Item = (f32, f32, f32)> {
+/// Column, row and stride of every cell of YOLOX's grids over an input of this width and height, in the order of its
+/// output.
+pub fn places((width, height): (usize, usize)) -> impl Iterator<Item = (f32, f32, f32)> {
     STRIDES.into_iter().flat_map(move |stride| {
         let columns = width.div_ceil(stride);
         let cells = columns * height.div_ceil(stride);
