@@ -35,11 +35,11 @@ impl<'a> Reload<'a> {
     /// Reads the settings again whenever that is asked for, until the server ends.
     pub(super) async fn keep(&mut self, control: &Control, watch: bool) -> Infallible {
         let mut hang_up = signal(SignalKind::hangup()).expect("signals can be waited for");
-        let mut seen = self.changed();
-        let mut pending = seen;
+        // Nothing seen yet: what was written between the start's own reading and this one is not missed.
+        let (mut seen, mut pending) = (None, None);
         loop {
-            tokio::select! {
-                _ = hang_up.recv() => {}
+            let asked = tokio::select! {
+                _ = hang_up.recv() => true,
                 () = tokio::time::sleep(LOOK), if watch => {
                     // One that looks the same twice is no longer being written.
                     let now = self.changed();
@@ -48,9 +48,10 @@ impl<'a> Reload<'a> {
                         continue;
                     }
                     seen = now;
+                    false
                 }
-            }
-            match self.read(control) {
+            };
+            match self.read(control, asked) {
                 Ok(()) => {}
                 Err(error) => tracing::error!("the settings stay as they are: {error}"),
             }
@@ -62,7 +63,7 @@ impl<'a> Reload<'a> {
         Some((meta.modified().ok()?, meta.len()))
     }
 
-    fn read(&mut self, control: &Control) -> Result<(), CommandError> {
+    fn read(&mut self, control: &Control, asked: bool) -> Result<(), CommandError> {
         let mut raw = gather_all(self.matches)?.values;
         // What is wrong is wrong even where it would wait for a restart.
         Settings::resolve(&raw)?;
@@ -82,7 +83,9 @@ impl<'a> Reload<'a> {
         })?;
         control.apply(settings.server, settings.models, settings.stay);
         self.raw = raw;
-        tracing::info!(changed = taken.join(", "), "settings read again");
+        if asked || !taken.is_empty() {
+            tracing::info!(changed = taken.join(", "), "settings read again");
+        }
         if !waiting.is_empty() {
             tracing::warn!("these take a restart to change: {}", waiting.join(", "));
         }
