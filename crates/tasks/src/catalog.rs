@@ -20,7 +20,7 @@ use caudal_engine::{
 use caudal_types::{ErrorKind, Explain};
 
 use crate::{
-    Defaults, Entry, Models, ServedModel, Stay, Unavailable, demand::Resting, ledger::Ledger, load, model::in_words,
+    Defaults, Entry, ModelError, Models, ServedModel, Stay, Unavailable, demand::Resting, ledger::Ledger, load,
     prove::prove,
 };
 
@@ -92,8 +92,10 @@ pub enum ChangeError {
     /// It could not be loaded; what served before still does.
     #[error("{reason}{}", if *.serving { "; the version that was loaded before still serves" } else { "" })]
     Load {
-        /// Why, and what to do.
+        /// Why.
         reason: String,
+        /// What to do.
+        hint: Cow<'static, str>,
         /// Whether a version of it serves.
         serving: bool,
     },
@@ -151,7 +153,7 @@ impl Explain for ChangeError {
                 "docs/models.md lists the keys of model.yaml; `caudal models schema` prints them".into()
             }
             Self::Change { .. } => "change its model.yaml and load it anew".into(),
-            Self::Load { .. } => "`caudal models doctor` tells what is wrong and how to mend it".into(),
+            Self::Load { hint, .. } => hint.clone(),
         }
     }
 }
@@ -237,7 +239,11 @@ impl Catalog {
         turn.look(folder);
         let loaded = self.make_room(turn, folder).and_then(|()| {
             let load = load(folder, &*self.backend, &self.defaults.load());
-            let model = load.map_err(|error| ChangeError::Load { reason: in_words(&error), serving: false })?;
+            let failed = |error: ModelError| {
+                let (reason, hint) = (error.to_string(), error.hint());
+                ChangeError::Load { reason, hint, serving: false }
+            };
+            let model = load.map_err(failed)?;
             self.settle(turn, &model)?;
             self.prove(&model)?;
             Ok(model)
@@ -251,16 +257,17 @@ impl Catalog {
             }
             Err(error) => {
                 self.changes.failed.fetch_add(1, Relaxed);
-                let reason = match error {
-                    ChangeError::Load { reason, .. } => reason,
-                    error => in_words(&error),
+                let (reason, hint) = match error {
+                    ChangeError::Load { reason, hint, .. } => (reason, hint),
+                    error => (error.to_string(), error.hint()),
                 };
-                tracing::error!(model = folder.name, "model not loaded: {reason}");
+                let told = format!("{reason}; {hint}");
+                tracing::error!(model = folder.name, "model not loaded: {told}");
                 let serving = matches!(self.now().entry(&folder.name), Some(Entry::Ready(_)));
                 if !serving {
-                    self.put(folder, Entry::Failed(reason.clone()));
+                    self.put(folder, Entry::Failed(told));
                 }
-                Err(ChangeError::Load { reason, serving })
+                Err(ChangeError::Load { reason, hint, serving })
             }
         }
     }

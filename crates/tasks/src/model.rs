@@ -8,7 +8,6 @@ use std::{
 use arc_swap::ArcSwap;
 use caudal_batcher::Queue;
 use caudal_engine::{Model, ModelSpec, Provider, repository::Prove};
-use caudal_types::Explain;
 
 use crate::{Footprint, Measured, PictureModel, RunPlan, TaskError, TextModel};
 
@@ -119,9 +118,4 @@ impl ServedModel {
             _ => Err(TaskError::WrongTask { model: self.name.clone(), task: "make vectors of texts" }),
         }
     }
-}
-
-/// The words of an error and its hint, for a log line.
-pub(crate) fn in_words(error: &dyn Explain) -> String {
-    format!("{error}; {}", error.hint())
 }

@@ -157,8 +157,9 @@ impl Server {
 
     /// Its resident memory, in bytes.
     pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        // Of its maps: the kernel's own sum is kept by processor and may be off by some hundred KiB.
+        let maps = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let line = maps.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
     }
 
