@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// What runs the operators of a model, by ONNX Runtime's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum Provider {
     /// ONNX Runtime's own kernels on the processor.
+    #[default]
     Cpu,
     /// Intel's OpenVINO, on the processor.
     OpenVino,
@@ -131,6 +132,21 @@ pub enum GraphOptimization {
     Basic,
     /// Nothing.
     None,
+}
+
+impl GraphOptimization {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::All, Self::Extended, Self::Basic, Self::None];
+
+    /// Its name in settings and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Extended => "extended",
+            Self::Basic => "basic",
+            Self::None => "none",
+        }
+    }
 }
 
 /// How a model is to be opened.

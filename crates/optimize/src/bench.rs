@@ -1,7 +1,7 @@
 //! Where versions are tried: they are loaded, shown pictures and timed as a server would have them.
 
 use std::{
-    fmt, fs,
+    fmt, fs, iter,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use caudal_engine::{
-    Backend, Instance, LoadOptions, Precision, Provider, RunError,
+    Backend, GraphOptimization, Instance, LoadOptions, Precision, Provider, RunError,
     repository::{FolderError, ModelFolder, ModelSettings, ModelVersion},
 };
 use caudal_tasks::{Ask, Call, Defaults, Found, MaskForm, PictureModel, Pictures, ServedModel, Thresholds};
@@ -24,46 +24,57 @@ use crate::OptimizeError;
 const TRIES: u32 = 3;
 
 /// One way to run a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Way {
     /// Who runs it.
     pub provider: Provider,
     /// In which numbers.
     pub precision: Precision,
+    /// How far its graph is rewritten.
+    pub optimization: GraphOptimization,
 }
 
 impl Way {
-    /// All ways in which `backend` can run a model: on each of its providers as it is, and in shorter numbers where
-    /// these are made for that. The one on `first` comes first.
-    pub fn all(backend: &dyn Backend, first: Provider) -> Vec<Self> {
-        let mut providers = backend.providers();
-        providers.sort_by_key(|provider| *provider != first);
-        let ways = |provider: Provider| {
+    /// All ways in which `backend` can run a model that runs in the `first` now, which comes first: there at each level of
+    /// optimisation, on each other provider as it is, and in shorter numbers where these are made for that.
+    pub fn all(backend: &dyn Backend, first: Self) -> Vec<Self> {
+        let levels = GraphOptimization::ALL.map(|optimization| Self { optimization, ..first });
+        let providers = backend.providers().into_iter().flat_map(|provider| {
             let shorter = match provider {
                 Provider::OpenVino => Some(Precision::Bf16),
                 Provider::TensorRt => Some(Precision::F16),
                 Provider::Cpu | Provider::Cuda | Provider::Xnnpack => None,
             };
-            [Some(Precision::F32), shorter].into_iter().flatten().map(move |precision| Self { provider, precision })
-        };
-        providers.into_iter().flat_map(ways).collect()
+            let precisions = [Some(Precision::F32), shorter].into_iter().flatten();
+            precisions.map(move |precision| Self { provider, precision, ..first })
+        });
+        let others = levels.into_iter().chain(providers).filter(|way| *way != first);
+        iter::once(first).chain(others).collect()
     }
 
     /// What stands in `model.yaml` for it.
     pub fn settings(&self) -> String {
-        match self.precision {
-            Precision::F32 => format!("providers: [{}]", self.provider),
-            precision => format!("providers: [{}], precision: {}", self.provider, precision.name()),
+        let mut settings = format!("providers: [{}]", self.provider);
+        if self.precision != Precision::default() {
+            settings += &format!(", precision: {}", self.precision.name());
         }
+        if self.optimization != GraphOptimization::default() {
+            settings += &format!(", graph_optimization: {}", self.optimization.name());
+        }
+        settings
     }
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.precision {
-            Precision::F32 => write!(f, "{}", self.provider),
-            precision => write!(f, "{} {}", self.provider, precision.name()),
+        write!(f, "{}", self.provider)?;
+        if self.precision != Precision::default() {
+            write!(f, " {}", self.precision.name())?;
         }
+        if self.optimization != GraphOptimization::default() {
+            write!(f, " {}", self.optimization.name())?;
+        }
+        Ok(())
     }
 }
 
@@ -131,6 +142,7 @@ impl<'a> Bench<'a> {
         let settings = ModelSettings {
             providers: Some(vec![way.provider]),
             precision: (way.precision != Precision::F32).then_some(way.precision),
+            graph_optimization: way.optimization,
             ..self.settings.clone()
         };
         let model = caudal_tasks::load_version(folder, version, settings, &**backend, defaults)?;
@@ -175,8 +187,7 @@ impl<'a> Bench<'a> {
 
     /// Times the model in `file` for about `time` on one core, and as long on all.
     pub(crate) fn time(&self, file: &Path, way: Way, inputs: &[Input], time: Duration) -> Result<Speed, OptimizeError> {
-        let Way { provider, precision } = way;
-        let optimization = self.settings.graph_optimization;
+        let Way { provider, precision, optimization } = way;
         let model = self.site.backend.load(file, &LoadOptions { threads: 1, provider, precision, optimization })?;
         let cores = self.site.defaults.cpus.cpus;
         let mut instances = (0..cores).map(|_| model.instance(1)).collect::<Result<Vec<_>, _>>()?;

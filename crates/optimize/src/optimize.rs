@@ -1,7 +1,7 @@
 //! Tries what may be quicker, and takes the quickest that loses no more than it may.
 
 use std::{
-    fs,
+    fs, iter,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -133,9 +133,9 @@ pub fn optimize(site: &Site, order: &Order, tell: &mut dyn FnMut(Step)) -> Resul
 
 /// Checks that the names in `order` mean something before anything is done.
 fn known(order: &Order) -> Result<(), OptimizeError> {
-    let all: Vec<String> = Form::rows().into_iter().flatten().map(Form::name).collect();
+    let all: Vec<String> = iter::once(Form::AsItIs).chain(Form::rows().into_iter().flatten()).map(Form::name).collect();
     let whole = if let Write::Named(name) = &order.write { Some(name) } else { None };
-    let odd = whole.filter(|name| !all.contains(name));
+    let odd = whole.filter(|name| !all[1..].contains(name));
     let odd = odd.or_else(|| order.only.iter().find(|asked| !all.iter().any(|name| name.starts_with(*asked))));
     match odd {
         Some(asked) => Err(OptimizeError::Unknown { asked: asked.clone(), known: all.join(", ") }),
@@ -188,10 +188,12 @@ impl Trials<'_> {
         let of = 1 + rows.len();
         for way in &site.ways {
             tell(Step { what: format!("trying {} on {way}", Form::AsItIs.name()), done: 0, of });
-            let serving = bench.serving.clone();
-            self.row(Form::AsItIs, *way, Ok(serving));
+            if *way == site.ways[0] || self.wanted(vec![Form::AsItIs]).is_some() {
+                self.row(Form::AsItIs, *way, Ok(bench.serving.clone()));
+            }
             // What computes in shorter numbers anyway gains nothing from a file that says so too.
-            for (done, row) in rows.iter().enumerate().filter(|_| way.precision == Precision::F32) {
+            let for_all = way.precision == Precision::F32 && way.optimization == site.ways[0].optimization;
+            for (done, row) in rows.iter().enumerate().filter(|_| for_all) {
                 for form in row {
                     tell(Step { what: format!("trying {} on {way}", form.name()), done: done + 1, of });
                     let made = written(&simplified, *form, ranges.as_ref()).map_err(|error| error.to_string());
@@ -273,13 +275,10 @@ fn choose(rows: &[Row], order: &Order) -> Result<Option<usize>, OptimizeError> {
 mod tests {
     use super::*;
     use crate::accuracy::Agreement;
-    use caudal_engine::Provider;
-
     fn row(name: &str, all_cores: f64, loss: f64) -> Row {
         let speed = Speed { one_thread: all_cores, all_cores, p50_ms: 1e3 / all_cores };
         let accuracy = Accuracy { agreement: Agreement::Classes(1.0 - loss), precision: None, loss };
-        let way = Way { provider: Provider::Cpu, precision: Precision::F32 };
-        Row { name: name.to_owned(), way, bytes: 1, tried: Ok((speed, accuracy)) }
+        Row { name: name.to_owned(), way: Way::default(), bytes: 1, tried: Ok((speed, accuracy)) }
     }
 
     fn order(write: Write) -> Order {

@@ -37,7 +37,7 @@ fn site(repo: &Repo) -> Site {
     Site {
         folder: Repository::open(&repo.path("")).unwrap().models().unwrap().remove(0),
         backend: BACKEND.clone(),
-        ways: Way::all(&**BACKEND, Provider::Cpu),
+        ways: Way::all(&**BACKEND, Way::default()),
         defaults,
         pictures: Pictures::new(Decoders::start(2).unwrap(), ByteBudget::new(1 << 30), limits),
     }
@@ -141,13 +141,29 @@ fn a_detector_in_8_bits_keeps_its_boxes() {
     let site = site(&repo);
     let order = order(&["double_decker_bus.jpg", "chelsea.png", "coffee.png"], "int8-chains-squares");
     let report = optimize(&site, &order, &mut |_| {}).unwrap();
-    let [before, .., after] = &report.rows[..] else { panic!("{report:?}") };
-    assert_eq!(report.rows.iter().filter(|row| row.name == "serving").count(), 1);
+    let [before, after] = &report.rows[..] else { panic!("{report:?}") };
+    assert_eq!((&*before.name, &*after.name), ("serving", "int8-chains-squares"));
     let Ok((_, accuracy)) = &after.tried else { panic!("{report:?}") };
     assert!(accuracy.loss <= 0.02, "{report:?}");
     let Agreement::Boxes { of, shift, .. } = accuracy.agreement else { panic!("{report:?}") };
     assert!(of >= 4 && shift > 0.0, "they are other numbers: {report:?}");
     assert!(after.bytes * 3 < before.bytes * 2, "its weights are smaller, {} of {}", after.bytes, before.bytes);
+}
+
+#[test]
+fn levels_of_optimisation_answer_alike_and_write_no_version() {
+    let repo = selfie();
+    let site = site(&repo);
+    let report = optimize(&site, &order(&["astronaut.png"], "serving"), &mut |_| {}).unwrap();
+    let ways: Vec<String> = report.rows.iter().map(|row| row.way.settings()).collect();
+    let named = |level| format!("providers: [cpu], graph_optimization: {level}");
+    assert_eq!(ways[..4], ["providers: [cpu]".to_owned(), named("extended"), named("basic"), named("none")]);
+    assert!(
+        report.rows.iter().all(|row| row.tried.as_ref().is_ok_and(|(_, accuracy)| accuracy.loss < 0.001)),
+        "{report:?}"
+    );
+    assert!(report.written.is_none());
+    assert_eq!(entries(&site), ["1"]);
 }
 
 #[test]

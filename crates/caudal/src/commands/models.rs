@@ -62,10 +62,14 @@ pub(super) fn site(matches: &ArgMatches, settings: &Settings) -> Result<Site, Co
     let folder = named(matches, settings)?;
     let backend = Arc::new(assemble::backend(settings)?);
     // The one that runs it now is what the others are compared with.
-    let own = folder.settings().ok().and_then(|own| own.providers);
-    let wanted = own.as_ref().unwrap_or(&settings.models.providers);
+    let own = folder.settings().unwrap_or_default();
+    let wanted = own.providers.as_ref().unwrap_or(&settings.models.providers);
     let has = caudal_engine::Backend::providers(&*backend);
-    let first = wanted.iter().copied().find(|provider| has.contains(provider)).unwrap_or(Provider::Cpu);
+    let first = Way {
+        provider: wanted.iter().copied().find(|provider| has.contains(provider)).unwrap_or_default(),
+        precision: own.precision.unwrap_or_default(),
+        optimization: own.graph_optimization,
+    };
     Ok(Site {
         folder,
         ways: Way::all(&*backend, first),

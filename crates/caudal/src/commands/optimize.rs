@@ -119,7 +119,8 @@ fn as_json(report: &Report, site: &Site) -> Value {
 }
 
 fn candidate(row: &Row) -> Value {
-    let mut told = json!({ "name": row.name, "provider": row.way.provider.name(), "precision": row.way.precision.name(), "bytes": row.bytes });
+    let mut told = json!({ "name": row.name, "provider": row.way.provider.name(), "precision": row.way.precision.name(),
+        "graph_optimization": row.way.optimization.name(), "bytes": row.bytes });
     let (speed, accuracy) = match &row.tried {
         Ok(tried) => tried,
         Err(reason) => {
