@@ -52,6 +52,26 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    pub(crate) fn of(counts: Vec<u64>, sum: u64) -> Self {
+        Self { total: counts.iter().sum(), counts, sum }
+    }
+
+    /// Both together.
+    pub fn and(mut self, other: &Self) -> Self {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.total += other.total;
+        self.sum += other.sum;
+        self
+    }
+
+    /// What was counted after `earlier`, a snapshot of the same.
+    pub fn after(mut self, earlier: &Self) -> Self {
+        self.counts.iter_mut().zip(&earlier.counts).for_each(|(count, before)| *count = count.saturating_sub(*before));
+        self.total = self.counts.iter().sum();
+        self.sum = self.sum.saturating_sub(earlier.sum);
+        self
+    }
+
     /// How many values were counted.
     pub fn count(&self) -> u64 {
         self.total
