@@ -9,24 +9,27 @@ use crate::say::{Result, cargo};
 /// Each room with the rooms it may know. What is not here is forbidden.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("caudal-types", &[]),
-    ("caudal-observe", &[]),
+    ("caudal-observe", &["caudal-observe-macros"]),
+    ("caudal-observe-macros", &[]),
+    ("caudal-sight", &["caudal-observe", "caudal-types"]),
     ("caudal-engine", &["caudal-types"]),
     ("caudal-engine-ort", &["caudal-engine", "caudal-types"]),
-    ("caudal-vision", &["caudal-types"]),
+    ("caudal-vision", &["caudal-observe", "caudal-types"]),
     ("caudal-graph", &[]),
-    ("caudal-language", &["caudal-types"]),
+    ("caudal-language", &["caudal-observe", "caudal-types"]),
     ("caudal-batcher", &["caudal-engine", "caudal-observe", "caudal-types"]),
     (
         "caudal-tasks",
         &["caudal-batcher", "caudal-engine", "caudal-language", "caudal-observe", "caudal-types", "caudal-vision"],
     ),
     ("caudal-optimize", &["caudal-engine", "caudal-graph", "caudal-tasks", "caudal-types", "caudal-vision"]),
-    ("caudal-server", &["caudal-observe", "caudal-tasks", "caudal-types"]),
+    ("caudal-server", &["caudal-observe", "caudal-sight", "caudal-tasks", "caudal-types"]),
     (
         "caudal",
         &[
             "caudal-engine",
             "caudal-engine-ort",
+            "caudal-observe",
             "caudal-optimize",
             "caudal-server",
             "caudal-tasks",
@@ -42,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("caudal-types", &["tokio", "axum", "serde"]),
     ("caudal-observe", &["tokio", "axum", "serde", "prometheus-client"]),
+    ("caudal-sight", &["tokio", "axum", "hyper", "prometheus-client"]),
     ("caudal-engine", &["tokio", "axum", "ort"]),
     ("caudal-engine-ort", &["tokio", "axum"]),
     ("caudal-vision", &["tokio", "axum", "ort"]),

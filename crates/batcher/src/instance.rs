@@ -2,14 +2,14 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
 use caudal_engine::{Instance, Interrupt, ModelSpec, RunError};
-use caudal_types::{Stage, TensorView};
+use caudal_types::{Run, Stage, TensorView};
 
-use crate::{Failure, OutputRows, Stats, buffer::BatchBuffer, job::panic_words, queue::Inner, state::Entry};
+use crate::{Failure, OutputRows, Stats, Stop, buffer::BatchBuffer, job::panic_words, queue::Inner, state::Entry};
 
 /// Serves `queue`, each batch on an instance that is free, until it is closed and empty or has threads to spare.
 pub(crate) fn serve(queue: &Inner) {
@@ -35,12 +35,12 @@ impl Runner {
 
     /// Runs `entries` together; where that fails, each by itself, so that the one at fault fails alone.
     /// True when the model ran and answered.
-    pub(crate) fn run(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant) -> bool {
+    pub(crate) fn run(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant, stop: Stop) -> bool {
         let (mut entries, rows) = self.fill(queue, entries, formed);
         if entries.is_empty() {
             return false;
         }
-        match self.infer(queue, &mut entries, rows) {
+        match self.infer(queue, &mut entries, rows, stop) {
             Ok(()) => true,
             Err(RunError::Interrupted) => {
                 entries.into_iter().for_each(|entry| entry.job.fail(Failure::Abandoned));
@@ -48,7 +48,7 @@ impl Runner {
             }
             Err(RunError::Failed(_)) if entries.len() > 1 => {
                 for entry in entries {
-                    self.run(queue, vec![entry], Instant::now());
+                    self.run(queue, vec![entry], Instant::now(), stop);
                 }
                 false
             }
@@ -90,11 +90,13 @@ impl Runner {
     }
 
     /// Runs what the buffer holds and answers `entries`, which stay where they are if it fails.
-    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize) -> Result<(), RunError> {
+    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize, stop: Stop) -> Result<(), RunError> {
         let Self { instance, buffer } = self;
         let joined = queue.joined;
         let prepared = Instant::now();
-        entries.iter().for_each(|entry| entry.trace.enter_at(Stage::Infer, prepared));
+        let number = queue.stats.runs.fetch_add(1, Relaxed);
+        let run = Run { number, requests: entries.len(), rows, why: stop.name() };
+        entries.iter().for_each(|entry| entry.trace.run_at(run, prepared));
         let views = buffer.views(joined.then_some(rows));
         if let Some(recent) = &queue.recent {
             recent.keep(&views);

@@ -18,6 +18,8 @@ pub struct Stats {
     pub batch_tokens: Histogram,
     /// Those of them that were padding.
     pub padding: AtomicU64,
+    /// Runs that were begun.
+    pub runs: AtomicU64,
     /// Runs by the reason their batch ended where it did, in the order of [`Stats::STOPS`].
     pub stops: [AtomicU64; 6],
     /// Entries answered.

@@ -1,5 +1,6 @@
 //! `caudal`: one binary that serves AI models and shows where every millisecond goes.
 
+mod allocator;
 mod assemble;
 mod cli;
 mod commands;
@@ -8,11 +9,8 @@ mod settings;
 
 use std::process::ExitCode;
 
-#[cfg(feature = "jemalloc")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() -> ExitCode {
+    allocator::let_sections_count();
     let matches = cli::command().get_matches();
     let code = commands::run(&matches).unwrap_or_else(|error| {
         logging::finish();

@@ -26,6 +26,7 @@ impl Head {
     ///
     /// # Panics
     /// When there are fewer values than tokens have.
+    #[caudal_observe::profile("pool")]
     pub fn read(&self, values: &[f32], tokens: usize, dimensions: usize) -> Vec<f32> {
         let dimensions = dimensions.min(self.width);
         let mut vector = match self.pooling {

@@ -124,6 +124,7 @@ impl Tokenizer {
     }
 
     /// The tokens of `text`. What is too long is cut at its end if it may be.
+    #[caudal_observe::profile("tokenize")]
     pub fn encode(&self, text: &str, may_cut: bool) -> Result<Tokens, TextError> {
         if text.is_empty() {
             return Err(TextError::Empty);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use caudal_sight::{History, Recorder};
 use caudal_tasks::{Catalog, Pictures};
 use caudal_types::ErrorKind;
 
@@ -17,6 +18,7 @@ use crate::{
     metrics::HttpMetrics,
     problem::Problem,
     process::CpuMeter,
+    route::Route,
     settings::ServerSettings,
 };
 
@@ -29,6 +31,8 @@ pub(crate) struct App {
     settings: ArcSwap<ServerSettings>,
     pub(crate) facts: Facts,
     pub(crate) metrics: HttpMetrics,
+    pub(crate) recorder: Recorder,
+    pub(crate) history: History,
     pub(crate) cpu: CpuMeter,
     pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
@@ -63,6 +67,8 @@ impl App {
             pictures,
             bodies: BodyMemory::new(settings.max_body_memory),
             metrics: HttpMetrics::new(),
+            recorder: Recorder::new(Route::ALL.iter().map(|route| route.title())),
+            history: History::new(settings.profiling.span),
             cpu: CpuMeter::start(),
             connections: Arc::new(Connections::start(&settings)?),
             started: Instant::now(),

@@ -24,7 +24,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
@@ -34,7 +34,7 @@ pub use crate::{
     app::Facts,
     docs::openapi_json,
     http::{ListenError, Listener},
-    settings::{ModelControl, ServerSettings},
+    settings::{ModelControl, Profiling, ServerSettings},
 };
 
 /// How long runs that were given up may take to stop.
@@ -95,6 +95,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ending {
         let Self { app, listener } = self;
         watch(&app);
+        look_back(&app);
         let router = router(Arc::clone(&app));
         let connections = Arc::clone(&app.connections);
         {
@@ -152,6 +153,7 @@ impl Control {
     /// The doors keep to `server` from the next request on, and models that are loaded from now on to `models` and `stay`.
     pub fn apply(&self, server: ServerSettings, models: Defaults, stay: Stay) {
         if let Some(app) = self.0.upgrade() {
+            caudal_observe::set_enabled(server.profiling.enabled);
             app.set_settings(server);
             app.catalog.set(models, stay);
         }
@@ -183,6 +185,19 @@ fn watch(app: &Arc<App>) {
     if let Err(error) = std::thread::Builder::new().name("models".to_owned()).spawn(look) {
         tracing::error!(%error, "the repository is not watched: its thread could not be started");
     }
+}
+
+/// Remembers what sections did in each span, until the server ends.
+fn look_back(app: &Arc<App>) {
+    caudal_observe::set_enabled(app.settings().profiling.enabled);
+    let (span, app) = (app.history.span(), Arc::downgrade(app));
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(span).await;
+            let Some(app) = app.upgrade() else { return };
+            app.history.mark(&caudal_observe::summaries(), SystemTime::now());
+        }
+    });
 }
 
 async fn accept(listener: &Listener, app: &App) -> (std::net::TcpStream, tokio::sync::OwnedSemaphorePermit) {

@@ -2,15 +2,15 @@
 //! and only read when somebody asks.
 
 use std::{
-    fmt,
+    fmt, ptr,
     sync::{
-        Arc, Weak,
+        Arc, LazyLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use caudal_observe::{Histogram, Snapshot};
+use caudal_observe::{Histogram, Section, Snapshot, Summary};
 use caudal_tasks::Stats;
 use caudal_types::{ErrorKind, Stage, Stamps};
 use prometheus_client::{
@@ -32,11 +32,19 @@ const TOKENS: [f64; 8] = [16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384
 /// Status codes that this server gives.
 const STATUSES: [u16; 14] = [200, 400, 404, 405, 408, 413, 415, 429, 500, 501, 503, 504, 302, 303];
 
+/// The stages of each route, as sections.
+static STAGES: LazyLock<Vec<[Section; Stage::ALL.len()]>> = LazyLock::new(|| {
+    let section = |route: Route, stage: Stage| match stage {
+        Stage::Receive | Stage::Wait | Stage::Queue => Section::waiting(stage.name(), route.title()),
+        _ => Section::new(stage.name(), route.title()),
+    };
+    Route::ALL.iter().map(|route| Stage::ALL.map(|stage| section(*route, stage))).collect()
+});
+
 /// What the doors count.
 #[derive(Debug)]
 pub(crate) struct HttpMetrics {
     routes: Vec<RouteMetrics>,
-    stages: [Histogram; Stage::ALL.len()],
     errors: Vec<AtomicU64>,
 }
 
@@ -50,7 +58,6 @@ impl HttpMetrics {
     pub(crate) fn new() -> Self {
         Self {
             routes: Route::ALL.iter().map(|_| RouteMetrics::default()).collect(),
-            stages: std::array::from_fn(|_| Histogram::new()),
             errors: ErrorKind::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -65,9 +72,9 @@ impl HttpMetrics {
     }
 
     /// Counts where a request's time went.
-    pub(crate) fn count_stages(&self, stamps: &Stamps) {
+    pub(crate) fn count_stages(&self, route: Route, stamps: &Stamps) {
         for (stage, spent) in stamps.iter() {
-            self.stages[stage as usize].record(spent.as_nanos() as u64);
+            STAGES[route as usize][stage as usize].record(spent.as_nanos() as u64);
         }
     }
 
@@ -137,8 +144,12 @@ fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         Some(&Unit::Seconds),
         MetricType::Histogram,
     )?;
-    for (stage, histogram) in Stage::ALL.iter().zip(&metrics.stages) {
-        seconds(&mut family, &[("stage", stage.name())], &histogram.snapshot())?;
+    let summaries = caudal_observe::summaries();
+    for stage in Stage::ALL {
+        let of =
+            |summary: &&Summary| STAGES.iter().any(|route| ptr::eq(&raw const route[stage as usize], summary.section));
+        let all = summaries.iter().filter(of).map(|summary| summary.times.clone()).reduce(|a, b| a.and(&b));
+        seconds(&mut family, &[("stage", stage.name())], &all.unwrap_or_else(|| Histogram::new().snapshot()))?;
     }
     let mut family =
         encoder.encode_descriptor("caudal_errors", "Errors told to callers.", None, MetricType::Counter)?;

@@ -17,6 +17,11 @@ macro_rules! routes {
             pub(crate) const fn path(self) -> &'static str {
                 match self { $(Self::$name => $path,)+ }
             }
+
+            /// Method and path.
+            pub(crate) const fn title(self) -> &'static str {
+                match self { $(Self::$name => concat!($method, " ", $path),)+ }
+            }
         }
     };
 }
@@ -35,6 +40,14 @@ routes! {
     RepositoryUnload => "POST" "/v2/repository/models/{model}/unload",
     AdminModel => "GET" "/admin/models/{model}",
     AdminModelChange => "PATCH" "/admin/models/{model}",
+    AdminRequests => "GET" "/admin/requests",
+    AdminRequest => "GET" "/admin/requests/{id}",
+    AdminTimeline => "GET" "/admin/requests/trace",
+    ProfilingStats => "GET" "/admin/profiling/stats",
+    ProfilingBottlenecks => "GET" "/admin/profiling/bottlenecks",
+    ProfilingHistory => "GET" "/admin/profiling/history",
+    ProfilingExport => "GET" "/admin/profiling/export",
+    ProfilingSave => "POST" "/admin/profiling/export",
     ServerMetadata => "GET" "/v2",
     ServerLive => "GET" "/v2/health/live",
     ServerReady => "GET" "/v2/health/ready",

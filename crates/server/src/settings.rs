@@ -1,6 +1,6 @@
 //! The limits of the doors, resolved.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 /// How models come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,4 +50,21 @@ pub struct ServerSettings {
     pub model_control: ModelControl,
     /// Requests slower than this are logged.
     pub slow_request: Duration,
+    /// How it looks at itself.
+    pub profiling: Profiling,
+}
+
+/// How a server looks at itself.
+#[derive(Debug, Clone)]
+pub struct Profiling {
+    /// Whether it does.
+    pub enabled: bool,
+    /// A section that takes longer on average is a bottleneck.
+    pub threshold: Duration,
+    /// Where tables are written.
+    pub folder: PathBuf,
+    /// `json`, `csv` or `txt`.
+    pub format: &'static str,
+    /// How long a span of the history is.
+    pub span: Duration,
 }

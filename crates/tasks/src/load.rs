@@ -12,7 +12,7 @@ use caudal_engine::{
     Backend, Instance, LoadError, LoadOptions, Model, ModelSpec, Provider, RunError, TensorSpec,
     repository::{Batching, FolderError, ModelFolder, ModelSettings, ModelVersion, OnnxFile},
 };
-use caudal_types::{CpuPlan, ErrorKind, Explain, Shape, TensorView};
+use caudal_types::{CpuPlan, ErrorKind, Explain, ModelId, Shape, TensorView};
 
 use crate::{
     Measured, RunPlan, RunsOn, ServedModel, Task, TextModel,
@@ -198,6 +198,7 @@ pub fn load_version(
     };
     let queue = Queue::start(&folder.name, &spec, habits, instances, policy(&settings, defaults, &plan))?;
     Ok(ServedModel {
+        id: ModelId { name: folder.name.as_str().into(), version: version.number },
         name: folder.name.clone(),
         version: version.number,
         spec,

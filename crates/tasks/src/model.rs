@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use caudal_batcher::Queue;
 use caudal_engine::{Model, ModelSpec, Provider, repository::Prove};
+use caudal_types::ModelId;
 
 use crate::{Footprint, Measured, PictureModel, RunPlan, TaskError, TextModel};
 
@@ -68,6 +69,8 @@ pub struct ServedModel {
     pub name: String,
     /// Its version.
     pub version: u64,
+    /// Both, as traces of requests have them.
+    pub(crate) id: ModelId,
     /// What it takes and gives.
     pub spec: ModelSpec,
     /// What it is for.

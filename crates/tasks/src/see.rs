@@ -15,6 +15,7 @@ use crate::{Ask, Call, Found, Look, PictureModel, Pictures, Seen, Segment, Serve
 impl ServedModel {
     /// Whether a picture would be given a seat now: if not, its bytes need not even be read.
     pub fn check_see(&self, call: &Call) -> Result<(), TaskError> {
+        call.trace.ask(&self.id);
         Ok(self.queue.check(&request(&self.picture_model()?.format, call))?)
     }
 

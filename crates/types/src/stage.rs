@@ -47,6 +47,28 @@ impl Stage {
     }
 }
 
+/// A version of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelId {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its version.
+    pub version: u64,
+}
+
+/// The run of a model that a request was part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Counts the model's runs; whoever has the same number shared it.
+    pub number: u64,
+    /// Requests, or parts of such, that shared it.
+    pub requests: usize,
+    /// Rows of all of them.
+    pub rows: usize,
+    /// Why no more did.
+    pub why: &'static str,
+}
+
 /// Where the time of a request went: to enter a stage is to leave the one before, so there is no gap.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamps {
@@ -54,12 +76,13 @@ pub struct Stamps {
     last: Instant,
     stage: Stage,
     spent: [Duration; Stage::ALL.len()],
+    run: Option<Run>,
 }
 
 impl Stamps {
     /// A request that arrived at `start`, and is being received.
     pub fn new(start: Instant) -> Self {
-        Self { start, last: start, stage: Stage::Receive, spent: [Duration::ZERO; Stage::ALL.len()] }
+        Self { start, last: start, stage: Stage::Receive, spent: [Duration::ZERO; Stage::ALL.len()], run: None }
     }
 
     /// A request of which only the whole time is known, from `start` to `end`.
@@ -77,6 +100,16 @@ impl Stamps {
     /// Time spent at `stage`, up to the moment at which the present stage was entered.
     pub fn spent(&self, stage: Stage) -> Duration {
         self.spent[stage as usize]
+    }
+
+    /// When the request arrived.
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// The last run that it was part of.
+    pub fn run(&self) -> Option<Run> {
+        self.run
     }
 
     /// From arrival to the moment at which the present stage was entered: the sum of all stages.
@@ -109,6 +142,7 @@ pub struct Trace {
 #[derive(Debug)]
 struct Way {
     stamps: Stamps,
+    asked: Option<ModelId>,
     closed: bool,
 }
 
@@ -119,7 +153,7 @@ impl Trace {
     }
 
     fn from(stamps: Stamps) -> Self {
-        Self { start: stamps.start, way: Arc::new(Mutex::new(Way { stamps, closed: false })) }
+        Self { start: stamps.start, way: Arc::new(Mutex::new(Way { stamps, asked: None, closed: false })) }
     }
 
     fn way(&self) -> MutexGuard<'_, Way> {
@@ -141,6 +175,25 @@ impl Trace {
         let mut way = self.way();
         if !way.closed {
             way.stamps.enter(stage, moment);
+        }
+    }
+
+    /// The request is about `asked`.
+    pub fn ask(&self, asked: &ModelId) {
+        self.way().asked = Some(asked.clone());
+    }
+
+    /// The model that it asks, once that is known.
+    pub fn asked(&self) -> Option<ModelId> {
+        self.way().asked.clone()
+    }
+
+    /// The model runs from `moment` on, for this request among others.
+    pub fn run_at(&self, run: Run, moment: Instant) {
+        let mut way = self.way();
+        if !way.closed {
+            way.stamps.enter(Stage::Infer, moment);
+            way.stamps.run = Some(run);
         }
     }
 

@@ -93,6 +93,7 @@ pub struct Canvas {
 
 impl Canvas {
     /// Brings `pixels`, turned upright, to the size and layout of `format`.
+    #[caudal_observe::profile]
     pub fn letterbox(pixels: Pixels<'_>, format: InputFormat) -> Self {
         let stored = (pixels.width, pixels.height);
         let upright = pixels.orientation.upright((pixels.full.0 as u32, pixels.full.1 as u32));
@@ -143,6 +144,7 @@ impl Canvas {
     ///
     /// # Panics
     /// When `row` has not as many values as the picture.
+    #[caudal_observe::profile("normalise")]
     pub fn write(&self, normalisation: &Normalisation, row: &mut [f32]) {
         assert_eq!(row.len(), self.values.len(), "a row holds one picture");
         match self.format.layout {

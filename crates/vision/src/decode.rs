@@ -65,6 +65,7 @@ impl Default for Decoder {
 
 impl Decoder {
     /// Decodes the picture in `bytes`, of which `header` was read; a JPEG reduced as `reduction` says.
+    #[caudal_observe::profile]
     pub fn decode(&mut self, bytes: &[u8], header: &Header, reduction: Reduction) -> Result<Pixels<'_>, ImageError> {
         let rgb = &mut self.rgb;
         let full = (header.width as usize, header.height as usize);

@@ -22,6 +22,7 @@ pub const MAX_JPEG_SIDE: u32 = 65_500;
 type Colour = [u8; 3];
 
 /// Draws `labels` on `pixels` and returns the upright picture: width, height, and three bytes a pixel.
+#[caudal_observe::profile]
 pub fn draw(pixels: Pixels<'_>, labels: &[Label]) -> (usize, usize, Vec<u8>) {
     let (width, height, rgb) = upright(pixels);
     let mut picture = Picture { width, height, rgb };

@@ -10,6 +10,7 @@ use crate::{BoxF, Detection};
 /// What stays is sorted, surest first (among equals, first found first), at most `max_det`.
 ///
 /// Greedy, as in Felzenszwalb et al., "Object Detection with Discriminatively Trained Part-Based Models" (2010).
+#[caudal_observe::profile]
 pub fn suppress(mut candidates: Vec<Detection>, iou: f32, max_det: usize) -> Vec<Detection> {
     candidates.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     if iou >= 1.0 {

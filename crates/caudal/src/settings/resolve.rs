@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use caudal_engine::{Provider, UnknownProvider};
-use caudal_server::{ModelControl, ServerSettings};
+use caudal_server::{ModelControl, Profiling, ServerSettings};
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
 
@@ -95,6 +95,21 @@ impl Settings {
                 admin_key: read.optional_text("admin_key").map(str::to_owned),
                 model_control,
                 slow_request: millis("slow_request_threshold_ms", 0.0)?,
+                profiling: Profiling {
+                    enabled: read.word("enable_profiling", &["true", "false"], "it is true or false")? == "true",
+                    threshold: millis("bottleneck_threshold_ms", 0.001)?,
+                    folder: read.text("profile_output_dir").into(),
+                    format: match &*read.word(
+                        "profile_export_format",
+                        &["json", "csv", "txt"],
+                        "it is json, csv or txt",
+                    )? {
+                        "csv" => "csv",
+                        "txt" => "txt",
+                        _ => "json",
+                    },
+                    span: seconds("profile_window_secs")?,
+                },
             },
         })
     }

@@ -135,6 +135,20 @@ pub(crate) const TABLE: &[Key] = &[
         &["GRACEFUL_TIMEOUT", "TIMEOUT_GRACEFUL_SHUTDOWN", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN"],
     )),
     live(known_as(
+        key("enable_profiling", "true", "BOOL", "time sections and stages, and remember requests"),
+        &["ENABLE_PROFILING", "PROFILING_ENABLED"],
+    )),
+    live(known_as(
+        key("bottleneck_threshold_ms", "100", "MS", "a section that takes longer on average is a bottleneck"),
+        &["BOTTLENECK_THRESHOLD_MS"],
+    )),
+    live(known_as(
+        key("profile_output_dir", "profiles", "DIR", "where POST /admin/profiling/export writes"),
+        &["PROFILE_OUTPUT_DIR"],
+    )),
+    live(key("profile_export_format", "json", "FORMAT", "json, csv or txt, where a request does not say")),
+    key("profile_window_secs", "60", "SECS", "spans in which the history of sections is kept; 1,440 of them"),
+    live(known_as(
         key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),
         &["SLOW_REQUEST_THRESHOLD_MS"],
     )),

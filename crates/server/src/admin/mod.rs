@@ -2,6 +2,9 @@
 
 pub(crate) mod models;
 pub(crate) mod owner;
+mod parameters;
+pub(crate) mod profiling;
+pub(crate) mod requests;
 
 use axum::extract::Request;
 use bytes::Bytes;

@@ -10,13 +10,15 @@ use std::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::Response,
 };
 use bytes::Bytes;
+use caudal_sight::Kept;
 use caudal_tasks::{Call, within};
 use caudal_types::{Deadline, Stage, Stamps, Trace};
+use hyper::body::Body as _;
 use serde::Serialize;
 
 use super::{RequestId, request_id, timing};
@@ -111,6 +113,18 @@ pub(crate) fn ask(
     door.close(app, outcome)
 }
 
+/// The same for a question that takes a while to answer.
+pub(crate) async fn ask_aside(
+    app: &Arc<App>,
+    route: Route,
+    head: &Parts,
+    answer: impl Future<Output = Result<Answer, Problem>>,
+) -> Response {
+    let door = Door::open(route, &head.headers, &head.uri);
+    let outcome = answer.await;
+    door.close(app, outcome)
+}
+
 /// Turns away what has found no handler.
 pub(crate) fn refuse(app: &App, headers: &HeaderMap, uri: &Uri, problem: Problem) -> Response {
     Door::open(Route::Unknown, headers, uri).close(app, Err(problem))
@@ -130,11 +144,15 @@ struct Door {
     trace: Option<Trace>,
     id: RequestId,
     path: String,
+    /// Bytes of its body, as it says.
+    received: Option<u64>,
 }
 
 impl Door {
     fn open(route: Route, headers: &HeaderMap, uri: &Uri) -> Self {
-        Self { route, start: Instant::now(), trace: None, id: RequestId::of(headers), path: uri.path().to_owned() }
+        let received = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let (id, path) = (RequestId::of(headers), uri.path().to_owned());
+        Self { route, start: Instant::now(), trace: None, id, path, received }
     }
 
     fn close(self, app: &App, outcome: Result<Answer, Problem>) -> Response {
@@ -160,7 +178,13 @@ impl Door {
         let status = response.status();
         let stamps = self.trace.as_ref().map_or_else(|| Stamps::whole(self.start, Instant::now()), Trace::close);
         if status.is_success() {
-            app.metrics.count_stages(&stamps);
+            app.metrics.count_stages(self.route, &stamps);
+        }
+        if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::enabled()) {
+            let sent = response.body().size_hint().exact().unwrap_or(0);
+            let (id, status) = (self.id.as_str().into(), status.as_u16());
+            let kept = Kept { id, status, asked: trace.asked(), received: self.received, sent, stamps };
+            app.recorder.keep(self.route as usize, kept);
         }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);

@@ -1,0 +1,266 @@
+//! What a server knows of itself: requests remembered, sections ranked, bottlenecks named.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use std::{
+    collections::BTreeSet,
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use caudal_testkit::{
+    Repo, Server, fixture,
+    http::{self, get, post, tensor_request},
+};
+use serde_json::Value;
+
+const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
+const INFER: &str = "/v2/models/m/infer";
+const SLOW: &str = "/v2/models/slow/infer";
+
+/// A model that answers at once, and one of some tenths of a second a row that joins four of them.
+fn server(arguments: &[&str]) -> Server {
+    let slow = "instances: 1\nthreads: 1\nbatching: {max_batch_size: 4}";
+    Server::start(CAUDAL, &Repo::new().model("m", "double", "").model("slow", "slow", slow), arguments)
+}
+
+fn ask(server: &Server, path: &str, id: &str) {
+    let body = tensor_request(&[[1.0; 4]], "");
+    let answer = http::once(server.address(), &post(path, &[("X-Request-ID", id)], body.as_bytes())).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+fn json(server: &Server, path: &str) -> Value {
+    let answer = server.get(path);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+fn ids(requests: &Value) -> Vec<&str> {
+    let requests = requests["requests"].as_array().unwrap();
+    requests.iter().map(|request| request["request_id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn requests_are_remembered_and_what_they_carried_is_not() {
+    let server = server(&[]);
+    ask(&server, SLOW, "slow-one");
+    ask(&server, INFER, "quick-one");
+    let secret = "/v2/models/m/infer?timeout_ms=12345";
+    ask(&server, secret, "quick-two");
+    assert_eq!(server.post_json("/v2/models/m/infer", "{").status, 400);
+    let latest = json(&server, "/admin/requests");
+    assert_eq!(ids(&latest)[1..], ["quick-two", "quick-one", "slow-one"]);
+    assert_eq!(latest["requests"][0]["status"], 400);
+    assert_eq!(ids(&json(&server, "/admin/requests?sort=slowest&limit=1")), ["slow-one"]);
+    assert_eq!(ids(&json(&server, "/admin/requests?model=slow")), ["slow-one"]);
+    assert_eq!(json(&server, "/admin/requests?status=4xx")["requests"].as_array().unwrap().len(), 1);
+    let one = json(&server, "/admin/requests/quick-two");
+    assert!(!one.to_string().contains("12345"), "{one}");
+    assert_eq!((&one["model"], &one["version"], &one["status"]), (&"m".into(), &"1".into(), &200.into()));
+    assert_eq!(one["route"], "POST /v2/models/{model}/infer");
+    assert_eq!(one["batch"]["reason"], "drained", "{one}");
+    assert!(one["received_bytes"].as_u64().unwrap() > 10 && one["sent_bytes"].as_u64().unwrap() > 10, "{one}");
+    // The stages follow each other without a gap and make up the whole.
+    let stages = one["stages"].as_array().unwrap();
+    let mut end = 0.0;
+    for stage in stages {
+        assert!((stage["start_ms"].as_f64().unwrap() - end).abs() < 1e-9, "{one}");
+        end += stage["ms"].as_f64().unwrap();
+    }
+    assert!((one["total_ms"].as_f64().unwrap() - end).abs() < 1e-9, "{one}");
+    assert!(stages.iter().any(|stage| stage["stage"] == "infer"), "{one}");
+}
+
+#[test]
+fn who_shared_a_run_is_told() {
+    let server = server(&[]);
+    thread::scope(|scope| {
+        scope.spawn(|| ask(&server, SLOW, "first"));
+        let end = Instant::now() + Duration::from_secs(20);
+        while json(&server, "/health")["models"]["slow"]["busy_instances"] != 1 {
+            assert!(Instant::now() < end);
+        }
+        // These wait for the first, and run together.
+        for id in ["a", "b", "c"] {
+            let server = &server;
+            scope.spawn(move || ask(server, SLOW, id));
+        }
+    });
+    let one = json(&server, "/admin/requests/a");
+    let others: BTreeSet<&str> =
+        one["shared_with"].as_array().unwrap().iter().map(|other| other["request_id"].as_str().unwrap()).collect();
+    assert_eq!(others, BTreeSet::from(["b", "c"]), "{one}");
+    assert_eq!((&one["batch"]["requests"], &one["batch"]["rows"]), (&3.into(), &3.into()), "{one}");
+    assert_eq!(json(&server, "/admin/requests/first")["shared_with"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_timeline_holds_each_request_with_its_stages() {
+    let server = server(&[]);
+    (0..3).for_each(|i| ask(&server, INFER, &format!("r{i}")));
+    let trace = json(&server, "/admin/requests/trace");
+    let events = trace["traceEvents"].as_array().unwrap();
+    let of = |kind: &str| events.iter().filter(|event| event["cat"] == kind).count();
+    assert_eq!(of("request"), 3);
+    assert!(of("stage") >= 9, "{trace:#}");
+    let number = |event: &Value, key: &str| event[key].as_f64().unwrap();
+    for stage in events.iter().filter(|event| event["cat"] == "stage") {
+        let around = events.iter().any(|request| {
+            request["cat"] == "request"
+                && request["tid"] == stage["tid"]
+                && number(request, "ts") <= number(stage, "ts") + 1e-3
+                && number(stage, "ts") + number(stage, "dur") <= number(request, "ts") + number(request, "dur") + 1e-3
+        });
+        assert!(around, "{stage} lies within no request");
+    }
+    let arrivals = server.get("/admin/requests/trace?format=arrivals");
+    let lines: Vec<Value> = arrivals.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[0]["at_ms"], &lines[0]["model"]), (3, &0.0.into(), &"m".into()));
+}
+
+fn section<'a>(stats: &'a Value, group: &str, name: &str) -> &'a Value {
+    let sections = stats["sections"].as_array().unwrap();
+    sections
+        .iter()
+        .find(|section| section["group"] == group && section["name"] == name)
+        .unwrap_or_else(|| panic!("{group} {name} is not in {stats:#}"))
+}
+
+#[test]
+fn sections_are_ranked_and_stages_agree_with_the_metrics() {
+    let server = server(&[]);
+    let picture = fixture("double_decker_bus.jpg");
+    (0..7).for_each(|i| ask(&server, INFER, &format!("r{i}")));
+    ask(&server, SLOW, "slow");
+    let stats = json(&server, "/admin/profiling/stats?sort=max&top=500&recent=true");
+    assert_eq!(stats["sections"][0]["name"], "infer", "{stats:#}");
+    let infer = section(&stats, "POST /v2/models/{model}/infer", "infer");
+    assert_eq!((&infer["count"], infer["recent_ms"].as_array().unwrap().len()), (&8.into(), 8));
+    let number = |name: &str| infer[name].as_f64().unwrap();
+    assert!(number("min_ms") <= number("p50_ms") && number("p50_ms") <= number("p99_ms"), "{infer}");
+    assert!(number("p99_ms") <= number("max_ms") && number("last_ms") == number("max_ms"), "{infer}");
+    assert!((number("mean_ms") * 8.0 - number("total_ms")).abs() < 1e-3, "{infer}");
+    let metric = server.metric("caudal_stage_duration_seconds_sum", r#"stage="infer""#);
+    assert!((metric * 1e3 - number("total_ms")).abs() < 1e-3, "one truth: {metric} {infer}");
+    assert_eq!(section(&stats, "POST /v2/models/{model}/infer", "queue")["kind"], "wait");
+    assert_eq!(json(&server, "/admin/profiling/stats?top=2")["sections"].as_array().unwrap().len(), 2);
+    assert_ne!(server.post_picture("/predict/m", &picture).status, 200);
+}
+
+#[test]
+fn pictures_pass_sections_of_their_own() {
+    let server = Server::start(CAUDAL, &Repo::nanodet(""), &[]);
+    let picture = fixture("double_decker_bus.jpg");
+    for _ in 0..3 {
+        assert_eq!(server.post_picture("/predict/nanodet", &picture).status, 200);
+    }
+    let stats = json(&server, "/admin/profiling/stats?top=500");
+    let decode = section(&stats, "caudal_vision::decode", "decode");
+    assert_eq!((&decode["count"], &decode["kind"]), (&3.into(), &"work".into()));
+    // What the stage took holds what the section within it took.
+    let stage = section(&stats, "POST /predict/{model}", "decode");
+    assert!(stage["total_ms"].as_f64().unwrap() >= decode["total_ms"].as_f64().unwrap(), "{stage} {decode}");
+    let bytes = decode["allocated_bytes"].as_u64().unwrap();
+    assert!(bytes >= 546 * 413 * 3, "pixels were allocated: {decode}");
+}
+
+#[test]
+fn bottlenecks_are_named_with_the_worst_first() {
+    let server = server(&["--bottleneck-threshold-ms", "20"]);
+    (0..5).for_each(|i| ask(&server, SLOW, &format!("r{i}")));
+    let found = json(&server, "/admin/profiling/bottlenecks");
+    assert_eq!(found["threshold_ms"], 20.0);
+    let worst = &found["bottlenecks"][0];
+    assert_eq!((&worst["name"], &worst["severity"]), (&"infer".into(), &"high".into()), "{found:#}");
+    assert!(worst["share"].as_f64().unwrap() > 0.8, "{found:#}");
+    let lax = json(&server, "/admin/profiling/bottlenecks?threshold_ms=100000");
+    assert!(lax["bottlenecks"].as_array().unwrap().iter().all(|bottleneck| bottleneck["severity"] == "low"), "{lax:#}");
+}
+
+#[test]
+fn a_stage_that_becomes_slower_is_noticed_with_the_time_since_when() {
+    let server = server(&["--profile-window-secs", "0.1"]);
+    let marks = |least: usize| {
+        let path = "/admin/profiling/history?group=POST%20/v2/models/%7Bmodel%7D/infer&name=infer";
+        json(&server, path)["windows"].as_array().unwrap().len() >= least
+    };
+    let mut number = 0;
+    let mut load = |path: &str, until: usize| {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !marks(until) {
+            ask(&server, path, &number.to_string());
+            number += 1;
+            assert!(Instant::now() < end, "no history");
+        }
+    };
+    load(INFER, 6);
+    load(SLOW, 12);
+    let found = json(&server, "/admin/profiling/bottlenecks");
+    let change = found["changes"].as_array().unwrap().iter().find(|change| change["name"] == "infer");
+    let change = change.unwrap_or_else(|| panic!("{found:#}"));
+    assert!(change["ratio"].as_f64().unwrap() > 10.0, "{found:#}");
+    assert!(change["reason"].as_str().unwrap().contains("slower since"), "{found:#}");
+}
+
+#[test]
+fn tables_are_answered_and_written() {
+    let server = server(&["--profile-output-dir", "kept/profiles"]);
+    ask(&server, INFER, "one");
+    let csv = server.get("/admin/profiling/export?format=csv");
+    assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8");
+    assert!(csv.text().starts_with("name,group,kind,count,"), "{}", csv.text());
+    assert!(csv.text().contains("infer,POST /v2/models/{model}/infer,work,1,"), "{}", csv.text());
+    assert!(server.get("/admin/profiling/export?format=txt").text().contains("POST /v2/models/{model}/infer · infer"));
+    assert!(json(&server, "/admin/profiling/export").as_array().unwrap().len() > 3);
+    let saved = server.post_json("/admin/profiling/export?format=csv", "");
+    assert_eq!(saved.status, 201, "{}", saved.text());
+    let folder = server.home().join("kept/profiles");
+    let file = fs::read_to_string(folder.join(saved.json()["file"].as_str().unwrap())).unwrap();
+    assert!(file.contains("infer,POST /v2/models/{model}/infer,work,1,"), "{file}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing half-written is left");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_said_in_words() {
+    let server = server(&["--profile-output-dir", "/proc/nowhere"]);
+    let answer = server.post_json("/admin/profiling/export", "");
+    assert_eq!(answer.status, 500);
+    assert!(answer.text().contains("profile_output_dir"), "{}", answer.text());
+}
+
+#[test]
+fn what_is_asked_wrongly_is_refused_and_nobody_else_may_ask() {
+    let server = server(&[]);
+    for (path, words) in [
+        ("/admin/requests?sorted=x", "did you mean \\\"sort\\\"?"),
+        ("/admin/requests?sort=quickest", "it is one of latest, slowest"),
+        ("/admin/requests?limit=0", "it is a number from 1 to 100000"),
+        ("/admin/requests?status=abc", "200, 503 or 5xx"),
+        ("/admin/requests?route=/nowhere", "there is no route"),
+        ("/admin/requests/trace?format=svg", "chrome, arrivals"),
+        ("/admin/profiling/stats?sort=slowest", "total, self, mean"),
+        ("/admin/profiling/stats?top=many", "it is a number from 1"),
+        ("/admin/profiling/bottlenecks?threshold_ms=-1", "it is a number from"),
+        ("/admin/profiling/bottlenecks?window_minutes=1e9", "it is a number from 0.01 to 1440"),
+        ("/admin/profiling/history?name=infer", "group is missing"),
+        ("/admin/profiling/export?format=xml", "json, csv, txt"),
+    ] {
+        let answer = server.get(path);
+        assert_eq!((answer.status, answer.text().contains(words)), (400, true), "{path}: {}", answer.text());
+    }
+    assert_eq!(server.get("/admin/requests/unknown").status, 404);
+    for path in ["/admin/requests", "/admin/requests/x", "/admin/profiling/stats", "/admin/profiling/export"] {
+        let headers = [("X-Forwarded-For", "10.0.0.7")];
+        let answer = server.ask(&http::Ask { headers: &headers, ..get(path) });
+        assert_eq!(answer.status, 403, "{path}");
+    }
+}
+
+#[test]
+fn switched_off_it_remembers_nothing() {
+    let server = server(&["--enable-profiling", "false"]);
+    ask(&server, INFER, "one");
+    assert_eq!(json(&server, "/admin/requests")["requests"], Value::Array(Vec::new()));
+    let stats = json(&server, "/admin/profiling/stats");
+    assert_eq!((&stats["enabled"], &stats["sections"]), (&false.into(), &Value::Array(Vec::new())));
+}

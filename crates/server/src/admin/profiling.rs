@@ -1,0 +1,222 @@
+//! Where the server's time goes: sections ranked, those that take too long, how they change, and all of it as files.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+    response::Response,
+};
+use caudal_observe::summaries;
+use caudal_sight::{self as sight, Bottleneck, Change, Mark, Order, Row};
+use caudal_types::ErrorKind;
+use serde::Serialize;
+
+use super::{owner, parameters::Parameters};
+use crate::{
+    app::App,
+    http::door::{self, Answer},
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+
+const FORMATS: [&str; 3] = ["json", "csv", "txt"];
+
+#[derive(Serialize)]
+struct Stats {
+    /// Whether sections are timed.
+    enabled: bool,
+    uptime_seconds: f64,
+    sections: Vec<Row>,
+}
+
+fn order(parameters: &Parameters) -> Result<Order, Problem> {
+    let parsed = parameters.text("sort").map_or(Ok(Order::default()), str::parse);
+    parsed.map_err(|known| Problem::parameter("there is no such order", format!("sort is one of {known}")))
+}
+
+/// All sections that were passed and the stages of each route: how often, how long, what of that was their own work,
+/// waiting, and bytes allocated.
+#[utoipa::path(
+    get,
+    path = "/admin/profiling/stats",
+    tag = "admin",
+    params(
+        ("sort" = Option<String>, Query, description = "total (default), self, mean, max, p95, p99, count, allocated or name"),
+        ("top" = Option<usize>, Query, description = "default 20"),
+        ("recent" = Option<bool>, Query, description = "with the last 1,000 times of each"),
+    ),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::ProfilingStats, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &["sort", "top", "recent"])?;
+        let recent = parameters.word("recent", &["false", "true"])? == "true";
+        let mut sections = sight::rows(&summaries(), order(&parameters)?, recent);
+        sections.truncate(parameters.number("top", 20, 1, caudal_observe::MOST_SECTIONS)?);
+        let uptime_seconds = app.started.elapsed().as_secs_f64();
+        Ok(Answer::json(&Stats { enabled: caudal_observe::enabled(), uptime_seconds, sections }))
+    })
+}
+
+#[derive(Serialize)]
+struct Bottlenecks {
+    threshold_ms: f64,
+    bottlenecks: Vec<Bottleneck>,
+    /// Sections that take another time than before.
+    changes: Vec<Change>,
+}
+
+/// Sections that take too long, the worst first: `medium` above the threshold on average, `high` above twice as much,
+/// `low` where it is half of its group's time though it is quick. Beside them those that take another time than they did
+/// in the window before, and since when.
+#[utoipa::path(
+    get,
+    path = "/admin/profiling/bottlenecks",
+    tag = "admin",
+    params(
+        ("threshold_ms" = Option<f64>, Query, description = "default: bottleneck_threshold_ms of the settings"),
+        ("window_minutes" = Option<f64>, Query, description = "in which changes are looked for; default 60"),
+    ),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn bottlenecks(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::ProfilingBottlenecks, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &["threshold_ms", "window_minutes"])?;
+        let usual = app.settings().profiling.threshold.as_secs_f64() * 1e3;
+        let threshold_ms = parameters.number("threshold_ms", usual, 0.000_001, 86_400_000.0)?;
+        let window = Duration::from_secs_f64(60.0 * parameters.number("window_minutes", 60.0, 0.01, 1440.0)?);
+        Ok(Answer::json(&Bottlenecks {
+            threshold_ms,
+            bottlenecks: sight::bottlenecks(&summaries(), threshold_ms),
+            changes: app.history.changes(window, SystemTime::now()),
+        }))
+    })
+}
+
+#[derive(Serialize)]
+struct Past {
+    group: String,
+    name: String,
+    window_secs: f64,
+    windows: Vec<Mark>,
+}
+
+/// What one section did in each window of the last day, by the `group` and `name` that `stats` gives it.
+#[utoipa::path(
+    get,
+    path = "/admin/profiling/history",
+    tag = "admin",
+    params(("group" = String, Query), ("name" = String, Query)),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn history(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::ProfilingHistory, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &["group", "name"])?;
+        let given = |name: &str| match parameters.text(name) {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(Problem::parameter(format!("{name} is missing"), "GET /admin/profiling/stats gives both")),
+        };
+        let (group, name) = (given("group")?, given("name")?);
+        let windows = app.history.marks(&group, &name);
+        Ok(Answer::json(&Past { group, name, window_secs: app.history.span().as_secs_f64(), windows }))
+    })
+}
+
+/// The table of all sections in `format`, and its media type.
+fn table(format: &str, order: Order) -> (&'static str, String) {
+    let rows = sight::rows(&summaries(), order, format == "json");
+    match format {
+        "csv" => ("text/csv; charset=utf-8", sight::csv(&rows)),
+        "txt" => ("text/plain; charset=utf-8", sight::text(&rows)),
+        _ => ("application/json", serde_json::to_string_pretty(&rows).expect("rows are plain data")),
+    }
+}
+
+/// The format that was asked for, else the one of the settings.
+fn format(app: &App, parameters: &Parameters) -> Result<&'static str, Problem> {
+    match parameters.text("format") {
+        Some(_) => parameters.word("format", &FORMATS),
+        None => Ok(app.settings().profiling.format),
+    }
+}
+
+/// All sections as a table for programs (`json`, with the last times of each; `csv`) or people (`txt`).
+#[utoipa::path(
+    get,
+    path = "/admin/profiling/export",
+    tag = "admin",
+    params(
+        ("format" = Option<String>, Query, description = "json, csv or txt; default: profile_export_format of the settings"),
+        ("sort" = Option<String>, Query, description = "as in stats"),
+    ),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn export(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::ProfilingExport, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &["format", "sort"])?;
+        let (media, table) = table(format(app, &parameters)?, order(&parameters)?);
+        Ok(Answer::new(media, table))
+    })
+}
+
+#[derive(Serialize)]
+struct Saved {
+    file: String,
+    bytes: usize,
+}
+
+/// Writes the same table into `profile_output_dir` of the settings, under the time as its name.
+#[utoipa::path(
+    post,
+    path = "/admin/profiling/export",
+    tag = "admin",
+    params(
+        ("format" = Option<String>, Query, description = "json, csv or txt; default: profile_export_format of the settings"),
+        ("sort" = Option<String>, Query, description = "as in stats"),
+    ),
+    responses((status = 201, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn save(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let answer = async {
+        owner::check(&app, &head.headers, &head.extensions)?;
+        let parameters = Parameters::of(&head.uri, &["format", "sort"])?;
+        let (format, order) = (format(&app, &parameters)?, order(&parameters)?);
+        let folder = app.settings().profiling.folder.clone();
+        let saved = tokio::task::spawn_blocking(move || written(folder, format, order)).await;
+        let saved = saved.expect("writing a file does not panic")?;
+        Ok(Answer::json(&saved).status(StatusCode::CREATED))
+    };
+    door::ask_aside(&app, Route::ProfilingSave, &head, answer).await
+}
+
+fn written(folder: PathBuf, format: &str, order: Order) -> Result<Saved, Problem> {
+    let unwritable = |error: std::io::Error| {
+        Problem::new(
+            ErrorKind::Internal,
+            format!("the profile cannot be written: {error}"),
+            "let the server write into profile_output_dir, or name another folder",
+        )
+    };
+    let (_, table) = table(format, order);
+    fs::create_dir_all(&folder).map_err(unwritable)?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let name = format!("profile-{}.{format}", now.as_millis());
+    let (file, part) = (folder.join(&name), folder.join(format!(".{name}.part")));
+    let write = fs::write(&part, &table).and_then(|()| fs::rename(&part, &file));
+    if let Err(error) = write {
+        let _ = fs::remove_file(&part);
+        return Err(unwritable(error));
+    }
+    Ok(Saved { file: name, bytes: table.len() })
+}

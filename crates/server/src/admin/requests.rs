@@ -1,0 +1,135 @@
+//! The latest requests and the slowest: where their time went, and with whom they shared a run.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use caudal_sight::{Query, Record, arrivals, chrome};
+use caudal_types::{ErrorKind, shorten};
+use serde::Serialize;
+
+use super::{owner, parameters::Parameters};
+use crate::{
+    app::App,
+    http::{
+        Path,
+        door::{self, Answer},
+    },
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+
+const KNOWN: [&str; 6] = ["sort", "route", "model", "status", "limit", "format"];
+/// More are not kept.
+const MOST: usize = 100_000;
+
+fn query(parameters: &Parameters, limit: usize) -> Result<Query, Problem> {
+    let route = parameters.text("route").map(|wanted| {
+        let named = Route::ALL.iter().find(|route| route.title() == wanted || route.path() == wanted);
+        named.map(|route| route.title().to_owned()).ok_or_else(|| {
+            let message = format!("there is no route {:?}", shorten(wanted));
+            Problem::parameter(message, "say it as GET /docs has it, such as /predict/{model}")
+        })
+    });
+    let status = parameters.text("status").map(|text| text.trim_end_matches("xx").parse::<u16>().ok());
+    Ok(Query {
+        route: route.transpose()?,
+        model: parameters.text("model").map(str::to_owned),
+        status: match status {
+            None => None,
+            Some(Some(status)) if (1..=5).contains(&status) || (100..600).contains(&status) => Some(status),
+            Some(_) => return Err(Problem::parameter("status is no status", "it is one such as 200, 503 or 5xx")),
+        },
+        slowest: parameters.word("sort", &["latest", "slowest"])? == "slowest",
+        limit: parameters.number("limit", limit, 1, MOST)?,
+    })
+}
+
+#[derive(Serialize)]
+struct Requests {
+    requests: Vec<Record>,
+}
+
+#[derive(Serialize)]
+struct Found {
+    #[serde(flatten)]
+    record: Record,
+    /// Those that were part of the same run, as far as they are kept.
+    shared_with: Vec<Record>,
+}
+
+/// The latest requests for work, or the slowest of the last five to ten minutes, of each route: what they asked, how
+/// they went, where their time went, which run they were part of. Never what they carried.
+#[utoipa::path(
+    get,
+    path = "/admin/requests",
+    tag = "admin",
+    params(
+        ("sort" = Option<String>, Query, description = "`latest` (default) or `slowest`"),
+        ("route" = Option<String>, Query, description = "such as /predict/{model}"),
+        ("model" = Option<String>, Query),
+        ("status" = Option<String>, Query, description = "such as 200 or 5xx"),
+        ("limit" = Option<usize>, Query, description = "default 50"),
+    ),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::AdminRequests, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        let query = query(&Parameters::of(request.uri(), &KNOWN[..5])?, 50)?;
+        Ok(Answer::json(&Requests { requests: app.recorder.records(&query) }))
+    })
+}
+
+/// One request by the name that its answer had as `X-Request-ID`, and those that shared its run.
+#[utoipa::path(
+    get,
+    path = "/admin/requests/{id}",
+    tag = "admin",
+    params(("id" = String, Path)),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+    door::ask(&app, Route::AdminRequest, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        Parameters::of(request.uri(), &[])?;
+        let (record, shared_with) = app.recorder.find(&id).ok_or_else(|| {
+            Problem::new(
+                ErrorKind::NotFound,
+                format!("no request {:?} is remembered", shorten(&id)),
+                "only the latest and the slowest are; GET /admin/requests lists them",
+            )
+        })?;
+        Ok(Answer::json(&Found { record, shared_with }))
+    })
+}
+
+/// Requests on a timeline: `chrome` for Perfetto (ui.perfetto.dev), `chrome://tracing` and Speedscope, each request
+/// with its stages; `arrivals` for sending the same load again, a JSON object a line.
+#[utoipa::path(
+    get,
+    path = "/admin/requests/trace",
+    tag = "admin",
+    params(
+        ("format" = Option<String>, Query, description = "`chrome` (default) or `arrivals`"),
+        ("sort" = Option<String>, Query, description = "`latest` (default) or `slowest`"),
+        ("route" = Option<String>, Query, description = "such as /predict/{model}"),
+        ("model" = Option<String>, Query),
+        ("status" = Option<String>, Query, description = "such as 200 or 5xx"),
+        ("limit" = Option<usize>, Query, description = "default: all that are kept"),
+    ),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn trace(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::AdminTimeline, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &KNOWN)?;
+        let records = app.recorder.records(&query(&parameters, MOST)?);
+        Ok(match parameters.word("format", &["chrome", "arrivals"])? {
+            "arrivals" => Answer::new("application/x-ndjson", arrivals(&records)),
+            _ => Answer::json(&chrome(&records)),
+        })
+    })
+}

@@ -1,0 +1,14 @@
+//! What reads the figures that all rooms leave: the latest and the slowest requests with where their time went, sections
+//! ranked, bottlenecks named, and how it all changes with time.
+
+mod bottlenecks;
+mod history;
+mod recorder;
+mod table;
+mod timeline;
+
+pub use bottlenecks::{Bottleneck, Severity, bottlenecks};
+pub use history::{Change, History, Mark, Trend};
+pub use recorder::{Kept, LATEST, Query, Record, Recorder, SLOWEST, Stretch};
+pub use table::{Order, Row, csv, rows, text};
+pub use timeline::{arrivals, chrome};
