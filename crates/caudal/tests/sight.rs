@@ -178,6 +178,23 @@ fn bottlenecks_are_named_with_the_worst_first() {
 }
 
 #[test]
+fn budgets_tell_what_is_spent_of_them() {
+    let budgets = "/v2/models/{model}/infer = 60000, /v2/models/{model}/infer infer = 20, /predict/{model} = 5";
+    let server = server(&["--latency-budgets", budgets]);
+    (0..9).for_each(|i| ask(&server, INFER, &format!("r{i}")));
+    ask(&server, SLOW, "slow");
+    let told = json(&server, "/admin/profiling/budgets");
+    let [whole, infer, idle] = &told["budgets"].as_array().unwrap()[..] else { panic!("{told:#}") };
+    assert_eq!((&whole["stage"], &whole["breaches"], &whole["requests"]), (&"total".into(), &0.into(), &10.into()));
+    assert!(whole["spent"].as_f64().unwrap() < 1.0, "{told:#}");
+    assert_eq!((&infer["breaches"], &infer["over"]), (&1.into(), &0.1.into()), "{told:#}");
+    assert_eq!(infer["burn"], 2.0, "one in ten, where one in twenty may: {told:#}");
+    assert!(infer["spent"].as_f64().unwrap() > 1.0 && idle["spent"].is_null(), "{told:#}");
+    let metric = server.metric("caudal_budget_breaches_total", r#"route="/v2/models/{model}/infer",stage="infer""#);
+    assert_eq!(metric, 1.0);
+}
+
+#[test]
 fn a_stage_that_becomes_slower_is_noticed_with_the_time_since_when() {
     let server = server(&["--profile-window-secs", "0.1"]);
     let marks = |least: usize| {

@@ -14,6 +14,7 @@ use caudal_tasks::{Catalog, Pictures};
 use caudal_types::ErrorKind;
 
 use crate::{
+    budgets::Breaches,
     http::{Connections, body::BodyMemory},
     metrics::HttpMetrics,
     problem::Problem,
@@ -31,6 +32,7 @@ pub(crate) struct App {
     settings: ArcSwap<ServerSettings>,
     pub(crate) facts: Facts,
     pub(crate) metrics: HttpMetrics,
+    pub(crate) breaches: Breaches,
     pub(crate) recorder: Recorder,
     pub(crate) history: History,
     pub(crate) cpu: CpuMeter,
@@ -67,6 +69,7 @@ impl App {
             pictures,
             bodies: BodyMemory::new(settings.max_body_memory),
             metrics: HttpMetrics::new(),
+            breaches: Breaches::new(),
             recorder: Recorder::new(Route::ALL.iter().map(|route| route.title())),
             history: History::new(settings.profiling.span),
             cpu: CpuMeter::start(),

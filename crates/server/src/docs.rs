@@ -57,6 +57,7 @@ use crate::{
         admin::requests::trace,
         admin::profiling::stats,
         admin::profiling::bottlenecks,
+        admin::profiling::budgets,
         admin::profiling::history,
         admin::profiling::export,
         admin::profiling::save,

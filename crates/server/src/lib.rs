@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod budgets;
 mod docs;
 mod health;
 mod http;
@@ -32,6 +33,7 @@ use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 use crate::{app::App, router::router};
 pub use crate::{
     app::Facts,
+    budgets::Budgets,
     docs::openapi_json,
     http::{ListenError, Listener},
     settings::{ModelControl, Profiling, ServerSettings},

@@ -151,6 +151,15 @@ fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         let all = summaries.iter().filter(of).map(|summary| summary.times.clone()).reduce(|a, b| a.and(&b));
         seconds(&mut family, &[("stage", stage.name())], &all.unwrap_or_else(|| Histogram::new().snapshot()))?;
     }
+    let settings = app.settings();
+    if !settings.profiling.budgets.all().is_empty() {
+        let help = "Requests that took longer than their budget allows.";
+        let mut family = encoder.encode_descriptor("caudal_budget_breaches", help, None, MetricType::Counter)?;
+        for budget in settings.profiling.budgets.all() {
+            let labels = [("route", budget.route.path()), ("stage", budget.stage_name())];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&app.breaches.of(budget), None)?;
+        }
+    }
     let mut family =
         encoder.encode_descriptor("caudal_errors", "Errors told to callers.", None, MetricType::Counter)?;
     for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.errors) {

@@ -45,6 +45,7 @@ routes! {
     AdminTimeline => "GET" "/admin/requests/trace",
     ProfilingStats => "GET" "/admin/profiling/stats",
     ProfilingBottlenecks => "GET" "/admin/profiling/bottlenecks",
+    ProfilingBudgets => "GET" "/admin/profiling/budgets",
     ProfilingHistory => "GET" "/admin/profiling/history",
     ProfilingExport => "GET" "/admin/profiling/export",
     ProfilingSave => "POST" "/admin/profiling/export",

@@ -37,6 +37,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/admin/requests/{id}", get(admin::requests::show))
         .route("/admin/profiling/stats", get(admin::profiling::stats))
         .route("/admin/profiling/bottlenecks", get(admin::profiling::bottlenecks))
+        .route("/admin/profiling/budgets", get(admin::profiling::budgets))
         .route("/admin/profiling/history", get(admin::profiling::history))
         .route("/admin/profiling/export", get(admin::profiling::export).post(admin::profiling::save))
         .route("/livez", get(health::livez))

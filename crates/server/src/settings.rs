@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use crate::Budgets;
+
 /// How models come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelControl {
@@ -67,4 +69,6 @@ pub struct Profiling {
     pub format: &'static str,
     /// How long a span of the history is.
     pub span: Duration,
+    /// What requests may take.
+    pub budgets: Budgets,
 }

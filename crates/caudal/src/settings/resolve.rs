@@ -109,6 +109,10 @@ impl Settings {
                         _ => "json",
                     },
                     span: seconds("profile_window_secs")?,
+                    budgets: read
+                        .text("latency_budgets")
+                        .parse()
+                        .map_err(|error: String| read.invalid("latency_budgets", error))?,
                 },
             },
         })

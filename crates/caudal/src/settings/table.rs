@@ -147,6 +147,12 @@ pub(crate) const TABLE: &[Key] = &[
         &["PROFILE_OUTPUT_DIR"],
     )),
     live(key("profile_export_format", "json", "FORMAT", "json, csv or txt, where a request does not say")),
+    live(key(
+        "latency_budgets",
+        "",
+        "BUDGETS",
+        "what 95 of a hundred requests may take: ROUTE = MS or ROUTE STAGE = MS, divided by commas",
+    )),
     key("profile_window_secs", "60", "SECS", "spans in which the history of sections is kept; 1,440 of them"),
     live(known_as(
         key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),

@@ -13,13 +13,14 @@ use axum::{
     response::Response,
 };
 use caudal_observe::summaries;
-use caudal_sight::{self as sight, Bottleneck, Change, Mark, Order, Row};
+use caudal_sight::{self as sight, Bottleneck, Change, Mark, Order, Query, Record, Row};
 use caudal_types::ErrorKind;
 use serde::Serialize;
 
 use super::{owner, parameters::Parameters};
 use crate::{
     app::App,
+    budgets::{ALLOWED, Budget},
     http::door::{self, Answer},
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -99,6 +100,74 @@ pub(crate) async fn bottlenecks(State(app): State<Arc<App>>, request: Request) -
             changes: app.history.changes(window, SystemTime::now()),
         }))
     })
+}
+
+#[derive(Serialize)]
+struct Budgets {
+    budgets: Vec<Spent>,
+}
+
+/// A budget, and what the latest requests spent of it.
+#[derive(Serialize)]
+struct Spent {
+    route: &'static str,
+    stage: &'static str,
+    allowed_ms: f64,
+    /// 95 of a hundred of the latest requests took at most this long.
+    p95_ms: Option<f64>,
+    /// The latter of the former: above 1 the budget is overspent.
+    spent: Option<f64>,
+    /// The latest requests that were looked at.
+    requests: usize,
+    /// The part of them that took longer.
+    over: f64,
+    /// How many times more of them did than may (one in twenty).
+    burn: f64,
+    /// Requests since the server started that took longer.
+    breaches: u64,
+}
+
+/// Latency budgets of the settings (`latency_budgets`): spent against allowed, by the latest requests that succeeded, and
+/// how fast what may fail is used up.
+#[utoipa::path(
+    get,
+    path = "/admin/profiling/budgets",
+    tag = "admin",
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn budgets(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::ProfilingBudgets, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        Parameters::of(request.uri(), &[])?;
+        let settings = app.settings();
+        let budgets = settings.profiling.budgets.all().iter().map(|budget| spent(app, budget)).collect();
+        Ok(Answer::json(&Budgets { budgets }))
+    })
+}
+
+fn spent(app: &App, budget: &Budget) -> Spent {
+    let (route, stage) = (budget.route.title().to_owned(), budget.stage_name());
+    let query = Query { route: Some(route), model: None, status: Some(2), slowest: false, limit: usize::MAX };
+    let took = |record: Record| match budget.stage {
+        None => record.total_ms,
+        Some(_) => record.stages.iter().find(|stretch| stretch.stage == stage).map_or(0.0, |stretch| stretch.ms),
+    };
+    let mut times: Vec<f64> = app.recorder.records(&query).into_iter().map(took).collect();
+    times.sort_by(f64::total_cmp);
+    let allowed_ms = budget.limit.as_secs_f64() * 1e3;
+    let p95_ms = times.get((times.len() * 95).div_ceil(100).saturating_sub(1)).copied();
+    let over = times.iter().filter(|time| **time > allowed_ms).count() as f64 / times.len().max(1) as f64;
+    Spent {
+        route: budget.route.path(),
+        stage,
+        allowed_ms,
+        p95_ms,
+        spent: p95_ms.map(|p95| p95 / allowed_ms),
+        requests: times.len(),
+        over,
+        burn: over / ALLOWED,
+        breaches: app.breaches.of(budget),
+    }
 }
 
 #[derive(Serialize)]

@@ -179,6 +179,7 @@ impl Door {
         let stamps = self.trace.as_ref().map_or_else(|| Stamps::whole(self.start, Instant::now()), Trace::close);
         if status.is_success() {
             app.metrics.count_stages(self.route, &stamps);
+            app.breaches.count(&app.settings().profiling.budgets, self.route, &stamps);
         }
         if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::enabled()) {
             let sent = response.body().size_hint().exact().unwrap_or(0);
