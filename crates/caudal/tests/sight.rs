@@ -220,6 +220,38 @@ fn a_stage_that_becomes_slower_is_noticed_with_the_time_since_when() {
 }
 
 #[test]
+fn key_figures_follow_the_traffic() {
+    let server = server(&["--kpi-bucket-secs", "0.2"]);
+    (0..9).for_each(|i| ask(&server, INFER, &format!("r{i}")));
+    assert_eq!(server.post_json(INFER, "{").status, 400);
+    let route = "&route=/v2/models/%7Bmodel%7D/infer";
+    let told = json(&server, &format!("/api/kpis?window=1m{route}"));
+    let summary = &told["summary"];
+    assert_eq!(
+        (&summary["requests"], &summary["client_errors"], &summary["error_rate"]),
+        (&10.into(), &1.into(), &0.0.into())
+    );
+    assert!(summary["p50_ms"].as_f64().unwrap() <= summary["p99_ms"].as_f64().unwrap(), "{told}");
+    let end = Instant::now() + Duration::from_secs(20);
+    let counted = || {
+        let series = json(&server, &format!("/api/kpis?view=timeseries{route}"));
+        let points = series["timeseries"].as_array().unwrap().clone();
+        points.iter().map(|point| point["requests"].as_u64().unwrap()).sum::<u64>()
+    };
+    while counted() < 10 {
+        assert!(Instant::now() < end, "buckets end");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(counted(), 10, "each request is in one bucket");
+    let chips = json(&server, &format!("/api/kpis?view=chips&window=24h{route}"));
+    assert_eq!((&chips["chips"][0]["id"], &chips["window"]), (&"requests_per_second".into(), &"24h".into()));
+    for (path, words) in [("/api/kpis?window=2m", "1m, 5m, 15m"), ("/api/kpis?view=graph", "summary, chips")] {
+        let answer = server.get(path);
+        assert_eq!((answer.status, answer.text().contains(words)), (400, true), "{}", answer.text());
+    }
+}
+
+#[test]
 fn tables_are_answered_and_written() {
     let server = server(&["--profile-output-dir", "kept/profiles"]);
     ask(&server, INFER, "one");

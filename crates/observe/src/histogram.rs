@@ -56,6 +56,18 @@ impl Snapshot {
         Self { total: counts.iter().sum(), counts, sum }
     }
 
+    /// The buckets that hold anything, by their places and counts.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+    }
+
+    /// What [`Snapshot::parts`] was made of, with the sum of its values.
+    pub fn from_parts(parts: impl IntoIterator<Item = (usize, u64)>, sum: u64) -> Self {
+        let mut counts = vec![0; BUCKETS];
+        parts.into_iter().for_each(|(place, count)| counts[place.min(BUCKETS - 1)] += count);
+        Self::of(counts, sum)
+    }
+
     /// Both together.
     pub fn and(mut self, other: &Self) -> Self {
         self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);

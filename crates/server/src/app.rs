@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use caudal_sight::{History, Recorder};
+use caudal_sight::{History, Kpis, Recorder};
 use caudal_tasks::{Catalog, Pictures};
 use caudal_types::ErrorKind;
 
@@ -35,6 +35,7 @@ pub(crate) struct App {
     pub(crate) breaches: Breaches,
     pub(crate) recorder: Recorder,
     pub(crate) history: History,
+    pub(crate) kpis: Kpis,
     pub(crate) cpu: CpuMeter,
     pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
@@ -72,6 +73,7 @@ impl App {
             breaches: Breaches::new(),
             recorder: Recorder::new(Route::ALL.iter().map(|route| route.title())),
             history: History::new(settings.profiling.span),
+            kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),
             cpu: CpuMeter::start(),
             connections: Arc::new(Connections::start(&settings)?),
             started: Instant::now(),

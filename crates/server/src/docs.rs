@@ -16,7 +16,7 @@ use crate::{
     app::App,
     health,
     http::door::{self, Answer},
-    kserve, openai, pictures,
+    kpis, kserve, openai, pictures,
     route::Route,
 };
 
@@ -68,6 +68,7 @@ use crate::{
         health::health,
         health::status,
         health::metrics,
+        kpis::kpis,
     ),
 )]
 pub(crate) struct Api;

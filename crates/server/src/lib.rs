@@ -10,6 +10,7 @@ mod budgets;
 mod docs;
 mod health;
 mod http;
+mod kpis;
 mod kserve;
 mod metrics;
 mod openai;
@@ -36,7 +37,7 @@ pub use crate::{
     budgets::Budgets,
     docs::openapi_json,
     http::{ListenError, Listener},
-    settings::{ModelControl, Profiling, ServerSettings},
+    settings::{ModelControl, Profiling, ServerSettings, WINDOWS},
 };
 
 /// How long runs that were given up may take to stop.
@@ -192,6 +193,14 @@ fn watch(app: &Arc<App>) {
 /// Remembers what sections did in each span, until the server ends.
 fn look_back(app: &Arc<App>) {
     caudal_observe::set_enabled(app.settings().profiling.enabled);
+    let (bucket, each) = (app.kpis.bucket(), Arc::downgrade(app));
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(bucket).await;
+            let Some(app) = each.upgrade() else { return };
+            app.kpis.mark(app.metrics.counted(), SystemTime::now());
+        }
+    });
     let (span, app) = (app.history.span(), Arc::downgrade(app));
     tokio::spawn(async move {
         loop {

@@ -2,7 +2,9 @@
 //! and only read when somebody asks.
 
 use std::{
-    fmt, ptr,
+    fmt,
+    ops::RangeInclusive,
+    ptr,
     sync::{
         Arc, LazyLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,6 +13,7 @@ use std::{
 };
 
 use caudal_observe::{Histogram, Section, Snapshot, Summary};
+use caudal_sight::Counted;
 use caudal_tasks::Stats;
 use caudal_types::{ErrorKind, Stage, Stamps};
 use prometheus_client::{
@@ -76,6 +79,19 @@ impl HttpMetrics {
         for (stage, spent) in stamps.iter() {
             STAGES[route as usize][stage as usize].record(spent.as_nanos() as u64);
         }
+    }
+
+    /// What was counted of each route, for key figures.
+    pub(crate) fn counted(&self) -> Vec<Counted> {
+        let counted = |route: &RouteMetrics| {
+            let of = |range: RangeInclusive<u16>| {
+                let counts = STATUSES.iter().zip(&route.statuses).filter(|(status, _)| range.contains(status));
+                counts.map(|(_, count)| count.load(Relaxed)).sum()
+            };
+            let times = route.duration.snapshot();
+            Counted { times, client_errors: of(400..=499), server_errors: of(500..=599) }
+        };
+        self.routes.iter().map(counted).collect()
     }
 
     /// Counts an error told to a caller.

@@ -57,6 +57,7 @@ routes! {
     Health => "GET" "/health",
     Status => "GET" "/status",
     Metrics => "GET" "/metrics",
+    Kpis => "GET" "/api/kpis",
     Index => "GET" "/",
     Docs => "GET" "/docs",
     /// Everything that is no route.

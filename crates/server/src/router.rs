@@ -10,7 +10,7 @@ use axum::{
 };
 use caudal_types::{ErrorKind, shorten};
 
-use crate::{admin, app::App, docs, health, http::door, kserve, openai, pictures, problem::Problem};
+use crate::{admin, app::App, docs, health, http::door, kpis, kserve, openai, pictures, problem::Problem};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -45,6 +45,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/health", get(health::health))
         .route("/status", get(health::status))
         .route("/metrics", get(health::metrics))
+        .route("/api/kpis", get(kpis::kpis))
         .route("/", get(docs::index))
         .merge(docs::routes(&app))
         .method_not_allowed_fallback(wrong_method)

@@ -54,7 +54,22 @@ pub struct ServerSettings {
     pub slow_request: Duration,
     /// How it looks at itself.
     pub profiling: Profiling,
+    /// The buckets of key figures.
+    pub kpi_bucket: Duration,
+    /// How long they are kept.
+    pub kpi_retention: Duration,
+    /// Their window where nobody says another: one of [`WINDOWS`].
+    pub kpi_window: &'static str,
 }
+
+/// Windows of key figures, by name.
+pub const WINDOWS: [(&str, Duration); 5] = [
+    ("1m", Duration::from_secs(60)),
+    ("5m", Duration::from_secs(300)),
+    ("15m", Duration::from_secs(900)),
+    ("1h", Duration::from_secs(3600)),
+    ("24h", Duration::from_secs(86_400)),
+];
 
 /// How a server looks at itself.
 #[derive(Debug, Clone)]

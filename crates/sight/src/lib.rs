@@ -3,12 +3,14 @@
 
 mod bottlenecks;
 mod history;
+mod kpis;
 mod recorder;
 mod table;
 mod timeline;
 
 pub use bottlenecks::{Bottleneck, Severity, bottlenecks};
 pub use history::{Change, History, Mark, Trend};
+pub use kpis::{Counted, Figures, Kpis, Point};
 pub use recorder::{Kept, LATEST, Query, Record, Recorder, SLOWEST, Stretch};
 pub use table::{Order, Row, csv, rows, text};
 pub use timeline::{arrivals, chrome};

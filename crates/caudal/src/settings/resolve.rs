@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use caudal_engine::{Provider, UnknownProvider};
-use caudal_server::{ModelControl, Profiling, ServerSettings};
+use caudal_server::{ModelControl, Profiling, ServerSettings, WINDOWS};
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
 
@@ -95,6 +95,15 @@ impl Settings {
                 admin_key: read.optional_text("admin_key").map(str::to_owned),
                 model_control,
                 slow_request: millis("slow_request_threshold_ms", 0.0)?,
+                kpi_bucket: seconds("kpi_bucket_secs")?,
+                kpi_retention: Duration::from_secs_f64(
+                    60.0 * read.number::<f64>("kpi_retention_minutes", 1.0, 10_080.0)?,
+                ),
+                kpi_window: {
+                    let names = WINDOWS.map(|(name, _)| name);
+                    let window = read.word("kpi_default_window", &names, "it is 1m, 5m, 15m, 1h or 24h")?;
+                    names.into_iter().find(|name| *name == window).unwrap_or(names[0])
+                },
                 profiling: Profiling {
                     enabled: read.word("enable_profiling", &["true", "false"], "it is true or false")? == "true",
                     threshold: millis("bottleneck_threshold_ms", 0.001)?,

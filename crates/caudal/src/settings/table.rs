@@ -154,6 +154,15 @@ pub(crate) const TABLE: &[Key] = &[
         "what 95 of a hundred requests may take: ROUTE = MS or ROUTE STAGE = MS, divided by commas",
     )),
     key("profile_window_secs", "60", "SECS", "spans in which the history of sections is kept; 1,440 of them"),
+    known_as(key("kpi_bucket_secs", "10", "SECS", "spans in which key figures are kept"), &["METRICS_BUCKET_SEC"]),
+    known_as(
+        key("kpi_retention_minutes", "1440", "MINUTES", "how long key figures are kept"),
+        &["METRICS_RETENTION_MIN"],
+    ),
+    live(known_as(
+        key("kpi_default_window", "5m", "WINDOW", "1m, 5m, 15m, 1h or 24h, where a request does not say"),
+        &["METRICS_DEFAULT_WINDOW"],
+    )),
     live(known_as(
         key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),
         &["SLOW_REQUEST_THRESHOLD_MS"],

@@ -9,6 +9,7 @@ pub(crate) mod requests;
 use axum::extract::Request;
 use bytes::Bytes;
 
+pub(crate) use self::parameters::Parameters;
 use crate::{
     app::App,
     http::body::{self, BodyLimits},
