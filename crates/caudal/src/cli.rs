@@ -80,6 +80,15 @@ fn models() -> Command {
                 .arg(json()),
             for_models,
         ))
+        .subcommand(with_settings(
+            Command::new("profile")
+                .about("Tells which operators of a model take how long, by ONNX Runtime's own profile")
+                .arg(name())
+                .arg(option("runs", "N").default_value("20").help("runs to watch"))
+                .arg(option("top", "N").default_value("20").help("operators to tell"))
+                .arg(json()),
+            for_models,
+        ))
         .subcommand(Command::new("schema").about("Prints the JSON schema of model.yaml, for editors"))
         .subcommand(with_settings(fuse().arg(name()).arg(json()), for_models))
         .subcommand(with_settings(optimize().arg(name()).arg(json()), for_models))

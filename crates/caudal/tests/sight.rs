@@ -252,6 +252,36 @@ fn key_figures_follow_the_traffic() {
 }
 
 #[test]
+fn a_models_operators_are_timed_while_it_serves() {
+    let repo = Repo::nanodet("");
+    let server = Server::start(CAUDAL, &repo, &[]);
+    let told = json(&server, "/admin/models/nanodet/operators?runs=3&top=5");
+    assert_eq!((&told["model"], &told["runs"]), (&"nanodet".into(), &3.into()), "{told:#}");
+    let operators = told["operators"].as_array().unwrap();
+    assert_eq!(operators.len(), 5);
+    assert!(operators[0]["total_us"].as_u64() >= operators[4]["total_us"].as_u64(), "{told:#}");
+    // Convolutions are most of a network of convolutions, and no operator takes more than the run.
+    assert_eq!(
+        (&told["kinds"][0]["kind"], &told["kinds"][0]["provider"]),
+        (&"Conv".into(), &"CPUExecutionProvider".into())
+    );
+    let share = told["kinds"].as_array().unwrap().iter().map(|kind| kind["share"].as_f64().unwrap()).sum::<f64>();
+    assert!(share > 0.7 && share <= 1.0, "{share} {told:#}");
+    let left: Vec<_> = fs::read_dir(std::env::temp_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let pid = format!("caudal-operators-{}-", server.pid());
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(&pid)), "its file is removed");
+    assert_eq!(server.get("/admin/models/nanodet/operators?runs=0").status, 400);
+    assert_eq!(server.get("/admin/models/nobody/operators").status, 404);
+    let output = std::process::Command::new(CAUDAL)
+        .args(["models", "profile", "nanodet", "--runs", "2", "--top", "3", "--model-repository"])
+        .arg(repo.path(""))
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("2 runs of") && table.contains("Conv"), "{table}");
+}
+
+#[test]
 fn tables_are_answered_and_written() {
     let server = server(&["--profile-output-dir", "kept/profiles"]);
     ask(&server, INFER, "one");

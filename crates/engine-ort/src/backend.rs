@@ -9,13 +9,15 @@ use std::{
 };
 
 use caudal_engine::{
-    Backend, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, Outputs, Provider, RunError, names,
+    Backend, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, OperatorProfile, Outputs, Provider,
+    RunError, names,
 };
 use caudal_types::TensorView;
-use ort::environment::Environment;
+use ort::{environment::Environment, session::builder::SessionBuilder};
 
 use crate::{
     library::{LibraryError, LibrarySource},
+    operators::Profile,
     provider,
     raw::{self, ArenaGauge, RunOptions, Runner, SharedSession},
     session,
@@ -89,6 +91,26 @@ impl Backend for OnnxRuntime {
         }))
     }
 
+    fn operators(
+        &self,
+        file: &Path,
+        options: &LoadOptions,
+        runs: usize,
+        run: &mut dyn FnMut(&mut dyn Instance) -> Result<(), RunError>,
+    ) -> Result<OperatorProfile, LoadError> {
+        let profile = Profile::new();
+        let with_profile = |builder: SessionBuilder| Ok(builder.with_profiling(&profile.prefix)?);
+        let mut session = session::open_with(&self.environment, file, options, with_profile)?;
+        let runner = SharedSession::new(&session).and_then(Runner::new).map_err(LoadError::Backend)?;
+        let mut instance = OnnxInstance::new(runner);
+        let ran = (0..=runs).try_for_each(|_| run(&mut instance));
+        // The file is there whether or not they succeeded.
+        let written = session.end_profiling().map_err(|error| LoadError::Backend(error.message().to_owned()))?;
+        let read = profile.read(Path::new(&written));
+        ran.map_err(|error| LoadError::Backend(error.to_string()))?;
+        read.map_err(LoadError::Backend)
+    }
+
     fn simplify(&self, file: &Path, into: &Path) -> Result<(), LoadError> {
         session::simplify(&self.environment, file, into)
     }
@@ -131,14 +153,20 @@ impl Model for OnnxModel {
 
     fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError> {
         let runner = Runner::new(self.session(threads)?).map_err(LoadError::Backend)?;
-        let stopper = Arc::new(Stopper { options: runner.options(), stopped: AtomicBool::new(false) });
-        Ok(Box::new(OnnxInstance { runner, stopper }))
+        Ok(Box::new(OnnxInstance::new(runner)))
     }
 }
 
 struct OnnxInstance {
     runner: Runner,
     stopper: Arc<Stopper>,
+}
+
+impl OnnxInstance {
+    fn new(runner: Runner) -> Self {
+        let stopper = Arc::new(Stopper { options: runner.options(), stopped: AtomicBool::new(false) });
+        Self { runner, stopper }
+    }
 }
 
 impl Instance for OnnxInstance {

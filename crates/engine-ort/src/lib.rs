@@ -6,6 +6,7 @@
 
 mod backend;
 mod library;
+mod operators;
 mod provider;
 mod raw;
 mod session;

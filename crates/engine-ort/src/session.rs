@@ -17,9 +17,19 @@ use crate::provider;
 
 /// Opens `file` as a session whose runs are as `options` say.
 pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions) -> Result<Session, LoadError> {
+    open_with(environment, file, options, Ok)
+}
+
+/// The same, after `more` has been said of it.
+pub(crate) fn open_with(
+    environment: &Environment,
+    file: &Path,
+    options: &LoadOptions,
+    more: impl FnOnce(SessionBuilder) -> ort::Result<SessionBuilder>,
+) -> Result<Session, LoadError> {
     let wanted = options.provider;
     let builder = || -> ort::Result<SessionBuilder> {
-        Ok(Session::builder(environment)?
+        let builder = Session::builder(environment)?
             .with_optimization_level(level(options.optimization))?
             .with_intra_threads(provider::session_threads(wanted, options.threads))?
             .with_inter_threads(1)?
@@ -30,7 +40,8 @@ pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions
             )?
             // Threads that spin for work look busy to the machine and steal from decoding and from sockets.
             .with_intra_op_spinning(false)?
-            .with_execution_providers(provider::asked(options, options.threads))?)
+            .with_execution_providers(provider::asked(options, options.threads))?;
+        more(builder)
     };
     let opened = builder().and_then(|mut builder| builder.commit_from_file(file));
     opened.map_err(|error| match wanted {

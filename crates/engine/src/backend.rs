@@ -4,7 +4,7 @@ use std::{borrow::Cow, path::Path, sync::Arc};
 
 use caudal_types::{ErrorKind, Explain, TensorView};
 
-use crate::{LoadOptions, ModelSpec, Provider, names};
+use crate::{LoadOptions, ModelSpec, OperatorProfile, Provider, names};
 
 /// Something that opens model files.
 pub trait Backend: Send + Sync {
@@ -21,6 +21,19 @@ pub trait Backend: Send + Sync {
     /// computed, normalisations taken into the weights before them.
     fn simplify(&self, file: &Path, _into: &Path) -> Result<(), LoadError> {
         let reason = "this backend simplifies no models".to_owned();
+        Err(LoadError::Unsupported { file: file.display().to_string(), reason })
+    }
+
+    /// Opens `file` as `options` say, lets `run` run an instance of it `runs` times, and once before that is not counted, and
+    /// tells what the operators took.
+    fn operators(
+        &self,
+        file: &Path,
+        _options: &LoadOptions,
+        _runs: usize,
+        _run: &mut dyn FnMut(&mut dyn Instance) -> Result<(), RunError>,
+    ) -> Result<OperatorProfile, LoadError> {
+        let reason = "this backend tells nothing of operators".to_owned();
         Err(LoadError::Unsupported { file: file.display().to_string(), reason })
     }
 

@@ -7,10 +7,12 @@
 //! Which backend runs, and what its tensors mean, this room does not know.
 
 mod backend;
+mod operators;
 mod provider;
 pub mod repository;
 mod spec;
 
 pub use backend::{Backend, Instance, Interrupt, LoadError, Model, Outputs, RunError};
+pub use operators::{Operator, OperatorProfile};
 pub use provider::{GraphOptimization, LoadOptions, Precision, Provider, UnknownProvider, names};
 pub use spec::{Dim, ModelSpec, TensorSpec};

@@ -33,6 +33,8 @@ pub(crate) struct App {
     pub(crate) facts: Facts,
     pub(crate) metrics: HttpMetrics,
     pub(crate) breaches: Breaches,
+    /// Held by whoever times a model's operators.
+    pub(crate) operators: Arc<tokio::sync::Mutex<()>>,
     pub(crate) recorder: Recorder,
     pub(crate) history: History,
     pub(crate) kpis: Kpis,
@@ -71,6 +73,7 @@ impl App {
             bodies: BodyMemory::new(settings.max_body_memory),
             metrics: HttpMetrics::new(),
             breaches: Breaches::new(),
+            operators: Arc::default(),
             recorder: Recorder::new(Route::ALL.iter().map(|route| route.title())),
             history: History::new(settings.profiling.span),
             kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),

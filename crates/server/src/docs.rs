@@ -52,6 +52,7 @@ use crate::{
         kserve::repository::unload,
         admin::models::show,
         admin::models::change,
+        admin::operators::show,
         admin::requests::list,
         admin::requests::show,
         admin::requests::trace,

@@ -40,6 +40,7 @@ routes! {
     RepositoryUnload => "POST" "/v2/repository/models/{model}/unload",
     AdminModel => "GET" "/admin/models/{model}",
     AdminModelChange => "PATCH" "/admin/models/{model}",
+    AdminOperators => "GET" "/admin/models/{model}/operators",
     AdminRequests => "GET" "/admin/requests",
     AdminRequest => "GET" "/admin/requests/{id}",
     AdminTimeline => "GET" "/admin/requests/trace",

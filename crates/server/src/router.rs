@@ -32,6 +32,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/models/{model}/load", post(kserve::repository::load))
         .route("/v2/repository/models/{model}/unload", post(kserve::repository::unload))
         .route("/admin/models/{model}", get(admin::models::show).patch(admin::models::change))
+        .route("/admin/models/{model}/operators", get(admin::operators::show))
         .route("/admin/requests", get(admin::requests::list))
         .route("/admin/requests/trace", get(admin::requests::trace))
         .route("/admin/requests/{id}", get(admin::requests::show))

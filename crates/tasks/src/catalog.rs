@@ -14,14 +14,14 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use caudal_engine::{
-    Backend,
+    Backend, OperatorProfile,
     repository::{ModelFolder, Repository, RepositoryError, SettingsError},
 };
 use caudal_types::{ErrorKind, Explain};
 
 use crate::{
     Defaults, Entry, ModelError, Models, ServedModel, Stay, Unavailable, demand::Resting, ledger::Ledger, load,
-    prove::prove,
+    operators, prove::prove,
 };
 
 /// All models of a repository. Whoever asks sees them as they are at that moment; those that come and go do so at once,
@@ -327,6 +327,16 @@ impl Catalog {
         for name in gone {
             let _ = self.unload_entry(&mut turn, &name);
         }
+    }
+
+    /// What `model`, one of these, spends its time on, in `runs` runs beside those that it serves.
+    pub fn operators(&self, model: &ServedModel, runs: usize) -> Result<OperatorProfile, ChangeError> {
+        let folder = self.folder(&model.name)?;
+        operators(model, &folder, &*self.backend, runs).map_err(|error| ChangeError::Load {
+            reason: error.to_string(),
+            hint: error.hint(),
+            serving: true,
+        })
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

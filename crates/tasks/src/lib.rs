@@ -21,6 +21,7 @@ mod load;
 mod memory;
 mod model;
 mod models;
+mod operators;
 mod picture_model;
 mod pictures;
 mod plan;
@@ -30,7 +31,7 @@ mod see;
 mod text_model;
 
 pub use caudal_batcher::{Depth, Policy, Ragged, Stats};
-pub use caudal_engine::{Provider, TensorSpec};
+pub use caudal_engine::{Operator, OperatorProfile, Provider, TensorSpec};
 pub use caudal_vision::{Detection, Likely, Mask, MaskForm, Thresholds};
 
 pub use call::{Call, within};
@@ -45,6 +46,7 @@ pub use load::{Defaults, ModelError, load, load_version};
 pub use memory::{ByteBudget, Held, LargerThanBudget};
 pub use model::{RunsOn, ServedModel, Task};
 pub use models::{Entry, Models, Unavailable};
+pub use operators::operators;
 pub use picture_model::{Ask, Found, Look, PictureModel, Seen, Segment};
 pub use pictures::Pictures;
 pub use plan::{Measured, RunPlan};

@@ -87,7 +87,7 @@ const QUICK: Duration = Duration::from_millis(10);
 const SMALL_FILE: u64 = 256 << 20;
 
 /// Tokens of a text in a warm-up: a short sentence.
-const SENTENCE: usize = 16;
+pub(crate) const SENTENCE: usize = 16;
 
 fn is_small(file: &OnnxFile) -> bool {
     file.external_files.is_empty() && file.bytes <= SMALL_FILE
@@ -280,7 +280,7 @@ fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Poli
     policy
 }
 
-struct WarmUp<'a> {
+pub(crate) struct WarmUp<'a> {
     spec: &'a ModelSpec,
     folder: &'a ModelFolder,
     /// Whether zeros are an input that the model can run: with free dimensions they may not be.
@@ -290,7 +290,7 @@ struct WarmUp<'a> {
 }
 
 impl<'a> WarmUp<'a> {
-    fn new(spec: &'a ModelSpec, folder: &'a ModelFolder, mask: Option<usize>) -> Self {
+    pub(crate) fn new(spec: &'a ModelSpec, folder: &'a ModelFolder, mask: Option<usize>) -> Self {
         Self { spec, folder, runnable: true, mask }
     }
 
@@ -372,7 +372,12 @@ impl<'a> WarmUp<'a> {
         Ok(shortest)
     }
 
-    fn run(&self, instance: &mut dyn Instance, shapes: &[Shape], outputs: &mut Vec<Shape>) -> Result<(), RunError> {
+    pub(crate) fn run(
+        &self,
+        instance: &mut dyn Instance,
+        shapes: &[Shape],
+        outputs: &mut Vec<Shape>,
+    ) -> Result<(), RunError> {
         let zeros: Vec<Vec<u8>> = self
             .spec
             .inputs

@@ -5,6 +5,7 @@ mod detect;
 mod embed;
 mod fuse;
 mod models;
+mod operators;
 mod optimize;
 mod pictures;
 mod reload;

@@ -1,4 +1,4 @@
-//! `caudal models list|show|doctor`: what is in the repository, in words. `fuse` and `optimize` have files of their own.
+//! `caudal models list|show|doctor`: what is in the repository, in words. `fuse`, `optimize` and `profile` have files of their own.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -12,7 +12,7 @@ use caudal_types::{Explain, nearest};
 use clap::ArgMatches;
 use serde_json::{Value, json};
 
-use super::{CommandError, fuse, load, optimize, other};
+use super::{CommandError, fuse, load, operators, optimize, other};
 use crate::{
     assemble::{self, AssembleError},
     settings::Settings,
@@ -25,6 +25,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("doctor", matches)) => doctor(matches),
         Some(("fuse", matches)) => fuse::run(matches),
         Some(("optimize", matches)) => optimize::run(matches),
+        Some(("profile", matches)) => operators::run(matches),
         Some(("schema", _)) => {
             println!("{}", serde_json::to_string_pretty(ModelSettings::schema()).expect("a schema is plain data"));
             Ok(ExitCode::SUCCESS)
@@ -42,7 +43,7 @@ fn folders(settings: &Settings) -> Result<Vec<ModelFolder>, CommandError> {
 }
 
 /// The folder of the model that is named, by its name or an alias.
-fn named(matches: &ArgMatches, settings: &Settings) -> Result<ModelFolder, CommandError> {
+pub(super) fn named(matches: &ArgMatches, settings: &Settings) -> Result<ModelFolder, CommandError> {
     let name = matches.get_one::<String>("name").map(String::as_str).unwrap_or_default();
     let folders = folders(settings)?;
     let found = folders.iter().find(|folder| folder.name == name || aliases(folder).iter().any(|alias| alias == name));

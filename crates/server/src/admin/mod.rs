@@ -1,6 +1,7 @@
 //! For whoever administers the server: who that is, and what may be changed while it serves.
 
 pub(crate) mod models;
+pub(crate) mod operators;
 pub(crate) mod owner;
 mod parameters;
 pub(crate) mod profiling;
