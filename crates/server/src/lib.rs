@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod debug;
 mod docs;
 mod health;
 mod http;

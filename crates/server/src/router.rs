@@ -10,7 +10,7 @@ use axum::{
 };
 use caudal_types::{ErrorKind, shorten};
 
-use crate::{admin, app::App, docs, health, http::door, kserve, openai, pictures, problem::Problem};
+use crate::{admin, app::App, debug, docs, health, http::door, kserve, openai, pictures, problem::Problem};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -32,6 +32,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/models/{model}/load", post(kserve::repository::load))
         .route("/v2/repository/models/{model}/unload", post(kserve::repository::unload))
         .route("/admin/models/{model}", get(admin::models::show).patch(admin::models::change))
+        .route("/debug/pprof/profile", get(debug::profile))
+        .route("/debug/pprof/flamegraph", get(debug::flamegraph))
+        .route("/debug/pprof/collapsed", get(debug::collapsed))
+        .route("/debug/pprof/heap", get(debug::heap))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))

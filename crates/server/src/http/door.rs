@@ -111,6 +111,22 @@ pub(crate) fn ask(
     door.close(app, outcome)
 }
 
+/// Lets in whoever watches the server: for as long as that takes, without a slot or a deadline.
+pub(crate) async fn stay<F>(
+    app: Arc<App>,
+    route: Route,
+    request: Request,
+    handle: impl FnOnce(Arc<App>, Request) -> F,
+) -> Response
+where
+    F: Future<Output = Result<Answer, Problem>>,
+{
+    let mut door = Door::open(route, request.headers(), request.uri());
+    door.stays = true;
+    let outcome = handle(Arc::clone(&app), request).await;
+    door.close(&app, outcome)
+}
+
 /// Turns away what has found no handler.
 pub(crate) fn refuse(app: &App, headers: &HeaderMap, uri: &Uri, problem: Problem) -> Response {
     Door::open(Route::Unknown, headers, uri).close(app, Err(problem))
@@ -130,11 +146,14 @@ struct Door {
     trace: Option<Trace>,
     id: RequestId,
     path: String,
+    /// Whether nobody wonders that it takes long.
+    stays: bool,
 }
 
 impl Door {
     fn open(route: Route, headers: &HeaderMap, uri: &Uri) -> Self {
-        Self { route, start: Instant::now(), trace: None, id: RequestId::of(headers), path: uri.path().to_owned() }
+        let (id, path) = (RequestId::of(headers), uri.path().to_owned());
+        Self { route, start: Instant::now(), trace: None, id, path, stays: false }
     }
 
     fn close(self, app: &App, outcome: Result<Answer, Problem>) -> Response {
@@ -164,7 +183,7 @@ impl Door {
         }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);
-        if took >= app.settings().slow_request {
+        if took >= app.settings().slow_request && !self.stays {
             self.log_slow(&stamps, status);
         }
         let headers = response.headers_mut();

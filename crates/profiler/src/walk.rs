@@ -1,0 +1,155 @@
+//! From a copy of registers and stack to the addresses that the thread was at: by the unwind tables of its modules, and
+//! over code that has none.
+
+use std::ops::Range;
+
+use framehop::{CacheNative, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder, UnwinderNative};
+
+use crate::{modules::Module, signal::Registers};
+
+/// Most frames of a stack. Recursion that goes deeper is cut at its outer end.
+const DEPTH: usize = 256;
+/// Words of a stack that are tried where no table tells the caller.
+const CANDIDATES: usize = 64;
+
+/// Walks stacks.
+pub(crate) struct Walker {
+    unwinder: UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>,
+    cache: CacheNative<MayAllocateDuringUnwind>,
+    code: Vec<Range<u64>>,
+}
+
+/// The addresses of a stack, the innermost first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Walk {
+    pub(crate) addresses: Vec<u64>,
+    /// Whether it goes to where the thread began.
+    pub(crate) whole: bool,
+}
+
+/// A stack that is walked over.
+struct Copied<'a> {
+    from: u64,
+    bytes: &'a [u8],
+}
+
+impl Copied<'_> {
+    fn word(&self, address: u64) -> Result<u64, ()> {
+        let at = usize::try_from(address.checked_sub(self.from).ok_or(())?).map_err(|_| ())?;
+        let word = self.bytes.get(at..at.checked_add(8).ok_or(())?).ok_or(())?;
+        Ok(u64::from_le_bytes(word.try_into().map_err(|_| ())?))
+    }
+
+    fn holds(&self, address: u64) -> bool {
+        address.checked_sub(self.from).is_some_and(|at| at < self.bytes.len() as u64)
+    }
+}
+
+impl Walker {
+    pub(crate) fn new(modules: &[Module]) -> Self {
+        let mut unwinder = UnwinderNative::new();
+        modules.iter().filter_map(Module::unwinding).for_each(|module| unwinder.add_module(module));
+        Self {
+            unwinder,
+            cache: CacheNative::new_in(),
+            code: modules.iter().map(|module| module.code.clone()).collect(),
+        }
+    }
+
+    /// Whether `address` lies in a module.
+    pub(crate) fn knows(&self, address: u64) -> bool {
+        let after = self.code.partition_point(|code| code.start <= address);
+        after > 0 && self.code[after - 1].contains(&address)
+    }
+
+    /// Where a thread was and who had called it there.
+    pub(crate) fn walk(&mut self, at: &Registers, stack: &[u8]) -> Walk {
+        let stack = Copied { from: at.sp, bytes: stack };
+        let (mut walk, broke) = self.follow(FrameAddress::from_instruction_pointer(at.pc), registers(at), &stack);
+        let Some(at) = broke.filter(|_| !walk.whole) else { return walk };
+        if let Some(rest) = self.mend(&at, &stack) {
+            walk.addresses.extend(rest.addresses);
+            walk.addresses.truncate(DEPTH);
+            walk.whole = true;
+        }
+        walk
+    }
+
+    /// Goes from caller to caller. Where it cannot go on, the registers of that frame.
+    fn follow(
+        &mut self,
+        begin: FrameAddress,
+        mut registers: UnwindRegsNative,
+        stack: &Copied<'_>,
+    ) -> (Walk, Option<UnwindRegsNative>) {
+        let mut walk = Walk::default();
+        let mut address = begin;
+        while walk.addresses.len() < DEPTH {
+            walk.addresses.push(address.address_for_lookup());
+            let before = registers;
+            let next = self.unwinder.unwind_frame(address, &mut registers, &mut self.cache, &mut |at| stack.word(at));
+            match next {
+                Ok(None) => {
+                    walk.whole = true;
+                    return (walk, None);
+                }
+                // Code without tables is taken to have frame pointers: what comes of that may be anything.
+                Ok(Some(caller)) if self.knows(caller) && registers.sp() > before.sp() => {
+                    address = FrameAddress::from_return_address(caller).expect("no module lies at 0");
+                }
+                Ok(Some(_)) | Err(_) => return (walk, Some(before)),
+            }
+        }
+        walk.whole = true;
+        (walk, None)
+    }
+
+    /// The rest of a stack whose innermost frame, at `registers`, has no table: assembler, mostly. One of the next words
+    /// that could be a place in code is where it returns to: the first from which the way leads to the stack's end.
+    fn mend(&mut self, registers: &UnwindRegsNative, stack: &Copied<'_>) -> Option<Walk> {
+        let words = (registers.sp()..).step_by(8).map_while(|at| Some((at, stack.word(at).ok()?)));
+        let candidates: Vec<(u64, u64)> = words.filter(|(_, word)| self.knows(*word)).take(CANDIDATES).collect();
+        for (at, word) in candidates {
+            let begin = FrameAddress::from_return_address(word)?;
+            // What saves registers saves this one first, next to where it returns to.
+            let saved = at.checked_sub(8).and_then(|at| stack.word(at).ok()).filter(|saved| stack.holds(*saved));
+            for frame in saved.into_iter().chain([frame_pointer(registers)]) {
+                let (walk, _) = self.follow(begin, caller(word, at + 8, frame), stack);
+                if walk.whole {
+                    return Some(walk);
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn registers(at: &Registers) -> UnwindRegsNative {
+    UnwindRegsNative::new(at.pc, at.sp, at.fp)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn caller(address: u64, stack: u64, frame: u64) -> UnwindRegsNative {
+    UnwindRegsNative::new(address, stack, frame)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn frame_pointer(registers: &UnwindRegsNative) -> u64 {
+    registers.bp()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn registers(at: &Registers) -> UnwindRegsNative {
+    UnwindRegsNative::new(at.lr, at.sp, at.fp)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn caller(address: u64, stack: u64, frame: u64) -> UnwindRegsNative {
+    UnwindRegsNative::new(address, stack, frame)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn frame_pointer(registers: &UnwindRegsNative) -> u64 {
+    registers.fp()
+}
