@@ -32,17 +32,18 @@ pub fn heap() -> Result<Profile, ProfileError> {
     let mut namer = Namer::new(modules());
     let stacks = records.into_iter().map(|record| {
         let mut frames = namer.stack(&record.addresses);
-        let allocator = frames.iter().position(|name| ALLOCATOR.iter().any(|own| name.starts_with(own)));
-        frames.truncate(allocator.unwrap_or(frames.len()).max(1));
+        while frames.len() > 1 && frames.last().is_some_and(|name| ALLOCATOR.iter().any(|own| name.starts_with(own))) {
+            frames.pop();
+        }
         Stack { frames, count: record.count, amount: record.bytes }
     });
     let stacks = stacks.collect();
     Ok(Profile { period, ..Profile::new(Kind::Heap, stacks) })
 }
 
-/// Where the way from who wants memory to the allocator begins: what is below is the same for all.
+/// Names within jemalloc begin so: they are the same for all who want memory.
 #[cfg(feature = "jemalloc")]
-const ALLOCATOR: [&str; 4] = ["prof_backtrace", "_rjem_", "je_prof", "je_malloc"];
+const ALLOCATOR: [&str; 4] = ["prof_", "imalloc", "ialloc", "iralloc"];
 
 /// jemalloc's own form of a heap profile.
 #[cfg(any(test, feature = "jemalloc"))]

@@ -7,9 +7,8 @@ use crate::modules::{Module, Symbols};
 /// Most bytes of a name: generics of generics say little.
 const LONGEST: usize = 160;
 
-/// Functions at which Rust's own preparations end and what a thread is for begins.
-const BEGINNING: [&str; 2] =
-    ["std::sys::backtrace::__rust_begin_short_backtrace", "core::ops::function::FnOnce::call_once{{vtable.shim}}"];
+/// Where Rust's own preparations end and what a thread is for begins.
+const BEGINNING: &str = "std::sys::backtrace::__rust_begin_short_backtrace";
 
 /// Names addresses, each once.
 pub(crate) struct Namer {
@@ -35,8 +34,13 @@ impl Namer {
                 }
             }
         }
-        let prepared = frames.iter().rposition(|name| BEGINNING.contains(&name.as_str()));
-        frames.split_off(prepared.map_or(0, |at| at + 1))
+        let prepared = frames.iter().rposition(|name| name == BEGINNING);
+        let from = match prepared {
+            Some(at) => at + 1,
+            // Threads that others start begin in the C library.
+            None => usize::from(frames.len() > 1 && frames[0] == "[libc.so]"),
+        };
+        frames.split_off(from)
     }
 
     fn names(&mut self, address: u64) -> Rc<[String]> {
@@ -63,18 +67,49 @@ impl Namer {
 
 /// A symbol as people write it.
 fn readable(symbol: &str) -> String {
-    let name = match addr2line::demangle_auto(symbol.into(), None) {
-        name if name == symbol => name.into_owned(),
-        name => without_hash(&name).to_owned(),
-    };
+    let name = addr2line::demangle_auto(symbol.into(), None);
     // Lines of collapsed stacks divide frames by semicolons.
-    let mut name = name.replace(';', ",");
+    let mut name = without_generics(without_hash(&name)).replace(';', ",");
     if name.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
         name.truncate(end);
         name.push('…');
     }
     name
+}
+
+/// `map::<A, B>` is `map`, and `<Vec<T> as Drop>::drop` is `<Vec as Drop>::drop`: what functions are made for is longer
+/// than what they are.
+fn without_generics(name: &str) -> String {
+    let mut short = String::with_capacity(name.len());
+    // For each angle that is open: whether what it holds is left out.
+    let mut open: Vec<bool> = Vec::new();
+    let mut before = ' ';
+    for letter in name.chars() {
+        let hidden = open.last() == Some(&true);
+        match letter {
+            '<' => {
+                // Behind a name it holds arguments; else it is part of a path.
+                let arguments = before.is_alphanumeric() || before == '_' || before == ':' || before == '}';
+                if arguments && !hidden {
+                    short.truncate(short.trim_end_matches("::").len());
+                }
+                open.push(hidden || arguments);
+                if !hidden && !arguments {
+                    short.push(letter);
+                }
+            }
+            '>' if before != '-' && !open.is_empty() => {
+                if open.pop() == Some(false) {
+                    short.push(letter);
+                }
+            }
+            _ if hidden => {}
+            _ => short.push(letter),
+        }
+        before = letter;
+    }
+    short
 }
 
 /// What tells equal functions of different crates apart tells readers nothing: `::h` and 16 digits.
@@ -93,8 +128,19 @@ mod tests {
     fn names_are_readable() {
         assert_eq!(readable("_ZN4core3ptr13drop_in_place17h0123456789abcdefE"), "core::ptr::drop_in_place");
         assert_eq!(readable("memcpy"), "memcpy");
-        assert_eq!(readable("f<[u8; 4]>"), "f<[u8, 4]>");
+        assert_eq!(readable("<[u8; 4] as A>::f"), "<[u8, 4] as A>::f");
         assert!(readable(&"é".repeat(200)).len() <= LONGEST + "…".len());
+    }
+
+    #[test]
+    fn names_are_without_what_they_are_made_for() {
+        let check = |long: &str, short: &str| assert_eq!(without_generics(long), short);
+        check("catch_unwind<core::result::Result<(), Error>, {closure#0}>", "catch_unwind");
+        check("alloc::vec::Vec::from_iter::<u8, F<u8>>", "alloc::vec::Vec::from_iter");
+        check("<alloc::vec::Vec<T, A> as Drop<X>>::drop", "<alloc::vec::Vec as Drop>::drop");
+        check("<caudal::Queue<fn(u8) -> u8>>::run::{closure#0}", "<caudal::Queue>::run::{closure#0}");
+        check("main", "main");
+        check("a -> b > c", "a -> b > c");
     }
 
     #[test]

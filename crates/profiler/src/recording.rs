@@ -17,7 +17,7 @@ use crate::{
     names::Namer,
     profile::{Kind, Profile, Stack},
     signal::{Session, Timer, this_thread},
-    walk::Walker,
+    walk::{Walk, Walker},
 };
 
 /// Samples a second of work where nobody says how many.
@@ -29,8 +29,8 @@ pub const MOST_HZ: u32 = 1000;
 const FETCH: Duration = Duration::from_millis(5);
 /// How often threads are looked for that were not there before.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often libraries are looked for that were not there before.
-const LOOK_FOR_MODULES: Duration = Duration::from_secs(1);
+/// How often libraries are looked for at least, while there is reason to.
+const SELDOM: Duration = Duration::from_secs(2);
 /// Most different stacks; what comes after is counted by its thread alone.
 const MOST_STACKS: usize = 100_000;
 
@@ -115,7 +115,7 @@ struct Reader {
     walker: Walker,
     timers: HashMap<u32, Option<Timer>>,
     own: u32,
-    looked_for_modules: Instant,
+    news: News,
     clock: Instant,
     taken: Taken,
 }
@@ -128,7 +128,7 @@ impl Reader {
             walker: Walker::new(&modules),
             timers: HashMap::new(),
             own: this_thread(),
-            looked_for_modules: Instant::now(),
+            news: News::new(),
             clock: Instant::now(),
             taken: Taken {
                 modules,
@@ -181,37 +181,73 @@ impl Reader {
     }
 
     fn fetch(&mut self) {
-        let Self { session, walker, taken, looked_for_modules, .. } = self;
+        let Self { session, walker, taken, news, .. } = self;
         session.drain(|sample| {
-            if !walker.knows(sample.registers.pc) && looked_for_modules.elapsed() >= LOOK_FOR_MODULES {
-                *looked_for_modules = Instant::now();
-                taken.modules = modules();
-                *walker = Walker::new(&taken.modules);
+            let mut walk = walker.walk(&sample.registers, sample.stack());
+            if !walk.whole && news.look(walker, &mut taken.modules) {
+                walk = walker.walk(&sample.registers, sample.stack());
             }
-            let walk = walker.walk(&sample.registers, sample.stack());
-            if !walk.whole {
-                taken.broken += sample.periods;
-            }
-            let room = taken.stacks.len() < MOST_STACKS;
-            let key = (sample.thread, walk.addresses);
-            match taken.stacks.get_mut(&key) {
-                Some(periods) => *periods += sample.periods,
-                None if room => drop(taken.stacks.insert(key, sample.periods)),
-                None => *taken.stacks.entry((sample.thread, Vec::new())).or_default() += sample.periods,
-            }
+            taken.add(sample.thread, walk, sample.periods);
         });
     }
 }
 
-/// The name that a thread was given, which says what it does.
-fn thread_name(id: u32) -> Option<String> {
-    if id == std::process::id() {
-        return Some("main".to_owned());
+/// Libraries that come while samples are taken: looked for when a stack leads where nothing was before, and ever less
+/// often while that is in vain.
+struct News {
+    last: Instant,
+    pause: Duration,
+}
+
+impl News {
+    fn new() -> Self {
+        Self { last: Instant::now(), pause: Duration::ZERO }
     }
-    Some(fs::read_to_string(format!("/proc/self/task/{id}/comm")).ok()?.trim_end().to_owned())
+
+    /// Whether there is something new.
+    fn look(&mut self, walker: &mut Walker, known: &mut Vec<Module>) -> bool {
+        if self.last.elapsed() < self.pause {
+            return false;
+        }
+        let mut new = modules();
+        new.retain(|module| !known.iter().any(|known| known.code == module.code && known.name == module.name));
+        new.iter().for_each(|module| walker.add(module));
+        self.last = Instant::now();
+        self.pause = match new.is_empty() {
+            true => (self.pause * 2).clamp(LOOK, SELDOM),
+            false => Duration::ZERO,
+        };
+        // Those first that came last: an address is theirs now.
+        let found = !new.is_empty();
+        known.splice(0..0, new);
+        found
+    }
+}
+
+/// The name that a thread was given, which says what it does. Threads that were given none have the program's.
+fn thread_name(id: u32) -> Option<String> {
+    let name = |id: u32| Some(fs::read_to_string(format!("/proc/self/task/{id}/comm")).ok()?.trim_end().to_owned());
+    let first = std::process::id();
+    match id == first {
+        true => Some("main".to_owned()),
+        false => name(id).map(|own| if name(first).as_ref() == Some(&own) { "unnamed".to_owned() } else { own }),
+    }
 }
 
 impl Taken {
+    fn add(&mut self, thread: u32, walk: Walk, periods: u64) {
+        if !walk.whole {
+            self.broken += periods;
+        }
+        let room = self.stacks.len() < MOST_STACKS;
+        let key = (thread, walk.addresses);
+        match self.stacks.get_mut(&key) {
+            Some(known) => *known += periods,
+            None if room => drop(self.stacks.insert(key, periods)),
+            None => *self.stacks.entry((thread, Vec::new())).or_default() += periods,
+        }
+    }
+
     fn named(self) -> Profile {
         let mut namer = Namer::new(self.modules);
         let period = self.period.as_nanos() as u64;

@@ -47,13 +47,21 @@ impl Copied<'_> {
 
 impl Walker {
     pub(crate) fn new(modules: &[Module]) -> Self {
-        let mut unwinder = UnwinderNative::new();
-        modules.iter().filter_map(Module::unwinding).for_each(|module| unwinder.add_module(module));
-        Self {
-            unwinder,
-            cache: CacheNative::new_in(),
-            code: modules.iter().map(|module| module.code.clone()).collect(),
+        let mut walker = Self { unwinder: UnwinderNative::new(), cache: CacheNative::new_in(), code: Vec::new() };
+        modules.iter().for_each(|module| walker.add(module));
+        walker
+    }
+
+    /// From now on code of `module` can be walked through.
+    pub(crate) fn add(&mut self, module: &Module) {
+        // What lay there before has gone.
+        self.code.retain(|code| code.end <= module.code.start || module.code.end <= code.start);
+        self.unwinder.remove_module(module.code.start);
+        if let Some(unwinding) = module.unwinding() {
+            self.unwinder.add_module(unwinding);
         }
+        let place = self.code.partition_point(|code| code.start < module.code.start);
+        self.code.insert(place, module.code.clone());
     }
 
     /// Whether `address` lies in a module.
