@@ -165,23 +165,24 @@ fn what_cannot_be_is_refused_with_its_bounds() {
     assert_eq!((idle.status, idle.code().as_str()), (503, "nothing_sampled"), "{}", idle.text());
 }
 
-/// A connection that asks for a profile and does not wait for it.
+/// A connection that asks for a profile, which has begun, and does not wait for it.
 fn ask_and_leave(server: &Server, seconds: u32) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     write!(stream, "GET /debug/pprof/profile?seconds={seconds} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    until("it samples", || samples(server));
     stream
 }
 
-/// The answer to a profile of a second, when `wanted` is its status.
-fn until_status(server: &Server, wanted: u16) -> Answer {
+/// Whether a profile is being taken.
+fn samples(server: &Server) -> bool {
+    thread_times(server.pid()).iter().any(|(name, _)| name == "profiler")
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + http::PATIENCE;
-    loop {
-        let answer = server.get("/debug/pprof/profile?seconds=1&hz=1");
-        if answer.status == wanted {
-            return answer;
-        }
-        assert!(Instant::now() < end, "{wanted} never came: {}", answer.text());
-        thread::sleep(Duration::from_millis(10));
+    while !condition() {
+        assert!(Instant::now() < end, "it never came to this: {what}");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -189,18 +190,18 @@ fn until_status(server: &Server, wanted: u16) -> Answer {
 fn there_is_one_profile_at_a_time_until_its_client_leaves() {
     let server = start(&[]);
     let first = ask_and_leave(&server, 300);
-    let busy = until_status(&server, 409);
-    assert_eq!(busy.code(), "profile_running");
+    let second = server.get("/debug/pprof/profile?seconds=1");
+    assert_eq!((second.status, second.code().as_str()), (409, "profile_running"));
+    assert_eq!(server.get("/debug/pprof/heap").status, 200, "a look at the heap needs no turn");
     drop(first);
-    // Idle, and no longer taken.
-    until_status(&server, 503);
+    until("it samples no more", || !samples(&server));
+    assert_eq!(server.get("/debug/pprof/profile?seconds=1&hz=1").code(), "nothing_sampled");
 }
 
 #[test]
 fn a_server_that_goes_down_ends_its_profile() {
     let mut server = start(&[]);
     let _profile = ask_and_leave(&server, 300);
-    until_status(&server, 409);
     server.signal("TERM");
     assert!(server.wait(Duration::from_secs(20)).success(), "{}", server.log());
 }
@@ -225,8 +226,7 @@ fn many_profiles_under_load_harm_nobody() {
             let stream = ask_and_leave(&server, 300);
             thread::sleep(Duration::from_millis(20 + round % 7));
             drop(stream);
-            // The next one begins when this one has ended.
-            thread::sleep(Duration::from_millis(10));
+            until("it samples no more", || !samples(&server));
         }
         seen
     });
@@ -345,7 +345,8 @@ fn a_whole_run_is_profiled_from_its_start_to_its_end() {
     let output = caudal(folder.path(), &arguments);
     assert!(output.status.success(), "{}", told(&output));
     let profile = Profile::read(&fs::read(folder.path().join("run.txt")).unwrap()).unwrap();
-    assert!(profile.share(|stack| has(stack, LIBRARY)) > 0.3, "{}", profile.collapsed());
+    let share = profile.share(|stack| has(stack, LIBRARY));
+    assert!(share > 0.3, "{share}: {}", profile.collapsed());
     assert!(profile.stacks.iter().any(|stack| stack.frames[0] == "main"));
     let failed = caudal(folder.path(), &["profile", "-o", "x.svg", "--", "detect", "not-there.jpg"]);
     assert!(!failed.status.success(), "what went wrong is told: {}", told(&failed));

@@ -42,12 +42,15 @@ pub(crate) fn options(kind: Kind) -> Options<'static> {
 
 fn subtitle(profile: &Profile) -> String {
     match profile.kind {
-        Kind::Cpu => format!(
-            "{:.2} s of CPU time in {:.1} s, {} samples",
-            profile.amount() as f64 / 1e9,
-            profile.took.as_secs_f64(),
-            profile.count()
-        ),
+        Kind::Cpu => {
+            let lost = if profile.lost > 0 { format!(", {} lost", profile.lost) } else { String::new() };
+            format!(
+                "{:.2} s of CPU time in {:.1} s, {} samples{lost}",
+                profile.amount() as f64 / 1e9,
+                profile.took.as_secs_f64(),
+                profile.count()
+            )
+        }
         Kind::Heap => format!("{:.1} MB in {} allocations", profile.amount() as f64 / 1e6, profile.count()),
     }
 }

@@ -3,8 +3,9 @@
 
 use std::{
     ffi::{CStr, CString, c_char},
-    fs, io,
-    os::unix::ffi::OsStrExt,
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr,
 };
 
@@ -28,8 +29,8 @@ pub(crate) fn dump() -> Result<String, ProfileError> {
     if !flag(c"opt.prof") || !flag(c"prof.active") {
         return Err(ProfileError::Off);
     }
-    let file = tempfile::NamedTempFile::new()?;
-    let path = CString::new(file.path().as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let mut file = in_memory()?;
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io::Error::other)?;
     let mut pointer = path.as_ptr();
     // SAFETY: asks for nothing, and passes a pointer to a text that ends with a zero and outlives the call.
     let result = unsafe {
@@ -42,8 +43,22 @@ pub(crate) fn dump() -> Result<String, ProfileError> {
         )
     };
     match result {
-        0 => Ok(fs::read_to_string(file.path())?),
+        0 => {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok(text)
+        }
         error => Err(io::Error::from_raw_os_error(error).into()),
+    }
+}
+
+/// A file that lies in no folder: a container may have none to write to.
+fn in_memory() -> io::Result<File> {
+    // SAFETY: the name ends with a zero; a new descriptor comes back, or -1.
+    match unsafe { libc::memfd_create(c"heap profile".as_ptr(), libc::MFD_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the descriptor is new and nobody else's.
+        new => Ok(unsafe { OwnedFd::from_raw_fd(new) }.into()),
     }
 }
 

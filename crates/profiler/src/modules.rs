@@ -13,6 +13,8 @@ pub(crate) struct Module {
     pub(crate) name: String,
     /// Where its code lies.
     pub(crate) code: Range<u64>,
+    /// Whether threads begin in it: in the C library, or in a program that has its own.
+    pub(crate) begins: bool,
     /// What addresses in the file are less than addresses in memory.
     pub(crate) bias: u64,
     path: PathBuf,
@@ -33,8 +35,9 @@ pub(crate) fn modules() -> Vec<Module> {
         .map(|(path, (code, offset))| {
             // The program's own file is there even when its name is not any more.
             let file = PathBuf::from(if path == program { "/proc/self/exe" } else { path });
-            let bias = bias(&file, code.start, offset).unwrap_or(0);
-            Module { name: short(path), code, bias, path: file }
+            let (name, bias) = (short(path), bias(&file, code.start, offset).unwrap_or(0));
+            let begins = path == program || name == "libc.so";
+            Module { name, code, begins, bias, path: file }
         })
         .collect();
     found.sort_by_key(|module| module.code.start);

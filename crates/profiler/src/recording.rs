@@ -30,7 +30,7 @@ const FETCH: Duration = Duration::from_millis(5);
 /// How often threads are looked for that were not there before.
 const LOOK: Duration = Duration::from_millis(100);
 /// How often libraries are looked for at least, while there is reason to.
-const SELDOM: Duration = Duration::from_secs(2);
+const SELDOM: Duration = Duration::from_millis(500);
 /// Most different stacks; what comes after is counted by its thread alone.
 const MOST_STACKS: usize = 100_000;
 

@@ -16,7 +16,8 @@ const CANDIDATES: usize = 64;
 pub(crate) struct Walker {
     unwinder: UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>,
     cache: CacheNative<MayAllocateDuringUnwind>,
-    code: Vec<Range<u64>>,
+    /// Where code lies, and whether threads begin there.
+    code: Vec<(Range<u64>, bool)>,
 }
 
 /// The addresses of a stack, the innermost first.
@@ -55,19 +56,28 @@ impl Walker {
     /// From now on code of `module` can be walked through.
     pub(crate) fn add(&mut self, module: &Module) {
         // What lay there before has gone.
-        self.code.retain(|code| code.end <= module.code.start || module.code.end <= code.start);
+        self.code.retain(|(code, _)| code.end <= module.code.start || module.code.end <= code.start);
         self.unwinder.remove_module(module.code.start);
         if let Some(unwinding) = module.unwinding() {
             self.unwinder.add_module(unwinding);
         }
-        let place = self.code.partition_point(|code| code.start < module.code.start);
-        self.code.insert(place, module.code.clone());
+        let place = self.code.partition_point(|(code, _)| code.start < module.code.start);
+        self.code.insert(place, (module.code.clone(), module.begins));
     }
 
     /// Whether `address` lies in a module.
     pub(crate) fn knows(&self, address: u64) -> bool {
-        let after = self.code.partition_point(|code| code.start <= address);
-        after > 0 && self.code[after - 1].contains(&address)
+        self.code_at(address).is_some()
+    }
+
+    /// Whether a thread may begin at `address`. Where a table is missing, a stack seems to end that does not.
+    fn begins(&self, address: u64) -> bool {
+        self.code_at(address).is_some_and(|(_, begins)| *begins)
+    }
+
+    fn code_at(&self, address: u64) -> Option<&(Range<u64>, bool)> {
+        let after = self.code.partition_point(|(code, _)| code.start <= address);
+        self.code[..after].last().filter(|(code, _)| code.contains(&address))
     }
 
     /// Where a thread was and who had called it there.
@@ -97,7 +107,7 @@ impl Walker {
             let before = registers;
             let next = self.unwinder.unwind_frame(address, &mut registers, &mut self.cache, &mut |at| stack.word(at));
             match next {
-                Ok(None) => {
+                Ok(None) if self.begins(address.address_for_lookup()) => {
                     walk.whole = true;
                     return (walk, None);
                 }
@@ -105,7 +115,7 @@ impl Walker {
                 Ok(Some(caller)) if self.knows(caller) && registers.sp() > before.sp() => {
                     address = FrameAddress::from_return_address(caller).expect("no module lies at 0");
                 }
-                Ok(Some(_)) | Err(_) => return (walk, Some(before)),
+                Ok(_) | Err(_) => return (walk, Some(before)),
             }
         }
         walk.whole = true;
@@ -160,4 +170,47 @@ fn caller(address: u64, stack: u64, frame: u64) -> UnwindRegsNative {
 #[cfg(target_arch = "aarch64")]
 fn frame_pointer(registers: &UnwindRegsNative) -> u64 {
     registers.fp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::modules;
+
+    #[test]
+    fn what_is_no_code_has_no_callers() {
+        let mut walker = Walker::new(&modules());
+        let at = Registers { pc: 0x10, sp: 0x1000, fp: 0, lr: 0 };
+        let walk = walker.walk(&at, &[0; 64]);
+        assert_eq!(walk, Walk { addresses: vec![0x10], whole: false });
+    }
+
+    /// Whatever lies on a stack, a walk ends and stays within it.
+    #[test]
+    fn any_bytes_are_a_stack() {
+        let all = modules();
+        let mut walker = Walker::new(&all);
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 16
+        };
+        for _ in 0..300 {
+            let sp = 0x7000_0000_0000;
+            let mut stack = Vec::new();
+            for _ in 0..256 {
+                let code = &all[next() as usize % all.len()].code;
+                let word = match next() % 3 {
+                    0 => code.start + next() % (code.end - code.start),
+                    1 => sp + next() % 2048,
+                    _ => next(),
+                };
+                stack.extend(word.to_le_bytes());
+            }
+            let code = &all[next() as usize % all.len()].code;
+            let pc = code.start + next() % (code.end - code.start);
+            let walk = walker.walk(&Registers { pc, sp, fp: sp + next() % 4096, lr: next() }, &stack);
+            assert!((1..=DEPTH).contains(&walk.addresses.len()));
+        }
+    }
 }

@@ -89,7 +89,7 @@ pub(crate) async fn heap(State(app): State<Arc<App>>, request: Request) -> Respo
     door::stay(app, Route::Heap, request, |app, request| async move {
         owner::check(&app, request.headers(), request.extensions())?;
         let format = params::format(request.uri().query())?.unwrap_or(Format::Pprof);
-        written(move || caudal_profiler::heap(), format).await
+        written(caudal_profiler::heap, format).await
     })
     .await
 }
