@@ -22,6 +22,7 @@ mod profile;
 mod recording;
 mod signal;
 mod speedscope;
+mod tables;
 mod walk;
 
 pub use difference::{Difference, Growth};

@@ -4,8 +4,9 @@
 use std::{collections::BTreeMap, fs, ops::Range, path::PathBuf};
 
 use addr2line::Loader;
-use framehop::ExplicitModuleSectionInfo;
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, ReadCache, SegmentFlags, SymbolKind};
+
+use crate::tables::{Part, Tables};
 
 /// A file whose code the process may run.
 pub(crate) struct Module {
@@ -13,8 +14,6 @@ pub(crate) struct Module {
     pub(crate) name: String,
     /// Where its code lies.
     pub(crate) code: Range<u64>,
-    /// Whether threads begin in it: in the C library, or in a program that has its own.
-    pub(crate) begins: bool,
     /// What addresses in the file are less than addresses in memory.
     pub(crate) bias: u64,
     path: PathBuf,
@@ -36,8 +35,7 @@ pub(crate) fn modules() -> Vec<Module> {
             // The program's own file is there even when its name is not any more.
             let file = PathBuf::from(if path == program { "/proc/self/exe" } else { path });
             let (name, bias) = (short(path), bias(&file, code.start, offset).unwrap_or(0));
-            let begins = path == program || name == "libc.so";
-            Module { name, code, begins, bias, path: file }
+            Module { name, code, bias, path: file }
         })
         .collect();
     found.sort_by_key(|module| module.code.start);
@@ -76,23 +74,20 @@ fn bias(file: &PathBuf, start: u64, offset: u64) -> Option<u64> {
 
 impl Module {
     /// What unwinding through its code takes.
-    pub(crate) fn unwinding(&self) -> Option<framehop::Module<Vec<u8>>> {
+    pub(crate) fn tables(&self) -> Option<Tables> {
         let cache = ReadCache::new(fs::File::open(&self.path).ok()?);
         let elf = object::File::parse(&cache).ok()?;
-        let section = |name: &str| elf.section_by_name(name);
-        let range = |name: &str| section(name).map(|found| found.address()..found.address() + found.size());
-        let data = |name: &str| section(name).and_then(|found| found.data().ok()).map(<[u8]>::to_vec);
-        let sections = ExplicitModuleSectionInfo {
-            base_svma: 0,
-            text_svma: range(".text"),
-            got_svma: range(".got"),
-            eh_frame_svma: range(".eh_frame"),
-            eh_frame: data(".eh_frame"),
-            eh_frame_hdr_svma: range(".eh_frame_hdr"),
-            eh_frame_hdr: data(".eh_frame_hdr"),
-            ..Default::default()
+        let start = |name: &str| elf.section_by_name(name).map(|found| found.address());
+        let part = |name: &str| {
+            let found = elf.section_by_name(name)?;
+            Some(Part { at: found.address()..found.address() + found.size(), bytes: found.data().ok()?.into() })
         };
-        Some(framehop::Module::new(self.name.clone(), self.code.clone(), self.bias, sections))
+        Some(Tables {
+            frames: part(".eh_frame")?,
+            index: part(".eh_frame_hdr")?,
+            text: start(".text").unwrap_or(0),
+            got: start(".got").unwrap_or(0),
+        })
     }
 
     /// What gives its addresses names.
@@ -161,7 +156,7 @@ mod tests {
         let own = all.iter().find(|module| module.code.contains(&here)).unwrap();
         let names = own.symbols().names(here - own.bias);
         assert!(names.last().unwrap().contains("modules"), "{names:?}");
-        assert!(own.unwinding().is_some());
+        assert!(own.tables().is_some());
         assert!(all.iter().any(|module| module.name == "libc.so"), "libraries are modules");
     }
 

@@ -1,11 +1,11 @@
 //! From a copy of registers and stack to the addresses that the thread was at: by the unwind tables of its modules, and
 //! over code that has none.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use framehop::{CacheNative, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative, Unwinder, UnwinderNative};
 
-use crate::{modules::Module, signal::Registers};
+use crate::{modules::Module, signal::Registers, tables::Tables};
 
 /// Most frames of a stack. Recursion that goes deeper is cut at its outer end.
 const DEPTH: usize = 256;
@@ -14,10 +14,19 @@ const CANDIDATES: usize = 64;
 
 /// Walks stacks.
 pub(crate) struct Walker {
-    unwinder: UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>,
+    unwinder: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
     cache: CacheNative<MayAllocateDuringUnwind>,
-    /// Where code lies, and whether threads begin there.
-    code: Vec<(Range<u64>, bool)>,
+    /// By where they begin.
+    code: Vec<Code>,
+    /// Whether threads begin there, of places where a stack seemed to end.
+    ends: HashMap<u64, bool>,
+}
+
+/// Where code lies, and its tables.
+struct Code {
+    range: Range<u64>,
+    bias: u64,
+    tables: Option<Tables>,
 }
 
 /// The addresses of a stack, the innermost first.
@@ -48,7 +57,8 @@ impl Copied<'_> {
 
 impl Walker {
     pub(crate) fn new(modules: &[Module]) -> Self {
-        let mut walker = Self { unwinder: UnwinderNative::new(), cache: CacheNative::new_in(), code: Vec::new() };
+        let (unwinder, cache) = (UnwinderNative::new(), CacheNative::new_in());
+        let mut walker = Self { unwinder, cache, code: Vec::new(), ends: HashMap::new() };
         modules.iter().for_each(|module| walker.add(module));
         walker
     }
@@ -56,32 +66,45 @@ impl Walker {
     /// From now on code of `module` can be walked through.
     pub(crate) fn add(&mut self, module: &Module) {
         // What lay there before has gone.
-        self.code.retain(|(code, _)| code.end <= module.code.start || module.code.end <= code.start);
+        self.code.retain(|code| code.range.end <= module.code.start || module.code.end <= code.range.start);
         self.unwinder.remove_module(module.code.start);
-        if let Some(unwinding) = module.unwinding() {
-            self.unwinder.add_module(unwinding);
+        self.ends.clear();
+        let (tables, range) = (module.tables(), module.code.clone());
+        if let Some(tables) = &tables {
+            let sections = tables.sections();
+            self.unwinder.add_module(framehop::Module::new(module.name.clone(), range.clone(), module.bias, sections));
         }
-        let place = self.code.partition_point(|(code, _)| code.start < module.code.start);
-        self.code.insert(place, (module.code.clone(), module.begins));
+        let place = self.code.partition_point(|code| code.range.start < range.start);
+        self.code.insert(place, Code { range, bias: module.bias, tables });
     }
 
     /// Whether `address` lies in a module.
-    pub(crate) fn knows(&self, address: u64) -> bool {
+    fn knows(&self, address: u64) -> bool {
         self.code_at(address).is_some()
     }
 
-    /// Whether a thread may begin at `address`. Where a table is missing, a stack seems to end that does not.
-    fn begins(&self, address: u64) -> bool {
-        self.code_at(address).is_some_and(|(_, begins)| *begins)
+    /// Whether a thread begins at `address`. Where a table is missing, or a guess was wrong, a stack seems to end that
+    /// does not.
+    fn begins(&mut self, address: u64) -> bool {
+        if let Some(known) = self.ends.get(&address) {
+            return *known;
+        }
+        let outermost = |code: &Code| code.tables.as_ref()?.is_outermost(address.wrapping_sub(code.bias)).then_some(());
+        let begins = self.code_at(address).and_then(outermost).is_some();
+        self.ends.insert(address, begins);
+        begins
     }
 
-    fn code_at(&self, address: u64) -> Option<&(Range<u64>, bool)> {
-        let after = self.code.partition_point(|(code, _)| code.start <= address);
-        self.code[..after].last().filter(|(code, _)| code.contains(&address))
+    fn code_at(&self, address: u64) -> Option<&Code> {
+        let after = self.code.partition_point(|code| code.range.start <= address);
+        self.code[..after].last().filter(|code| code.range.contains(&address))
     }
 
     /// Where a thread was and who had called it there.
     pub(crate) fn walk(&mut self, at: &Registers, stack: &[u8]) -> Walk {
+        if !self.knows(at.pc) {
+            return Walk { addresses: vec![at.pc], whole: false };
+        }
         let stack = Copied { from: at.sp, bytes: stack };
         let (mut walk, broke) = self.follow(FrameAddress::from_instruction_pointer(at.pc), registers(at), &stack);
         let Some(at) = broke.filter(|_| !walk.whole) else { return walk };
