@@ -121,3 +121,12 @@ mod dump {
         }
     }
 }
+
+#[cfg(all(test, not(feature = "jemalloc")))]
+mod tests {
+    #[test]
+    fn without_jemalloc_nobody_knows_who_holds_what() {
+        let error = super::heap().unwrap_err();
+        assert_eq!(caudal_types::Explain::kind(&error), caudal_types::ErrorKind::NotBuiltIn);
+    }
+}

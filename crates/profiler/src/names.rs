@@ -29,7 +29,7 @@ impl Namer {
             for name in names.iter().rev() {
                 // A library without names is one thing, however many of its functions call each other.
                 let again = name.starts_with('[') && frames.last() == Some(name);
-                if !again {
+                if !again && !says_nothing(name) {
                     frames.push(name.clone());
                 }
             }
@@ -63,6 +63,13 @@ impl Namer {
             false => names.iter().map(|name| readable(name)).collect(),
         }
     }
+}
+
+/// Whether a frame is but a step between two that have names of their own: its time is its caller's.
+fn says_nothing(name: &str) -> bool {
+    let step = matches!(name, "catch_unwind" | "do_call" | "call_once");
+    let closure = name.starts_with("{closure#") && name.ends_with('}');
+    step || closure || name.ends_with("::call_once") || name.ends_with("::call_once{{vtable.shim}}")
 }
 
 /// A symbol as people write it.
@@ -141,6 +148,16 @@ mod tests {
         check("<caudal::Queue<fn(u8) -> u8>>::run::{closure#0}", "<caudal::Queue>::run::{closure#0}");
         check("main", "main");
         check("a -> b > c", "a -> b > c");
+    }
+
+    #[test]
+    fn steps_between_functions_are_left_out() {
+        for step in ["{closure#2}", "call_once", "<alloc::boxed::Box as core::ops::function::FnOnce>::call_once"] {
+            assert!(says_nothing(step), "{step}");
+        }
+        for name in ["caudal::main", "caudal::run::{closure#0}", "call", "[libc.so]"] {
+            assert!(!says_nothing(name), "{name}");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn a_planted_leak_is_named_by_what_changed() {
     let planted = grown.iter().find(|growth| growth.name.contains("keep_for_ever")).unwrap();
     let share = planted.by as f64 / PLANTED as f64;
     println!("{:.1} MB planted, {:.1} MB found", PLANTED as f64 / 1e6, planted.by as f64 / 1e6);
-    assert!((0.75..1.25).contains(&share), "{share:.3} of what was planted");
+    assert!((0.7..1.3).contains(&share), "{share:.3} of what was planted");
     assert!(!grown.iter().any(|growth| growth.name.contains("give_back")), "what was given back is no leak: {grown:?}");
     let deepest = grown.iter().take(5).any(|growth| growth.name.contains("keep_for_ever"));
     assert!(deepest || grown[0].by <= planted.by * 11 / 10, "it stands among the first: {grown:?}");
