@@ -23,7 +23,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["caudal-batcher", "caudal-engine", "caudal-language", "caudal-observe", "caudal-types", "caudal-vision"],
     ),
     ("caudal-optimize", &["caudal-engine", "caudal-graph", "caudal-tasks", "caudal-types", "caudal-vision"]),
-    ("caudal-server", &["caudal-observe", "caudal-sight", "caudal-tasks", "caudal-types"]),
+    ("caudal-profiler", &["caudal-types"]),
+    ("caudal-server", &["caudal-observe", "caudal-profiler", "caudal-sight", "caudal-tasks", "caudal-types"]),
     (
         "caudal",
         &[
@@ -31,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "caudal-engine-ort",
             "caudal-observe",
             "caudal-optimize",
+            "caudal-profiler",
             "caudal-server",
             "caudal-tasks",
             "caudal-types",
@@ -52,6 +54,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("caudal-language", &["tokio", "axum", "ort"]),
     ("caudal-graph", &["tokio", "axum", "ort"]),
     ("caudal-optimize", &["axum", "hyper", "ort"]),
+    ("caudal-profiler", &["tokio", "axum", "hyper", "ort"]),
     ("caudal-batcher", &["axum", "hyper", "ort", "image"]),
     ("caudal-tasks", &["axum", "hyper", "ort"]),
     ("caudal-server", &["ort", "image", "turbojpeg", "tokenizers"]),

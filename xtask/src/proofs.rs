@@ -14,7 +14,7 @@ use crate::{
 /// The tests of overload, memory, expiry and shutdown, in full length and in release; they print their figures.
 pub(crate) fn soak(filter: &[&str]) -> Result {
     let tools = setup::run()?;
-    step("soak: about ten minutes");
+    step("soak: about twenty minutes");
     let mut command = cargo();
     command.args([
         "test",
@@ -31,6 +31,8 @@ pub(crate) fn soak(filter: &[&str]) -> Result {
         "demand",
         "--test",
         "cpus",
+        "--test",
+        "profile",
         "--",
     ]);
     command.args(["--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");

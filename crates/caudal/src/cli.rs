@@ -17,6 +17,7 @@ pub(crate) fn command() -> Command {
         .subcommand(detect())
         .subcommand(embed())
         .subcommand(models())
+        .subcommand(profile())
         .subcommand(config())
 }
 
@@ -122,6 +123,70 @@ fn optimize() -> Command {
         .arg(option("only", "LIST").help("candidates to try, by the beginnings of their names, divided by commas"))
         .arg(option("write", "best|NAME|none").default_value("best").help("the version to write"))
         .arg(option("seconds", "SECONDS").default_value("1").help("how long each candidate is timed, twice"))
+}
+
+fn profile() -> Command {
+    Command::new("profile")
+        .about("Shows what a server that runs spends its CPU time on and which memory it holds")
+        .after_help(
+            "Examples:\n  \
+             caudal profile --seconds 60 -o profile.svg        the server on this machine, as a flame graph\n  \
+             caudal profile --pid 4242 --format pprof          the server that is process 4242\n  \
+             caudal profile --heap --format pprof -o a.pb.gz   who holds which memory now\n  \
+             caudal profile --diff a.pb.gz b.pb.gz             what grew between two profiles\n  \
+             caudal profile -- serve --http-port 8080          a whole run, from its start to its end",
+        )
+        .args_override_self(true)
+        .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("the server to ask"))
+        .arg(
+            option("pid", "PID")
+                .value_parser(value_parser!(u32))
+                .conflicts_with("url")
+                .help("the server's process, instead of its URL"),
+        )
+        .arg(
+            option("seconds", "1..300")
+                .value_parser(value_parser!(u64).range(1..=300))
+                .default_value("60")
+                .help("how long to sample"),
+        )
+        .arg(
+            option("hz", "1..1000")
+                .value_parser(value_parser!(u32).range(1..=1000))
+                .default_value("100")
+                .help("samples for each second that a thread works"),
+        )
+        .arg(Arg::new("heap").long("heap").action(ArgAction::SetTrue).help("memory that is held, instead of CPU time"))
+        .arg(
+            option("format", "FORM")
+                .value_parser(["svg", "pprof", "collapsed", "speedscope"])
+                .default_value("svg")
+                .help("a flame graph, pprof's protobuf, text with a stack a line, or JSON for speedscope"),
+        )
+        .arg(
+            option("output", "FILE")
+                .short('o')
+                .value_parser(value_parser!(PathBuf))
+                .help("where to write [default: profile or heap with the ending of its form, here]"),
+        )
+        .arg(option("key", "SECRET").help("the server's admin key [env: CAUDAL_ADMIN_KEY]"))
+        .arg(
+            Arg::new("diff")
+                .long("diff")
+                .num_args(2)
+                .value_names(["BEFORE", "AFTER"])
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with_all(["url", "pid", "heap", "command"])
+                .help("compares two profiles that were written as collapsed or pprof"),
+        )
+        .arg(
+            Arg::new("command")
+                .last(true)
+                .num_args(1..)
+                .value_name("COMMAND")
+                .conflicts_with_all(["url", "pid", "heap"])
+                .help("a command of caudal to run and to sample from its start to its end"),
+        )
 }
 
 fn images() -> Arg {

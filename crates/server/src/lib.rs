@@ -7,6 +7,7 @@
 mod admin;
 mod app;
 mod budgets;
+mod debug;
 mod docs;
 mod health;
 mod http;

@@ -10,7 +10,7 @@ use axum::{
 };
 use caudal_types::{ErrorKind, shorten};
 
-use crate::{admin, app::App, docs, health, http::door, kpis, kserve, openai, pictures, problem::Problem};
+use crate::{admin, app::App, debug, docs, health, http::door, kpis, kserve, openai, pictures, problem::Problem};
 
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -41,6 +41,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/admin/profiling/budgets", get(admin::profiling::budgets))
         .route("/admin/profiling/history", get(admin::profiling::history))
         .route("/admin/profiling/export", get(admin::profiling::export).post(admin::profiling::save))
+        .route("/debug/pprof/profile", get(debug::profile))
+        .route("/debug/pprof/flamegraph", get(debug::flamegraph))
+        .route("/debug/pprof/collapsed", get(debug::collapsed))
+        .route("/debug/pprof/heap", get(debug::heap))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))

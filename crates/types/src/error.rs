@@ -83,6 +83,12 @@ kinds! {
     DeadlineExceeded => "deadline_exceeded",
     /// The server is going away.
     ShuttingDown => "shutting_down",
+    /// A CPU profile is being taken already; there is one at a time.
+    ProfileRunning => "profile_running",
+    /// A profile saw no work: the process was idle.
+    NothingSampled => "nothing_sampled",
+    /// This build of the server cannot do it.
+    NotBuiltIn => "not_built_in",
     /// The model failed on this input.
     InferenceFailed => "inference_failed",
     /// A fault of ours.

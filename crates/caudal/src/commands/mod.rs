@@ -8,7 +8,9 @@ mod models;
 mod operators;
 mod optimize;
 mod pictures;
+mod profile;
 mod reload;
+mod remote;
 mod seen;
 mod serve;
 
@@ -31,6 +33,9 @@ pub(crate) enum CommandError {
     /// The parts could not be joined.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
     /// Something else, said in words.
     #[error("{0}")]
     Other(String),
@@ -40,11 +45,15 @@ fn other(words: impl Into<String>) -> CommandError {
     CommandError::Other(words.into())
 }
 
+fn usage(words: impl Into<String>) -> CommandError {
+    CommandError::Usage(words.into())
+}
+
 impl CommandError {
     /// 2 for what the caller said wrong, 1 for everything else.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Settings(_) => ExitCode::from(2),
+            Self::Settings(_) | Self::Usage(_) => ExitCode::from(2),
             Self::Assemble(_) | Self::Other(_) => ExitCode::FAILURE,
         }
     }
@@ -57,6 +66,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("detect", matches)) => detect::run(matches),
         Some(("embed", matches)) => embed::run(matches),
         Some(("models", matches)) => models::run(matches),
+        Some(("profile", matches)) => profile::run(matches),
         Some(("config", matches)) => config::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),
     }

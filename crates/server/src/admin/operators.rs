@@ -75,14 +75,13 @@ fn times(operators: Vec<Operator>, profile: &OperatorProfile, top: usize) -> Vec
     responses((status = 200, body = OperatorTimes), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
-    let (head, _) = request.into_parts();
-    let answer = async {
-        owner::check(&app, &head.headers, &head.extensions)?;
-        let parameters = Parameters::of(&head.uri, &["runs", "top"])?;
+    door::stay(app, Route::AdminOperators, request, |app, request| async move {
+        owner::check(&app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &["runs", "top"])?;
         let (runs, top) = (parameters.number("runs", 20, 1, 1000)?, parameters.number("top", 20, 1, 10_000)?);
         let Ok(turn) = Arc::clone(&app.operators).try_lock_owned() else {
             return Err(Problem::new(
-                ErrorKind::TooManyRequests,
+                ErrorKind::ProfileRunning,
                 "the operators of a model are being timed already",
                 "ask again when that is done",
             ));
@@ -103,6 +102,6 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(model): Path<String>,
             kinds: times(profile.by_kind(), &profile, top),
             operators: times(profile.operators.clone(), &profile, top),
         }))
-    };
-    door::ask_aside(&app, Route::AdminOperators, &head, answer).await
+    })
+    .await
 }

@@ -256,17 +256,16 @@ struct Saved {
     responses((status = 201, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn save(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (head, _) = request.into_parts();
-    let answer = async {
-        owner::check(&app, &head.headers, &head.extensions)?;
-        let parameters = Parameters::of(&head.uri, &["format", "sort"])?;
+    door::stay(app, Route::ProfilingSave, request, |app, request| async move {
+        owner::check(&app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &["format", "sort"])?;
         let (format, order) = (format(&app, &parameters)?, order(&parameters)?);
         let folder = app.settings().profiling.folder.clone();
         let saved = tokio::task::spawn_blocking(move || written(folder, format, order)).await;
         let saved = saved.expect("writing a file does not panic")?;
         Ok(Answer::json(&saved).status(StatusCode::CREATED))
-    };
-    door::ask_aside(&app, Route::ProfilingSave, &head, answer).await
+    })
+    .await
 }
 
 fn written(folder: PathBuf, format: &str, order: Order) -> Result<Saved, Problem> {

@@ -10,7 +10,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
 };
@@ -113,16 +113,20 @@ pub(crate) fn ask(
     door.close(app, outcome)
 }
 
-/// The same for a question that takes a while to answer.
-pub(crate) async fn ask_aside(
-    app: &Arc<App>,
+/// Lets in whoever watches the server: for as long as that takes, without a slot or a deadline.
+pub(crate) async fn stay<F>(
+    app: Arc<App>,
     route: Route,
-    head: &Parts,
-    answer: impl Future<Output = Result<Answer, Problem>>,
-) -> Response {
-    let door = Door::open(route, &head.headers, &head.uri);
-    let outcome = answer.await;
-    door.close(app, outcome)
+    request: Request,
+    handle: impl FnOnce(Arc<App>, Request) -> F,
+) -> Response
+where
+    F: Future<Output = Result<Answer, Problem>>,
+{
+    let mut door = Door::open(route, request.headers(), request.uri());
+    door.stays = true;
+    let outcome = handle(Arc::clone(&app), request).await;
+    door.close(&app, outcome)
 }
 
 /// Turns away what has found no handler.
@@ -146,13 +150,15 @@ struct Door {
     path: String,
     /// Bytes of its body, as it says.
     received: Option<u64>,
+    /// Whether nobody wonders that it takes long.
+    stays: bool,
 }
 
 impl Door {
     fn open(route: Route, headers: &HeaderMap, uri: &Uri) -> Self {
         let received = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let (id, path) = (RequestId::of(headers), uri.path().to_owned());
-        Self { route, start: Instant::now(), trace: None, id, path, received }
+        Self { route, start: Instant::now(), trace: None, id, path, received, stays: false }
     }
 
     fn close(self, app: &App, outcome: Result<Answer, Problem>) -> Response {
@@ -189,7 +195,7 @@ impl Door {
         }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);
-        if took >= app.settings().slow_request {
+        if took >= app.settings().slow_request && !self.stays {
             self.log_slow(&stamps, status);
         }
         let headers = response.headers_mut();

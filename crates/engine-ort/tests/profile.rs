@@ -1,0 +1,69 @@
+//! A CPU profile charges ONNX Runtime, which is built without frame pointers, with what it takes.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use std::{
+    fs,
+    hint::black_box,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use caudal_engine::{Backend, LoadOptions};
+use caudal_engine_ort::{OnnxRuntime, locate};
+use caudal_profiler::Recording;
+use caudal_types::TensorView;
+
+/// CPU time of this thread, by the scheduler's own count.
+fn worked() -> f64 {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
+#[inline(never)]
+fn own_work(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        black_box((0..1000u64).fold(1, |number, next| black_box(number ^ next)));
+    }
+}
+
+#[test]
+fn the_librarys_share_is_that_of_its_cpu_time() {
+    let (library, source) = locate(None).expect("run `cargo xtask setup` first");
+    let backend = OnnxRuntime::load(&library, source).unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nanodet/1/model.onnx");
+    let model = backend.load(&file, &LoadOptions::cpu(1)).unwrap();
+    let mut instance = model.instance(1).unwrap();
+    let input = &model.spec().inputs[0];
+    let told = input.to_string();
+    let sizes = told.split(['[', ']']).nth(1).unwrap();
+    let shape: Vec<usize> = sizes.split(", ").map(|size| size.parse().unwrap_or(1)).collect();
+    let bytes = vec![0; shape.iter().product::<usize>() * 4];
+    let mut run = || {
+        let input = TensorView { dtype: input.dtype, shape: &shape, bytes: &bytes };
+        instance.run(&[input], &mut |outputs| assert!(black_box(outputs.len()) > 0)).unwrap();
+    };
+    run();
+    let recording = Recording::start(1000).unwrap();
+    let (mut in_library, before) = (0.0, worked());
+    while worked() - before < 4.0 {
+        let began = worked();
+        run();
+        in_library += worked() - began;
+        own_work(Duration::from_millis(7));
+    }
+    let truth = in_library / (worked() - before);
+    let profile = recording.finish().unwrap();
+    let thread = "the_librarys_sh";
+    let own = profile.share(|stack| stack.frames[0] == thread);
+    let found = profile
+        .share(|stack| stack.frames[0] == thread && stack.frames.iter().any(|name| name.contains("onnxruntime")))
+        / own;
+    println!("in ONNX Runtime: {:.1} % of CPU time, {:.1} % of samples", 100.0 * truth, 100.0 * found);
+    assert!((0.3..0.95).contains(&truth), "it should have been about half: {truth:.3}");
+    assert!((truth - found).abs() < 0.03, "{truth:.3} of CPU time, {found:.3} of samples");
+    println!(
+        "{:.1} % of stacks do not reach their thread's beginning",
+        100.0 * profile.broken as f64 / profile.count() as f64
+    );
+}

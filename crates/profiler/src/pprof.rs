@@ -1,0 +1,130 @@
+//! A profile as pprof has it, written and read.
+
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    time::SystemTime,
+};
+
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use protobuf::{Message, MessageField};
+
+use crate::{
+    error::ProfileError,
+    profile::{Kind, Profile, Stack},
+};
+use wire::profile as proto;
+
+#[allow(unreachable_pub, reason = "made from proto/profile.proto")]
+mod wire {
+    include!(concat!(env!("OUT_DIR"), "/pprof/mod.rs"));
+}
+
+/// Most bytes of a profile that is read, unpacked: what is larger was not made here.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// Texts, each once.
+#[derive(Default)]
+struct Texts {
+    places: HashMap<String, i64>,
+    table: Vec<String>,
+}
+
+impl Texts {
+    fn place(&mut self, text: &str) -> i64 {
+        if let Some(place) = self.places.get(text) {
+            return *place;
+        }
+        let place = self.table.len() as i64;
+        self.table.push(text.to_owned());
+        self.places.insert(text.to_owned(), place);
+        place
+    }
+}
+
+pub(crate) fn write(profile: &Profile) -> Result<Vec<u8>, ProfileError> {
+    let message = message(profile);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&message.write_to_bytes().map_err(std::io::Error::other)?)?;
+    Ok(gzip.finish()?)
+}
+
+fn message(profile: &Profile) -> proto::Profile {
+    let mut texts = Texts::default();
+    texts.place("");
+    let mut message = proto::Profile::new();
+    let (count, amount) = match profile.kind {
+        Kind::Cpu => (("samples", "count"), ("cpu", "nanoseconds")),
+        Kind::Heap => (("inuse_objects", "count"), ("inuse_space", "bytes")),
+    };
+    let mut value = |(kind, unit): (&str, &str)| proto::ValueType {
+        type_: texts.place(kind),
+        unit: texts.place(unit),
+        ..Default::default()
+    };
+    message.sample_type = vec![value(count), value(amount)];
+    let period = match profile.kind {
+        Kind::Cpu => amount,
+        Kind::Heap => ("space", "bytes"),
+    };
+    message.period_type = MessageField::some(value(period));
+    message.period = profile.period as i64;
+    message.time_nanos =
+        profile.began.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
+    message.duration_nanos = profile.took.as_nanos() as i64;
+    let mut functions: HashMap<&str, u64> = HashMap::new();
+    for stack in &profile.stacks {
+        let mut sample = proto::Sample::new();
+        sample.value = vec![stack.count as i64, stack.amount as i64];
+        for name in stack.frames.iter().rev() {
+            let next = functions.len() as u64 + 1;
+            let id = *functions.entry(name).or_insert(next);
+            if id == next {
+                let place = texts.place(name);
+                message.function.push(proto::Function { id, name: place, system_name: place, ..Default::default() });
+                let line = proto::Line { function_id: id, ..Default::default() };
+                message.location.push(proto::Location { id, line: vec![line], ..Default::default() });
+            }
+            sample.location_id.push(id);
+        }
+        message.sample.push(sample);
+    }
+    message.string_table = texts.table;
+    message
+}
+
+/// A profile from a file that [`write`] wrote, or that another tool wrote of the same kinds.
+pub(crate) fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
+    let wrong = |what: &str| ProfileError::Unreadable(what.to_owned());
+    let mut plain = Vec::new();
+    GzDecoder::new(bytes).take(MOST_BYTES + 1).read_to_end(&mut plain).map_err(|_| wrong("not gzip, or cut short"))?;
+    if plain.len() as u64 > MOST_BYTES {
+        return Err(wrong("more than 256 MiB"));
+    }
+    let message = proto::Profile::parse_from_bytes(&plain).map_err(|_| wrong("not pprof's protobuf"))?;
+    let text = |place: i64| usize::try_from(place).ok().and_then(|place| message.string_table.get(place));
+    let function: HashMap<u64, &String> =
+        message.function.iter().filter_map(|function| Some((function.id, text(function.name)?))).collect();
+    let location: HashMap<u64, &[proto::Line]> =
+        message.location.iter().map(|location| (location.id, location.line.as_slice())).collect();
+    let unit = message.sample_type.last().and_then(|kind| text(kind.unit)).map(String::as_str);
+    let kind = match unit {
+        Some("nanoseconds") => Kind::Cpu,
+        Some("bytes") => Kind::Heap,
+        _ => return Err(wrong("neither CPU time nor bytes")),
+    };
+    let stack = |sample: &proto::Sample| -> Option<Stack> {
+        let mut frames = Vec::new();
+        for id in &sample.location_id {
+            for line in *location.get(id)? {
+                frames.push((*function.get(&line.function_id)?).clone());
+            }
+        }
+        frames.reverse();
+        let value = |at: usize| sample.value.get(at).map_or(0, |value| (*value).max(0) as u64);
+        Some(Stack { frames, count: value(0), amount: value(message.sample_type.len() - 1) })
+    };
+    let stacks: Option<Vec<Stack>> = message.sample.iter().map(stack).collect();
+    let period = message.period.max(1) as u64;
+    Ok(Profile { period, ..Profile::new(kind, stacks.ok_or_else(|| wrong("a sample names what is not there"))?) })
+}

@@ -1,0 +1,44 @@
+//! A profile as JSON for speedscope (`https://www.speedscope.app/file-format-schema.json`): one profile a thread.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+
+use crate::profile::{Kind, Profile, Stack};
+
+pub(crate) fn write(profile: &Profile) -> Vec<u8> {
+    let mut frames: Vec<&str> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut threads: BTreeMap<&str, Vec<&Stack>> = BTreeMap::new();
+    for stack in &profile.stacks {
+        threads.entry(stack.frames.first().map_or("", String::as_str)).or_default().push(stack);
+        for name in &stack.frames {
+            places.entry(name).or_insert_with(|| {
+                frames.push(name);
+                frames.len() - 1
+            });
+        }
+    }
+    let of_thread = |(name, stacks): (&&str, &Vec<&Stack>)| -> Value {
+        let total: u64 = stacks.iter().map(|stack| stack.amount).sum();
+        json!({
+            "type": "sampled",
+            "name": name,
+            "unit": match profile.kind { Kind::Cpu => "nanoseconds", Kind::Heap => "bytes" },
+            "startValue": 0,
+            "endValue": total,
+            "samples": stacks
+                .iter()
+                .map(|stack| stack.frames.iter().map(|frame| places[frame.as_str()]).collect::<Vec<_>>())
+                .collect::<Vec<_>>(),
+            "weights": stacks.iter().map(|stack| stack.amount).collect::<Vec<_>>(),
+        })
+    };
+    let file = json!({
+        "$schema": "https://www.speedscope.app/file-format-schema.json",
+        "exporter": concat!("caudal ", env!("CARGO_PKG_VERSION")),
+        "shared": { "frames": frames.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>() },
+        "profiles": threads.iter().map(of_thread).collect::<Vec<_>>(),
+    });
+    file.to_string().into_bytes()
+}

@@ -1,0 +1,120 @@
+//! What the process is doing with its processor and its memory, for whoever administers the server.
+
+mod params;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use caudal_profiler::{Format, ProfileError, Recording};
+use caudal_types::{ErrorKind, Explain};
+
+use crate::{
+    admin::owner,
+    app::App,
+    http::door::{self, Answer},
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+use params::{HeapParams, ProfileParams};
+
+/// How often a profile looks whether the server goes down.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl From<ProfileError> for Problem {
+    fn from(error: ProfileError) -> Self {
+        Self::new(error.kind(), error.to_string(), error.hint())
+    }
+}
+
+/// What the threads of the server spend their CPU time on, as pprof has it. Ends early when the server goes down; ends
+/// when the client does.
+#[utoipa::path(
+    get,
+    path = "/debug/pprof/profile",
+    tag = "admin",
+    params(ProfileParams),
+    responses(
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = "4XX", body = ErrorAnswer),
+        (status = 503, description = "nothing was sampled", body = ErrorAnswer),
+    ),
+)]
+pub(crate) async fn profile(State(app): State<Arc<App>>, request: Request) -> Response {
+    cpu(app, Route::Profile, request, Format::Pprof).await
+}
+
+/// The same as a flame graph: SVG to zoom and search in, in a browser.
+#[utoipa::path(
+    get,
+    path = "/debug/pprof/flamegraph",
+    tag = "admin",
+    params(ProfileParams),
+    responses((status = 200, content_type = "image/svg+xml", body = String), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn flamegraph(State(app): State<Arc<App>>, request: Request) -> Response {
+    cpu(app, Route::Flamegraph, request, Format::Svg).await
+}
+
+/// The same as text: a stack a line, and how many samples found it.
+#[utoipa::path(
+    get,
+    path = "/debug/pprof/collapsed",
+    tag = "admin",
+    params(ProfileParams),
+    responses((status = 200, content_type = "text/plain", body = String), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn collapsed(State(app): State<Arc<App>>, request: Request) -> Response {
+    cpu(app, Route::Collapsed, request, Format::Collapsed).await
+}
+
+/// Who holds which memory now, as pprof has it; ONNX Runtime's memory too.
+#[utoipa::path(
+    get,
+    path = "/debug/pprof/heap",
+    tag = "admin",
+    params(HeapParams),
+    responses(
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = "4XX", body = ErrorAnswer),
+        (status = 501, description = "built without jemalloc", body = ErrorAnswer),
+    ),
+)]
+pub(crate) async fn heap(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::stay(app, Route::Heap, request, |app, request| async move {
+        owner::check(&app, request.headers(), request.extensions())?;
+        let format = params::format(request.uri().query())?.unwrap_or(Format::Pprof);
+        written(caudal_profiler::heap, format).await
+    })
+    .await
+}
+
+async fn cpu(app: Arc<App>, route: Route, request: Request, form: Format) -> Response {
+    door::stay(app, route, request, |app, request| async move {
+        owner::check(&app, request.headers(), request.extensions())?;
+        let asked = params::profile(request.uri().query())?;
+        // Dropped with this future when the client goes: the sampling ends.
+        let recording = Recording::start(asked.hz)?;
+        let end = Instant::now() + asked.time;
+        while Instant::now() < end && !app.is_draining() {
+            tokio::time::sleep(LOOK.min(end - Instant::now())).await;
+        }
+        written(move || recording.finish(), asked.format.unwrap_or(form)).await
+    })
+    .await
+}
+
+/// Names and forms take a while: not on a thread that talks to sockets.
+async fn written(
+    take: impl FnOnce() -> Result<caudal_profiler::Profile, ProfileError> + Send + 'static,
+    format: Format,
+) -> Result<Answer, Problem> {
+    let written = tokio::task::spawn_blocking(move || format.write(&take()?)).await;
+    let broken = |_| Problem::new(ErrorKind::Internal, "the profile broke off", "see the server's log");
+    Ok(Answer::new(format.content_type(), written.map_err(broken)??))
+}
