@@ -10,6 +10,7 @@ use crate::say::{Result, cargo};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("caudal-types", &[]),
     ("caudal-observe", &[]),
+    ("caudal-memory", &[]),
     ("caudal-engine", &["caudal-types"]),
     ("caudal-engine-ort", &["caudal-engine", "caudal-types"]),
     ("caudal-vision", &["caudal-types"]),
@@ -21,12 +22,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["caudal-batcher", "caudal-engine", "caudal-language", "caudal-observe", "caudal-types", "caudal-vision"],
     ),
     ("caudal-optimize", &["caudal-engine", "caudal-graph", "caudal-tasks", "caudal-types", "caudal-vision"]),
-    ("caudal-server", &["caudal-observe", "caudal-tasks", "caudal-types"]),
+    ("caudal-server", &["caudal-memory", "caudal-observe", "caudal-tasks", "caudal-types"]),
     (
         "caudal",
         &[
             "caudal-engine",
             "caudal-engine-ort",
+            "caudal-memory",
             "caudal-optimize",
             "caudal-server",
             "caudal-tasks",
@@ -42,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("caudal-types", &["tokio", "axum", "serde"]),
     ("caudal-observe", &["tokio", "axum", "serde", "prometheus-client"]),
+    ("caudal-memory", &["tokio", "axum", "prometheus-client"]),
     ("caudal-engine", &["tokio", "axum", "ort"]),
     ("caudal-engine-ort", &["tokio", "axum"]),
     ("caudal-vision", &["tokio", "axum", "ort"]),

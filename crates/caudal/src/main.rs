@@ -1,5 +1,6 @@
 //! `caudal`: one binary that serves AI models and shows where every millisecond goes.
 
+mod allocator;
 mod assemble;
 mod cli;
 mod commands;

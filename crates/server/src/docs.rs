@@ -52,6 +52,8 @@ use crate::{
         kserve::repository::unload,
         admin::models::show,
         admin::models::change,
+        admin::memory::show,
+        admin::memory::cleanup,
         health::server_live,
         health::server_ready,
         health::livez,

@@ -10,6 +10,8 @@ mod docs;
 mod health;
 mod http;
 mod kserve;
+mod memory;
+mod memory_metrics;
 mod metrics;
 mod openai;
 mod params;
@@ -27,6 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use caudal_memory::Manager;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 
 use crate::{app::App, router::router};
@@ -69,7 +72,9 @@ impl Server {
         settings: ServerSettings,
         facts: Facts,
     ) -> std::io::Result<Self> {
-        Ok(Self { app: Arc::new(App::new(catalog, pictures, settings, facts)?), listener })
+        let app = Arc::new(App::new(catalog, pictures, settings, facts)?);
+        memory::join(&app);
+        Ok(Self { app, listener })
     }
 
     /// Where it answers.
@@ -80,6 +85,11 @@ impl Server {
     /// A handle by which settings are changed while it serves.
     pub fn control(&self) -> Control {
         Control(Arc::downgrade(&self.app))
+    }
+
+    /// The watch over memory: to it belongs whoever can give some back.
+    pub fn memory(&self) -> &Manager {
+        &self.app.memory
     }
 
     /// Whether all models serve.
@@ -95,6 +105,9 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ending {
         let Self { app, listener } = self;
         watch(&app);
+        if let Err(error) = app.memory.watch() {
+            tracing::error!(%error, "memory is not watched: its thread could not be started");
+        }
         let router = router(Arc::clone(&app));
         let connections = Arc::clone(&app.connections);
         {
@@ -165,8 +178,9 @@ fn watch(app: &Arc<App>) {
         ModelControl::Poll(interval) => Some(interval),
         ModelControl::None | ModelControl::Explicit => None,
     };
-    let looked_at = app.catalog.stay().idle.map(|idle| (idle / 4).clamp(SOON, LATER));
-    let Some(interval) = polled.into_iter().chain(looked_at).min() else { return };
+    // Who is asked for is noted in any case: when memory is short, it tells who may rest.
+    let looked_at = app.catalog.stay().idle.map_or(LATER, |idle| (idle / 4).clamp(SOON, LATER));
+    let interval = polled.into_iter().chain([looked_at]).min().unwrap_or(LATER);
     let app = Arc::downgrade(app);
     let look = move || {
         let mut last = Instant::now();

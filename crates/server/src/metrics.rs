@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{app::App, route::Route};
+use crate::{app::App, memory_metrics, route::Route};
 
 /// Bounds of time histograms, in seconds: from a tiny model's microseconds to a patient client's limit.
 const SECONDS: [f64; 16] =
@@ -101,7 +101,8 @@ impl Collector for Reader {
         let Some(app) = self.0.upgrade() else { return Ok(()) };
         http(&mut encoder, &app)?;
         models(&mut encoder, &app)?;
-        machine(&mut encoder, &app)
+        machine(&mut encoder, &app)?;
+        memory_metrics::encode(&mut encoder, &app.memory)
     }
 }
 

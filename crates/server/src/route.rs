@@ -35,6 +35,8 @@ routes! {
     RepositoryUnload => "POST" "/v2/repository/models/{model}/unload",
     AdminModel => "GET" "/admin/models/{model}",
     AdminModelChange => "PATCH" "/admin/models/{model}",
+    AdminMemory => "GET" "/admin/memory",
+    AdminMemoryCleanup => "POST" "/admin/memory/cleanup",
     ServerMetadata => "GET" "/v2",
     ServerLive => "GET" "/v2/health/live",
     ServerReady => "GET" "/v2/health/ready",
@@ -47,4 +49,15 @@ routes! {
     Docs => "GET" "/docs",
     /// Everything that is no route.
     Unknown => "ANY" "unknown",
+}
+
+impl Route {
+    /// Whether its work is refused while memory is short. What looks after the server is not: it may be what gives memory
+    /// back.
+    pub(crate) fn takes_memory(self) -> bool {
+        !matches!(
+            self,
+            Self::RepositoryIndex | Self::RepositoryUnload | Self::AdminModelChange | Self::AdminMemoryCleanup
+        )
+    }
 }

@@ -32,6 +32,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/models/{model}/load", post(kserve::repository::load))
         .route("/v2/repository/models/{model}/unload", post(kserve::repository::unload))
         .route("/admin/models/{model}", get(admin::models::show).patch(admin::models::change))
+        .route("/admin/memory", get(admin::memory::show))
+        .route("/admin/memory/cleanup", post(admin::memory::cleanup))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))
