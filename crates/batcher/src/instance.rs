@@ -9,7 +9,9 @@ use std::{
 use caudal_engine::{Instance, Interrupt, ModelSpec, RunError};
 use caudal_types::{Stage, TensorView};
 
-use crate::{Failure, OutputRows, Stats, buffer::BatchBuffer, job::panic_words, queue::Inner, state::Entry};
+use crate::{
+    Failure, OutputRows, Stats, buffer::BatchBuffer, job::panic_words, queue::Inner, state::Entry, stats::Times,
+};
 
 /// Serves `queue`, each batch on an instance that is free, until it is closed and empty or has threads to spare.
 pub(crate) fn serve(queue: &Inner) {
@@ -40,7 +42,7 @@ impl Runner {
         if entries.is_empty() {
             return false;
         }
-        match self.infer(queue, &mut entries, rows) {
+        match self.infer(queue, &mut entries, rows, formed) {
             Ok(()) => true,
             Err(RunError::Interrupted) => {
                 entries.into_iter().for_each(|entry| entry.job.fail(Failure::Abandoned));
@@ -90,7 +92,7 @@ impl Runner {
     }
 
     /// Runs what the buffer holds and answers `entries`, which stay where they are if it fails.
-    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize) -> Result<(), RunError> {
+    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize, formed: Instant) -> Result<(), RunError> {
         let Self { instance, buffer } = self;
         let joined = queue.joined;
         let prepared = Instant::now();
@@ -118,7 +120,8 @@ impl Runner {
             for entry in entries.drain(..) {
                 let own = joined.then_some((from, entry.request.rows));
                 from += entry.request.rows;
-                entry.job.answer(OutputRows::new(outputs, own), &entry.trace, stats);
+                let times = Times { arrived: entry.trace.start(), ready: entry.since, formed, prepared, inferred };
+                entry.job.answer(OutputRows::new(outputs, own), &entry.trace, &times, stats);
             }
         };
         let run = catch_unwind(AssertUnwindSafe(|| instance.run(&views, &mut answer)));

@@ -16,6 +16,7 @@ pub(crate) struct Cgroups {
     /// `/proc/self/cgroup`: read anew each time, for a service manager may move the process.
     own: PathBuf,
     mount: Option<Mount>,
+    controller: &'static str,
 }
 
 #[derive(Debug)]
@@ -34,27 +35,39 @@ enum Version {
 }
 
 impl Cgroups {
-    /// The hierarchy that accounts for memory, below `root`.
-    pub(crate) fn find(root: &Path) -> Self {
+    /// The hierarchy below `root` that accounts for what `controller` of version 1 is about: `memory` or `cpu`.
+    pub(crate) fn find(root: &Path, controller: &'static str) -> Self {
         let text = fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
-        let mounts: Vec<Mount> = text.lines().filter_map(|line| mount(line, root)).collect();
-        // Where both are mounted, memory is accounted for in version 1 if it is there at all.
+        let mounts: Vec<Mount> = text.lines().filter_map(|line| mount(line, root, controller)).collect();
+        // Where both are mounted, version 1 accounts for it if it is there at all.
         let mount = mounts.into_iter().min_by_key(|mount| mount.version == Version::Two);
-        Self { own: root.join("proc/self/cgroup"), mount }
+        Self { own: root.join("proc/self/cgroup"), mount, controller }
     }
 
     /// The group that is nearest to its limit, of those that have one. A limit that is no less than `machine` is none.
     pub(crate) fn tightest(&self, machine: Option<u64>) -> Option<Group> {
-        let mount = self.mount.as_ref()?;
-        let own = self.path(mount.version)?;
-        let own = Path::new(&own);
-        // What lies above the mounted group cannot be seen from here.
-        let inside = own.strip_prefix(&mount.shows).or_else(|_| own.strip_prefix("/")).unwrap_or(Path::new(""));
+        let (mount, inside) = self.place()?;
         let groups = inside.ancestors().filter_map(|path| {
             let usage = usage(&mount.at.join(path), mount.version, machine.unwrap_or(u64::MAX))?;
             Some(Group { path: Path::new("/").join(path).display().to_string(), usage })
         });
         groups.max_by(|a, b| a.usage.percent().total_cmp(&b.usage.percent()))
+    }
+
+    /// Where the hierarchy is mounted, and the path of this process's group in it.
+    fn place(&self) -> Option<(&Mount, PathBuf)> {
+        let mount = self.mount.as_ref()?;
+        let own = self.path(mount.version)?;
+        let own = Path::new(&own);
+        // What lies above the mounted group cannot be seen from here.
+        let inside = own.strip_prefix(&mount.shows).or_else(|_| own.strip_prefix("/")).unwrap_or(Path::new(""));
+        Some((mount, inside.to_owned()))
+    }
+
+    /// A file of this process's own group.
+    pub(crate) fn file(&self, name: &str) -> Option<String> {
+        let (mount, inside) = self.place()?;
+        fs::read_to_string(mount.at.join(inside).join(name)).ok()
     }
 
     /// The path of this process's group: `4:memory:/a/b` in version 1, `0::/a/b` in version 2.
@@ -63,7 +76,7 @@ impl Cgroups {
         text.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
             let ours = match version {
-                Version::One => controllers.split(',').any(|controller| controller == "memory"),
+                Version::One => controllers.split(',').any(|controller| controller == self.controller),
                 Version::Two => controllers.is_empty(),
             };
             ours.then(|| path.to_owned())
@@ -72,12 +85,12 @@ impl Cgroups {
 }
 
 /// A line of mountinfo: `35 31 0:32 /shown /mounted/at rw - cgroup cgroup rw,memory`.
-fn mount(line: &str, root: &Path) -> Option<Mount> {
+fn mount(line: &str, root: &Path, controller: &str) -> Option<Mount> {
     let (place, kind) = line.split_once(" - ")?;
     let mut kind = kind.split(' ');
     let version = match (kind.next()?, kind.nth(1).unwrap_or_default()) {
         ("cgroup2", _) => Version::Two,
-        ("cgroup", options) if options.split(',').any(|option| option == "memory") => Version::One,
+        ("cgroup", options) if options.split(',').any(|option| option == controller) => Version::One,
         _ => return None,
     };
     let mut place = place.split(' ').skip(3);

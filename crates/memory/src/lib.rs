@@ -14,6 +14,7 @@ mod level;
 mod manager;
 mod policy;
 mod reading;
+mod throttling;
 mod webhook;
 
 pub use advice::Holder;
@@ -23,3 +24,4 @@ pub use level::{Gauge, Level, Steps};
 pub use manager::{Manager, State};
 pub use policy::Policy;
 pub use reading::{Gpu, Group, Reading, Scope, Sources, Use};
+pub use throttling::Throttling;

@@ -124,7 +124,7 @@ impl Sources {
 
     /// A machine whose `/proc` and `/sys` lie below `root`, without GPUs.
     pub fn below(root: &Path) -> Self {
-        Self { proc: root.join("proc"), cgroups: Cgroups::find(root), gpus: Gpus::none() }
+        Self { proc: root.join("proc"), cgroups: Cgroups::find(root, "memory"), gpus: Gpus::none() }
     }
 
     /// Looks.

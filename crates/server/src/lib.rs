@@ -11,7 +11,6 @@ mod health;
 mod http;
 mod kserve;
 mod memory;
-mod memory_metrics;
 mod metrics;
 mod openai;
 mod params;

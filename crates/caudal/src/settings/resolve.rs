@@ -96,6 +96,7 @@ impl Settings {
                 admin_key: read.optional_text("admin_key").map(str::to_owned),
                 model_control,
                 memory: read.memory()?,
+                triton_metrics: read.word("triton_metrics", &["true", "false"], "true or false")? == "true",
                 slow_request: millis("slow_request_threshold_ms", 0.0)?,
             },
         })

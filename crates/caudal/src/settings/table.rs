@@ -113,6 +113,12 @@ pub(crate) const TABLE: &[Key] = &[
         "SECRET",
         "who is told by a POST of JSON when memory is short, and when it no longer is",
     )),
+    live(key(
+        "triton_metrics",
+        "true",
+        "BOOL",
+        "show metrics under Triton's names too (nv_inference_…), for its dashboards",
+    )),
     key("watch", "false", "BOOL", "read this file again when it changes, as at SIGHUP"),
     key("data_dir", "caudal-data", "DIR", "folder for what is kept; nothing is written there yet"),
     live(known_as(
