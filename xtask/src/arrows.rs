@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("caudal-observe", &["caudal-observe-macros"]),
     ("caudal-observe-macros", &[]),
     ("caudal-sight", &["caudal-observe", "caudal-types"]),
+    ("caudal-memory", &[]),
     ("caudal-engine", &["caudal-types"]),
     ("caudal-engine-ort", &["caudal-engine", "caudal-types"]),
     ("caudal-vision", &["caudal-observe", "caudal-types"]),
@@ -24,12 +25,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("caudal-optimize", &["caudal-engine", "caudal-graph", "caudal-tasks", "caudal-types", "caudal-vision"]),
     ("caudal-profiler", &["caudal-types"]),
-    ("caudal-server", &["caudal-observe", "caudal-profiler", "caudal-sight", "caudal-tasks", "caudal-types"]),
+    (
+        "caudal-server",
+        &["caudal-memory", "caudal-observe", "caudal-profiler", "caudal-sight", "caudal-tasks", "caudal-types"],
+    ),
     (
         "caudal",
         &[
             "caudal-engine",
             "caudal-engine-ort",
+            "caudal-memory",
             "caudal-observe",
             "caudal-optimize",
             "caudal-profiler",
@@ -48,6 +53,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("caudal-types", &["tokio", "axum", "serde"]),
     ("caudal-observe", &["tokio", "axum", "serde", "prometheus-client"]),
     ("caudal-sight", &["tokio", "axum", "hyper", "prometheus-client"]),
+    ("caudal-memory", &["tokio", "axum", "prometheus-client"]),
     ("caudal-engine", &["tokio", "axum", "ort"]),
     ("caudal-engine-ort", &["tokio", "axum"]),
     ("caudal-vision", &["tokio", "axum", "ort"]),

@@ -9,13 +9,22 @@ use std::{
 use caudal_engine::{Instance, Interrupt, ModelSpec, RunError};
 use caudal_types::{Run, Stage, TensorView};
 
-use crate::{Failure, OutputRows, Stats, Stop, buffer::BatchBuffer, job::panic_words, queue::Inner, state::Entry};
+use crate::{
+    Failure, OutputRows, Stats, Stop, buffer::BatchBuffer, job::panic_words, queue::Inner, state::Entry, stats::Times,
+};
 
 /// Serves `queue`, each batch on an instance that is free, until it is closed and empty or has threads to spare.
 pub(crate) fn serve(queue: &Inner) {
     while let Some(batch) = queue.next_batch() {
         queue.run(batch);
     }
+}
+
+/// When a batch was cut off from what waits, and why there.
+#[derive(Clone, Copy)]
+pub(crate) struct Cut {
+    pub(crate) formed: Instant,
+    pub(crate) stop: Stop,
 }
 
 /// One instance with the memory its batches are put together in.
@@ -35,12 +44,12 @@ impl Runner {
 
     /// Runs `entries` together; where that fails, each by itself, so that the one at fault fails alone.
     /// True when the model ran and answered.
-    pub(crate) fn run(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant, stop: Stop) -> bool {
-        let (mut entries, rows) = self.fill(queue, entries, formed);
+    pub(crate) fn run(&mut self, queue: &Inner, entries: Vec<Entry>, cut: Cut) -> bool {
+        let (mut entries, rows) = self.fill(queue, entries, cut.formed);
         if entries.is_empty() {
             return false;
         }
-        match self.infer(queue, &mut entries, rows, stop) {
+        match self.infer(queue, &mut entries, rows, cut) {
             Ok(()) => true,
             Err(RunError::Interrupted) => {
                 entries.into_iter().for_each(|entry| entry.job.fail(Failure::Abandoned));
@@ -48,7 +57,7 @@ impl Runner {
             }
             Err(RunError::Failed(_)) if entries.len() > 1 => {
                 for entry in entries {
-                    self.run(queue, vec![entry], Instant::now(), stop);
+                    self.run(queue, vec![entry], Cut { formed: Instant::now(), ..cut });
                 }
                 false
             }
@@ -90,7 +99,8 @@ impl Runner {
     }
 
     /// Runs what the buffer holds and answers `entries`, which stay where they are if it fails.
-    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize, stop: Stop) -> Result<(), RunError> {
+    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize, cut: Cut) -> Result<(), RunError> {
+        let Cut { formed, stop } = cut;
         let Self { instance, buffer } = self;
         let joined = queue.joined;
         let prepared = Instant::now();
@@ -120,7 +130,8 @@ impl Runner {
             for entry in entries.drain(..) {
                 let own = joined.then_some((from, entry.request.rows));
                 from += entry.request.rows;
-                entry.job.answer(OutputRows::new(outputs, own), &entry.trace, stats);
+                let times = Times { arrived: entry.trace.start(), ready: entry.since, formed, prepared, inferred };
+                entry.job.answer(OutputRows::new(outputs, own), &entry.trace, &times, stats);
             }
         };
         let run = catch_unwind(AssertUnwindSafe(|| instance.run(&views, &mut answer)));

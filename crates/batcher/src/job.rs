@@ -16,6 +16,7 @@ use crate::{
     Failure, Stats,
     order::Turn,
     queue::{Inner, Key},
+    stats::Times,
 };
 
 /// Something that brings rows to a model and makes an answer of what comes out.
@@ -71,8 +72,8 @@ pub(crate) trait AnyJob: Send {
     /// False when it panicked.
     fn fill(&self, index: usize, rows: &mut [u8]) -> bool;
     fn abandoned(&self) -> bool;
-    /// Answers, and counts how that went.
-    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, stats: &Stats);
+    /// Answers, and counts how that went and how long it took.
+    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, times: &Times, stats: &Stats);
     fn fail(self: Box<Self>, failure: Failure);
 }
 
@@ -96,13 +97,13 @@ impl<J: Job> AnyJob for TypedJob<J> {
         self.reply.is_closed()
     }
 
-    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, stats: &Stats) {
+    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, times: &Times, stats: &Stats) {
         let Self { job, reply, turn } = *self;
         let answer = catch_unwind(AssertUnwindSafe(|| job.read(outputs))).unwrap_or_else(|panic| {
             Err(Failure::Failed(format!("reading the output failed: {}", panic_words(&*panic))))
         });
         // Before the answer is out: who has it may ask for the count.
-        Stats::count(if answer.is_ok() { &stats.answered } else { &stats.failed });
+        stats.count_answer(times, answer.is_ok());
         // Nobody may be waiting any more; then the answer is nobody's.
         let Some(turn) = turn else {
             trace.enter(Stage::Encode);

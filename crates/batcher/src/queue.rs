@@ -12,7 +12,7 @@ use caudal_types::{Deadline, Priority, Stage, Trace};
 
 use crate::{
     Depth, Failure, Job, Policy, Refusal, Stats, Stop, Ticket,
-    instance::{self, Runner},
+    instance::{self, Cut, Runner},
     job,
     order::{Order, Turn},
     recent::{KeptRun, Recent},
@@ -268,7 +268,7 @@ impl Inner {
     /// Runs `batch` on the instance that comes with it and is free again afterwards.
     pub(crate) fn run(&self, mut batch: Batch) {
         self.stats.count_stop(batch.stop);
-        let ran = batch.runner.run(self, batch.entries, batch.formed, batch.stop);
+        let ran = batch.runner.run(self, batch.entries, Cut { formed: batch.formed, stop: batch.stop });
         let taken = ran.then(|| batch.formed.elapsed());
         let mut state = self.lock();
         let gone = state.finished(batch.index, batch.runner, batch.work, taken);

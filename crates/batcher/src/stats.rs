@@ -1,6 +1,9 @@
 //! What a queue has done so far, for those who report it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Instant,
+};
 
 use caudal_observe::Histogram;
 use caudal_types::TensorView;
@@ -12,6 +15,10 @@ use crate::Stop;
 pub struct Stats {
     /// Time from a batch's rows being in place to its outputs.
     pub infer: Histogram,
+    /// Time that entries which were answered waited, from their rows being ready to their batch.
+    pub waited: Histogram,
+    /// What these spent elsewhere.
+    pub spent: Spent,
     /// Rows in each run.
     pub batch_rows: Histogram,
     /// Tokens in each run, padding included, where rows differ in length.
@@ -40,6 +47,34 @@ pub struct Stats {
     pub refused_deadline: AtomicU64,
 }
 
+/// Time that entries which were answered spent, all of them together: those that share a run count it each.
+#[derive(Debug, Default)]
+pub struct Spent {
+    /// While the batch was put together.
+    pub prepare: AtomicU64,
+    /// While the model ran.
+    pub infer: AtomicU64,
+    /// Until their answer was made of its outputs.
+    pub finish: AtomicU64,
+    /// From the request's arrival to then.
+    pub whole: AtomicU64,
+}
+
+/// When an entry came to each of its stations.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// The request's head.
+    pub(crate) arrived: Instant,
+    /// Its rows were ready.
+    pub(crate) ready: Instant,
+    /// Its batch was formed.
+    pub(crate) formed: Instant,
+    /// All rows were in place.
+    pub(crate) prepared: Instant,
+    /// The model had run.
+    pub(crate) inferred: Instant,
+}
+
 /// What a queue holds at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
@@ -66,6 +101,26 @@ impl Stats {
         let all: usize = input.shape.iter().take(2).product();
         self.batch_tokens.record(all as u64);
         self.padding.fetch_add(all.saturating_sub(tokens) as u64, Relaxed);
+    }
+
+    /// Counts an answer that is made now, or the failure to make it.
+    pub(crate) fn count_answer(&self, times: &Times, is_ok: bool) {
+        if !is_ok {
+            return Self::count(&self.failed);
+        }
+        let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
+        let Times { arrived, ready, formed, prepared, inferred } = *times;
+        let (now, spent) = (Instant::now(), &self.spent);
+        self.waited.record(nanos(ready, formed));
+        for (sum, from, to) in [
+            (&spent.prepare, formed, prepared),
+            (&spent.infer, prepared, inferred),
+            (&spent.finish, inferred, now),
+            (&spent.whole, arrived, now),
+        ] {
+            sum.fetch_add(nanos(from, to), Relaxed);
+        }
+        Self::count(&self.answered);
     }
 
     pub(crate) fn count(counter: &AtomicU64) {

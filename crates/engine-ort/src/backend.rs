@@ -70,6 +70,10 @@ impl Backend for OnnxRuntime {
         self.arena.bytes()
     }
 
+    fn shrink_arena(&self) -> Result<(), String> {
+        self.arena.shrink()
+    }
+
     fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
         if !self.providers.contains(&options.provider) {
             return Err(LoadError::NoProvider { wanted: options.provider, has: self.providers() });

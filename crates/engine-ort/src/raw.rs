@@ -9,7 +9,7 @@ use std::{
     marker::PhantomData,
     path::Path,
     ptr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use caudal_types::{DType, TensorView};
@@ -48,7 +48,7 @@ pub(crate) fn share_arena(environment: &Environment) -> Result<()> {
 /// arena that was registered with it.
 pub(crate) struct ArenaGauge {
     allocator: ptr::NonNull<sys::OrtAllocator>,
-    _session: Session,
+    session: Mutex<Session>,
 }
 
 // SAFETY: the allocator is the shared arena, which is made for many sessions on many threads; asking for its statistics
@@ -66,7 +66,7 @@ impl ArenaGauge {
         // session's allocator, or an error and nothing.
         check(unsafe { (ort::api().CreateAllocator)(session.ptr(), memory.0.as_ptr(), &mut allocator) })?;
         let allocator = ptr::NonNull::new(allocator).ok_or_else(|| "the arena was not found".to_owned())?;
-        Ok(Self { allocator, _session: session })
+        Ok(Self { allocator, session: Mutex::new(session) })
     }
 
     /// Bytes that the arena has taken from the system: runs find their memory there. Weights lie elsewhere.
@@ -83,6 +83,20 @@ impl ArenaGauge {
         // SAFETY: the pairs were made above and are not used any more.
         unsafe { (ort::api().ReleaseKeyValuePairs)(stats.as_ptr()) }
         bytes
+    }
+}
+
+impl ArenaGauge {
+    /// Gives the system back what no run uses. The library does so at the end of a run that asks for it, so one is made.
+    pub(crate) fn shrink(&self) -> Result<()> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut run = || -> ort::Result<()> {
+            let mut options = ort::session::RunOptions::new()?;
+            options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+            let number = ort::value::Tensor::from_array(([1usize], vec![0f32]))?;
+            session.run_with_options(ort::inputs![number], &options).map(drop)
+        };
+        run().map_err(|error| error.message().to_owned())
     }
 }
 

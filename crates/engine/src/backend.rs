@@ -41,6 +41,11 @@ pub trait Backend: Send + Sync {
     fn arena_bytes(&self) -> Option<u64> {
         None
     }
+
+    /// Gives the system back what of that no run uses now, as far as it can; or says why not.
+    fn shrink_arena(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// An open model.

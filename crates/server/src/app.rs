@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use caudal_memory::{Level, Manager, Sources};
 use caudal_sight::{History, Kpis, Recorder};
 use caudal_tasks::{Catalog, Pictures};
 use caudal_types::ErrorKind;
@@ -22,6 +23,9 @@ use crate::{
     route::Route,
     settings::ServerSettings,
 };
+
+/// When to ask again whoever was refused for want of memory: the level does not fall within a second.
+const MEMORY_COMES_BACK: Duration = Duration::from_secs(2);
 
 /// The server's state.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ pub(crate) struct App {
     pub(crate) history: History,
     pub(crate) kpis: Kpis,
     pub(crate) cpu: CpuMeter,
+    pub(crate) memory: Arc<Manager>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
     working: AtomicUsize,
@@ -78,6 +83,7 @@ impl App {
             history: History::new(settings.profiling.span),
             kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),
             cpu: CpuMeter::start(),
+            memory: Arc::new(Manager::new(Sources::here(), settings.memory.clone())),
             connections: Arc::new(Connections::start(&settings)?),
             started: Instant::now(),
             working: AtomicUsize::new(0),
@@ -94,11 +100,12 @@ impl App {
 
     /// Keeps to other settings from the next request on, those aside that have had their effect.
     pub(crate) fn set_settings(&self, settings: ServerSettings) {
+        self.memory.set(settings.memory.clone());
         self.settings.store(Arc::new(settings));
     }
 
-    /// A slot for one request, unless all are taken or the server is going down.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Slot, Problem> {
+    /// A slot for one request of `route`, unless all are taken, memory is short, or the server is going down.
+    pub(crate) fn admit(self: &Arc<Self>, route: Route) -> Result<Slot, Problem> {
         let before = self.working.fetch_add(1, Ordering::SeqCst);
         let slot = Slot(Arc::clone(self));
         if self.is_draining() {
@@ -107,6 +114,14 @@ impl App {
                 "the server is shutting down",
                 "send the request to another instance of the server",
             ));
+        }
+        if self.memory.level() == Level::Critical && route.takes_memory() {
+            return Err(Problem::new(
+                ErrorKind::MemoryPressure,
+                "memory is short: new work is refused until some is given back",
+                "try again after Retry-After; GET /admin/memory tells whoever administers the server what can be done",
+            )
+            .retry_after(MEMORY_COMES_BACK));
         }
         if before >= self.settings().concurrency_limit {
             let limit = self.settings().concurrency_limit;

@@ -66,6 +66,8 @@ use crate::{
         debug::flamegraph,
         debug::collapsed,
         debug::heap,
+        admin::memory::show,
+        admin::memory::cleanup,
         health::server_live,
         health::server_ready,
         health::livez,

@@ -7,13 +7,14 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use caudal_memory::Use;
 use caudal_tasks::{Entry, Provider, ServedModel};
 use serde::Serialize;
 
 use crate::{
     app::App,
     http::door::{self, Answer},
-    metrics, process,
+    metrics,
     route::Route,
 };
 
@@ -36,7 +37,9 @@ struct Performance {
     /// 100 is one core.
     cpu_percent: f64,
     cpus: usize,
-    /// No accelerator is used.
+    /// How short memory is: `normal`, `elevated`, `high` or `critical`, at which new work is refused.
+    memory_pressure: &'static str,
+    /// Of all GPUs, whoever uses them; 0 where there is none, or no driver that tells.
     gpu_memory_allocated_mb: f64,
     requests_in_progress: usize,
     connections: usize,
@@ -141,6 +144,7 @@ impl Health {
             };
             (name.to_owned(), health)
         };
+        let gpus = app.memory.reading().gpus.into_iter();
         let status = match (app.is_draining(), app.catalog.now().all_ready()) {
             (true, _) => "draining",
             (false, true) => "healthy",
@@ -154,7 +158,8 @@ impl Health {
                 memory_mb: rounded(caudal_tasks::resident_bytes() as f64 / MB),
                 cpu_percent: rounded(app.cpu.percent()),
                 cpus: app.facts.cpus,
-                gpu_memory_allocated_mb: 0.0,
+                memory_pressure: app.memory.level().name(),
+                gpu_memory_allocated_mb: rounded(gpus.map(|gpu| gpu.usage.used).sum::<u64>() as f64 / MB),
                 requests_in_progress: app.working(),
                 connections: app.connections.open(),
                 optimizations: Optimizations {
@@ -189,24 +194,50 @@ pub(crate) struct Status {
     memory: Memory,
 }
 
-/// Memory of the machine; no accelerator is used.
+/// Memory of the machine, of its fullest GPU (null where there is none, or no driver that tells), of this process and of
+/// its control group (null where none has a limit).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Memory {
     system_memory_percent: f64,
     system_memory_used_gb: f64,
     system_memory_total_gb: f64,
-    gpu_memory_percent: f64,
-    gpu_memory_used_gb: f64,
-    gpu_memory_total_gb: f64,
+    gpu_memory_percent: Option<f64>,
+    gpu_memory_used_gb: Option<f64>,
+    gpu_memory_total_gb: Option<f64>,
     process_memory_gb: f64,
+    cgroup_memory_percent: Option<f64>,
+    cgroup_memory_used_gb: Option<f64>,
+    cgroup_memory_total_gb: Option<f64>,
+    /// `normal`, `elevated`, `high` or `critical`.
+    pressure: &'static str,
+}
+
+impl Memory {
+    fn of(app: &App) -> Self {
+        let reading = app.memory.reading();
+        let system = reading.system.unwrap_or(Use { used: 0, limit: 0 });
+        let (gpu, cgroup) = (reading.fullest_gpu().map(|gpu| gpu.usage), reading.cgroup.as_ref().map(|own| own.usage));
+        let gb = |bytes: u64| rounded(bytes as f64 / GB);
+        Self {
+            system_memory_percent: rounded(system.percent()),
+            system_memory_used_gb: gb(system.used),
+            system_memory_total_gb: gb(system.limit),
+            gpu_memory_percent: gpu.map(|usage| rounded(usage.percent())),
+            gpu_memory_used_gb: gpu.map(|usage| gb(usage.used)),
+            gpu_memory_total_gb: gpu.map(|usage| gb(usage.limit)),
+            process_memory_gb: gb(reading.process),
+            cgroup_memory_percent: cgroup.map(|usage| rounded(usage.percent())),
+            cgroup_memory_used_gb: cgroup.map(|usage| gb(usage.used)),
+            cgroup_memory_total_gb: cgroup.map(|usage| gb(usage.limit)),
+            pressure: app.memory.level().name(),
+        }
+    }
 }
 
 /// The state of the node.
 #[utoipa::path(get, path = "/status", tag = "health", responses((status = 200, body = Status)))]
 pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Status, &request, |app| {
-        let (total, available) = process::machine_memory();
-        let used = (total - available) as f64;
         let uptime = app.started.elapsed();
         let on_gpu = app.catalog.now().ready().any(|model| model.runs_on.provider.on_gpu());
         Ok(Answer::json(&Status {
@@ -216,15 +247,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Res
             uptime_seconds: uptime.as_secs(),
             version: env!("CARGO_PKG_VERSION"),
             device: if on_gpu { "cuda" } else { "cpu" },
-            memory: Memory {
-                system_memory_percent: rounded(used / (total as f64).max(1.0) * 100.0),
-                system_memory_used_gb: rounded(used / GB),
-                system_memory_total_gb: rounded(total as f64 / GB),
-                gpu_memory_percent: 0.0,
-                gpu_memory_used_gb: 0.0,
-                gpu_memory_total_gb: 0.0,
-                process_memory_gb: rounded(caudal_tasks::resident_bytes() as f64 / GB),
-            },
+            memory: Memory::of(app),
         }))
     })
 }

@@ -13,6 +13,7 @@ mod health;
 mod http;
 mod kpis;
 mod kserve;
+mod memory;
 mod metrics;
 mod openai;
 mod params;
@@ -30,6 +31,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use caudal_memory::Manager;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 
 use crate::{app::App, router::router};
@@ -73,7 +75,9 @@ impl Server {
         settings: ServerSettings,
         facts: Facts,
     ) -> std::io::Result<Self> {
-        Ok(Self { app: Arc::new(App::new(catalog, pictures, settings, facts)?), listener })
+        let app = Arc::new(App::new(catalog, pictures, settings, facts)?);
+        memory::join(&app);
+        Ok(Self { app, listener })
     }
 
     /// Where it answers.
@@ -84,6 +88,11 @@ impl Server {
     /// A handle by which settings are changed while it serves.
     pub fn control(&self) -> Control {
         Control(Arc::downgrade(&self.app))
+    }
+
+    /// The watch over memory: to it belongs whoever can give some back.
+    pub fn memory(&self) -> &Manager {
+        &self.app.memory
     }
 
     /// Whether all models serve.
@@ -100,6 +109,9 @@ impl Server {
         let Self { app, listener } = self;
         watch(&app);
         look_back(&app);
+        if let Err(error) = app.memory.watch() {
+            tracing::error!(%error, "memory is not watched: its thread could not be started");
+        }
         let router = router(Arc::clone(&app));
         let connections = Arc::clone(&app.connections);
         {
@@ -171,8 +183,9 @@ fn watch(app: &Arc<App>) {
         ModelControl::Poll(interval) => Some(interval),
         ModelControl::None | ModelControl::Explicit => None,
     };
-    let looked_at = app.catalog.stay().idle.map(|idle| (idle / 4).clamp(SOON, LATER));
-    let Some(interval) = polled.into_iter().chain(looked_at).min() else { return };
+    // Who is asked for is noted in any case: when memory is short, it tells who may rest.
+    let looked_at = app.catalog.stay().idle.map_or(LATER, |idle| (idle / 4).clamp(SOON, LATER));
+    let interval = polled.into_iter().chain([looked_at]).min().unwrap_or(LATER);
     let app = Arc::downgrade(app);
     let look = move || {
         let mut last = Instant::now();

@@ -1,6 +1,10 @@
 //! What Prometheus reads. Names and help texts stand here together; the figures are kept where the work is done
 //! and only read when somebody asks.
 
+mod memory;
+mod process;
+mod triton;
+
 use std::{
     fmt,
     ops::RangeInclusive,
@@ -33,7 +37,10 @@ const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 /// Bounds of batch sizes, in tokens.
 const TOKENS: [f64; 8] = [16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 /// Status codes that this server gives.
-const STATUSES: [u16; 14] = [200, 400, 404, 405, 408, 413, 415, 429, 500, 501, 503, 504, 302, 303];
+const STATUSES: [u16; 18] = [200, 201, 302, 303, 400, 403, 404, 405, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
+/// What a route is called where its counters were known before, beside our own names.
+const FAMILIAR: [(&str, &str, &str); 2] =
+    [("http_requests", "http_request_duration", "route"), ("api_requests", "api_request_duration", "endpoint")];
 
 /// The stages of each route, as sections.
 static STAGES: LazyLock<Vec<[Section; Stage::ALL.len()]>> = LazyLock::new(|| {
@@ -124,7 +131,13 @@ impl Collector for Reader {
         let Some(app) = self.0.upgrade() else { return Ok(()) };
         http(&mut encoder, &app)?;
         models(&mut encoder, &app)?;
-        machine(&mut encoder, &app)
+        machine(&mut encoder, &app)?;
+        process::encode(&mut encoder)?;
+        memory::encode(&mut encoder, &app.memory)?;
+        if app.settings().triton_metrics {
+            triton::encode(&mut encoder, &app.catalog.now())?;
+        }
+        Ok(())
     }
 }
 
@@ -132,26 +145,28 @@ fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
     let metrics = &app.metrics;
     let routes = || Route::ALL.iter().zip(&metrics.routes);
 
-    let mut family = encoder.encode_descriptor("http_requests", "Requests answered.", None, MetricType::Counter)?;
-    for (route, counted) in routes() {
-        for (status, count) in STATUSES.iter().zip(&counted.statuses) {
-            if count.load(Relaxed) > 0 {
-                let labels = [("method", route.method()), ("route", route.path()), ("status", &status.to_string())];
-                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
+    for (requests, duration, name) in FAMILIAR {
+        let mut family = encoder.encode_descriptor(requests, "Requests answered.", None, MetricType::Counter)?;
+        for (route, counted) in routes() {
+            for (status, count) in STATUSES.iter().zip(&counted.statuses) {
+                if count.load(Relaxed) > 0 {
+                    let labels = [("method", route.method()), (name, route.path()), ("status", &status.to_string())];
+                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
+                }
             }
         }
-    }
-    let mut family = encoder.encode_descriptor(
-        "http_request_duration",
-        "Time from a request's head to its answer.",
-        Some(&Unit::Seconds),
-        MetricType::Histogram,
-    )?;
-    for (route, counted) in routes() {
-        let snapshot = counted.duration.snapshot();
-        if snapshot.count() > 0 {
-            let labels = [("method", route.method()), ("route", route.path())];
-            seconds(&mut family, &labels, &snapshot)?;
+        let mut family = encoder.encode_descriptor(
+            duration,
+            "Time from a request's head to its answer.",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (route, counted) in routes() {
+            let snapshot = counted.duration.snapshot();
+            if snapshot.count() > 0 {
+                let labels = [("method", route.method()), (name, route.path())];
+                seconds(&mut family, &labels, &snapshot)?;
+            }
         }
     }
     let mut family = encoder.encode_descriptor(
@@ -241,6 +256,15 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         let wanted = model.runs_on.instead_of.map_or("", |wanted| wanted.name());
         let labels = [("model", &model.name[..]), ("provider", model.runs_on.provider.name()), ("instead_of", wanted)];
         family.encode_family(&labels)?.encode_gauge(&1u64)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "caudal_queue_duration",
+        "Time that requests waited for a run, once their rows were ready.",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?;
+    for (model, stats) in models() {
+        seconds(&mut family, &[("model", &model.name[..])], &stats.waited.snapshot())?;
     }
     let mut family = encoder.encode_descriptor(
         "inference_queue_depth",

@@ -119,9 +119,12 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         }
         ErrorKind::InferenceFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ProfileRunning => StatusCode::CONFLICT,
-        ErrorKind::NothingSampled => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::NotBuiltIn => StatusCode::NOT_IMPLEMENTED,
-        ErrorKind::ModelNotReady | ErrorKind::QueueTimeout | ErrorKind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::ModelNotReady
+        | ErrorKind::QueueTimeout
+        | ErrorKind::MemoryPressure
+        | ErrorKind::NothingSampled
+        | ErrorKind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
     }
 }

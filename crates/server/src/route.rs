@@ -54,6 +54,8 @@ routes! {
     Flamegraph => "GET" "/debug/pprof/flamegraph",
     Collapsed => "GET" "/debug/pprof/collapsed",
     Heap => "GET" "/debug/pprof/heap",
+    AdminMemory => "GET" "/admin/memory",
+    AdminMemoryCleanup => "POST" "/admin/memory/cleanup",
     ServerMetadata => "GET" "/v2",
     ServerLive => "GET" "/v2/health/live",
     ServerReady => "GET" "/v2/health/ready",
@@ -67,4 +69,15 @@ routes! {
     Docs => "GET" "/docs",
     /// Everything that is no route.
     Unknown => "ANY" "unknown",
+}
+
+impl Route {
+    /// Whether its work is refused while memory is short. What looks after the server is not: it may be what gives memory
+    /// back.
+    pub(crate) fn takes_memory(self) -> bool {
+        !matches!(
+            self,
+            Self::RepositoryIndex | Self::RepositoryUnload | Self::AdminModelChange | Self::AdminMemoryCleanup
+        )
+    }
 }

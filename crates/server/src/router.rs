@@ -45,6 +45,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/debug/pprof/flamegraph", get(debug::flamegraph))
         .route("/debug/pprof/collapsed", get(debug::collapsed))
         .route("/debug/pprof/heap", get(debug::heap))
+        .route("/admin/memory", get(admin::memory::show))
+        .route("/admin/memory/cleanup", post(admin::memory::cleanup))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))

@@ -50,6 +50,10 @@ pub struct ServerSettings {
     pub admin_key: Option<String>,
     /// How models come and go.
     pub model_control: ModelControl,
+    /// How memory is watched, and when new work is refused for want of it.
+    pub memory: caudal_memory::Policy,
+    /// Whether metrics are shown under Triton's names too.
+    pub triton_metrics: bool,
     /// Requests slower than this are logged.
     pub slow_request: Duration,
     /// How it looks at itself.

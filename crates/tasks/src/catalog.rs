@@ -347,6 +347,11 @@ impl Catalog {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same if nobody else has it.
+    pub(crate) fn try_turn(&self) -> Option<MutexGuard<'_, Turn>> {
+        self.turn.try_lock().ok()
+    }
+
     /// Puts `entry` in the place of what stood under the folder's name, which it gives, with the aliases that the folder's
     /// settings name.
     fn put(&self, folder: &ModelFolder, entry: Entry) -> Option<Entry> {

@@ -136,15 +136,46 @@ impl Catalog {
         Ok(())
     }
 
-    /// Lets go the models that nobody has asked for in a while.
+    /// Takes note of who is asked for, and lets go the models that nobody has asked for in a while, if they may not stay.
     pub fn rest_idle(&self) {
-        let Some(idle) = self.stay().idle else { return };
-        let (mut turn, now) = (self.turn(), Instant::now());
-        turn.ledger.read(&self.now(), now);
-        let models = turn.ledger.idle(&self.now(), idle, now);
-        for model in models {
-            self.rest(model, "nobody asks for it");
+        let mut turn = self.turn();
+        turn.ledger.read(&self.now(), Instant::now());
+        if let Some(idle) = self.stay().idle {
+            self.rest_those(&turn, idle, "nobody asks for it");
         }
+    }
+
+    /// Lets go the models that nobody has asked for in `idle`, because memory is short: their names, and the bytes that
+    /// they held.
+    pub fn rest_for_memory(&self, idle: Duration) -> Vec<(String, u64)> {
+        let mut turn = self.turn();
+        turn.ledger.read(&self.now(), Instant::now());
+        self.rest_those(&turn, idle, "memory is short")
+    }
+
+    /// Bytes of the models that nobody has asked for in `idle`; none while models come and go, for who asks does not wait.
+    pub fn idle_bytes(&self, idle: Duration) -> Option<u64> {
+        let turn = self.try_turn()?;
+        let models = turn.ledger.idle(&self.now(), idle, Instant::now());
+        Some(models.iter().map(|model| model.memory.bytes()).sum())
+    }
+
+    /// What is kept for the runs of all models, and no run uses, goes back to the system: bytes before and after, where
+    /// the backend tells.
+    pub fn shrink_arena(&self) -> Result<Option<(u64, u64)>, String> {
+        let before = self.backend().arena_bytes();
+        self.backend().shrink_arena()?;
+        Ok(before.zip(self.backend().arena_bytes()))
+    }
+
+    fn rest_those(&self, turn: &Turn, idle: Duration, why: &str) -> Vec<(String, u64)> {
+        let models = turn.ledger.idle(&self.now(), idle, Instant::now());
+        let rest = |model: Arc<ServedModel>| {
+            let held = (model.name.clone(), model.memory.bytes());
+            self.rest(model, why);
+            held
+        };
+        models.into_iter().map(rest).collect()
     }
 
     /// Lets `model` go until it is asked for again: it finishes what it has begun.

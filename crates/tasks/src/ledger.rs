@@ -79,10 +79,15 @@ impl Ledger {
         least.map(|(_, model)| Arc::clone(model))
     }
 
-    /// The models that serve and have not been asked for `idle`.
+    /// The models that serve, have nothing to do and have not been asked for `idle`.
     pub(crate) fn idle(&self, models: &Models, idle: Duration, now: Instant) -> Vec<Arc<ServedModel>> {
         let rests = |model: &&Arc<ServedModel>| {
-            self.records.get(&model.name).is_some_and(|record| now.saturating_duration_since(record.used) >= idle)
+            let depth = model.queue.depth();
+            depth.entries + depth.busy_instances == 0
+                && self
+                    .records
+                    .get(&model.name)
+                    .is_some_and(|record| now.saturating_duration_since(record.used) >= idle)
         };
         models.ready().filter(rests).cloned().collect()
     }

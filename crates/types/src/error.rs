@@ -77,6 +77,8 @@ kinds! {
     TooManyRequests => "too_many_requests",
     /// The memory set aside for bodies or pixels is taken.
     MemoryFull => "memory_full",
+    /// The machine's memory is nearly used up, and new work would bring the kernel to kill.
+    MemoryPressure => "memory_pressure",
     /// The answer could not have come in time, so no work was begun.
     DeadlineUnreachable => "deadline_unreachable",
     /// The deadline passed.

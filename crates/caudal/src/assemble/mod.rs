@@ -90,5 +90,7 @@ pub(crate) fn server(settings: &Settings, config: Vec<(String, String)>) -> Resu
         config,
     };
     let catalog = catalog(settings, backend)?;
-    Ok(Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts)?)
+    let server = Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts)?;
+    server.memory().hook("allocator", |_| crate::allocator::purge());
+    Ok(server)
 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use caudal_engine::{Provider, UnknownProvider};
+use caudal_memory::Policy;
 use caudal_server::{ModelControl, Profiling, ServerSettings, WINDOWS};
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
@@ -94,6 +95,8 @@ impl Settings {
                 exit_timeout: seconds("exit_timeout_secs")?,
                 admin_key: read.optional_text("admin_key").map(str::to_owned),
                 model_control,
+                memory: read.memory()?,
+                triton_metrics: read.word("triton_metrics", &["true", "false"], "true or false")? == "true",
                 slow_request: millis("slow_request_threshold_ms", 0.0)?,
                 kpi_bucket: seconds("kpi_bucket_secs")?,
                 kpi_retention: Duration::from_secs_f64(
@@ -146,6 +149,45 @@ impl Reader<'_> {
             (ModelControl::Explicit, names) => Ok(Load::Named(names)),
             (_, names) if names.is_empty() => Ok(Load::All),
             _ => Err(self.invalid("load_model", "it needs model_control_mode explicit")),
+        }
+    }
+
+    /// How memory is watched. What helps comes before what is refused: else work would be turned away while models idle.
+    fn memory(&self) -> Result<Policy, SettingsError> {
+        let flag = |key| Ok::<_, SettingsError>(self.word(key, &["true", "false"], "true or false")? == "true");
+        let seconds = |key, least| Ok::<_, SettingsError>(Duration::from_secs_f64(self.number(key, least, 86_400.0)?));
+        let percent = |key| self.number::<f64>(key, 1.0, 100.0);
+        let policy = Policy {
+            monitoring: flag("memory_monitoring")?,
+            interval: seconds("memory_monitoring_interval_secs", 0.001)?,
+            alert: percent("memory_threshold_percent")?,
+            gpu_alert: percent("gpu_memory_threshold_percent")?,
+            auto_cleanup: flag("memory_auto_cleanup")?,
+            cleanup: percent("memory_cleanup_threshold_percent")?,
+            shed: Some(percent("memory_shed_percent")?).filter(|shed| *shed < 100.0),
+            rest_idle: seconds("memory_rest_idle_secs", 0.0)?,
+            webhook: self.url("memory_webhook_url")?,
+        };
+        match policy.shed {
+            Some(shed) if policy.auto_cleanup && policy.cleanup > shed => {
+                let key = "memory_cleanup_threshold_percent";
+                let why = format!(
+                    "it is above memory_shed_percent ({shed}): work would be refused before anything is given back; \
+                     lower it, or raise memory_shed_percent"
+                );
+                Err(self.invalid(key, why))
+            }
+            _ => Ok(policy),
+        }
+    }
+
+    fn url(&self, key: &str) -> Result<Option<String>, SettingsError> {
+        let Some(text) = self.optional_text(key) else { return Ok(None) };
+        let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        match host.is_some_and(|host| !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace))
+        {
+            true => Ok(Some(text.to_owned())),
+            false => Err(self.invalid(key, "it is an address that begins with http:// or https://")),
         }
     }
 
@@ -229,5 +271,13 @@ mod tests {
         refused("model_control_mode", "often", "none, poll or explicit");
         refused("load_model", "nanodet", "model_control_mode explicit");
         refused("keep_alive_secs", "-1", "0.001 to 86400");
+        for key in ["memory_threshold_percent", "gpu_memory_threshold_percent", "memory_shed_percent"] {
+            refused(key, "0", "1 to 100");
+            refused(key, "101", "1 to 100");
+        }
+        refused("memory_cleanup_threshold_percent", "96", "above memory_shed_percent (95)");
+        refused("memory_shed_percent", "NaN", "1 to 100");
+        refused("memory_webhook_url", "hooks.example", "http:// or https://");
+        refused("memory_webhook_url", "http://", "http:// or https://");
     }
 }

@@ -71,6 +71,54 @@ pub(crate) const TABLE: &[Key] = &[
         "memory that all models may hold; those for which there is none are loaded when they are asked for",
     )),
     key("idle_unload_secs", "", "SECS", "models that nobody asks for so long are put to rest until they are asked for"),
+    live(known_as(
+        key("memory_monitoring", "true", "BOOL", "watch memory: without it nothing is told, cleaned up or refused"),
+        &["MEMORY_ENABLE_MONITORING"],
+    )),
+    live(known_as(
+        key("memory_monitoring_interval_secs", "60", "SECS", "how often a reading of memory is written down"),
+        &["MEMORY_MONITORING_INTERVAL_SECONDS"],
+    )),
+    live(known_as(
+        key("memory_threshold_percent", "85", "PERCENT", "from how much memory in use on somebody is told"),
+        &["MEMORY_THRESHOLD_PERCENT", "MEMORY_MEMORY_THRESHOLD_PERCENT"],
+    )),
+    live(known_as(
+        key("gpu_memory_threshold_percent", "85", "PERCENT", "the same of a GPU's memory"),
+        &["GPU_MEMORY_THRESHOLD_PERCENT", "MEMORY_GPU_MEMORY_THRESHOLD_PERCENT"],
+    )),
+    live(known_as(
+        key(
+            "memory_auto_cleanup",
+            "true",
+            "BOOL",
+            "give memory back when it is short: idle models, what is kept for runs",
+        ),
+        &["MEMORY_AUTO_CLEANUP"],
+    )),
+    live(known_as(
+        key("memory_cleanup_threshold_percent", "80", "PERCENT", "from how much memory in use on that is done"),
+        &["MEMORY_CLEANUP_THRESHOLD_PERCENT"],
+    )),
+    live(key("memory_shed_percent", "95", "PERCENT", "from how much memory in use on new work is refused; 100: never")),
+    live(key(
+        "memory_rest_idle_secs",
+        "60",
+        "SECS",
+        "when memory is short, models that nobody has asked for so long are put to rest",
+    )),
+    live(key(
+        "memory_webhook_url",
+        "",
+        "SECRET",
+        "who is told by a POST of JSON when memory is short, and when it no longer is",
+    )),
+    live(key(
+        "triton_metrics",
+        "true",
+        "BOOL",
+        "show metrics under Triton's names too (nv_inference_…), for its dashboards",
+    )),
     key("watch", "false", "BOOL", "read this file again when it changes, as at SIGHUP"),
     key("data_dir", "caudal-data", "DIR", "folder for what is kept; nothing is written there yet"),
     live(known_as(

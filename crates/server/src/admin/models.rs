@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_tasks::{Policy, ServedModel, Task};
+use caudal_tasks::{Footprint, Policy, ServedModel, Task};
 use caudal_types::{ErrorKind, Priority};
 use serde::Serialize;
 
@@ -71,7 +71,7 @@ struct QueuePolicy {
 
 /// What it was found to hold when it was loaded.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct MemoryState {
+pub(super) struct MemoryState {
     /// That no other model uses.
     bytes: u64,
     /// Of its files.
@@ -80,6 +80,17 @@ struct MemoryState {
     arena_bytes: Option<u64>,
     /// By which the process grew.
     resident_bytes: u64,
+}
+
+impl MemoryState {
+    pub(super) fn new(memory: Footprint) -> Self {
+        Self {
+            bytes: memory.bytes(),
+            weights_bytes: memory.weights,
+            arena_bytes: memory.arena,
+            resident_bytes: memory.resident,
+        }
+    }
 }
 
 impl ModelState {
@@ -98,12 +109,7 @@ impl ModelState {
             threads: plan.threads,
             thresholds: thresholds.map(|own| ThresholdState { conf: own.conf, iou: own.iou, max_det: own.max_det }),
             batching: BatchingState::new(model.queue.policy()),
-            memory: MemoryState {
-                bytes: memory.bytes(),
-                weights_bytes: memory.weights,
-                arena_bytes: memory.arena,
-                resident_bytes: memory.resident,
-            },
+            memory: MemoryState::new(memory),
             queue_depth: depth.entries,
             busy_instances: depth.busy_instances,
         }

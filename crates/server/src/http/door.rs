@@ -88,7 +88,7 @@ where
     let mut call = Call::new(door.start);
     door.trace = Some(call.trace.clone());
     let outcome = async {
-        let _slot = app.admit()?;
+        let _slot = app.admit(route)?;
         let query = Query::parse(request.uri().query())?;
         call.deadline = Deadline::after(call.trace.start(), app.settings().request_timeout);
         query.apply(&mut call)?;

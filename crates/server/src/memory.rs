@@ -1,0 +1,59 @@
+//! Who holds memory here, and who can give some back.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use caudal_memory::Holder;
+use caudal_tasks::Catalog;
+
+use crate::app::App;
+
+const MIB: u64 = 1 << 20;
+
+/// Joins what the server holds to the watch over memory.
+pub(crate) fn join(app: &Arc<App>) {
+    let held: Weak<App> = Arc::downgrade(app);
+    app.memory.ask_holders(move || held.upgrade().map(|app| holders(&app)).unwrap_or_default());
+    // Models first: what their runs kept is free only then, and what both gave to the allocator goes back last.
+    let catalog = Arc::clone(&app.catalog);
+    app.memory.hook("idle_models", move |ask| rest(&catalog, ask.idle));
+    let catalog = Arc::clone(&app.catalog);
+    app.memory.hook("run_arena", move |_| shrink(&catalog));
+}
+
+fn rest(catalog: &Catalog, idle: Duration) -> String {
+    let rested = catalog.rest_for_memory(idle);
+    if rested.is_empty() {
+        return format!("no model has been idle for {} s", idle.as_secs());
+    }
+    let told: Vec<String> = rested.iter().map(|(name, bytes)| format!("{name} ({} MiB)", bytes / MIB)).collect();
+    format!("put to rest until they are asked for: {}", told.join(", "))
+}
+
+fn shrink(catalog: &Catalog) -> String {
+    match catalog.shrink_arena() {
+        Ok(Some((before, after))) => {
+            format!("what is kept for runs went from {} to {} MiB", before / MIB, after / MIB)
+        }
+        Ok(None) => "the backend does not tell what it keeps for runs".to_owned(),
+        Err(error) => format!("what is kept for runs stays as it is: {error}"),
+    }
+}
+
+fn holders(app: &App) -> Vec<Holder> {
+    let (stay, settings) = (app.catalog.stay(), app.settings());
+    let models = app.catalog.now().ready().map(|model| model.memory.bytes()).sum();
+    let (pixels, bodies) = (app.pictures.memory(), &app.bodies);
+    let bounded = |what, held, most, setting| Holder { what, held, idle: 0, most, setting, idle_setting: None };
+    vec![
+        Holder {
+            idle: app.catalog.idle_bytes(settings.memory.rest_idle).unwrap_or(0),
+            idle_setting: stay.idle.is_none().then_some("idle_unload_secs"),
+            ..bounded("models", models, stay.memory, "model_memory_mb")
+        },
+        bounded("uploads", bodies.taken(), Some(settings.max_body_memory), "max_body_memory_mb"),
+        bounded("pictures", pixels.taken(), Some(pixels.total()), "max_pixel_memory_mb"),
+    ]
+}
