@@ -1,6 +1,12 @@
 //! Reads a body whole, within the limits on its size, on all bodies together and on its pauses.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -27,11 +33,31 @@ const MODEST: u64 = 2 << 20;
 pub(crate) struct BodyMemory {
     modest: ByteBudget,
     large: ByteBudget,
+    /// Bytes of the bodies that are held which have arrived: they are in memory, the others will be.
+    arrived: Arc<AtomicU64>,
+    /// Most bytes that all bodies may hold without the machine's memory becoming short.
+    fits: AtomicU64,
 }
 
 impl BodyMemory {
     pub(crate) fn new(bytes: u64) -> Self {
-        Self { modest: ByteBudget::new(bytes / 4), large: ByteBudget::new(bytes - bytes / 4) }
+        let (modest, large) = (ByteBudget::new(bytes / 4), ByteBudget::new(bytes - bytes / 4));
+        Self { modest, large, arrived: Arc::default(), fits: AtomicU64::new(u64::MAX) }
+    }
+
+    /// Bytes that are in memory already.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived.load(Relaxed)
+    }
+
+    /// From now on all bodies may hold no more than `fits`, for want of the machine's memory; all they like if none.
+    pub(crate) fn bound(&self, fits: Option<u64>) {
+        self.fits.store(fits.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Whether what has been promised to bodies would fit, should all of it come before memory is looked at again.
+    fn check(&self) -> Result<(), Problem> {
+        if self.taken() > self.fits.load(Relaxed) { Err(Problem::memory_short()) } else { Ok(()) }
     }
 
     /// Bytes held now.
@@ -60,6 +86,27 @@ pub(crate) struct BodyLimits<'a> {
 pub(crate) struct Received {
     pub(crate) bytes: Bytes,
     _held: Vec<Held>,
+    _arrived: Arrived,
+}
+
+/// How much of a body has arrived, if it is large enough to count.
+#[derive(Debug)]
+struct Arrived {
+    all: Arc<AtomicU64>,
+    own: u64,
+}
+
+impl Arrived {
+    fn add(&mut self, bytes: u64) {
+        self.own += bytes;
+        self.all.fetch_add(bytes, Relaxed);
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Relaxed);
+    }
 }
 
 /// Reads `body`, whose length `headers` may tell. What is too large by its own word is refused unread.
@@ -68,7 +115,8 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimit
     if length.is_some_and(|length| length > limits.bytes) {
         return Err(too_large(limits.bytes));
     }
-    let mut account = Account { memory: limits.memory.of(length), held: Vec::new(), paid: SMALL };
+    let mut account = Account { all: limits.memory, memory: limits.memory.of(length), held: Vec::new(), paid: SMALL };
+    let mut arrived = Arrived { all: Arc::clone(&limits.memory.arrived), own: 0 };
     if let Some(length) = length {
         account.pay_in_line(length).await?;
     }
@@ -86,16 +134,19 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimit
             return Err(too_large(limits.bytes));
         }
         account.pay_at_once(total)?;
+        if !account.held.is_empty() {
+            arrived.add(data.len() as u64);
+        }
         if whole.is_empty() && length == Some(data.len() as u64) {
             // All of it in one piece: nothing to put together.
-            return Ok(Received { bytes: data, _held: account.held });
+            return Ok(Received { bytes: data, _held: account.held, _arrived: arrived });
         }
         if whole.is_empty() {
             whole.reserve(length.unwrap_or(0) as usize);
         }
         whole.extend_from_slice(&data);
     }
-    Ok(Received { bytes: whole.freeze(), _held: account.held })
+    Ok(Received { bytes: whole.freeze(), _held: account.held, _arrived: arrived })
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
@@ -107,6 +158,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 struct Account<'a> {
+    all: &'a BodyMemory,
     memory: &'a ByteBudget,
     held: Vec<Held>,
     paid: u64,
@@ -118,6 +170,7 @@ impl Account<'_> {
         if bytes > self.paid {
             self.held.push(self.memory.take(bytes).await.map_err(|_| too_large(self.memory.total()))?);
             self.paid = bytes;
+            self.all.check()?;
         }
         Ok(())
     }
@@ -128,6 +181,7 @@ impl Account<'_> {
             let held = self.memory.try_take(STEP).ok().flatten().ok_or_else(memory_full)?;
             self.held.push(held);
             self.paid += STEP;
+            self.all.check()?;
         }
         Ok(())
     }
