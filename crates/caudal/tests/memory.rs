@@ -435,7 +435,9 @@ fn a_burst_of_uploads_that_would_not_fit_is_refused_before_it_comes() {
     let Some((_home, _repo, group, mut server, upload)) = in_a_small_box("burst", &[]) else { return };
     drop(upload);
     group.limit(group.usage() + (64 << 20));
-    until(&server, "there is room for some", || cgroup_percent(&server).unwrap() < 70.0 && pressure(&server) == 0.0);
+    until(&server, "there is room for some", || {
+        memory(&server)["readings"]["cgroup"]["limit_bytes"].as_u64().unwrap() >= 64 * MIB
+    });
     // Far more than fits, all at once: no look comes between.
     let body = vec![b' '; 12 << 20];
     let address = server.address();

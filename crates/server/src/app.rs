@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct App {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pictures: Pictures,
-    pub(crate) bodies: BodyMemory,
+    pub(crate) bodies: Arc<BodyMemory>,
     settings: ArcSwap<ServerSettings>,
     pub(crate) facts: Facts,
     pub(crate) metrics: HttpMetrics,
@@ -64,7 +64,7 @@ impl App {
         Ok(Self {
             catalog: Arc::new(catalog),
             pictures,
-            bodies: BodyMemory::new(settings.max_body_memory),
+            bodies: Arc::new(BodyMemory::new(settings.max_body_memory)),
             metrics: HttpMetrics::new(),
             cpu: CpuMeter::start(),
             memory: Arc::new(Manager::new(Sources::here(), settings.memory.clone())),
