@@ -367,8 +367,9 @@ fn cgroup_percent(server: &Server) -> Option<f64> {
     memory(server)["readings"]["cgroup"]["percent"].as_f64()
 }
 
-/// A server in a control group that lets it take a quarter more than it holds, and a little.
-fn in_a_small_box(name: &str, arguments: &[&str]) -> Option<(tempfile::TempDir, Repo, Limited, Server)> {
+/// A server in a control group that lets it take a quarter more than it holds, and a little; and an upload that was let in
+/// while it might take far more.
+fn in_a_small_box(name: &str, arguments: &[&str]) -> Option<(tempfile::TempDir, Repo, Limited, Server, Upload)> {
     let Some(group) = Limited::new(name) else {
         eprintln!("skipped: no control group can be made here (that takes root and a writable /sys/fs/cgroup)");
         return None;
@@ -378,18 +379,19 @@ fn in_a_small_box(name: &str, arguments: &[&str]) -> Option<(tempfile::TempDir, 
     let server = group.server(home.path(), &repo, &[&["--max-file-size-mb", "128"], arguments].concat());
     assert_eq!(infer(&server, "m0").status, 200);
     until(&server, "the limit is seen", || cgroup_percent(&server).is_some());
+    let upload = Upload::begin(&server);
+    until(&server, "the upload is let in", || server.metric("caudal_body_memory_bytes", "") >= UPLOAD as f64);
     // Pages of files come and go: what counts is what the kernel cannot take back at once.
     let used = memory(&server)["readings"]["cgroup"]["used_bytes"].as_u64().unwrap();
     group.limit((used as f64 / 0.8) as u64 + (8 << 20));
     until(&server, "the new limit is seen", || cgroup_percent(&server).unwrap() > 30.0);
-    Some((home, repo, group, server))
+    Some((home, repo, group, server, upload))
 }
 
 #[test]
 fn work_is_refused_before_the_kernel_kills_and_taken_again_when_memory_has_come_back() {
     let idle = ["--memory-rest-idle-secs", "86400"];
-    let Some((_home, _repo, group, mut server)) = in_a_small_box("shed", &idle) else { return };
-    let mut upload = Upload::begin(&server);
+    let Some((_home, _repo, group, mut server, mut upload)) = in_a_small_box("shed", &idle) else { return };
     upload.fill(&server);
     let told = memory(&server);
     println!("critical after {} KiB of uploads: {}", (UPLOAD - upload.left) >> 10, told["readings"]);
@@ -408,7 +410,7 @@ fn work_is_refused_before_the_kernel_kills_and_taken_again_when_memory_has_come_
 
 #[test]
 fn a_request_that_was_let_in_is_finished_while_new_ones_are_refused() {
-    let Some((_home, _repo, _group, server)) = in_a_small_box("finish", &[]) else { return };
+    let Some((_home, _repo, _group, server, mut upload)) = in_a_small_box("finish", &[]) else { return };
     let body = tensor_request(&[[1.0; 4]], "");
     let mut early = server.connect();
     early
@@ -421,7 +423,6 @@ fn a_request_that_was_let_in_is_finished_while_new_ones_are_refused() {
             .as_bytes(),
         )
         .unwrap();
-    let mut upload = Upload::begin(&server);
     upload.fill(&server);
     check_refused(&infer(&server, "m0"));
     early.send(&body.as_bytes()[10..]).unwrap();
@@ -430,11 +431,42 @@ fn a_request_that_was_let_in_is_finished_while_new_ones_are_refused() {
 }
 
 #[test]
-fn without_the_watch_the_kernel_kills() {
-    let Some((_home, _repo, _group, mut server)) = in_a_small_box("kill", &["--memory-monitoring", "false"]) else {
-        return;
+fn a_burst_of_uploads_that_would_not_fit_is_refused_before_it_comes() {
+    let Some((_home, _repo, group, mut server, upload)) = in_a_small_box("burst", &[]) else { return };
+    drop(upload);
+    group.limit(group.usage() + (64 << 20));
+    until(&server, "there is room for some", || {
+        memory(&server)["readings"]["cgroup"]["limit_bytes"].as_u64().unwrap() >= 64 * MIB
+    });
+    // Far more than fits, all at once: no look comes between.
+    let body = vec![b' '; 12 << 20];
+    let address = server.address();
+    let send = || {
+        let answer = caudal_testkit::http::once(address, &post("/v2/models/m0/infer", &[], &body));
+        answer.map(|answer| answer.status)
     };
-    let mut upload = Upload::begin(&server);
+    let counts = thread::scope(|scope| {
+        let clients: Vec<_> = (0..16).map(|_| scope.spawn(|| (0..5).map(|_| send()).collect::<Vec<_>>())).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(server.is_alive(), "{counts:?}");
+    let count = |status: u16| counts.iter().filter(|count| matches!(count, Ok(own) if *own == status)).count();
+    println!(
+        "a burst of 80 uploads of 12 MiB: {} refused, {} read (no JSON); {} KiB in use",
+        count(503),
+        count(400),
+        group.usage() >> 10
+    );
+    // Who is refused early and goes on sending may see its connection reset.
+    assert!(count(503) > 0 && count(400) > 0, "{counts:?}");
+    until(&server, "memory comes back", || pressure(&server) < 3.0);
+    assert_eq!(infer(&server, "m0").status, 200);
+}
+
+#[test]
+fn without_the_watch_the_kernel_kills() {
+    let unwatched = ["--memory-monitoring", "false"];
+    let Some((_home, _repo, _group, mut server, mut upload)) = in_a_small_box("kill", &unwatched) else { return };
     while upload.left > 0 && upload.send(1 << 20).is_ok() {}
     assert_eq!(server.wait(PATIENCE).signal(), Some(9), "this is what the others are about");
 }

@@ -49,11 +49,18 @@ pub struct Manager {
     watch: Mutex<Watch>,
     hooks: Hooks,
     holders: Mutex<Option<Box<Holders>>>,
+    arrivals: Mutex<Option<Arrivals>>,
     webhook: Webhook,
     cleaning: AtomicBool,
 }
 
 type Holders = dyn Fn() -> Vec<Holder> + Send + Sync;
+
+/// Who knows what is on its way.
+struct Arrivals {
+    arrived: Box<dyn Fn() -> u64 + Send + Sync>,
+    fits: Box<dyn Fn(Option<u64>) + Send + Sync>,
+}
 
 /// What the watch remembers from look to look.
 #[derive(Default)]
@@ -104,6 +111,7 @@ impl Manager {
             watch: Mutex::default(),
             hooks: Hooks::default(),
             holders: Mutex::default(),
+            arrivals: Mutex::default(),
             webhook: Webhook::default(),
             cleaning: AtomicBool::new(false),
         };
@@ -132,14 +140,26 @@ impl Manager {
         *lock(&self.holders) = Some(Box::new(holders));
     }
 
-    /// Looks again and again, on a thread that ends with the manager.
+    /// Tells `fits` after each look how many bytes of what `arrived` counts there may be in all before new work is to be
+    /// turned away; none if it never is. Who knows what is on its way can so refuse what would not fit: between two
+    /// looks much may come.
+    pub fn bound_arrivals(
+        &self,
+        arrived: impl Fn() -> u64 + Send + Sync + 'static,
+        fits: impl Fn(Option<u64>) + Send + Sync + 'static,
+    ) {
+        *lock(&self.arrivals) = Some(Arrivals { arrived: Box::new(arrived), fits: Box::new(fits) });
+    }
+
+    /// Looks once, then again and again on a thread that ends with the manager.
     pub fn watch(self: &Arc<Self>) -> io::Result<()> {
+        self.look();
         let weak = Arc::downgrade(self);
         let look = move || {
-            while let Some(manager) = weak.upgrade() {
-                manager.look();
-                drop(manager);
+            loop {
                 thread::sleep(LOOK);
+                let Some(manager) = weak.upgrade() else { return };
+                manager.look();
             }
         };
         thread::Builder::new().name("memory".to_owned()).spawn(look).map(drop)
@@ -149,6 +169,8 @@ impl Manager {
     pub fn look(self: &Arc<Self>) {
         let policy = self.policy.load_full();
         let before = self.level();
+        let arrived = || lock(&self.arrivals).as_ref().map_or(0, |arrivals| (arrivals.arrived)());
+        let arrived_before = arrived();
         let (level, reading, is_due) = {
             let mut watch = lock(&self.watch);
             let level = if policy.monitoring { watch.look(self.sources.read(), &policy) } else { watch.rest() };
@@ -158,6 +180,13 @@ impl Manager {
             }
             (level, watch.reading.clone(), policy.monitoring && watch.is_cleanup_due(&policy, before, level))
         };
+        // What came or went during the look is in the reading or not: the lesser count is the safe one. And what comes
+        // brings more with it, in sockets and in what is made of it: a quarter of the room is left for that.
+        let arrived = arrived().min(arrived_before);
+        let room = policy.shed.filter(|_| policy.monitoring).and_then(|shed| reading.room(shed));
+        if let Some(Arrivals { fits, .. }) = &*lock(&self.arrivals) {
+            fits(room.map(|room| arrived.saturating_add(room / 4 * 3)));
+        }
         if level != before {
             self.tell(before, level, &reading, &policy);
         }

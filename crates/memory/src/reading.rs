@@ -97,6 +97,12 @@ impl Reading {
         system.into_iter().chain(cgroup).max_by(|(_, a), (_, b)| a.percent().total_cmp(&b.percent()))
     }
 
+    /// Bytes that may still be taken before `percent` of the machine's memory, or of the control group's, are in use.
+    pub fn room(&self, percent: f64) -> Option<u64> {
+        let left = |usage: Use| ((usage.limit as f64 * percent / 100.0) as u64).saturating_sub(usage.used);
+        self.system.into_iter().chain(self.cgroup.as_ref().map(|group| group.usage)).map(left).min()
+    }
+
     /// The fullest GPU.
     pub fn fullest_gpu(&self) -> Option<&Gpu> {
         self.gpus.iter().max_by(|a, b| a.usage.percent().total_cmp(&b.usage.percent()))
@@ -183,6 +189,8 @@ mod tests {
         assert_eq!(of(group(51)), Scope::Cgroup);
         assert_eq!(of(None), Scope::System);
         assert_eq!(Reading::default().tightest(), None);
+        let room = |used| Reading { system, cgroup: group(used), ..Default::default() }.room(90.0);
+        assert_eq!((room(60), room(95), Reading::default().room(90.0)), (Some(30), Some(0), None));
     }
 
     #[test]

@@ -24,15 +24,12 @@ use crate::{
     settings::ServerSettings,
 };
 
-/// When to ask again whoever was refused for want of memory: the level does not fall within a second.
-const MEMORY_COMES_BACK: Duration = Duration::from_secs(2);
-
 /// The server's state.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pictures: Pictures,
-    pub(crate) bodies: BodyMemory,
+    pub(crate) bodies: Arc<BodyMemory>,
     settings: ArcSwap<ServerSettings>,
     pub(crate) facts: Facts,
     pub(crate) metrics: HttpMetrics,
@@ -75,7 +72,7 @@ impl App {
         Ok(Self {
             catalog: Arc::new(catalog),
             pictures,
-            bodies: BodyMemory::new(settings.max_body_memory),
+            bodies: Arc::new(BodyMemory::new(settings.max_body_memory)),
             metrics: HttpMetrics::new(),
             breaches: Breaches::new(),
             operators: Arc::default(),
@@ -116,12 +113,7 @@ impl App {
             ));
         }
         if self.memory.level() == Level::Critical && route.takes_memory() {
-            return Err(Problem::new(
-                ErrorKind::MemoryPressure,
-                "memory is short: new work is refused until some is given back",
-                "try again after Retry-After; GET /admin/memory tells whoever administers the server what can be done",
-            )
-            .retry_after(MEMORY_COMES_BACK));
+            return Err(Problem::memory_short());
         }
         if before >= self.settings().concurrency_limit {
             let limit = self.settings().concurrency_limit;

@@ -16,6 +16,8 @@ const MIB: u64 = 1 << 20;
 pub(crate) fn join(app: &Arc<App>) {
     let held: Weak<App> = Arc::downgrade(app);
     app.memory.ask_holders(move || held.upgrade().map(|app| holders(&app)).unwrap_or_default());
+    let (asked, told) = (Arc::clone(&app.bodies), Arc::clone(&app.bodies));
+    app.memory.bound_arrivals(move || asked.arrived(), move |fits| told.bound(fits));
     // Models first: what their runs kept is free only then, and what both gave to the allocator goes back last.
     let catalog = Arc::clone(&app.catalog);
     app.memory.hook("idle_models", move |ask| rest(&catalog, ask.idle));

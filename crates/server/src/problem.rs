@@ -7,6 +7,9 @@ use caudal_tasks::{ChangeError, TaskError, Unavailable};
 use caudal_types::{ErrorKind, Explain};
 use serde::Serialize;
 
+/// When to ask again whoever was refused for want of memory: the level does not fall within a second.
+const MEMORY_COMES_BACK: Duration = Duration::from_secs(2);
+
 /// An error on its way to a caller.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -32,6 +35,15 @@ impl Problem {
 
     pub(crate) fn late() -> Self {
         TaskError::Late.into()
+    }
+
+    pub(crate) fn memory_short() -> Self {
+        Self::new(
+            ErrorKind::MemoryPressure,
+            "memory is short: new work is refused until some is given back",
+            "try again after Retry-After; GET /admin/memory tells whoever administers the server what can be done",
+        )
+        .retry_after(MEMORY_COMES_BACK)
     }
 
     pub(crate) fn status(&self) -> StatusCode {

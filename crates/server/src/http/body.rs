@@ -1,6 +1,12 @@
 //! Reads a body whole, within the limits on its size, on all bodies together and on its pauses.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -27,11 +33,36 @@ const MODEST: u64 = 2 << 20;
 pub(crate) struct BodyMemory {
     modest: ByteBudget,
     large: ByteBudget,
+    /// Bytes of the bodies that are held which have arrived: they are in memory.
+    arrived: AtomicU64,
+    /// Bytes that they have announced.
+    announced: AtomicU64,
+    /// Most bytes that all bodies may hold without the machine's memory becoming short.
+    fits: AtomicU64,
 }
 
 impl BodyMemory {
     pub(crate) fn new(bytes: u64) -> Self {
-        Self { modest: ByteBudget::new(bytes / 4), large: ByteBudget::new(bytes - bytes / 4) }
+        let (modest, large) = (ByteBudget::new(bytes / 4), ByteBudget::new(bytes - bytes / 4));
+        Self { modest, large, arrived: AtomicU64::new(0), announced: AtomicU64::new(0), fits: AtomicU64::new(u64::MAX) }
+    }
+
+    /// Bytes that are in memory already.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived.load(Relaxed)
+    }
+
+    /// From now on all bodies may hold no more than `fits`, for want of the machine's memory; all they like if none.
+    pub(crate) fn bound(&self, fits: Option<u64>) {
+        self.fits.store(fits.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Takes note of `bytes` that are to come, if they fit beside all that has been announced, should that come before memory
+    /// is looked at again.
+    fn announce(&self, bytes: u64) -> Result<(), Problem> {
+        let fits = self.fits.load(Relaxed);
+        let more = |announced: u64| announced.checked_add(bytes).filter(|all| *all <= fits);
+        self.announced.fetch_update(Relaxed, Relaxed, more).map(drop).map_err(|_| Problem::memory_short())
     }
 
     /// Bytes held now.
@@ -50,7 +81,7 @@ pub(crate) struct BodyLimits<'a> {
     /// Most bytes.
     pub(crate) bytes: u64,
     /// Memory for all bodies.
-    pub(crate) memory: &'a BodyMemory,
+    pub(crate) memory: &'a Arc<BodyMemory>,
     /// Longest pause.
     pub(crate) pause: Duration,
 }
@@ -60,6 +91,35 @@ pub(crate) struct BodyLimits<'a> {
 pub(crate) struct Received {
     pub(crate) bytes: Bytes,
     _held: Vec<Held>,
+    _share: Share,
+}
+
+/// What a body that is large enough to count has announced, and how much of that has arrived.
+#[derive(Debug)]
+struct Share {
+    of: Arc<BodyMemory>,
+    announced: u64,
+    arrived: u64,
+}
+
+impl Share {
+    fn announce(&mut self, bytes: u64) -> Result<(), Problem> {
+        self.of.announce(bytes)?;
+        self.announced += bytes;
+        Ok(())
+    }
+
+    fn arrive(&mut self, bytes: u64) {
+        self.arrived += bytes;
+        self.of.arrived.fetch_add(bytes, Relaxed);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.arrived.fetch_sub(self.arrived, Relaxed);
+        self.of.announced.fetch_sub(self.announced, Relaxed);
+    }
 }
 
 /// Reads `body`, whose length `headers` may tell. What is too large by its own word is refused unread.
@@ -68,7 +128,8 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimit
     if length.is_some_and(|length| length > limits.bytes) {
         return Err(too_large(limits.bytes));
     }
-    let mut account = Account { memory: limits.memory.of(length), held: Vec::new(), paid: SMALL };
+    let share = Share { of: Arc::clone(limits.memory), announced: 0, arrived: 0 };
+    let mut account = Account { share, memory: limits.memory.of(length), held: Vec::new(), paid: SMALL };
     if let Some(length) = length {
         account.pay_in_line(length).await?;
     }
@@ -86,16 +147,19 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimit
             return Err(too_large(limits.bytes));
         }
         account.pay_at_once(total)?;
+        if !account.held.is_empty() {
+            account.share.arrive(data.len() as u64);
+        }
         if whole.is_empty() && length == Some(data.len() as u64) {
             // All of it in one piece: nothing to put together.
-            return Ok(Received { bytes: data, _held: account.held });
+            return Ok(Received { bytes: data, _held: account.held, _share: account.share });
         }
         if whole.is_empty() {
             whole.reserve(length.unwrap_or(0) as usize);
         }
         whole.extend_from_slice(&data);
     }
-    Ok(Received { bytes: whole.freeze(), _held: account.held })
+    Ok(Received { bytes: whole.freeze(), _held: account.held, _share: account.share })
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
@@ -107,6 +171,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 struct Account<'a> {
+    share: Share,
     memory: &'a ByteBudget,
     held: Vec<Held>,
     paid: u64,
@@ -118,6 +183,7 @@ impl Account<'_> {
         if bytes > self.paid {
             self.held.push(self.memory.take(bytes).await.map_err(|_| too_large(self.memory.total()))?);
             self.paid = bytes;
+            self.share.announce(bytes)?;
         }
         Ok(())
     }
@@ -128,6 +194,7 @@ impl Account<'_> {
             let held = self.memory.try_take(STEP).ok().flatten().ok_or_else(memory_full)?;
             self.held.push(held);
             self.paid += STEP;
+            self.share.announce(STEP)?;
         }
         Ok(())
     }
