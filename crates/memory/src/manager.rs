@@ -3,10 +3,10 @@
 use std::{
     fmt, io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
-    thread,
+    thread::{self, Thread},
     time::{Duration, Instant},
 };
 
@@ -26,6 +26,9 @@ use crate::{
 /// How often memory is looked at. A burst of uploads takes hundreds of MiB within a second, so what keeps the kernel
 /// from killing cannot wait for the interval at which people want a line in the log; a look costs about 0.3 ms.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How often while nothing is asked of the server: whoever asks wakes the watch.
+const REST: Duration = Duration::from_secs(2);
 
 /// What runs by itself runs no oftener.
 const CLEANUP_PAUSE: Duration = Duration::from_secs(30);
@@ -52,6 +55,9 @@ pub struct Manager {
     arrivals: Mutex<Option<Arrivals>>,
     webhook: Webhook,
     cleaning: AtomicBool,
+    /// Whether anything was asked of the server since the last look.
+    stirred: AtomicBool,
+    watcher: OnceLock<Thread>,
 }
 
 type Holders = dyn Fn() -> Vec<Holder> + Send + Sync;
@@ -114,6 +120,8 @@ impl Manager {
             arrivals: Mutex::default(),
             webhook: Webhook::default(),
             cleaning: AtomicBool::new(false),
+            stirred: AtomicBool::default(),
+            watcher: OnceLock::new(),
         };
         lock(&manager.watch).reading = manager.sources.read();
         manager
@@ -151,18 +159,37 @@ impl Manager {
         *lock(&self.arrivals) = Some(Arrivals { arrived: Box::new(arrived), fits: Box::new(fits) });
     }
 
-    /// Looks once, then again and again on a thread that ends with the manager.
-    pub fn watch(self: &Arc<Self>) -> io::Result<()> {
+    /// Looks once, then again and again on a thread that ends with the manager: seldomer while nothing is `working`.
+    pub fn watch(self: &Arc<Self>, working: impl Fn() -> bool + Send + 'static) -> io::Result<()> {
         self.look();
         let weak = Arc::downgrade(self);
         let look = move || {
             loop {
-                thread::sleep(LOOK);
+                let Some(manager) = weak.upgrade() else { return };
+                let stirred = manager.stirred.swap(false, Relaxed);
+                let quiet = manager.level() == Level::Normal && !stirred && !working();
+                drop(manager);
+                match quiet {
+                    true => thread::park_timeout(REST),
+                    false => thread::sleep(LOOK),
+                }
                 let Some(manager) = weak.upgrade() else { return };
                 manager.look();
             }
         };
-        thread::Builder::new().name("memory".to_owned()).spawn(look).map(drop)
+        let watcher = thread::Builder::new().name("memory".to_owned()).spawn(look)?;
+        let _ = self.watcher.set(watcher.thread().clone());
+        Ok(())
+    }
+
+    /// Something is asked of the server: memory is worth a look again.
+    pub fn stir(&self) {
+        if !self.stirred.load(Relaxed) {
+            self.stirred.store(true, Relaxed);
+            if let Some(watcher) = self.watcher.get() {
+                watcher.unpark();
+            }
+        }
     }
 
     /// Looks once: publishes the level, tells if it has changed, lets clean up if it is time.

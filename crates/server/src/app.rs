@@ -103,6 +103,7 @@ impl App {
 
     /// A slot for one request of `route`, unless all are taken, memory is short, or the server is going down.
     pub(crate) fn admit(self: &Arc<Self>, route: Route) -> Result<Slot, Problem> {
+        self.memory.stir();
         let before = self.working.fetch_add(1, Ordering::SeqCst);
         let slot = Slot(Arc::clone(self));
         if self.is_draining() {

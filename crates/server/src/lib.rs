@@ -109,7 +109,9 @@ impl Server {
         let Self { app, listener } = self;
         watch(&app);
         look_back(&app);
-        if let Err(error) = app.memory.watch() {
+        let each = Arc::downgrade(&app);
+        let working = move || each.upgrade().is_some_and(|app| app.working() > 0);
+        if let Err(error) = app.memory.watch(working) {
             tracing::error!(%error, "memory is not watched: its thread could not be started");
         }
         let router = router(Arc::clone(&app));
