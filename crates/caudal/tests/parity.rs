@@ -78,7 +78,7 @@ fn boxes_equal_those_published_with_the_model() {
 /// within a pixel (of the picture or of the model's input, the coarser), confidences within 0.01, of a mask's pixels
 /// all but one in a thousand.
 #[test]
-#[ignore = "needs the models that cargo xtask parity fetches, in the folder CAUDAL_TEST_FAMILIES"]
+#[ignore = "needs models in the folder CAUDAL_TEST_FAMILIES; `cargo xtask parity families` fetches them and runs this"]
 fn every_kind_of_model_equals_a_plain_reference() {
     let folder = std::path::PathBuf::from(std::env::var_os("CAUDAL_TEST_FAMILIES").unwrap());
     let text = std::fs::read(folder.join("families.json")).unwrap();
@@ -112,7 +112,7 @@ fn every_kind_of_model_equals_a_plain_reference() {
 /// MiniLM, which `cargo xtask parity embeddings` makes, beside `benches/parity/embeddings.py`: texts alone and all
 /// together.
 #[test]
-#[ignore = "needs the model that cargo xtask parity makes, in the folder CAUDAL_TEST_EMBEDDINGS"]
+#[ignore = "needs a model in the folder CAUDAL_TEST_EMBEDDINGS; `cargo xtask parity embeddings` makes it and runs this"]
 fn embeddings_equal_a_plain_reference() {
     let folder = std::path::PathBuf::from(std::env::var_os("CAUDAL_TEST_EMBEDDINGS").unwrap());
     let reference: Vec<Value> =

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often memory is looked at. A burst of uploads takes hundreds of MiB within a second, so what keeps the kernel
-/// from killing cannot wait for the interval at which people want a line in the log; a look costs about 0.3 ms.
+/// from killing cannot wait for the interval at which people want a line in the log; a look took 0.23 ms in a debug build.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How often while nothing is asked of the server: whoever asks wakes the watch.

@@ -7,14 +7,13 @@ use axum::{
     response::Response,
 };
 use caudal_sight::{Figures, Point};
-use caudal_types::shorten;
 use serde::Serialize;
 
 use crate::{
     admin::Parameters,
     app::App,
     http::door::{self, Answer},
-    problem::{ErrorAnswer, Problem},
+    problem::ErrorAnswer,
     route::Route,
     settings::WINDOWS,
 };
@@ -95,14 +94,7 @@ pub(crate) async fn kpis(State(app): State<Arc<App>>, request: Request) -> Respo
         };
         let (_, length) = WINDOWS.into_iter().find(|(name, _)| *name == window).expect("it is one of these");
         let view = parameters.word("view", &["summary", "chips", "timeseries"])?;
-        let route = parameters.text("route").map(|wanted| {
-            let found = Route::ALL.iter().find(|route| route.path() == wanted || route.title() == wanted);
-            found.copied().ok_or_else(|| {
-                let message = format!("there is no route {:?}", shorten(wanted));
-                Problem::parameter(message, "say it as GET /docs has it, such as /predict/{model}")
-            })
-        });
-        let route = route.transpose()?;
+        let route = parameters.route()?;
         let (now, place) = (SystemTime::now(), route.map(|route| route as usize));
         let figures = || app.kpis.figures(length, place, &app.metrics.counted(), now);
         let (bucket_secs, route) = (app.kpis.bucket().as_secs_f64(), route.map(Route::path));

@@ -8,18 +8,38 @@ mod parameters;
 pub(crate) mod profiling;
 pub(crate) mod requests;
 
-use axum::extract::Request;
+use std::sync::Arc;
+
+use axum::{extract::Request, response::Response};
 use bytes::Bytes;
 
 pub(crate) use self::parameters::Parameters;
 use crate::{
     app::App,
-    http::body::{self, BodyLimits},
+    http::{
+        body::{self, BodyLimits},
+        door::{self, Answer},
+    },
     problem::Problem,
+    route::Route,
 };
 
 /// Bytes of a body that asks for little.
 const MAX_BODY: u64 = 64 << 10;
+
+/// Answers a question of the owner's whose parameters are `known`.
+pub(crate) fn ask(
+    app: &Arc<App>,
+    route: Route,
+    request: &Request,
+    known: &[&'static str],
+    answer: impl FnOnce(&Arc<App>, &Parameters) -> Result<Answer, Problem>,
+) -> Response {
+    door::ask(app, route, request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        answer(app, &Parameters::of(request.uri(), known)?)
+    })
+}
 
 /// Lets only the owner in, and reads what he says.
 pub(crate) async fn read(app: &App, request: Request) -> Result<Bytes, Problem> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use axum::http::Uri;
 use caudal_types::{nearest, shorten};
 
-use crate::problem::Problem;
+use crate::{problem::Problem, route::Route};
 
 /// The parameters of one question.
 pub(crate) struct Parameters(BTreeMap<&'static str, String>);
@@ -26,6 +26,16 @@ impl Parameters {
             read.insert(*known, value.into_owned());
         }
         Ok(Self(read))
+    }
+
+    /// The route `route`, by its path or by method and path.
+    pub(crate) fn route(&self) -> Result<Option<Route>, Problem> {
+        let Some(wanted) = self.text("route") else { return Ok(None) };
+        let found = Route::ALL.iter().find(|route| route.path() == wanted || route.title() == wanted);
+        found.copied().map(Some).ok_or_else(|| {
+            let message = format!("there is no route {:?}", shorten(wanted));
+            Problem::parameter(message, "say it as GET /docs has it, such as /predict/{model}")
+        })
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {

@@ -17,7 +17,7 @@ use caudal_sight::{self as sight, Bottleneck, Change, Mark, Order, Query, Record
 use caudal_types::ErrorKind;
 use serde::Serialize;
 
-use super::{owner, parameters::Parameters};
+use super::{Parameters, owner};
 use crate::{
     app::App,
     budgets::{ALLOWED, Budget},
@@ -55,11 +55,9 @@ fn order(parameters: &Parameters) -> Result<Order, Problem> {
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ProfilingStats, &request, |app| {
-        owner::check(app, request.headers(), request.extensions())?;
-        let parameters = Parameters::of(request.uri(), &["sort", "top", "recent"])?;
+    super::ask(&app, Route::ProfilingStats, &request, &["sort", "top", "recent"], |app, parameters| {
         let recent = parameters.word("recent", &["false", "true"])? == "true";
-        let mut sections = sight::rows(&summaries(), order(&parameters)?, recent);
+        let mut sections = sight::rows(&summaries(), order(parameters)?, recent);
         sections.truncate(parameters.number("top", 20, 1, caudal_observe::MOST_SECTIONS)?);
         let uptime_seconds = app.started.elapsed().as_secs_f64();
         Ok(Answer::json(&Stats { enabled: caudal_observe::enabled(), uptime_seconds, sections }))
@@ -88,9 +86,7 @@ struct Bottlenecks {
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn bottlenecks(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ProfilingBottlenecks, &request, |app| {
-        owner::check(app, request.headers(), request.extensions())?;
-        let parameters = Parameters::of(request.uri(), &["threshold_ms", "window_minutes"])?;
+    super::ask(&app, Route::ProfilingBottlenecks, &request, &["threshold_ms", "window_minutes"], |app, parameters| {
         let usual = app.settings().profiling.threshold.as_secs_f64() * 1e3;
         let threshold_ms = parameters.number("threshold_ms", usual, 0.000_001, 86_400_000.0)?;
         let window = Duration::from_secs_f64(60.0 * parameters.number("window_minutes", 60.0, 0.01, 1440.0)?);
@@ -136,9 +132,7 @@ struct Spent {
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn budgets(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ProfilingBudgets, &request, |app| {
-        owner::check(app, request.headers(), request.extensions())?;
-        Parameters::of(request.uri(), &[])?;
+    super::ask(&app, Route::ProfilingBudgets, &request, &[], |app, _| {
         let settings = app.settings();
         let budgets = settings.profiling.budgets.all().iter().map(|budget| spent(app, budget)).collect();
         Ok(Answer::json(&Budgets { budgets }))
@@ -187,9 +181,7 @@ struct Past {
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn history(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ProfilingHistory, &request, |app| {
-        owner::check(app, request.headers(), request.extensions())?;
-        let parameters = Parameters::of(request.uri(), &["group", "name"])?;
+    super::ask(&app, Route::ProfilingHistory, &request, &["group", "name"], |app, parameters| {
         let given = |name: &str| match parameters.text(name) {
             Some(text) => Ok(text.to_owned()),
             None => Err(Problem::parameter(format!("{name} is missing"), "GET /admin/profiling/stats gives both")),
@@ -230,10 +222,8 @@ fn format(app: &App, parameters: &Parameters) -> Result<&'static str, Problem> {
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn export(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ProfilingExport, &request, |app| {
-        owner::check(app, request.headers(), request.extensions())?;
-        let parameters = Parameters::of(request.uri(), &["format", "sort"])?;
-        let (media, table) = table(format(app, &parameters)?, order(&parameters)?);
+    super::ask(&app, Route::ProfilingExport, &request, &["format", "sort"], |app, parameters| {
+        let (media, table) = table(format(app, parameters)?, order(parameters)?);
         Ok(Answer::new(media, table))
     })
 }

@@ -10,13 +10,10 @@ use caudal_sight::{Query, Record, arrivals, chrome};
 use caudal_types::{ErrorKind, shorten};
 use serde::Serialize;
 
-use super::{owner, parameters::Parameters};
+use super::Parameters;
 use crate::{
     app::App,
-    http::{
-        Path,
-        door::{self, Answer},
-    },
+    http::{Path, door::Answer},
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -26,16 +23,9 @@ const KNOWN: [&str; 6] = ["sort", "route", "model", "status", "limit", "format"]
 const MOST: usize = 100_000;
 
 fn query(parameters: &Parameters, limit: usize) -> Result<Query, Problem> {
-    let route = parameters.text("route").map(|wanted| {
-        let named = Route::ALL.iter().find(|route| route.title() == wanted || route.path() == wanted);
-        named.map(|route| route.title().to_owned()).ok_or_else(|| {
-            let message = format!("there is no route {:?}", shorten(wanted));
-            Problem::parameter(message, "say it as GET /docs has it, such as /predict/{model}")
-        })
-    });
     let status = parameters.text("status").map(|text| text.trim_end_matches("xx").parse::<u16>().ok());
     Ok(Query {
-        route: route.transpose()?,
+        route: parameters.route()?.map(|route| route.title().to_owned()),
         model: parameters.text("model").map(str::to_owned),
         status: match status {
             None => None,
@@ -76,9 +66,8 @@ struct Found {
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::AdminRequests, &request, |app| {
-        owner::check(app, request.headers(), request.extensions())?;
-        let query = query(&Parameters::of(request.uri(), &KNOWN[..5])?, 50)?;
+    super::ask(&app, Route::AdminRequests, &request, &KNOWN[..5], |app, parameters| {
+        let query = query(parameters, 50)?;
         Ok(Answer::json(&Requests { requests: app.recorder.records(&query) }))
     })
 }
@@ -92,9 +81,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
-    door::ask(&app, Route::AdminRequest, &request, |app| {
-        owner::check(app, request.headers(), request.extensions())?;
-        Parameters::of(request.uri(), &[])?;
+    super::ask(&app, Route::AdminRequest, &request, &[], |app, _| {
         let (record, shared_with) = app.recorder.find(&id).ok_or_else(|| {
             Problem::new(
                 ErrorKind::NotFound,
@@ -123,10 +110,8 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn trace(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::AdminTimeline, &request, |app| {
-        owner::check(app, request.headers(), request.extensions())?;
-        let parameters = Parameters::of(request.uri(), &KNOWN)?;
-        let records = app.recorder.records(&query(&parameters, MOST)?);
+    super::ask(&app, Route::AdminTimeline, &request, &KNOWN, |app, parameters| {
+        let records = app.recorder.records(&query(parameters, MOST)?);
         Ok(match parameters.word("format", &["chrome", "arrivals"])? {
             "arrivals" => Answer::new("application/x-ndjson", arrivals(&records)),
             _ => Answer::json(&chrome(&records)),
