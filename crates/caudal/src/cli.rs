@@ -17,6 +17,7 @@ pub(crate) fn command() -> Command {
         .subcommand(detect())
         .subcommand(embed())
         .subcommand(models())
+        .subcommand(explain())
         .subcommand(profile())
         .subcommand(config())
 }
@@ -123,6 +124,21 @@ fn optimize() -> Command {
         .arg(option("only", "LIST").help("candidates to try, by the beginnings of their names, divided by commas"))
         .arg(option("write", "best|NAME|none").default_value("best").help("the version to write"))
         .arg(option("seconds", "SECONDS").default_value("1").help("how long each candidate is timed, twice"))
+}
+
+fn explain() -> Command {
+    Command::new("explain")
+        .about("Watches a server that runs and tells what limits it, and what would help")
+        .args_override_self(true)
+        .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("the server to ask"))
+        .arg(
+            option("seconds", "1..300")
+                .value_parser(value_parser!(u64).range(1..=300))
+                .default_value("5")
+                .help("how long to watch"),
+        )
+        .arg(option("key", "SECRET").help("the server's admin key [env: CAUDAL_ADMIN_KEY]"))
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("answer as JSON"))
 }
 
 fn profile() -> Command {

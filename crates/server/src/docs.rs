@@ -60,6 +60,7 @@ use crate::{
         admin::profiling::bottlenecks,
         admin::profiling::budgets,
         admin::profiling::history,
+        admin::explain::show,
         admin::profiling::export,
         admin::profiling::save,
         debug::profile,

@@ -23,6 +23,7 @@ mod process;
 mod route;
 mod router;
 mod settings;
+mod watch;
 
 use std::{
     future::Future,

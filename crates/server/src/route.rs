@@ -48,6 +48,7 @@ routes! {
     ProfilingBottlenecks => "GET" "/admin/profiling/bottlenecks",
     ProfilingBudgets => "GET" "/admin/profiling/budgets",
     ProfilingHistory => "GET" "/admin/profiling/history",
+    ProfilingExplain => "GET" "/admin/profiling/explain",
     ProfilingExport => "GET" "/admin/profiling/export",
     ProfilingSave => "POST" "/admin/profiling/export",
     Profile => "GET" "/debug/pprof/profile",

@@ -40,6 +40,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/admin/profiling/bottlenecks", get(admin::profiling::bottlenecks))
         .route("/admin/profiling/budgets", get(admin::profiling::budgets))
         .route("/admin/profiling/history", get(admin::profiling::history))
+        .route("/admin/profiling/explain", get(admin::explain::show))
         .route("/admin/profiling/export", get(admin::profiling::export).post(admin::profiling::save))
         .route("/debug/pprof/profile", get(debug::profile))
         .route("/debug/pprof/flamegraph", get(debug::flamegraph))

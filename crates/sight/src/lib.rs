@@ -2,6 +2,7 @@
 //! ranked, bottlenecks named, and how it all changes with time.
 
 mod bottlenecks;
+mod explain;
 mod history;
 mod kpis;
 mod recorder;
@@ -9,8 +10,11 @@ mod table;
 mod timeline;
 
 pub use bottlenecks::{Bottleneck, Severity, bottlenecks};
+pub use explain::{
+    Cause, Doors, Explanation, Fit, Limit, ModelSeen, Prediction, Role, Seen, Setting, Spent, Watched, WhatIf, explain,
+};
 pub use history::{Change, History, Mark, Trend};
 pub use kpis::{Counted, Figures, Kpis, Point};
-pub use recorder::{Kept, LATEST, Query, Record, Recorder, SLOWEST, Stretch};
+pub use recorder::{Kept, LATEST, Query, Record, Recorder, SLOWEST, Stretch, Watching};
 pub use table::{Order, Row, csv, rows, text};
 pub use timeline::{arrivals, chrome};

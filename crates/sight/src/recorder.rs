@@ -6,12 +6,12 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_types::{ModelId, Stage, Stamps};
+use caudal_types::{ErrorKind, ModelId, Stage, Stamps};
 use serde::Serialize;
 
 /// The latest requests of each route that are kept, by group of threads.
@@ -20,6 +20,8 @@ pub const LATEST: usize = 256;
 pub const SLOWEST: usize = 32;
 /// How long the slowest are the slowest.
 const SPAN: Duration = Duration::from_secs(300);
+/// Most requests that are kept while somebody watches, by group of threads.
+const WATCHED: usize = 4_000;
 /// Groups of threads that write without meeting each other.
 const SHARDS: usize = 8;
 
@@ -30,6 +32,10 @@ pub struct Kept {
     pub id: Box<str>,
     /// Its status code.
     pub status: u16,
+    /// Why it failed, if it did.
+    pub error: Option<ErrorKind>,
+    /// The connection that it came by, as a number. Not shown.
+    pub connection: u64,
     /// The model that it asked.
     pub asked: Option<ModelId>,
     /// Bytes of its body, where it said so.
@@ -43,6 +49,14 @@ pub struct Kept {
 #[derive(Debug, Default)]
 struct Shard {
     routes: Vec<Route>,
+    watched: Vec<Kept>,
+}
+
+/// Whether somebody keeps all requests for a while, and how many there were.
+#[derive(Debug, Default)]
+struct Watched {
+    on: AtomicBool,
+    ended: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +73,7 @@ pub struct Recorder {
     /// Names of the routes.
     routes: Vec<&'static str>,
     shards: Vec<Mutex<Shard>>,
+    watched: Watched,
     /// Both at one moment.
     epoch: (Instant, SystemTime),
 }
@@ -82,16 +97,36 @@ impl Recorder {
     /// A recorder of requests to `routes`.
     pub fn new(routes: impl IntoIterator<Item = &'static str>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { routes: routes.into_iter().collect(), shards, epoch: (Instant::now(), SystemTime::now()) }
+        Self {
+            routes: routes.into_iter().collect(),
+            shards,
+            watched: Watched::default(),
+            epoch: (Instant::now(), SystemTime::now()),
+        }
     }
 
     /// Keeps a request to the route `route`, by its place among the names.
     pub fn keep(&self, route: usize, kept: Kept) {
         let mut shard = lock(&self.shards[shard()]);
+        if self.watched.on.load(Relaxed) {
+            self.watched.ended.fetch_add(1, Relaxed);
+            if shard.watched.len() < WATCHED {
+                shard.watched.push(kept.clone());
+            }
+        }
         if shard.routes.len() <= route {
             shard.routes.resize_with(route + 1, Route::default);
         }
         shard.routes[route].keep(kept);
+    }
+
+    /// Keeps every request from now on, up to 4,000 of each group of threads; none where somebody does already.
+    pub fn watch(&self) -> Option<Watching<'_>> {
+        if self.watched.on.swap(true, Relaxed) {
+            return None;
+        }
+        self.watched.ended.store(0, Relaxed);
+        Some(Watching(self))
     }
 
     /// What is kept, as `query` says.
@@ -161,6 +196,26 @@ impl Recorder {
     }
 }
 
+/// Every request is kept, until this is dropped.
+#[derive(Debug)]
+pub struct Watching<'a>(&'a Recorder);
+
+impl Watching<'_> {
+    /// The requests that ended, the first of them if there were very many, and how many ended.
+    pub fn finish(self) -> (Vec<Kept>, u64) {
+        let ended = self.0.watched.ended.load(Relaxed);
+        let kept = self.0.shards.iter().flat_map(|shard| std::mem::take(&mut lock(shard).watched)).collect();
+        (kept, ended)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.watched.on.store(false, Relaxed);
+        self.0.shards.iter().for_each(|shard| lock(shard).watched = Vec::new());
+    }
+}
+
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -218,6 +273,9 @@ pub struct Record {
     pub route: &'static str,
     /// Its status code.
     pub status: u16,
+    /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'static str>,
     /// When it arrived, in seconds since 1970.
     pub at: f64,
     /// When it arrived, in microseconds since the recorder began.
@@ -273,7 +331,7 @@ fn ms(duration: Duration) -> f64 {
 
 impl Record {
     fn new(route: &'static str, kept: Kept, began: Duration, unix: Duration) -> Self {
-        let Kept { id, status, asked, received, sent, stamps } = kept;
+        let Kept { id, status, error, asked, received, sent, stamps, .. } = kept;
         let mut start = Duration::ZERO;
         let stretch = |(stage, spent): (Stage, Duration)| {
             let from = start;
@@ -284,6 +342,7 @@ impl Record {
             request_id: id.into(),
             route,
             status,
+            error: error.map(ErrorKind::code),
             at: unix.as_secs_f64(),
             began_us: began.as_nanos() as f64 / 1e3,
             total_ms: ms(stamps.total()),
@@ -315,7 +374,16 @@ mod tests {
         }
         trace.enter_at(Stage::Encode, start + took);
         let asked = Some(ModelId { name: "m".into(), version: 1 });
-        Kept { id: id.into(), status: 200, asked, received: Some(9), sent: 3, stamps: trace.stamps() }
+        Kept {
+            id: id.into(),
+            status: 200,
+            error: None,
+            connection: 0,
+            asked,
+            received: Some(9),
+            sent: 3,
+            stamps: trace.stamps(),
+        }
     }
 
     fn all() -> Query {

@@ -71,6 +71,7 @@ mod tests {
             request_id: id.to_owned(),
             route: "POST /predict/{model}",
             status: 200,
+            error: None,
             at: 0.0,
             began_us,
             total_ms,

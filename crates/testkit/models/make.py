@@ -6,7 +6,9 @@ double  x float32 [n, 4] -> y float32 [n, 4] = 2x
 triple  the same with 3x
 heavy   y float32 [n, 1], the sum of a row of x, by way of weights of 8 MiB in a file beside it, all 1: `weights.bin` is
         written by the test
-slow    the same, after n rounds of multiplying large matrices: some tenths of a second a row
+slow    double, after n rounds of multiplying large matrices: some tenths of a second a row
+steady  the same with smaller ones: some hundredths of a second a row, however many rows share a run
+dense   double, after some rounds of multiplying by large weights: two rows take little longer than one
 fixed   the same with a first dimension of 1 that cannot grow
 yolox, yolov5, ssd, end2end   detectors that always find the same, in the layouts of these families
 encoder a BERT of random weights: input_ids, attention_mask, token_type_ids int64 [n, length] -> [n, length, 16];
@@ -74,43 +76,81 @@ model = helper.make_model(
 with open(os.path.join(HERE, "heavy.onnx"), "wb") as file:
     file.write(model.SerializeToString())
 
-ROUNDS = 50
-body = helper.make_graph(
+
+def laps(rows, factor, shape):
+    """The body of a loop that multiplies `factor` by a matrix of `shape` again and again."""
+    return helper.make_graph(
+        [
+            helper.make_node("Identity", ["going_on"], ["still_going_on"]),
+            helper.make_node("MatMul", ["matrix", factor], ["product"]),
+            helper.make_node("Tanh", ["product"], ["next"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going_on", TensorProto.BOOL, []),
+            info("matrix", shape),
+        ],
+        [helper.make_tensor_value_info("still_going_on", TensorProto.BOOL, []), info("next", shape)],
+    )
+
+
+def doubled_after(name, nodes, rounds, side, constants=()):
+    """y = 2x, once a loop over `seed` has ended."""
+    write(
+        name,
+        [
+            *nodes,
+            helper.make_node("ReduceMean", ["end"], ["end_mean"], keepdims=0),
+            helper.make_node("Mul", ["end_mean", "zero"], ["nothing"]),
+            helper.make_node("Mul", ["x", "two"], ["doubled"]),
+            helper.make_node("Add", ["doubled", "nothing"], ["y"]),
+        ],
+        [info("x", ["n", 4])],
+        [info("y", ["n", 4])],
+        [
+            two,
+            numpy_helper.from_array(np.array(rounds, np.int64), "rounds"),
+            numpy_helper.from_array(np.array(side, np.int64), "side"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+            *constants,
+        ],
+    )
+
+
+def by_the_row(name, rounds, side):
+    doubled_after(
+        name,
+        [
+            helper.make_node("Shape", ["x"], ["rows"], start=0, end=1),
+            helper.make_node("Mul", ["rows", "rounds"], ["trips_vector"]),
+            helper.make_node("Squeeze", ["trips_vector"], ["trips"]),
+            helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=1),
+            helper.make_node("Expand", ["mean", "side"], ["seed"]),
+            helper.make_node("Loop", ["trips", "", "seed"], ["end"], body=laps("", "matrix", [side, side])),
+        ],
+        [rounds],
+        [side, side],
+    )
+
+
+by_the_row("slow", 50, 1024)
+by_the_row("steady", 4, 384)
+
+DENSE = 1024
+doubled_after(
+    "dense",
     [
-        helper.make_node("Identity", ["going_on"], ["still_going_on"]),
-        helper.make_node("MatMul", ["matrix", "matrix"], ["product"]),
-        helper.make_node("Tanh", ["product"], ["next"]),
-    ],
-    "round",
-    [
-        helper.make_tensor_value_info("i", TensorProto.INT64, []),
-        helper.make_tensor_value_info("going_on", TensorProto.BOOL, []),
-        info("matrix", [1024, 1024]),
-    ],
-    [helper.make_tensor_value_info("still_going_on", TensorProto.BOOL, []), info("next", [1024, 1024])],
-)
-write(
-    "slow",
-    [
-        helper.make_node("Shape", ["x"], ["rows"], start=0, end=1),
-        helper.make_node("Mul", ["rows", "rounds"], ["trips_vector"]),
-        helper.make_node("Squeeze", ["trips_vector"], ["trips"]),
-        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=1),
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=1),
         helper.make_node("Expand", ["mean", "side"], ["seed"]),
-        helper.make_node("Loop", ["trips", "", "seed"], ["end"], body=body),
-        helper.make_node("ReduceMean", ["end"], ["end_mean"], keepdims=0),
-        helper.make_node("Mul", ["end_mean", "zero"], ["nothing"]),
-        helper.make_node("Mul", ["x", "two"], ["doubled"]),
-        helper.make_node("Add", ["doubled", "nothing"], ["y"]),
+        helper.make_node(
+            "ConstantOfShape", ["square"], ["w"], value=numpy_helper.from_array(np.array([1e-4], np.float32))
+        ),
+        helper.make_node("Loop", ["rounds", "", "seed"], ["end"], body=laps("n", "w", ["n", DENSE])),
     ],
-    [info("x", ["n", 4])],
-    [info("y", ["n", 4])],
-    [
-        two,
-        numpy_helper.from_array(np.array([ROUNDS], np.int64), "rounds"),
-        numpy_helper.from_array(np.array([1024, 1024], np.int64), "side"),
-        numpy_helper.from_array(np.array(0, np.float32), "zero"),
-    ],
+    16,
+    [1, DENSE],
+    [numpy_helper.from_array(np.array([DENSE, DENSE], np.int64), "square")],
 )
 
 # Detectors that see nothing: whatever the picture, their outputs are constants, in the layouts of several families.

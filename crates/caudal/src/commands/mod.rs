@@ -3,6 +3,7 @@
 mod config;
 mod detect;
 mod embed;
+mod explain;
 mod fuse;
 mod models;
 mod operators;
@@ -66,6 +67,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("detect", matches)) => detect::run(matches),
         Some(("embed", matches)) => embed::run(matches),
         Some(("models", matches)) => models::run(matches),
+        Some(("explain", matches)) => explain::run(matches),
         Some(("profile", matches)) => profile::run(matches),
         Some(("config", matches)) => config::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),

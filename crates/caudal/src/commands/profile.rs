@@ -5,7 +5,6 @@ use std::{env, fs, path::PathBuf, process::ExitCode, time::Duration};
 use caudal_profiler::{Difference, Format, Profile, Recording};
 use caudal_types::Explain;
 use clap::ArgMatches;
-use serde_json::Value;
 
 use super::{
     CommandError, other,
@@ -92,20 +91,10 @@ fn from_server(matches: &ArgMatches, order: &Order) -> Result<ExitCode, CommandE
     let key = matches.get_one::<String>("key").cloned().or_else(|| env::var("CAUDAL_ADMIN_KEY").ok());
     let answer = remote::ask(&Question { base: &base, path: &path, key: key.as_deref(), takes, patience: PATIENCE })?;
     if answer.status != 200 {
-        return Err(other(refusal(&base, answer.status, &answer.body)));
+        return Err(other(remote::refusal(&base, &answer)));
     }
     order.write(&answer.body)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What a server says when it gives no profile.
-fn refusal(base: &str, status: u16, body: &[u8]) -> String {
-    let told: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |key: &str| told["error"][key].as_str().unwrap_or_default().to_owned();
-    match told["error"].is_object() {
-        true => format!("{base} answered {status} {}: {}; {}", text("code"), text("message"), text("hint")),
-        false => format!("{base} answered {status}, and not as a Caudal server does"),
-    }
 }
 
 /// Samples this process while it runs another command of ours.

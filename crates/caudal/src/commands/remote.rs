@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Uri, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::{CommandError, other, usage};
@@ -90,6 +91,16 @@ async fn exchange(base: &Uri, question: &Question<'_>) -> Result<Answer, Box<dyn
     let body = response.into_body().collect().await?.to_bytes();
     connection.abort();
     Ok(Answer { status, body })
+}
+
+/// What a server says when it refuses.
+pub(super) fn refusal(base: &str, answer: &Answer) -> String {
+    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let text = |key: &str| told["error"][key].as_str().unwrap_or_default().to_owned();
+    match told["error"].is_object() {
+        true => format!("{base} answered {} {}: {}; {}", answer.status, text("code"), text("message"), text("hint")),
+        false => format!("{base} answered {}, and not as a Caudal server does", answer.status),
+    }
 }
 
 /// Where the Caudal server listens that is the process `pid`.

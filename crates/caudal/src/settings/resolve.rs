@@ -46,7 +46,12 @@ impl Settings {
         let millis = |key, least| {
             Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, least, 86_400_000.0)? / 1e3))
         };
-        let cpus = CpuPlan::for_cpus(available_cpus());
+        let planned = CpuPlan::for_cpus(available_cpus());
+        let cpus = CpuPlan {
+            io_threads: read.optional("io_threads", 1, 256)?.unwrap_or(planned.io_threads),
+            decode_threads: read.optional("decode_threads", 1, 1024)?.unwrap_or(planned.decode_threads),
+            ..planned
+        };
         let modes = ["none", "poll", "explicit"];
         let poll = seconds("repository_poll_secs")?;
         let model_control = match &*read.word("model_control_mode", &modes, "it is none, poll or explicit")? {

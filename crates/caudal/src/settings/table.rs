@@ -127,6 +127,8 @@ pub(crate) const TABLE: &[Key] = &[
     )),
     key("log_format", "text", "FORMAT", "text or json"),
     key("onnxruntime_library", "", "FILE", "ONNX Runtime's shared library; else ORT_DYLIB_PATH, else the cache folder"),
+    key("io_threads", "", "N", "threads that talk to sockets; planned when absent"),
+    key("decode_threads", "", "N", "threads that decode pictures and draw; planned when absent"),
     live(known_as(
         key("instances", "", "N", "instances of each model that run at once; planned when absent"),
         &["INFERENCE_WORKERS"],

@@ -1,5 +1,6 @@
 //! For whoever administers the server: who that is, and what may be changed while it serves.
 
+pub(crate) mod explain;
 pub(crate) mod memory;
 pub(crate) mod models;
 pub(crate) mod operators;

@@ -11,6 +11,17 @@ use crate::{app::App, problem::Problem};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+impl Peer {
+    /// A number that tells its connection from others that are open.
+    pub(crate) fn number(&self) -> u64 {
+        let host = match self.0.ip() {
+            IpAddr::V4(host) => u64::from(host.to_bits()),
+            IpAddr::V6(host) => host.to_bits() as u64,
+        };
+        host.rotate_left(16) ^ u64::from(self.0.port())
+    }
+}
+
 /// Headers by which a proxy says that the request is not its own.
 const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 

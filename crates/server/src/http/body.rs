@@ -70,6 +70,12 @@ impl BodyMemory {
         self.modest.taken() + self.large.taken()
     }
 
+    /// How full the fuller of its parts is, from 0 to 1.
+    pub(crate) fn fullness(&self) -> f64 {
+        let part = |budget: &ByteBudget| budget.taken() as f64 / budget.total().max(1) as f64;
+        part(&self.modest).max(part(&self.large))
+    }
+
     fn of(&self, length: Option<u64>) -> &ByteBudget {
         if length.is_some_and(|length| length <= MODEST) { &self.modest } else { &self.large }
     }

@@ -4,6 +4,7 @@
 //! has been doing since.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::{
@@ -49,6 +50,7 @@ enum Course {
 pub(crate) struct Connections {
     places: Arc<Semaphore>,
     open: AtomicUsize,
+    opened: AtomicU64,
     none: Notify,
     header_timeout: Duration,
     keep_alive: Duration,
@@ -61,6 +63,7 @@ impl Connections {
         Ok(Self {
             places: Arc::new(Semaphore::new(settings.max_connections.max(1))),
             open: AtomicUsize::new(0),
+            opened: AtomicU64::new(0),
             none: Notify::new(),
             header_timeout: settings.header_timeout,
             keep_alive: settings.keep_alive,
@@ -72,6 +75,19 @@ impl Connections {
     /// How many are open.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Relaxed)
+    }
+
+    /// How many were opened so far.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Relaxed)
+    }
+
+    /// Runs a task on each thread that talks to sockets.
+    pub(crate) fn on_each_thread<F, T>(&self, task: impl FnMut() -> (F, T)) -> Vec<T>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.threads.on_each(task)
     }
 
     /// A place for one more; waits while all are taken.
@@ -108,6 +124,7 @@ impl Connections {
         place: Option<OwnedSemaphorePermit>,
     ) {
         self.open.fetch_add(1, Relaxed);
+        self.opened.fetch_add(1, Relaxed);
         let connections = Arc::clone(self);
         // Before the thread gets to it: what is told from now on is heard.
         let course = self.course.subscribe();

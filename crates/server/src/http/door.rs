@@ -17,12 +17,13 @@ use axum::{
 use bytes::Bytes;
 use caudal_sight::Kept;
 use caudal_tasks::{Call, within};
-use caudal_types::{Deadline, Stage, Stamps, Trace};
+use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace};
 use hyper::body::Body as _;
 use serde::Serialize;
 
 use super::{RequestId, request_id, timing};
 use crate::{
+    admin::owner::Peer,
     app::App,
     kserve,
     params::Query,
@@ -85,6 +86,7 @@ where
     F: Future<Output = Result<Answer, Problem>>,
 {
     let mut door = Door::open(route, request.headers(), request.uri());
+    door.connection = request.extensions().get::<Peer>().map_or(0, Peer::number);
     let mut call = Call::new(door.start);
     door.trace = Some(call.trace.clone());
     let outcome = async {
@@ -150,6 +152,10 @@ struct Door {
     path: String,
     /// Bytes of its body, as it says.
     received: Option<u64>,
+    /// The connection that it came by, of requests for work.
+    connection: u64,
+    /// Why it failed, if it did.
+    error: Option<ErrorKind>,
     /// Whether nobody wonders that it takes long.
     stays: bool,
 }
@@ -158,15 +164,16 @@ impl Door {
     fn open(route: Route, headers: &HeaderMap, uri: &Uri) -> Self {
         let received = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let (id, path) = (RequestId::of(headers), uri.path().to_owned());
-        Self { route, start: Instant::now(), trace: None, id, path, received, stays: false }
+        Self { route, start: Instant::now(), trace: None, id, path, received, connection: 0, error: None, stays: false }
     }
 
-    fn close(self, app: &App, outcome: Result<Answer, Problem>) -> Response {
+    fn close(mut self, app: &App, outcome: Result<Answer, Problem>) -> Response {
         let answer = outcome.unwrap_or_else(|problem| {
             if let Some(trace) = &self.trace {
                 trace.enter(Stage::Encode);
             }
             app.metrics.count_error(problem.kind);
+            self.error = Some(problem.kind);
             self.tell(&problem)
         });
         let mut response = Response::new(Body::from(answer.body));
@@ -190,7 +197,8 @@ impl Door {
         if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::enabled()) {
             let sent = response.body().size_hint().exact().unwrap_or(0);
             let (id, status) = (self.id.as_str().into(), status.as_u16());
-            let kept = Kept { id, status, asked: trace.asked(), received: self.received, sent, stamps };
+            let Self { received, connection, error, .. } = self;
+            let kept = Kept { id, status, error, connection, asked: trace.asked(), received, sent, stamps };
             app.recorder.keep(self.route as usize, kept);
         }
         let took = stamps.total();

@@ -63,6 +63,21 @@ impl IoThreads {
     }
 }
 
+impl IoThreads {
+    /// Runs a task on each thread, beside its connections.
+    pub(crate) fn on_each<F, T>(&self, mut task: impl FnMut() -> (F, T)) -> Vec<T>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let start = |thread: &IoThread| {
+            let (task, told) = task();
+            thread.runtime.spawn(task);
+            told
+        };
+        self.threads.iter().map(start).collect()
+    }
+}
+
 struct Done(Arc<AtomicUsize>);
 
 impl Drop for Done {

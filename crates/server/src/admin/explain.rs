@@ -1,0 +1,58 @@
+//! What limits the server now, and what would help.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use caudal_sight::explain;
+use caudal_types::ErrorKind;
+
+use super::{Parameters, owner};
+use crate::{
+    app::App,
+    http::door::{self, Answer},
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+    watch::watch,
+};
+
+/// Watches the server for a while under the load that it has, and tells what limits it: what requests waited for, causes by
+/// weight with figures and the setting that would help, and what that and other changes would bring, by replaying the
+/// requests that were seen through a network of queues.
+#[utoipa::path(
+    get,
+    path = "/admin/profiling/explain",
+    tag = "admin",
+    params(
+        ("seconds" = Option<f64>, Query, description = "how long to watch, 0.5 to 300; default 5"),
+        ("format" = Option<String>, Query, description = "`json` (default) or `txt`"),
+    ),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::stay(app, Route::ProfilingExplain, request, |app, request| async move {
+        owner::check(&app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &["seconds", "format"])?;
+        let time = Duration::from_secs_f64(parameters.number("seconds", 5.0, 0.5, 300.0)?);
+        let format = parameters.word("format", &["json", "txt"])?;
+        if !caudal_observe::enabled() {
+            return Err(Problem::new(
+                ErrorKind::NothingSampled,
+                "requests are not remembered: enable_profiling is off",
+                "switch enable_profiling on",
+            ));
+        }
+        let watched = watch(&app, time).await?;
+        // Thousands of requests through a network of queues take a while: not on a thread that talks to sockets.
+        let explained = tokio::task::spawn_blocking(move || explain(&watched)).await;
+        let explained = explained
+            .map_err(|_| Problem::new(ErrorKind::Internal, "the explanation broke off", "see the server's log"))?;
+        Ok(match format {
+            "txt" => Answer::new("text/plain; charset=utf-8", explained.text()),
+            _ => Answer::json(&explained),
+        })
+    })
+    .await
+}

@@ -1,0 +1,226 @@
+//! Watches the server for a while, for whoever wants to know what limits it: figures that are kept anyway are read twice,
+//! and what is kept nowhere, how long queues are and who is busy, is looked at a hundred times a second meanwhile.
+
+mod threads;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use caudal_memory::{Level, Throttling};
+use caudal_sight::{Doors, ModelSeen, Role, Watched};
+use caudal_types::ErrorKind;
+
+use self::threads::{Cores, Threads};
+use crate::{app::App, problem::Problem};
+
+/// How often is looked.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long a thread that talks to sockets is left alone between two of our tasks there.
+const PAUSE: Duration = Duration::from_millis(5);
+/// A task that comes later than this was kept waiting; less is how timers are.
+const LATE: Duration = Duration::from_millis(10);
+
+/// Watches for `time`, or until the server goes down.
+pub(crate) async fn watch(app: &Arc<App>, time: Duration) -> Result<Watched, Problem> {
+    let watching = app.recorder.watch().ok_or_else(|| {
+        Problem::new(ErrorKind::ProfileRunning, "somebody watches the server already", "ask again when that is done")
+    })?;
+    let (before, began) = (Counters::now(app), Instant::now());
+    let looks = Looks::start(app);
+    while began.elapsed() < time && !app.is_draining() {
+        tokio::time::sleep(Duration::from_millis(100).min(time.saturating_sub(began.elapsed()))).await;
+    }
+    let (seconds, after) = (began.elapsed().as_secs_f64(), Counters::now(app));
+    let (requests, ended) = watching.finish();
+    let mut watched = Watched { seconds, requests, ended, ..Watched::default() };
+    looks.finish(app, &mut watched);
+    after.since(&before, app, &mut watched);
+    Ok(watched)
+}
+
+/// What is counted all the time.
+struct Counters {
+    threads: Threads,
+    cores: Cores,
+    throttling: Option<Throttling>,
+    opened: u64,
+    loads: u64,
+    /// Runs, rows and nanoseconds of each model's version.
+    models: BTreeMap<(String, u64), [u64; 3]>,
+}
+
+impl Counters {
+    fn now(app: &App) -> Self {
+        let counts = |stats: &caudal_tasks::Stats| {
+            let (infer, rows) = (stats.infer.snapshot(), stats.batch_rows.snapshot());
+            [infer.count(), rows.sum(), infer.sum()]
+        };
+        let now = app.catalog.now();
+        Self {
+            threads: Threads::now(),
+            cores: Cores::now(),
+            throttling: Throttling::now(),
+            opened: app.connections.opened(),
+            loads: app.catalog.changes().loaded,
+            models: now
+                .ready()
+                .map(|model| ((model.name.clone(), model.version), counts(model.queue.stats())))
+                .collect(),
+        }
+    }
+
+    fn since(&self, before: &Self, app: &App, watched: &mut Watched) {
+        watched.cores = app.facts.cpus as f64;
+        watched.threads = self.threads.since(&before.threads);
+        watched.machine = self.cores.since(before.cores);
+        watched.loads = self.loads - before.loads;
+        watched.doors.opened = self.opened - before.opened;
+        if let (Some(after), Some(before)) = (self.throttling, before.throttling) {
+            let periods = after.periods.saturating_sub(before.periods);
+            watched.throttled = after.throttled.saturating_sub(before.throttled) as f64 / periods.max(1) as f64;
+        }
+        for model in app.catalog.now().ready() {
+            let key = (model.name.clone(), model.version);
+            let (then, now) = (before.models.get(&key).copied().unwrap_or_default(), self.models.get(&key));
+            let [runs, rows, nanos] = now.copied().unwrap_or_default();
+            let (plan, policy, measured) = (model.plan(), model.queue.policy(), model.measured);
+            let pair = |two: Duration| two.as_secs_f64() / (2.0 * measured.one_row.as_secs_f64()).max(1e-9);
+            let looked = watched.models.iter().find(|seen| seen.name == model.name).cloned().unwrap_or_default();
+            let seen = ModelSeen {
+                name: model.name.clone(),
+                instances: plan.instances,
+                threads: plan.threads,
+                wide: plan.wide_threads,
+                max_batch: policy.max_batch_size,
+                joined: model.joined,
+                in_place: policy.run_in_place > 0,
+                pair: measured.two_rows.map(pair),
+                delay: policy.max_queue_delay.as_secs_f64(),
+                queue_limit: policy.max_queue_size,
+                runs: runs.saturating_sub(then[0]),
+                rows: rows.saturating_sub(then[1]),
+                ran: nanos.saturating_sub(then[2]) as f64 / 1e9,
+                ..looked
+            };
+            watched.models.retain(|other| other.name != seen.name);
+            watched.models.push(seen);
+        }
+        // Who is delayed because no core is free is not kept waiting by another task.
+        let io = watched.threads.get(&Role::Io).copied().unwrap_or_default();
+        let for_cores = io.ready / (watched.seconds * io.threads.max(1) as f64);
+        watched.doors.blocked = (watched.doors.blocked - for_cores).clamp(0.0, 1.0);
+    }
+}
+
+/// What is looked at again and again, summed up.
+#[derive(Debug, Default)]
+struct Sums {
+    looks: f64,
+    working: f64,
+    open: f64,
+    decoding: f64,
+    uploads: f64,
+    pixels: f64,
+    critical: f64,
+    /// Waiting and running, of each model.
+    models: BTreeMap<String, (f64, f64)>,
+}
+
+/// Looks, until it is dropped.
+struct Looks {
+    stop: Arc<AtomicBool>,
+    sums: Arc<Mutex<Sums>>,
+    /// How long each of the threads that talk to sockets kept our tasks waiting, in nanoseconds.
+    late: Vec<Arc<AtomicU64>>,
+}
+
+impl Looks {
+    fn start(app: &Arc<App>) -> Self {
+        let mut looks = Self { stop: Arc::default(), sums: Arc::default(), late: Vec::new() };
+        let (stop, sums, of) = (Arc::clone(&looks.stop), Arc::clone(&looks.sums), Arc::downgrade(app));
+        let look = move || {
+            while !stop.load(Relaxed) {
+                let Some(app) = of.upgrade() else { return };
+                sums.lock().unwrap_or_else(PoisonError::into_inner).look(&app);
+                drop(app);
+                std::thread::sleep(LOOK);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("watch".to_owned()).spawn(look) {
+            tracing::error!(%error, "queues are not looked at: the thread for it could not be started");
+        }
+        looks.late = app.connections.on_each_thread(|| {
+            let (stop, late) = (Arc::clone(&looks.stop), Arc::new(AtomicU64::new(0)));
+            let told = Arc::clone(&late);
+            let probe = async move {
+                while !stop.load(Relaxed) {
+                    let began = Instant::now();
+                    tokio::time::sleep(PAUSE).await;
+                    let waited = began.elapsed().saturating_sub(PAUSE);
+                    if waited > LATE {
+                        told.fetch_add(waited.as_nanos() as u64, Relaxed);
+                    }
+                }
+            };
+            (probe, late)
+        });
+        looks
+    }
+
+    fn finish(self, app: &App, watched: &mut Watched) {
+        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let mean = |sum: f64| sum / sums.looks.max(1.0);
+        let settings = app.settings();
+        watched.doors = Doors {
+            opened: 0,
+            open: mean(sums.open),
+            most_open: settings.max_connections,
+            working: mean(sums.working),
+            most_working: settings.concurrency_limit,
+            blocked: self.late.iter().map(|late| late.load(Relaxed)).max().unwrap_or(0) as f64 / 1e9 / watched.seconds,
+            timeout: settings.request_timeout.as_secs_f64(),
+        };
+        watched.decoding = mean(sums.decoding);
+        watched.uploads = mean(sums.uploads);
+        watched.pixels = mean(sums.pixels);
+        watched.short_of_memory = mean(sums.critical);
+        let model = |(name, (waiting, busy)): (&String, &(f64, f64))| ModelSeen {
+            name: name.clone(),
+            waiting: mean(*waiting),
+            busy: mean(*busy),
+            ..ModelSeen::default()
+        };
+        watched.models = sums.models.iter().map(model).collect();
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
+}
+
+impl Sums {
+    fn look(&mut self, app: &App) {
+        self.looks += 1.0;
+        self.working += app.working() as f64;
+        self.open += app.connections.open() as f64;
+        self.decoding += app.pictures.decoders().waiting() as f64;
+        self.uploads += app.bodies.fullness();
+        let pixels = app.pictures.memory();
+        self.pixels += pixels.taken() as f64 / pixels.total().max(1) as f64;
+        self.critical += f64::from(u8::from(app.memory.level() == Level::Critical));
+        for model in app.catalog.now().ready() {
+            let depth = model.queue.depth();
+            let (waiting, busy) = self.models.entry(model.name.clone()).or_default();
+            *waiting += depth.entries as f64;
+            *busy += depth.busy_instances as f64;
+        }
+    }
+}

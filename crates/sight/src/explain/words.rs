@@ -1,0 +1,86 @@
+//! An explanation in plain words.
+
+use std::fmt::Write;
+
+use super::{Cause, Explanation, Limit, Prediction, Seen, WhatIf};
+
+/// A change by less is none.
+const NOTED: f64 = 0.02;
+
+/// A sentence each: what is seen, what limits, what would help.
+pub(super) fn of(seen: &Seen, causes: &[Cause], what_if: &[WhatIf]) -> Vec<String> {
+    let mut words = Vec::new();
+    words.push(match seen.requests {
+        0 => "No request ended while it was watched.".to_owned(),
+        _ => format!(
+            "{:.1} answers a second, half of them within {} ms and 95 of a hundred within {} ms{}.",
+            seen.answers_per_second,
+            number(seen.p50_ms),
+            number(seen.p95_ms),
+            if seen.failed >= 0.001 {
+                format!("; {:.1} % of the requests failed", seen.failed * 100.0)
+            } else {
+                String::new()
+            }
+        ),
+    });
+    if let Some(cause) = causes.first() {
+        let limit = if cause.limit == Limit::ClientsIdle { "Nothing limits it" } else { "What limits it" };
+        words.push(format!("{limit}: {}.", cause.because));
+        let mut help = format!("What would help: {}", cause.advice);
+        if let Some(setting) = &cause.setting {
+            let _ = write!(help, " ({} from {} to {})", setting.name, setting.from, setting.to);
+        }
+        if let Some(predicted) = &cause.predicted {
+            let _ = write!(help, ": {}", effect(predicted));
+        }
+        words.push(format!("{help}."));
+    }
+    let effects: Vec<String> =
+        what_if.iter().map(|what| format!("{} gives {}", what.change, effect(&what.predicted))).collect();
+    if !effects.is_empty() {
+        words.push(format!("By replay, {}.", effects.join("; ")));
+    }
+    words
+}
+
+fn effect(predicted: &Prediction) -> String {
+    let more = predicted.throughput - 1.0;
+    let longer = predicted.p95 - 1.0;
+    match (more.abs() >= NOTED, longer.abs() >= NOTED) {
+        (false, false) => "no change".to_owned(),
+        (true, false) => format!("{:+.0} % answers", more * 100.0),
+        (false, true) => format!("{:+.0} % of the p95", longer * 100.0),
+        (true, true) => format!("{:+.0} % answers and {:+.0} % of the p95", more * 100.0, longer * 100.0),
+    }
+}
+
+fn number(value: f64) -> String {
+    if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+}
+
+/// All of it for people.
+pub(super) fn text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    for sentence in &explanation.words {
+        let _ = writeln!(text, "{sentence}");
+    }
+    let _ = writeln!(text, "\n{:>6}  cause", "weight");
+    for cause in &explanation.causes {
+        let model = cause.model.as_ref().map(|model| format!(" ({model})")).unwrap_or_default();
+        let name = serde_json::to_value(cause.limit).ok().and_then(|name| Some(name.as_str()?.to_owned()));
+        let _ =
+            writeln!(text, "{:5.0} %  {}{model}: {}", cause.weight * 100.0, name.unwrap_or_default(), cause.because);
+        if let Some(setting) = &cause.setting {
+            let _ = writeln!(text, "         {}", setting.how);
+        }
+    }
+    if let Some(fit) = &explanation.replay {
+        let _ = writeln!(
+            text,
+            "\nThe replay gives {:.2} of the measured answers a second and {:.2} of the measured median.",
+            fit.throughput, fit.p50
+        );
+    }
+    text
+}
