@@ -33,9 +33,11 @@ pub(crate) fn soak(filter: &[&str]) -> Result {
         "cpus",
         "--test",
         "profile",
+        "--test",
+        "explain",
         "--",
     ]);
-    command.args(["--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");
+    command.args(["--include-ignored", "--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");
     say::run(tools.equip(&mut command))
 }
 

@@ -1,6 +1,6 @@
 //! What limits a server: faults are planted, and the first cause that is named must be the right one.
 //!
-//! In the suite one of each of a dozen kinds; `cargo xtask soak -- --test explain` plants all kinds ten times each, with
+//! In the suite one of each of a dozen kinds; `cargo xtask soak` plants all kinds ten times each, with
 //! another load each time, watches healthy servers for false alarms, and scores what was predicted of settings. Planting
 //! needs a process that can stop another's threads (ptrace) for two kinds and a writable control group for one; where that
 //! is not to be had, these are skipped, and said so.
@@ -297,7 +297,13 @@ const RARE: [Fault; 11] = [
     }),
     ("io_threads_saturated", |dice| {
         let scene = double(&["--io-threads", "1"]);
-        Some(scene.clients(dice.from(3, 6), DOUBLE, tensor(dice.from(900, 1100)), "application/json"))
+        // Many digits: more work for whoever reads them than for whoever sends them.
+        let rows = dice.from(350, 450);
+        let numbers = vec!["0.12345678901234567"; rows as usize * 4].join(",");
+        let body = format!(
+            r#"{{"inputs":[{{"name":"x","shape":[{rows},4],"datatype":"FP32","data":[{numbers}]}}],"outputs":[{{"name":"y"}}]}}"#
+        );
+        Some(scene.clients(dice.from(3, 4), DOUBLE, body.into_bytes(), "application/json"))
     }),
     ("event_loop_starved", |dice| {
         let scene = double(&[]).clients(dice.from(2, 6), DOUBLE, tensor(1), "application/json");
@@ -487,7 +493,7 @@ fn the_first_cause_named_is_the_right_one() {
 }
 
 #[test]
-#[ignore = "twenty minutes: cargo xtask soak -- --test explain"]
+#[ignore = "twenty minutes; `cargo xtask soak` runs it"]
 fn all_kinds_are_told_apart() {
     let _alone = alone();
     let only = std::env::var("CAUDAL_TEST_FAULT").ok();
@@ -513,7 +519,7 @@ fn all_kinds_are_told_apart() {
 }
 
 #[test]
-#[ignore = "five minutes: cargo xtask soak -- --test explain"]
+#[ignore = "five minutes; `cargo xtask soak` runs it"]
 fn a_healthy_server_raises_no_alarm() {
     let _alone = alone();
     let mut alarms = 0;
@@ -541,34 +547,35 @@ fn a_healthy_server_raises_no_alarm() {
     assert!(alarms as f64 <= 0.02 * RUNS as f64, "{alarms} of {RUNS}");
 }
 
-/// Answers a second, and the p95 in milliseconds, that the server itself sees.
-fn measured(scene: &Scene, seconds: f64) -> (f64, f64, Value) {
+/// Answers a second that the server itself sees.
+fn measured(scene: &Scene, seconds: f64) -> (f64, Value) {
     let explained = scene.explain(seconds);
-    let seen = &explained["seen"];
-    (seen["answers_per_second"].as_f64().unwrap(), seen["p95_ms"].as_f64().unwrap(), explained)
+    (explained["seen"]["answers_per_second"].as_f64().unwrap(), explained)
 }
 
-/// Does what the first cause advises, if it is `limit`, by changing the model under the same load; gives what was predicted
-/// of the throughput, and what came.
-fn score(scene: &Scene, limit: &str, model: &str, seconds: f64) -> (f64, f64) {
-    let (before, _, explained) = measured(scene, seconds);
-    assert_eq!(explained["limit"], limit, "{}", brief(&explained));
-    let cause = &explained["causes"][0];
+/// Does what is advised against `limit`, by changing the model under the same load; gives what was predicted of the
+/// throughput, and what came. None where other programs are in the way.
+fn score(scene: &Scene, limit: &str, seconds: f64) -> Option<(f64, f64)> {
+    let (before, explained) = measured(scene, seconds);
+    let mut causes = explained["causes"].as_array().unwrap().iter();
+    let Some(cause) = causes.find(|cause| cause["limit"] == limit) else {
+        assert!(disturbed(&explained), "{limit} is told to be:{}", brief(&explained));
+        return None;
+    };
     let (setting, predicted) = (&cause["setting"], cause["predicted"]["throughput"].as_f64().unwrap());
-    let to = setting["to"].as_f64().unwrap() as u64;
-    let body = format!("{{\"{}\": {to}}}", setting["name"].as_str().unwrap());
-    let ask =
-        Ask { method: "PATCH", path: &format!("/admin/models/{model}"), headers: &JSON, body: Some(body.as_bytes()) };
+    let (path, body) = (setting["patch"]["path"].as_str().unwrap(), setting["patch"]["body"].to_string());
+    let ask = Ask { method: "PATCH", path, headers: &JSON, body: Some(body.as_bytes()) };
     let answer = scene.server.ask(&ask);
     assert_eq!(answer.status, 200, "{body}: {}", answer.text());
-    let (after, ..) = measured(scene, seconds);
+    let (after, _) = measured(scene, seconds);
     println!(
-        "| {limit} | {} {} to {to} | predicted {predicted:.2} | measured {:.2} |",
+        "| {limit} | {} {} to {} | predicted {predicted:.2} | measured {:.2} |",
         setting["name"],
         setting["from"],
+        setting["to"],
         after / before
     );
-    (predicted, after / before)
+    Some((predicted, after / before))
 }
 
 #[test]
@@ -578,29 +585,33 @@ fn what_is_predicted_of_a_setting_comes_true() {
     let mut misses = Vec::new();
     for seed in if full() { 0..5 } else { 0..1 } {
         let dice = &mut Dice::new(seed + 77);
-        let scenes: [(&str, &str, fn(&mut Dice) -> Scene); 3] = [
-            ("instances_saturated", "steady", |dice| {
+        let scenes: [(&str, fn(&mut Dice) -> Scene); 3] = [
+            ("instances_saturated", |dice| {
                 steady(ONE, &[]).clients(6, STEADY, tensor(dice.from(3, 6)), "application/json")
             }),
-            ("batches_too_small", "dense", |dice| {
+            ("batches_too_small", |dice| {
                 let scene = dense("instances: 1\nthreads: 1\nbatching: {max_batch_size: 1}");
                 scene.clients(dice.from(12, 20), DENSE, tensor(1), "application/json")
             }),
-            ("batch_delay", "dense", |dice| {
+            ("batch_delay", |dice| {
                 let held = "instances: 1\nthreads: 1\nbatching: {max_batch_size: 16, max_queue_delay_ms: 40}";
                 dense(held).clients(dice.from(2, 4), DENSE, tensor(1), "application/json")
             }),
         ];
-        for (limit, model, scene) in scenes {
+        for (limit, scene) in scenes {
             let scene = scene(dice);
-            let (predicted, came) = score(&scene, limit, model, seconds);
+            let Some((predicted, came)) = score(&scene, limit, seconds) else {
+                eprintln!("skipped: {limit}, for other programs keep this machine busy");
+                continue;
+            };
             // Which way it goes is what somebody decides by; how far is printed.
             assert_eq!(predicted > 1.1, came > 1.1, "{limit}: {predicted} predicted, {came} came");
             misses.push((predicted / came).ln().abs());
         }
     }
     misses.sort_by(f64::total_cmp);
-    println!("median miss: {:.0} %", (misses[misses.len() / 2].exp() - 1.0) * 100.0);
+    let Some(median) = misses.get(misses.len() / 2) else { return };
+    println!("median miss: {:.0} %", (median.exp() - 1.0) * 100.0);
 }
 
 #[test]

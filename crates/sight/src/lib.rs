@@ -11,7 +11,8 @@ mod timeline;
 
 pub use bottlenecks::{Bottleneck, Severity, bottlenecks};
 pub use explain::{
-    Cause, Doors, Explanation, Fit, Limit, ModelSeen, Prediction, Role, Seen, Setting, Spent, Watched, WhatIf, explain,
+    Cause, Doors, Explanation, Fit, Limit, ModelSeen, Patch, Prediction, Role, Seen, Setting, Spent, Watched, WhatIf,
+    explain,
 };
 pub use history::{Change, History, Mark, Trend};
 pub use kpis::{Counted, Figures, Kpis, Point};

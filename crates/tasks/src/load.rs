@@ -327,14 +327,16 @@ impl<'a> WarmUp<'a> {
     ) -> Result<Measured, ModelError> {
         if !self.runnable {
             // Nothing is known, so nothing tiny is assumed and nothing is joined.
-            return Ok(Measured { one_row: Duration::from_millis(1), two_rows: None });
+            return Ok(Measured { one_row: Duration::from_millis(1), two_rows: None, eight_rows: None });
         }
         let failed = |error| self.failed(error);
         let one_row = self.time(instance, &shapes(1)).map_err(failed)?;
         // How texts share a run follows from it, however long it takes.
         let wanted = one_row < QUICK || self.mask.is_some();
         let two_rows = (joined && wanted).then(|| self.time(instance, &shapes(2)));
-        Ok(Measured { one_row, two_rows: two_rows.transpose().map_err(failed)? })
+        let measured = Measured { one_row, two_rows: two_rows.transpose().map_err(failed)?, eight_rows: None };
+        let eight_rows = (wanted && measured.joining_pays()).then(|| self.time(instance, &shapes(8)));
+        Ok(Measured { eight_rows: eight_rows.transpose().map_err(failed)?, ..measured })
     }
 
     /// An instance of `threads` threads for runs that have the machine to themselves, if that pays.

@@ -11,6 +11,8 @@ pub struct Measured {
     pub one_row: Duration,
     /// A run of two rows, where rows can be joined and the first was quick enough to try.
     pub two_rows: Option<Duration>,
+    /// A run of eight rows, where two together take clearly less than one after the other.
+    pub eight_rows: Option<Duration>,
 }
 
 /// How a model runs.
@@ -100,7 +102,7 @@ pub(crate) struct Asked {
 impl Measured {
     /// Whether two rows together take clearly less than one after the other. Convolutions on a CPU do not: each
     /// row keeps the core busy by itself, and joining them only makes the first wait for the last.
-    fn joining_pays(&self) -> bool {
+    pub(crate) fn joining_pays(&self) -> bool {
         self.two_rows.is_some_and(|two| two.as_secs_f64() < 1.6 * self.one_row.as_secs_f64())
     }
 
@@ -145,7 +147,8 @@ mod tests {
         Asked { instances: None, max_batch_size: None, max_batch_tokens: None, threads: false, may_join: true };
 
     fn measured(one_us: u64, two_us: Option<u64>) -> Measured {
-        Measured { one_row: Duration::from_micros(one_us), two_rows: two_us.map(Duration::from_micros) }
+        let two_rows = two_us.map(Duration::from_micros);
+        Measured { one_row: Duration::from_micros(one_us), two_rows, eight_rows: None }
     }
 
     fn check(one_us: u64, two_us: Option<u64>, instances: usize, batch: usize, in_place_rows: usize) {

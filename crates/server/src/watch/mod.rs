@@ -90,7 +90,10 @@ impl Counters {
             let (then, now) = (before.models.get(&key).copied().unwrap_or_default(), self.models.get(&key));
             let [runs, rows, nanos] = now.copied().unwrap_or_default();
             let (plan, policy, measured) = (model.plan(), model.queue.policy(), model.measured);
-            let pair = |two: Duration| two.as_secs_f64() / (2.0 * measured.one_row.as_secs_f64()).max(1e-9);
+            // Of as many runs of one row.
+            let of_one =
+                |run: Duration, rows: u32| run.as_secs_f64() / (measured.one_row * rows).as_secs_f64().max(1e-9);
+            let pair = |two: Duration| of_one(two, 2);
             let looked = watched.models.iter().find(|seen| seen.name == model.name).cloned().unwrap_or_default();
             let seen = ModelSeen {
                 name: model.name.clone(),
@@ -100,7 +103,9 @@ impl Counters {
                 max_batch: policy.max_batch_size,
                 joined: model.joined,
                 in_place: policy.run_in_place > 0,
+                warm: plan.ragged.is_none().then(|| measured.one_row.as_secs_f64()),
                 pair: measured.two_rows.map(pair),
+                eight: measured.eight_rows.map(|eight| of_one(eight, 8)),
                 delay: policy.max_queue_delay.as_secs_f64(),
                 queue_limit: policy.max_queue_size,
                 runs: runs.saturating_sub(then[0]),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use caudal_types::{ErrorKind, Stage};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     line::Line,
@@ -22,6 +23,18 @@ pub struct Setting {
     pub to: f64,
     /// How to set it.
     pub how: String,
+    /// The request that sets it while the server serves, where one can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<Patch>,
+}
+
+/// A `PATCH` request.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Patch {
+    /// Its path.
+    pub path: String,
+    /// Its body.
+    pub body: Value,
 }
 
 /// What is known of a limit.
@@ -47,6 +60,7 @@ pub(crate) enum Change {
     DecodeQuicker,
     Io(usize),
     Cores(f64),
+    Alone,
     ClientsQuicker,
 }
 
@@ -77,6 +91,7 @@ impl Change {
             }
             Self::Io(threads) => line.io = threads,
             Self::Cores(cores) => line.cores = cores,
+            Self::Alone => line.others = 0.0,
             Self::ClientsQuicker => line.asks.iter_mut().for_each(|ask| ask.receive = 0.0),
         }
         Some(line)
@@ -93,8 +108,17 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
     let of = watched.models.get(at).unwrap_or(&unknown);
     let percent = |part: f64| format!("{:.0} %", part * 100.0);
     let share = |stage: Stage| watched.spent(stage) / watched.whole().max(1e-9);
-    let patch = |body: String| format!("PATCH /admin/models/{} {{{body}}}, or model.yaml", of.name);
-    let set = |name: &'static str, from: f64, to: f64, how: String| Some(Setting { name, from, to, how });
+    // Of a model, while it serves.
+    let live = |name: &'static str, from: f64, to: usize| {
+        let body = match name.strip_prefix("batching.") {
+            Some(key) => json!({ "batching": { key: to } }),
+            None => json!({ name: to }),
+        };
+        let path = format!("/admin/models/{}", of.name);
+        let how = format!("PATCH {path} {body}, and in model.yaml to keep it");
+        Some(Setting { name, from, to: to as f64, how, patch: Some(Patch { path, body }) })
+    };
+    let set = |name: &'static str, from: f64, to: f64, how: String| Some(Setting { name, from, to, how, patch: None });
     let restart = |flag: &str, to: &dyn std::fmt::Display| {
         format!("{flag}: {to} in the settings, or --{} {to}", flag.replace('_', "-"))
     };
@@ -121,7 +145,7 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                         percent(watched.idle())
                     ),
                     [&busy[..], &cpu].concat(),
-                    set("instances", of.instances as f64, to as f64, patch(format!("\"instances\": {to}"))),
+                    live("instances", of.instances as f64, to),
                     format!("let {to} instances of {} run", of.name),
                     Some(Change::Instances(at, to)),
                 )
@@ -148,7 +172,7 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                 cpu.to_vec(),
                 None,
                 "move them elsewhere, or give the server a higher weight (nice, CPU shares of its control group)".into(),
-                Some(Change::Cores(watched.cores)),
+                Some(Change::Alone),
             ),
             Limit::CpuThrottled => (
                 format!("the kernel held the server back in {} of the periods of its CPU quota", percent(watched.throttled)),
@@ -193,7 +217,7 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                         percent(of.pair.unwrap_or(1.0))
                     ),
                     [&busy[..], &[("rows", of.batch()), ("max_batch_size", of.max_batch as f64)]].concat(),
-                    set("max_batch_size", of.max_batch as f64, to as f64, patch(format!("\"max_batch_size\": {to}"))),
+                    live("batching.max_batch_size", of.max_batch as f64, to),
                     format!("let {to} rows of {} run together", of.name),
                     Some(Change::Batch(at, to)),
                 )
@@ -207,7 +231,7 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                     percent(of.load())
                 ),
                 [&busy[..], &[("delay_ms", of.delay * 1e3), ("rows", of.batch())]].concat(),
-                set("max_queue_delay_ms", of.delay * 1e3, 0.0, patch("\"max_queue_delay_ms\": 0".into())),
+                live("batching.max_queue_delay_ms", of.delay * 1e3, 0),
                 "take what is there: under load batches form by themselves".into(),
                 Some(Change::NoDelay(at)),
             ),
@@ -222,7 +246,7 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                         percent(of.load())
                     ),
                     [&busy[..], &[("refused", refused), ("max_queue_size", of.queue_limit as f64)]].concat(),
-                    set("max_queue_size", of.queue_limit as f64, to as f64, patch(format!("\"max_queue_size\": {to}"))),
+                    live("batching.max_queue_size", of.queue_limit as f64, to),
                     "let more wait: bursts are over before they are late".into(),
                     Some(Change::QueueLimit(at, to)),
                 )
@@ -235,7 +259,7 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                         of.waiting
                     ),
                     [&busy[..], &[("waiting", of.waiting), ("max_queue_size", of.queue_limit as f64)]].concat(),
-                    set("max_queue_size", of.queue_limit as f64, to as f64, patch(format!("\"max_queue_size\": {to}"))),
+                    live("batching.max_queue_size", of.queue_limit as f64, to),
                     "let fewer wait: those who cannot be served in time hear so at once, as many are answered, and sooner".into(),
                     Some(Change::QueueLimit(at, to)),
                 )
@@ -451,6 +475,6 @@ pub(crate) fn others(watched: &Watched) -> Vec<(String, Change)> {
         changes.push((format!("runs of {} twice as fast", model.name), Change::Quicker(index)));
         changes.push((format!("one instance of {} more", model.name), Change::Instances(index, model.instances + 1)));
     }
-    changes.push(("one core more".to_owned(), Change::Cores(watched.cores * (1.0 - watched.others()) + 1.0)));
+    changes.push(("one core more".to_owned(), Change::Cores(watched.cores + 1.0)));
     changes
 }

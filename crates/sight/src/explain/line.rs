@@ -12,6 +12,8 @@ const SAMPLES: usize = 2_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(crate) cores: f64,
+    /// Threads of other programs that want one all the time.
+    pub(crate) others: f64,
     pub(crate) clients: Clients,
     pub(crate) io: usize,
     pub(crate) decoders: usize,
@@ -80,9 +82,17 @@ impl Line {
                 // Work beside the run, before it and after it, is the same thread's.
                 let cpu = watched.role(Role::Infer).cpu * model.ran / ran.max(1e-9) / runs;
                 let cpu = if model.in_place { 0.0 } else { cpu };
-                // Of a run of two rows that takes p times two of one: one is a + b, two are a + 2b.
-                let each = model.pair.map_or(1.0, |pair| (2.0 * pair - 1.0).clamp(0.0, 1.0));
-                let unit = cpu / (1.0 - each + each * model.batch().max(1.0));
+                // Of a run of n rows that takes p times n of one: one is a + b, n are a + nb.
+                let each = match (model.pair, model.eight) {
+                    (_, Some(eight)) => (8.0 * eight - 1.0) / 7.0,
+                    (Some(pair), None) => 2.0 * pair - 1.0,
+                    (None, None) => 1.0,
+                };
+                let each = each.clamp(0.0, 1.0);
+                let now = cpu / (1.0 - each + each * model.batch().max(1.0));
+                // A run on cores that rest costs more than one of many: with more of them it would come near to that.
+                let warm = model.warm.filter(|warm| *warm < now && model.threads == 1).unwrap_or(now);
+                let unit = warm.powf(watched.idle()) * now.powf(1.0 - watched.idle());
                 let blocked = watched.blocked(model);
                 let blocked = if blocked > 0.1 { blocked * watched.models_busy_of(model) / runs } else { 0.0 };
                 Station {
@@ -117,8 +127,8 @@ impl Line {
             Ask { receive, io, decode: at(Stage::Decode) * decoding, model }
         });
         Some(Self {
-            // Who takes cores from us goes on to.
-            cores: (watched.cores * (1.0 - watched.others())).max(0.2),
+            cores: watched.cores,
+            others: watched.others() * watched.cores,
             clients: Clients::of(watched),
             io: watched.role(Role::Io).threads.max(1),
             decoders: watched.role(Role::Decode).threads.max(1),

@@ -12,16 +12,16 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use self::{
-    advice::Setting,
-    watched::{Doors, ModelSeen, Role, Spent, Watched},
-    weigh::Limit,
-};
 use self::{
     advice::{Advice, Change},
     line::Line,
     replay::{Outcome, replay},
     weigh::{Charge, MATTERS, weigh},
+};
+pub use self::{
+    advice::{Patch, Setting},
+    watched::{Doors, ModelSeen, Role, Spent, Watched},
+    weigh::Limit,
 };
 
 /// What limits a server, and what would help.

@@ -164,7 +164,7 @@ impl<'a> Replay<'a> {
 
     /// Goes on to whatever is done next; false where nothing is left to do.
     fn step(&mut self) -> bool {
-        let wanted: f64 = self.working.iter().map(|work| work.width).sum();
+        let wanted = self.line.others + self.working.iter().map(|work| work.width).sum::<f64>();
         let speed = if wanted > self.line.cores { self.line.cores / wanted } else { 1.0 };
         let first = (0..self.working.len()).min_by(|a, b| {
             let left = |index: usize| self.working[index].left / self.working[index].width;
@@ -379,6 +379,7 @@ mod tests {
             Station { instances, threads: 1, max_batch: 1, queue_limit: 1000, row: 0.01, ..Station::default() };
         Line {
             cores: 4.0,
+            others: 0.0,
             clients: Clients::Closed { count, pauses: vec![0.0] },
             io: 2,
             decoders: 2,
@@ -439,6 +440,16 @@ mod tests {
         let mut waiting = line(1, 8);
         waiting.models[0].blocked = 0.03;
         near(replay(&waiting).rate, 25.0);
+    }
+
+    #[test]
+    fn cores_are_shared_with_others() {
+        let mut shared = line(4, 8);
+        near(replay(&shared).rate, 400.0);
+        shared.others = 4.0;
+        near(replay(&shared).rate, 200.0);
+        shared.cores = 8.0;
+        near(replay(&shared).rate, 400.0);
     }
 
     #[test]

@@ -101,8 +101,12 @@ pub struct ModelSeen {
     pub joined: bool,
     /// Whether runs happen on the thread that brings them.
     pub in_place: bool,
+    /// What a run of one row took again and again when it was loaded, in seconds; none of rows that differ.
+    pub warm: Option<f64>,
     /// What a run of two rows took of what two runs of one did, when it was loaded.
     pub pair: Option<f64>,
+    /// The same of eight rows, where that was worth a try.
+    pub eight: Option<f64>,
     /// How long a free instance waits for more, in seconds.
     pub delay: f64,
     /// Most that may wait.
