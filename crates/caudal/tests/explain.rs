@@ -522,29 +522,32 @@ fn all_kinds_are_told_apart() {
 #[ignore = "five minutes; `cargo xtask soak` runs it"]
 fn a_healthy_server_raises_no_alarm() {
     let _alone = alone();
-    let mut alarms = 0;
     const RUNS: u64 = 50;
+    let (mut alarms, mut others) = (0, 0);
     for seed in 0..RUNS {
         let dice = &mut Dice::new(1000 + seed);
         let scene = match seed % 4 {
             0 => steady("", &[]).rate(8, dice.from(5, 60) as f64, STEADY, tensor(dice.from(1, 3))),
             1 => dense("").rate(8, dice.from(5, 200) as f64, DENSE, tensor(1)),
-            2 => blind(&[]).client(
-                SEE,
-                fixture("double_decker_bus.jpg"),
-                "image/jpeg",
-                Duration::from_millis(dice.from(20, 60)),
-            ),
+            2 => {
+                let pause = Duration::from_millis(dice.from(20, 60));
+                blind(&[]).client(SEE, fixture("double_decker_bus.jpg"), "image/jpeg", pause)
+            }
             _ => double(&[]).rate(8, dice.from(50, 500) as f64, DOUBLE, tensor(1)),
         };
         let explained = scene.explain(2.0);
-        if explained["limit"] != "clients_idle" {
-            alarms += 1;
-            println!("seed {seed} is told to be {}:{}", explained["limit"], brief(&explained));
+        if explained["limit"] == "clients_idle" {
+            continue;
+        }
+        println!("seed {seed} is told to be {}:{}", explained["limit"], brief(&explained));
+        // What others take of this machine is no false alarm where they do.
+        match explained["limit"] == "cpu_taken" && disturbed(&explained) {
+            true => others += 1,
+            false => alarms += 1,
         }
     }
-    println!("false alarms: {alarms} of {RUNS}");
-    assert!(alarms as f64 <= 0.02 * RUNS as f64, "{alarms} of {RUNS}");
+    println!("false alarms: {alarms} of {RUNS}; {others} times other programs were in the way");
+    assert!(f64::from(alarms) <= 0.02 * RUNS as f64, "{alarms} of {RUNS}");
 }
 
 /// Answers a second that the server itself sees.

@@ -82,6 +82,8 @@ const PAYS: f64 = 0.8;
 const LONG: f64 = 10.0;
 /// A server that takes more of its cores' time than this is itself what fills them.
 const OWN: f64 = 0.6;
+/// Requests that are there within so many seconds are there at once.
+const SOON: f64 = 0.001;
 /// Fewer lost requests than this are none.
 const NOTED: f64 = 0.01;
 
@@ -148,6 +150,9 @@ impl Scale<'_> {
     fn receive(&mut self) {
         let watched = self.watched;
         let seconds = watched.spent(Stage::Receive) + self.on_the_way();
+        if seconds < SOON * watched.requests.len() as f64 {
+            return;
+        }
         let limit = match () {
             () if watched.loads > 0 => Limit::ModelsComeAndGo,
             () if watched.uploads > 0.9 => Limit::MemoryLimits,
