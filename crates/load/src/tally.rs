@@ -1,0 +1,200 @@
+//! What is counted while a load runs.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Control, FailureKind,
+    client::{Answer, Client},
+    failure::Failure,
+    request::Request,
+    times::Times,
+};
+
+/// Different codes of errors, and stages, that are told apart: a server may invent as many as it likes.
+const MOST_NAMES: usize = 64;
+
+/// Counts of one load, without its warm-up.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Requests that only warmed up.
+    pub(crate) warm_up: u64,
+    /// Requests that were sent.
+    pub(crate) sent: u64,
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    /// Codes of errors as the server says them.
+    pub(crate) codes: BTreeMap<String, u64>,
+    pub(crate) failures: BTreeMap<FailureKind, u64>,
+    pub(crate) first_failure: Option<String>,
+    /// From the moment meant to the answer, of answers that are no errors.
+    pub(crate) latency: Times,
+    /// The same of errors.
+    pub(crate) error_latency: Times,
+    /// From the moment meant to the one at which it was sent.
+    pub(crate) lag: Times,
+    /// What the server says it took, of answers that are no errors.
+    pub(crate) server: Times,
+    /// Milliseconds of each stage, in the order in which stages were first seen.
+    pub(crate) stages: Vec<(String, f64)>,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) most_at_once: u64,
+    at_once: u64,
+    /// When the last answer was there.
+    pub(crate) last: Option<Instant>,
+}
+
+impl Tally {
+    /// Requests that have an answer.
+    pub(crate) fn answered(&self) -> u64 {
+        self.statuses.values().sum()
+    }
+
+    /// Requests that ended without an answer.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    fn begin(&mut self, request: &Request, lag: Option<Duration>) {
+        self.sent += 1;
+        self.sent_bytes += request.body.len() as u64;
+        self.at_once += 1;
+        self.most_at_once = self.most_at_once.max(self.at_once);
+        if let Some(lag) = lag {
+            self.lag.record(lag);
+        }
+    }
+
+    fn end(&mut self, took: Duration, outcome: Result<Answer, Failure>) {
+        self.at_once -= 1;
+        self.last = Some(Instant::now());
+        match outcome {
+            Ok(answer) => self.answer(took, answer),
+            Err(failure) => {
+                *self.failures.entry(failure.kind).or_default() += 1;
+                self.first_failure.get_or_insert(failure.words);
+            }
+        }
+    }
+
+    fn answer(&mut self, took: Duration, answer: Answer) {
+        *self.statuses.entry(answer.status).or_default() += 1;
+        self.received_bytes += answer.received;
+        if answer.status >= 400 {
+            self.error_latency.record(took);
+            if let Some(code) = answer.code
+                && (self.codes.len() < MOST_NAMES || self.codes.contains_key(&code))
+            {
+                *self.codes.entry(code).or_default() += 1;
+            }
+            return;
+        }
+        self.latency.record(took);
+        for (stage, ms) in answer.stages {
+            match stage.as_str() {
+                "total" => self.server.record_ms(ms),
+                _ => self.add_stage(stage, ms),
+            }
+        }
+    }
+
+    fn add_stage(&mut self, stage: String, ms: f64) {
+        let room = self.stages.len() < MOST_NAMES;
+        match self.stages.iter_mut().find(|(name, _)| *name == stage) {
+            Some((_, sum)) => *sum += ms,
+            None if room => self.stages.push((stage, ms)),
+            None => {}
+        }
+    }
+}
+
+/// What the tasks of one load share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) client: Arc<Client>,
+    pub(crate) control: Control,
+    tally: Arc<Mutex<Tally>>,
+}
+
+impl Shared {
+    pub(crate) fn new(client: Client, control: Control) -> Self {
+        Self { client: Arc::new(client), control, tally: Arc::default() }
+    }
+
+    pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was counted; what still runs counts no more.
+    pub(crate) fn into_tally(self) -> Tally {
+        std::mem::take(&mut *self.tally())
+    }
+
+    /// Sends `request`, which was meant for `due` (now, in a closed loop), and counts what becomes of it. Says whether
+    /// there was an answer.
+    pub(crate) async fn send(&self, request: &Request, due: Option<Instant>, counts: bool) -> bool {
+        let now = Instant::now();
+        match counts {
+            true => self.tally().begin(request, due.map(|due| now.saturating_duration_since(due))),
+            false => self.tally().warm_up += 1,
+        }
+        self.control.count_sent();
+        let outcome = self.client.send(request).await;
+        let took = due.unwrap_or(now).elapsed();
+        let answered = outcome.is_ok();
+        self.control.count_end(answered, outcome.as_ref().map_or(true, |answer| answer.status >= 400));
+        if counts {
+            self.tally().end(took, outcome);
+        }
+        answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, code: Option<&str>, stages: &[(&str, f64)]) -> Answer {
+        let stages = stages.iter().map(|(name, ms)| ((*name).to_owned(), *ms)).collect();
+        Answer { status, code: code.map(str::to_owned), stages, received: 5 }
+    }
+
+    fn count(outcomes: Vec<Result<Answer, Failure>>) -> Tally {
+        let mut tally = Tally::default();
+        for outcome in outcomes {
+            tally.begin(&Request::get("/"), Some(Duration::from_micros(10)));
+            tally.end(Duration::from_millis(4), outcome);
+        }
+        tally
+    }
+
+    #[test]
+    fn errors_do_not_make_answers_look_quick() {
+        let tally = count(vec![
+            Ok(answer(200, None, &[("infer", 2.0), ("total", 3.0)])),
+            Ok(answer(200, None, &[("infer", 1.0), ("queue", 1.0), ("total", 2.0)])),
+            Ok(answer(429, Some("queue_full"), &[("total", 0.1)])),
+            Err(Failure::timeout(1.0)),
+        ]);
+        assert_eq!((tally.sent, tally.answered(), tally.failed()), (4, 3, 1));
+        assert_eq!(tally.statuses, BTreeMap::from([(200, 2), (429, 1)]));
+        assert_eq!(tally.codes["queue_full"], 1);
+        assert_eq!(tally.failures[&FailureKind::Timeout], 1);
+        assert_eq!(tally.latency.summary().unwrap().count, 2);
+        assert_eq!(tally.error_latency.summary().unwrap().count, 1);
+        assert_eq!(tally.server.summary().unwrap().count, 2, "of answers that are no errors");
+        assert_eq!(tally.stages, [("infer".to_owned(), 3.0), ("queue".to_owned(), 1.0)]);
+        assert_eq!((tally.received_bytes, tally.lag.summary().unwrap().count), (15, 4));
+    }
+
+    #[test]
+    fn a_server_cannot_fill_our_memory_with_names() {
+        let many: Vec<(String, f64)> = (0..1000).map(|i| (format!("s{i}"), 1.0)).collect();
+        let mut tally = count((0..1000).map(|i| Ok(answer(400, Some(&format!("c{i}")), &[]))).collect());
+        many.into_iter().for_each(|(name, ms)| tally.add_stage(name, ms));
+        assert_eq!((tally.codes.len(), tally.stages.len()), (MOST_NAMES, MOST_NAMES));
+    }
+}
