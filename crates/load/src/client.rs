@@ -156,8 +156,29 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
     Ok(Answer { status, code: code_of(&error), stages, received })
 }
 
-/// The code of an error as Caudal writes it.
+/// The code of an error as Caudal writes it: on its own, or in front of KServe's one sentence (`queue_full: …`).
 fn code_of(body: &[u8]) -> Option<String> {
     let told: Value = serde_json::from_slice(body).ok()?;
-    Some(told["error"]["code"].as_str()?.to_owned())
+    let code = match &told["error"] {
+        Value::String(sentence) => sentence.split_once(": ")?.0,
+        error => error["code"].as_str()?,
+    };
+    let is_code = (1..=64).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    is_code.then(|| code.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_found_in_all_forms_of_errors() {
+        let code = |body: &str| code_of(body.as_bytes());
+        assert_eq!(code(r#"{"error":{"code":"queue_full"}}"#).as_deref(), Some("queue_full"));
+        assert_eq!(code(r#"{"error":"queue_full: full; wait"}"#).as_deref(), Some("queue_full"));
+        for none in ["", "<html>", "{}", r#"{"error":"Not Found: x"}"#, r#"{"error":{"code":7}}"#, r#"{"error":": x"}"#]
+        {
+            assert_eq!(code(none), None, "{none}");
+        }
+    }
 }

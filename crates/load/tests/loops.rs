@@ -188,8 +188,14 @@ async fn a_closed_loop_has_one_request_a_connection() {
     });
     let limits = Limits { requests: 60, ..Limits::default() };
     let duration = Duration::from_secs(60);
-    let config =
-        ClosedLoop { target: target.await, requests: post(), connections: 3, warm_up: Duration::ZERO, duration, limits };
+    let config = ClosedLoop {
+        target: target.await,
+        requests: post(),
+        connections: 3,
+        warm_up: Duration::ZERO,
+        duration,
+        limits,
+    };
     let report = closed_loop(config, Control::default()).await.unwrap();
     adds_up(&report);
     assert_eq!((report.ended, report.answered, report.generator.connections), (Ended::Requests, 60, 3));
