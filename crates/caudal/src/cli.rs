@@ -225,6 +225,7 @@ fn bench_replay() -> Command {
                 .default_value("1")
                 .help("how many times as fast as recorded"),
         )
+        .arg(duration("last").help("only the last so long of the trace, such as 30s"))
         .arg(bench_input().help(
             "what requests carry, the nearest in size each: pictures or folders of them, texts (.txt), bodies of tensors or \
              embeddings (.json); made up when absent",

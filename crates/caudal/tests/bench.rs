@@ -181,6 +181,8 @@ fn a_report_has_what_programs_and_people_look_for() {
     );
     assert!(told["throughput"].as_f64().unwrap() > 0.0 && told["generator"]["cpu"].as_f64().unwrap() > 0.0);
     assert!(told["error_latency_ms"].is_null() && told["errors"] == json!({}));
+    let last = report(0, &[&arguments[..], &["--last", "0s"]].concat());
+    assert_eq!(last["planned"], 1, "the last arrival alone");
     let output = bench(&arguments);
     let table = said(&output);
     for words in

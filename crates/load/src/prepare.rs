@@ -38,6 +38,7 @@ pub struct Replay {
     recorded: Recorded,
     skipped: Vec<Skipped>,
     bodies: Bodies,
+    warning: Option<String>,
 }
 
 /// Makes what is sent for each arrival of `trace`, `speed` times as fast: bodies are the files of `inputs` that are nearest
@@ -75,7 +76,8 @@ pub async fn prepare(trace: &Trace, target: Target, inputs: &Inputs, speed: f64)
     }
     let recorded = Recorded { statuses, total_ms: times.summary(), length_s: last / 1e3, speed };
     let Kitchen { requests, bodies, .. } = kitchen;
-    Ok(Replay { requests: requests.into(), schedule: Schedule::At(schedule), recorded, skipped, bodies, target })
+    let (requests, schedule, warning) = (requests.into(), Schedule::At(schedule), warning(trace));
+    Ok(Replay { target, requests, schedule, recorded, skipped, bodies, warning })
 }
 
 impl Replay {
@@ -98,12 +100,23 @@ impl Replay {
         report.recorded = Some(self.recorded);
         report.skipped = self.skipped;
         report.bodies = Some(self.bodies);
+        report.warnings.extend(self.warning);
         Ok(report)
     }
 }
 
+fn warning(trace: &Trace) -> Option<String> {
+    let (route, began) = trace.forgotten()?;
+    let left = (trace.length() - began).as_secs_f64();
+    Some(format!(
+        "{route} begins {:.1} s after the others: the server has probably forgotten what came before; only the last \
+         {left:.1} s of the trace are the whole load",
+        began.as_secs_f64()
+    ))
+}
+
 /// What a route takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Picture,
     Form,
@@ -129,8 +142,8 @@ struct Kitchen<'a> {
     inputs: &'a Inputs,
     /// The size of a body of a route where none was recorded: the middle one of those that were.
     usual: HashMap<String, u64>,
-    /// Requests by what makes them differ: path, size.
-    known: HashMap<(Option<Takes>, String, u64), Result<usize, String>>,
+    /// Requests by what makes them differ: route, model, size.
+    known: HashMap<(String, Option<String>, u64), Result<usize, String>>,
     requests: Vec<Request>,
     /// Which requests carry files that were given.
     given: Vec<Option<bool>>,
@@ -162,9 +175,7 @@ impl<'a> Kitchen<'a> {
         let kind = takes(&arrival.route);
         let size = arrival.received_bytes.or_else(|| self.usual.get(&arrival.route).copied()).unwrap_or(UNKNOWN);
         let size = rounded(size.min(LARGEST));
-        // What is no known route differs by its route, all others by the model.
-        let name = if kind.is_some() { arrival.model.clone().unwrap_or_default() } else { arrival.route.clone() };
-        let key = (kind, name, if kind.is_some() { size } else { 0 });
+        let key = (arrival.route.clone(), arrival.model.clone(), if kind.is_some() { size } else { 0 });
         let number = match self.known.get(&key) {
             Some(number) => number.clone(),
             None => {

@@ -106,7 +106,7 @@ pub struct NotSent {
 pub struct ServerSide {
     /// What it says a request took.
     pub total_ms: Latency,
-    /// Means of its stages over the same answers, in the order in which they were first seen.
+    /// Means of its stages over the same answers, in their order.
     pub stages: Vec<StageMean>,
 }
 

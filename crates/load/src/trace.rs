@@ -1,6 +1,6 @@
 //! Recorded arrivals, as `GET /admin/requests/trace?format=arrivals` writes them: a JSON object a line.
 
-use std::{io::BufRead, time::Duration};
+use std::{collections::BTreeMap, io::BufRead, time::Duration};
 
 use serde::Deserialize;
 
@@ -8,6 +8,8 @@ use crate::{LoadError, schedule::LONGEST};
 
 /// Lines of one trace.
 const MOST_LINES: usize = 1_000_000;
+/// Requests of a route that a server remembers at least; of one with fewer it has forgotten none.
+const REMEMBERED: usize = 256;
 /// Bytes of one line.
 const LONGEST_LINE: u64 = 64 << 10;
 
@@ -67,6 +69,25 @@ impl Trace {
         Ok(Self { arrivals })
     }
 
+    /// Only the last `time` of it.
+    pub fn last(self, time: Duration) -> Result<Self, LoadError> {
+        let from = self.arrivals.last().map_or(0.0, |last| last.at_ms - time.as_secs_f64() * 1e3);
+        Self::new(self.arrivals.into_iter().filter(|arrival| arrival.at_ms >= from).collect())
+    }
+
+    /// A server forgets the requests of a busy route before those of others. Which route seems to begin later for that,
+    /// and when.
+    pub(crate) fn forgotten(&self) -> Option<(&str, Duration)> {
+        let mut routes: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
+        for arrival in &self.arrivals {
+            routes.entry(&arrival.route).or_insert((arrival.at_ms, 0)).1 += 1;
+        }
+        let full = routes.into_iter().filter(|(_, (_, count))| *count >= REMEMBERED);
+        let (route, (began, _)) = full.max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
+        let began = Duration::from_secs_f64(began / 1e3);
+        (began > self.length() / 10).then_some((route, began))
+    }
+
     /// The arrivals.
     pub fn arrivals(&self) -> &[Arrival] {
         &self.arrivals
@@ -111,6 +132,20 @@ mod tests {
         let times: Vec<f64> = trace.arrivals().iter().map(|arrival| arrival.at_ms).collect();
         assert_eq!(times, [0.0, 2.0]);
         assert_eq!(trace.length(), Duration::from_millis(2));
+    }
+
+    #[test]
+    fn a_route_that_begins_late_is_noticed_and_can_be_cut_to() {
+        let quiet = (0..10).map(|i| LINE.replace("5.5", &format!("{}", i * 1000)));
+        let busy = |count: usize| {
+            (0..count).map(|i| LINE.replace("5.5", &format!("{}", 8000 + i)).replace("/v1/models", "/v2"))
+        };
+        let trace = |count| read(&quiet.clone().chain(busy(count)).collect::<Vec<_>>().join("\n")).unwrap();
+        assert_eq!(trace(255).forgotten(), None, "it came late");
+        assert_eq!(trace(300).forgotten(), Some(("GET /v2", Duration::from_secs(8))));
+        let cut = trace(300).last(Duration::from_secs(1)).unwrap();
+        assert_eq!((cut.arrivals().len(), cut.forgotten()), (302, None));
+        assert_eq!(cut.length(), Duration::from_secs(1));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -13,7 +13,8 @@ use std::{
 };
 
 use caudal_load::{
-    ClosedLoop, Control, Ended, Limits, OpenLoop, Report, Request, Schedule, Target, closed_loop, open_loop,
+    ClosedLoop, Control, Ended, Inputs, Limits, OpenLoop, Report, Request, Schedule, Target, Trace, closed_loop,
+    open_loop, prepare,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -32,9 +33,10 @@ async fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Target {
     Target::reach(&url).await.unwrap()
 }
 
-/// Reads one request; none when the client has left.
-fn read(reader: &mut BufReader<TcpStream>) -> Option<()> {
-    let mut length = 0;
+/// Reads one request and gives its first line; none when the client has left.
+fn read(reader: &mut BufReader<TcpStream>) -> Option<String> {
+    let (mut length, mut first) = (0, String::new());
+    reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -47,7 +49,8 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<()> {
             break;
         }
     }
-    reader.read_exact(&mut vec![0; length]).ok()
+    reader.read_exact(&mut vec![0; length]).ok()?;
+    Some(first.trim_end().to_owned())
 }
 
 fn answer(stream: &mut impl Write, headers: &str, body: &str) {
@@ -228,4 +231,35 @@ async fn a_load_that_is_stopped_tells_what_it_has() {
     adds_up(&report);
     assert_eq!((report.ended, report.planned, report.unfinished), (Ended::Stopped, 100, report.sent));
     assert!(report.sent >= 2 && report.not_sent.left > 0, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_replay_asks_what_was_asked_in_its_order() {
+    static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let target = server(|stream| {
+        let mut reader = BufReader::new(stream);
+        while let Some(first) = read(&mut reader) {
+            SEEN.lock().unwrap().push(first);
+            answer(reader.get_mut(), "200 OK\r\n", "{}");
+        }
+    });
+    let line = |at: u64, route: &str, model: &str| {
+        format!("{{\"at_ms\":{at},\"route\":\"{route}\",\"model\":{model},\"status\":200,\"total_ms\":1}}\n")
+    };
+    let text = [
+        line(1000, "GET /v2/models/{model}", "\"a\""),
+        line(1100, "POST /predict/{model}", "\"a b\""),
+        line(1200, "GET /v2/models/{model}", "\"b\""),
+        line(1200, "POST /v2/repository/models/{model}/load", "\"b\""),
+        line(1300, "GET /v1/models", "null"),
+    ];
+    let trace = Trace::read(text.concat().as_bytes()).unwrap();
+    let replay = prepare(&trace, target.await, &Inputs::default(), 2.0).await.unwrap();
+    assert_eq!((replay.requests(), replay.duration()), (4, 150 * MS));
+    let report = replay.run(Limits::default(), Control::default()).await.unwrap();
+    adds_up(&report);
+    let seen = SEEN.lock().unwrap();
+    let expected = ["GET /v2/models/a", "POST /predict/a%20b", "GET /v2/models/b", "GET /v1/models"];
+    assert_eq!(*seen, expected.map(|line| format!("{line} HTTP/1.1")));
+    assert_eq!((report.answered, report.skipped[0].requests, report.bodies.unwrap().none), (4, 1, 3));
 }

@@ -45,6 +45,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 
 async fn replay(matches: &ArgMatches) -> Result<Report, CommandError> {
     let trace = read_trace(matches.get_one::<PathBuf>("trace").expect("it is required"))?;
+    let trace = match matches.get_one::<Duration>("last") {
+        Some(time) => trace.last(*time).map_err(explained)?,
+        None => trace,
+    };
     let inputs = inputs(matches)?;
     let target = target(matches).await?;
     let speed = *matches.get_one("speed").expect("it has a default");
@@ -145,7 +149,7 @@ fn bar(length: Duration, what: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{prefix} {bar:30} {elapsed} of {eta} left: {msg}");
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {elapsed}, {eta} left: {msg}");
     let style = style.expect("the template is a constant");
     ProgressBar::new(length.as_millis() as u64).with_style(style).with_prefix(what.to_owned())
 }

@@ -35,7 +35,7 @@ pub(super) fn table(report: &Report) -> String {
 fn headline(report: &Report) -> String {
     let (how, end) = match (report.kind, report.ended) {
         (Kind::Replay, _) => ("arrivals sent again", ""),
-        (_, Ended::Requests) => ("requests sent", ", the most that may be"),
+        (_, Ended::Requests) => ("requests sent", ", as many as may be"),
         _ => ("requests sent", ""),
     };
     let stopped = if report.ended == Ended::Stopped { "; stopped before its end" } else { "" };
