@@ -200,8 +200,8 @@ fn bench() -> Command {
 }
 
 /// What scripts must know of both.
-const BENCH_CODES: &str = "Exit code: 0 if every request was sent and answered without an error, 1 if some were not (k6 and \
-                           hey answer 0 then) or the\nserver cannot be reached, 2 for a wrong command line or trace, 130 \
+const BENCH_CODES: &str = "Exit code: 0 if every request was sent and answered without an error, 1 if some were not (hey, and k6 \
+                           without thresholds, answer 0 then) or the\nserver cannot be reached, 2 for a wrong command line or trace, 130 \
                            after Ctrl-C, which prints the report so far.";
 
 fn bench_replay() -> Command {

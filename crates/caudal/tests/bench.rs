@@ -158,6 +158,11 @@ fn what_was_recorded_is_sent_again() {
     let length = report["recorded"]["length_s"].as_f64().unwrap();
     assert!((length * 1e3 - span(&recorded)).abs() < 1e-6, "{report:#}");
     assert_eq!(report["recorded"]["total_ms"]["count"], 5);
+    let routes = report["routes"].as_array().unwrap();
+    assert_eq!(routes.len(), 5, "each route with its model: {routes:#?}");
+    for times in ["latency_ms", "server_ms", "recorded_ms"] {
+        assert!(routes.iter().all(|one| one[times]["count"] == 1), "{times} in {routes:#?}");
+    }
 }
 
 #[test]

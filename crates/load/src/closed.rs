@@ -16,7 +16,7 @@ use crate::{
     generator::{IN_FLIGHT, on_own_thread},
     report::{Counted, Kind},
     schedule::check_length,
-    tally::Shared,
+    tally::{Order, Shared},
 };
 
 /// A connection waits so long after a request without an answer: a server that is gone is not hammered.
@@ -109,7 +109,8 @@ impl Turns {
             }
             let number = self.next.fetch_add(1, Relaxed);
             let request = &self.requests[(number % self.requests.len() as u64) as usize];
-            if !self.shared.send(request, None, now >= self.counted_from).await {
+            let order = Order { due: None, counts: now >= self.counted_from, group: None };
+            if !self.shared.send(request, order).await {
                 tokio::time::sleep(PAUSE).await;
             }
         }

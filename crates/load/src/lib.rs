@@ -18,11 +18,13 @@ mod error;
 mod failure;
 mod generator;
 mod inputs;
+mod maker;
 mod open;
 mod picture;
 mod prepare;
 mod report;
 mod request;
+mod routes;
 mod schedule;
 mod tally;
 mod target;
@@ -38,7 +40,9 @@ pub use generator::Limits;
 pub use inputs::{Input, Inputs};
 pub use open::{OpenLoop, open_loop};
 pub use prepare::{Replay, prepare};
-pub use report::{Bodies, Ended, Generator, Kind, NotSent, Recorded, Report, ServerSide, Skipped, StageMean};
+pub use report::{
+    Bodies, Ended, Generator, Kind, NotSent, Recorded, Report, RouteReport, ServerSide, Skipped, StageMean,
+};
 pub use request::Request;
 pub use schedule::Schedule;
 pub use target::Target;

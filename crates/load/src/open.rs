@@ -14,7 +14,7 @@ use crate::{
     generator::on_own_thread,
     report::{Counted, Kind},
     schedule::check_length,
-    tally::Shared,
+    tally::{Group, Order, Shared},
 };
 
 /// The first request is sent so long after the start, or it would be late already.
@@ -41,14 +41,24 @@ pub struct OpenLoop {
 /// Latency counts from the moment at which the schedule wanted a request sent. The generator runs on a thread of its own;
 /// who drops the future stops it.
 pub async fn open_loop(config: OpenLoop, control: Control) -> Result<Report, LoadError> {
+    Ok(open_loop_in_groups(config, Arc::default(), control).await?.0)
+}
+
+/// The same, and what is counted of groups of requests: `groups` says the one of each request.
+pub(crate) async fn open_loop_in_groups(
+    config: OpenLoop,
+    groups: Arc<[usize]>,
+    control: Control,
+) -> Result<(Report, Vec<Group>), LoadError> {
     config.schedule.check()?;
     config.limits.check()?;
     check_length("the warm-up", config.warm_up)?;
     check_requests(&config)?;
     let url = config.target.url().to_owned();
     let hand = control.clone();
-    let worked = on_own_thread(&control, move || run(config, hand)).await?;
-    Ok(Report::new(Kind::Open, url, worked))
+    let mut worked = on_own_thread(&control, move || run(config, groups, hand)).await?;
+    let counted = std::mem::take(&mut worked.outcome.tally.groups);
+    Ok((Report::new(Kind::Open, url, worked), counted))
 }
 
 /// What would not fit is said before anything is sent.
@@ -63,7 +73,7 @@ fn check_requests(config: &OpenLoop) -> Result<(), LoadError> {
     Ok(())
 }
 
-async fn run(config: OpenLoop, control: Control) -> Result<Counted, LoadError> {
+async fn run(config: OpenLoop, groups: Arc<[usize]>, control: Control) -> Result<Counted, LoadError> {
     let failed = |error: std::io::Error| LoadError::Generator(format!("no timer: {error}"));
     let alarm = Alarm::new().map_err(failed)?;
     let shared = Shared::new(Client::new(config.target.clone(), config.limits.timeout), control.clone());
@@ -91,7 +101,8 @@ async fn run(config: OpenLoop, control: Control) -> Result<Counted, LoadError> {
             continue;
         }
         let (shared, requests) = (shared.clone(), Arc::clone(&config.requests));
-        tasks.spawn(async move { shared.send(&requests[number], Some(due), counts).await });
+        let order = Order { due: Some(due), counts, group: groups.get(number).copied() };
+        tasks.spawn(async move { shared.send(&requests[number], order).await });
         // Who is behind must still let the others work.
         tokio::task::yield_now().await;
     };

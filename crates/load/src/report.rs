@@ -62,6 +62,8 @@ pub struct Report {
     pub recorded: Option<Recorded>,
     /// Of a replay: requests of the trace that cannot be sent again.
     pub skipped: Vec<Skipped>,
+    /// Of a replay: by route and model, at most 64.
+    pub routes: Vec<RouteReport>,
     /// Of a replay: where the bodies come from.
     pub bodies: Option<Bodies>,
     /// What to know before believing the figures.
@@ -145,6 +147,25 @@ pub struct Recorded {
     pub speed: f64,
 }
 
+/// What came of the requests of a replay that ask one model by one route.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RouteReport {
+    /// Method and path.
+    pub route: String,
+    /// The model, if one was recorded.
+    pub model: Option<String>,
+    /// Requests in the trace.
+    pub planned: u64,
+    /// Of those sent: errors, and requests without an answer.
+    pub failed: u64,
+    /// Of answers that are no errors.
+    pub latency_ms: Option<Latency>,
+    /// The same within the server, as it says.
+    pub server_ms: Option<Latency>,
+    /// The same as recorded.
+    pub recorded_ms: Option<Latency>,
+}
+
 /// Requests of a trace that cannot be sent again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {
@@ -211,6 +232,7 @@ impl Report {
             },
             recorded: None,
             skipped: Vec::new(),
+            routes: Vec::new(),
             bodies: None,
             warnings: Vec::new(),
             errors: tally.failures.iter().map(|(kind, count)| (kind.name(), *count)).collect(),

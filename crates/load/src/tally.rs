@@ -42,10 +42,23 @@ pub(crate) struct Tally {
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
     pub(crate) most_at_once: u64,
+    /// The same of groups of requests.
+    pub(crate) groups: Vec<Group>,
     at_once: u64,
     /// When the last answer was there.
     pub(crate) last: Option<Instant>,
 }
+
+/// Requests that are counted together, beside all.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) failed: u64,
+    pub(crate) latency: Times,
+    pub(crate) server: Times,
+}
+
+/// The most groups: each takes half a megabyte.
+pub(crate) const MOST_GROUPS: usize = 64;
 
 impl Tally {
     /// Requests that have an answer.
@@ -68,9 +81,12 @@ impl Tally {
         }
     }
 
-    fn end(&mut self, took: Duration, outcome: Result<Answer, Failure>) {
+    fn end(&mut self, group: Option<usize>, took: Duration, outcome: Result<Answer, Failure>) {
         self.at_once -= 1;
         self.last = Some(Instant::now());
+        if let Some(group) = group.and_then(|number| self.group(number)) {
+            group.count(took, &outcome);
+        }
         match outcome {
             Ok(answer) => self.answer(took, answer),
             Err(failure) => {
@@ -78,6 +94,13 @@ impl Tally {
                 self.first_failure.get_or_insert(failure.words);
             }
         }
+    }
+
+    fn group(&mut self, number: usize) -> Option<&mut Group> {
+        if number < MOST_GROUPS && self.groups.len() <= number {
+            self.groups.resize_with(number + 1, Group::default);
+        }
+        self.groups.get_mut(number)
     }
 
     fn answer(&mut self, took: Duration, answer: Answer) {
@@ -116,6 +139,29 @@ impl Tally {
     }
 }
 
+impl Group {
+    fn count(&mut self, took: Duration, outcome: &Result<Answer, Failure>) {
+        let Some(answer) = outcome.as_ref().ok().filter(|answer| answer.status < 400) else {
+            self.failed += 1;
+            return;
+        };
+        self.latency.record(took);
+        if let Some((_, ms)) = answer.stages.iter().find(|(stage, _)| stage == "total") {
+            self.server.record_ms(*ms);
+        }
+    }
+}
+
+/// When a request was meant to be sent, and how it counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    /// None in a closed loop: now.
+    pub(crate) due: Option<Instant>,
+    /// Not while it only warms up.
+    pub(crate) counts: bool,
+    pub(crate) group: Option<usize>,
+}
+
 /// What the tasks of one load share.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
@@ -138,10 +184,9 @@ impl Shared {
         std::mem::take(&mut *self.tally())
     }
 
-    /// Sends `request`, which was meant for `due` (now, in a closed loop), and counts what becomes of it. Says whether
-    /// there was an answer.
-    pub(crate) async fn send(&self, request: &Request, due: Option<Instant>, counts: bool) -> bool {
-        let now = Instant::now();
+    /// Sends `request` and counts what becomes of it. Says whether there was an answer.
+    pub(crate) async fn send(&self, request: &Request, order: Order) -> bool {
+        let (now, Order { due, counts, group }) = (Instant::now(), order);
         match counts {
             true => self.tally().begin(request, due.map(|due| now.saturating_duration_since(due))),
             false => self.tally().warm_up += 1,
@@ -152,7 +197,7 @@ impl Shared {
         let answered = outcome.is_ok();
         self.control.count_end(answered, outcome.as_ref().map_or(true, |answer| answer.status >= 400));
         if counts {
-            self.tally().end(took, outcome);
+            self.tally().end(group, took, outcome);
         }
         answered
     }
@@ -171,7 +216,7 @@ mod tests {
         let mut tally = Tally::default();
         for outcome in outcomes {
             tally.begin(&Request::get("/"), Some(Duration::from_micros(10)));
-            tally.end(Duration::from_millis(4), outcome);
+            tally.end(Some(1), Duration::from_millis(4), outcome);
         }
         tally
     }
@@ -192,6 +237,8 @@ mod tests {
         assert_eq!(tally.error_latency.summary().unwrap().count, 1);
         assert_eq!(tally.server.summary().unwrap().count, 2, "of answers that are no errors");
         assert_eq!(tally.stages, [("queue".to_owned(), 1.0), ("infer".to_owned(), 3.0)], "in the order of the way");
+        let group = &tally.groups[1];
+        assert_eq!((group.failed, group.latency.summary().unwrap().count, tally.groups[0].failed), (2, 2, 0));
         assert_eq!((tally.received_bytes, tally.lag.summary().unwrap().count), (15, 4));
     }
 

@@ -261,5 +261,15 @@ async fn a_replay_asks_what_was_asked_in_its_order() {
     let seen = SEEN.lock().unwrap();
     let expected = ["GET /v2/models/a", "POST /predict/a%20b", "GET /v2/models/b", "GET /v1/models"];
     assert_eq!(*seen, expected.map(|line| format!("{line} HTTP/1.1")));
+    let routes: Vec<_> =
+        report.routes.iter().map(|one| (one.route.as_str(), one.model.as_deref(), one.planned)).collect();
+    let expected = [
+        ("GET /v2/models/{model}", Some("a"), 1),
+        ("POST /predict/{model}", Some("a b"), 1),
+        ("GET /v2/models/{model}", Some("b"), 1),
+        ("GET /v1/models", None, 1),
+    ];
+    assert_eq!(routes, expected);
+    assert!(report.routes.iter().all(|one| one.latency_ms.unwrap().count == 1 && one.failed == 0));
     assert_eq!((report.answered, report.skipped[0].requests, report.bodies.unwrap().none), (4, 1, 3));
 }

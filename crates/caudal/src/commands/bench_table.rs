@@ -28,6 +28,10 @@ pub(super) fn table(report: &Report) -> String {
     text.push('\n');
     text.push_str(&times(report));
     text.push('\n');
+    if report.routes.len() > 1 {
+        text.push_str(&routes(report));
+        text.push('\n');
+    }
     text.push_str(&around(report));
     text
 }
@@ -95,6 +99,26 @@ fn row(name: &str, times: &Latency) -> String {
         let _ = write!(text, " {}", number(ms));
     }
     text + "\n"
+}
+
+/// What came of each route and model, beside what was recorded.
+fn routes(report: &Report) -> String {
+    let mut text = format!("{:<16} {:>29} {:>29} {:>29}\n", "", "latency", "within the server", "as recorded");
+    let _ = write!(text, "{:<9} {:>6}", "requests", "failed");
+    for _ in 0..3 {
+        let _ = write!(text, " {:>9} {:>9} {:>9}", "p50", "p95", "p99");
+    }
+    text.push('\n');
+    for one in &report.routes {
+        let _ = write!(text, "{:<9} {:>6}", one.planned, one.failed);
+        for times in [one.latency_ms, one.server_ms, one.recorded_ms] {
+            let numbers = times.map(|times| [times.p50, times.p95, times.p99].map(number));
+            let numbers = numbers.unwrap_or_else(|| ["-"; 3].map(|none| format!("{none:>9}")));
+            let _ = write!(text, " {}", numbers.join(" "));
+        }
+        let _ = writeln!(text, "  {} {}", one.route, one.model.as_deref().unwrap_or_default());
+    }
+    text
 }
 
 /// Three digits that tell something.
