@@ -5,11 +5,10 @@ use std::fmt::{Display, Write};
 use caudal_load::{Ended, Kind, Latency, Report};
 
 pub(super) fn table(report: &Report) -> String {
-    let mut text = String::new();
+    let mut text = headline(report) + "\n";
     let mut line = |name: &str, what: &dyn Display| {
         let _ = writeln!(text, "{}", format!("{name:<11} {what}").trim_end());
     };
-    line("", &headline(report));
     for skipped in &report.skipped {
         line("skipped", &format!("{} × {}: {}", skipped.requests, skipped.route, skipped.reason));
     }
