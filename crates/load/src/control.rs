@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-/// Stops a load that runs, and tells how far it is. Its clones speak of the same load.
+/// Stops a load that runs, and tells how far it is. Its clones speak of the same load; another load needs another one.
 #[derive(Debug, Clone, Default)]
 pub struct Control(Arc<Shared>);
 

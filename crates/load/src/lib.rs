@@ -7,6 +7,27 @@
 //! waits for a slow server does not hide it. How late the generator itself was is told beside it.
 //!
 //! Everything is bounded: time, requests, requests at once, bytes of bodies. What a bound keeps from being sent is counted.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use caudal_load::{ClosedLoop, Control, Limits, LoadError, Request, Target, closed_loop};
+//! # async fn ask(picture: Vec<u8>) -> Result<(), LoadError> {
+//! let report = closed_loop(
+//!     ClosedLoop {
+//!         target: Target::reach("http://127.0.0.1:8000").await?,
+//!         requests: [Request::post("/predict/small", "image/jpeg", picture)].into(),
+//!         connections: 4,
+//!         warm_up: Duration::from_secs(1),
+//!         duration: Duration::from_secs(10),
+//!         limits: Limits::default(),
+//!     },
+//!     Control::default(),
+//! );
+//! println!("{:?}", report.await?.latency_ms);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! This room knows the routes as any caller does, and nothing of what answers behind them.
 
 mod alarm;
