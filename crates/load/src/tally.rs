@@ -205,7 +205,14 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
     use super::*;
+    use crate::Target;
 
     fn answer(status: u16, code: Option<&str>, stages: &[(&str, f64)]) -> Answer {
         let stages = stages.iter().map(|(name, ms)| ((*name).to_owned(), *ms)).collect();
@@ -240,6 +247,26 @@ mod tests {
         let group = &tally.groups[1];
         assert_eq!((group.failed, group.latency.summary().unwrap().count, tally.groups[0].failed), (2, 2, 0));
         assert_eq!((tally.received_bytes, tally.lag.summary().unwrap().count), (15, 4));
+    }
+
+    #[tokio::test]
+    async fn latency_counts_from_the_moment_meant_and_lag_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            // The first connection only asks whether anybody is there.
+            let mut stream = listener.incoming().nth(1).unwrap().unwrap();
+            assert!(stream.read(&mut [0; 1000]).unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            stream
+        });
+        let target = Target::reach(&url).await.unwrap();
+        let shared = Shared::new(Client::new(target, Duration::from_secs(60)), Control::default());
+        let due = Instant::now().checked_sub(Duration::from_secs(100));
+        assert!(shared.send(&Request::get("/"), Order { due, counts: true, group: None }).await);
+        let tally = shared.into_tally();
+        assert!(tally.lag.summary().unwrap().min > 99_000.0, "it was late before it was sent");
+        assert!(tally.latency.summary().unwrap().min > 99_000.0, "and the caller waited for that too");
     }
 
     #[test]
