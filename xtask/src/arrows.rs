@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("caudal-observe-macros", &[]),
     ("caudal-sight", &["caudal-observe", "caudal-types"]),
     ("caudal-memory", &[]),
+    ("caudal-load", &["caudal-types"]),
     ("caudal-engine", &["caudal-types"]),
     ("caudal-engine-ort", &["caudal-engine", "caudal-types"]),
     ("caudal-vision", &["caudal-observe", "caudal-types"]),
@@ -34,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "caudal-engine",
             "caudal-engine-ort",
+            "caudal-load",
             "caudal-memory",
             "caudal-observe",
             "caudal-optimize",
@@ -54,6 +56,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("caudal-observe", &["tokio", "axum", "serde", "prometheus-client"]),
     ("caudal-sight", &["tokio", "axum", "hyper", "prometheus-client"]),
     ("caudal-memory", &["tokio", "axum", "prometheus-client"]),
+    ("caudal-load", &["axum", "ort", "prometheus-client"]),
     ("caudal-engine", &["tokio", "axum", "ort"]),
     ("caudal-engine-ort", &["tokio", "axum"]),
     ("caudal-vision", &["tokio", "axum", "ort"]),

@@ -19,6 +19,7 @@ pub(crate) fn command() -> Command {
         .subcommand(models())
         .subcommand(explain())
         .subcommand(profile())
+        .subcommand(bench())
         .subcommand(config())
 }
 
@@ -202,6 +203,119 @@ fn profile() -> Command {
                 .value_name("COMMAND")
                 .conflicts_with_all(["url", "pid", "heap"])
                 .help("a command of caudal to run and to sample from its start to its end"),
+        )
+}
+
+fn bench() -> Command {
+    Command::new("bench")
+        .about("Sends load to a server and counts what comes back")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(bench_replay())
+        .subcommand(bench_run())
+}
+
+/// What scripts must know of both.
+const BENCH_CODES: &str = "Exit code: 0 if every request was sent and answered without an error, 1 if some were not (hey, and k6 \
+                           without thresholds, answer 0 then) or the\nserver cannot be reached, 2 for a wrong command line or trace, 130 \
+                           after Ctrl-C, which prints the report so far.";
+
+fn bench_replay() -> Command {
+    let examples = "Examples:\n  \
+                    curl -s 'http://127.0.0.1:8000/admin/requests/trace?format=arrivals' -o arrivals.ndjson\n  \
+                    caudal bench replay arrivals.ndjson --input photos/\n  \
+                    caudal bench replay arrivals.ndjson --url http://10.0.0.7:8000 --speed 2 --json";
+    let command = Command::new("replay")
+        .about("Sends recorded arrivals again, each at its time, whatever became of those before")
+        .after_help(format!("{examples}\n\n{BENCH_CODES}"))
+        .arg(
+            Arg::new("trace")
+                .required(true)
+                .value_name("TRACE")
+                .value_parser(value_parser!(PathBuf))
+                .help("what GET /admin/requests/trace?format=arrivals answered; - reads it from standard input"),
+        )
+        .arg(
+            option("speed", "TIMES")
+                .value_parser(value_parser!(f64))
+                .default_value("1")
+                .help("how many times as fast as recorded"),
+        )
+        .arg(duration("last").help("only the last so long of the trace, such as 30s"))
+        .arg(bench_input().help(
+            "what requests carry, the nearest in size each: pictures or folders of them, texts (.txt), bodies of tensors or \
+             embeddings (.json); made up when absent",
+        ));
+    with_load(command)
+}
+
+fn bench_run() -> Command {
+    let examples = "Examples:\n  \
+                    caudal bench run --model small --input bus.jpg --connections 8 --duration 30s\n  \
+                    caudal bench run --model small --input photos/ --rate 50 --arrivals poisson --duration 1m";
+    let number = |name, value| option(name, value).value_parser(value_parser!(usize));
+    let command = Command::new("run")
+        .about("Asks one model again and again: by connections that wait for answers, or at a rate")
+        .after_help(format!("{examples}\n\n{BENCH_CODES}"))
+        .arg(option("model", "NAME").required(true).help("the model"))
+        .arg(bench_input().required(true).help(
+            "what requests carry, in turn: pictures or folders of them, texts (.txt), bodies of tensors or embeddings (.json)",
+        ))
+        .arg(
+            number("connections", "N")
+                .conflicts_with("rate")
+                .required_unless_present("rate")
+                .help("connections that send the next request when they have the last answer"),
+        )
+        .arg(
+            option("rate", "N")
+                .value_parser(value_parser!(f64))
+                .help("requests a second, whatever became of those before"),
+        )
+        .arg(
+            option("arrivals", "HOW")
+                .value_parser(["constant", "poisson"])
+                .default_value("constant")
+                .requires("rate")
+                .help("with --rate: at equal distances, or as from many who do not know of each other"),
+        )
+        .arg(
+            option("seed", "N")
+                .value_parser(value_parser!(u64))
+                .default_value("1")
+                .requires("rate")
+                .help("with --arrivals poisson: other times for another seed"),
+        )
+        .arg(duration("duration").default_value("10s").help("how long requests are sent and counted"))
+        .arg(duration("warmup").default_value("0s").help("how long requests are sent before that, and not counted"))
+        .arg(
+            option("requests", "N")
+                .value_parser(value_parser!(u64))
+                .help("ends after so many, those that warm up included [default: 10 million]"),
+        );
+    with_load(command)
+}
+
+fn bench_input() -> Arg {
+    Arg::new("input").long("input").num_args(1..).value_name("PATH").value_parser(value_parser!(PathBuf))
+}
+
+fn duration(name: &'static str) -> Arg {
+    option(name, "TIME").value_parser(humantime::parse_duration)
+}
+
+fn with_load(command: Command) -> Command {
+    command
+        .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("the server"))
+        .arg(option("in-flight", "N").value_parser(value_parser!(usize)).help(
+            "most requests at once where they are sent at their time; more are not sent, and counted [default: 10000]",
+        ))
+        .arg(duration("timeout").default_value("60s").help("how long a request may take"))
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("the report as one JSON object, and nothing else"),
         )
 }
 

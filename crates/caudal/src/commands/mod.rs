@@ -1,5 +1,7 @@
 //! One file per subcommand.
 
+mod bench;
+mod bench_table;
 mod config;
 mod detect;
 mod embed;
@@ -69,6 +71,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("models", matches)) => models::run(matches),
         Some(("explain", matches)) => explain::run(matches),
         Some(("profile", matches)) => profile::run(matches),
+        Some(("bench", matches)) => bench::run(matches),
         Some(("config", matches)) => config::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),
     }
