@@ -103,7 +103,7 @@ impl Counters {
                 max_batch: policy.max_batch_size,
                 joined: model.joined,
                 in_place: policy.run_in_place > 0,
-                warm: plan.ragged.is_none().then(|| measured.one_row.as_secs_f64()),
+                warm: plan.ragged.is_none().then_some(measured.one_row.as_secs_f64()),
                 pair: measured.two_rows.map(pair),
                 eight: measured.eight_rows.map(|eight| of_one(eight, 8)),
                 delay: policy.max_queue_delay.as_secs_f64(),

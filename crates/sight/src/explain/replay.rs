@@ -229,15 +229,15 @@ impl<'a> Replay<'a> {
     fn take(&mut self, step: Step) {
         match step {
             Step::Arrive(live) => self.after(self.line.asks[live.ask].receive, Step::Received(live)),
-            Step::Received(live) => self.to_io(live, true),
+            Step::Received(live) => self.talk(live, true),
             Step::ReadBy(thread, live) => {
                 self.io_free(thread);
-                self.to_decode(live);
+                self.decode(live);
             }
             Step::DecodedBy(live) => {
                 self.decoding -= 1;
                 self.decoders_go_on();
-                self.to_model(live);
+                self.wait_for_run(live);
             }
             Step::Unblocked(model, lives) => {
                 let work = self.run_of(model, &lives);
@@ -247,7 +247,7 @@ impl<'a> Replay<'a> {
                 let queue = &mut self.queues[model];
                 queue.busy -= 1;
                 queue.held = false;
-                lives.into_iter().for_each(|live| self.to_io(live, false));
+                lives.into_iter().for_each(|live| self.talk(live, false));
                 if let Some((next, work)) = self.queues[model].locked.pop_front() {
                     self.queues[model].held = true;
                     self.start(model, next, work);
@@ -264,7 +264,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn to_io(&mut self, live: Live, comes: bool) {
+    fn talk(&mut self, live: Live, comes: bool) {
         let thread = live.client % self.io.len();
         self.io[thread].waiting.push_back((live, comes));
         self.io_goes_on(thread);
@@ -285,9 +285,9 @@ impl<'a> Replay<'a> {
         self.work(half, 1.0, if comes { Step::ReadBy(thread, live) } else { Step::WrittenBy(thread, live) });
     }
 
-    fn to_decode(&mut self, live: Live) {
+    fn decode(&mut self, live: Live) {
         if self.line.asks[live.ask].decode <= 0.0 {
-            return self.to_model(live);
+            return self.wait_for_run(live);
         }
         self.decode.push_back(live);
         self.decoders_go_on();
@@ -301,8 +301,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn to_model(&mut self, live: Live) {
-        let Some((model, ..)) = self.line.asks[live.ask].model else { return self.to_io(live, false) };
+    fn wait_for_run(&mut self, live: Live) {
+        let Some((model, ..)) = self.line.asks[live.ask].model else { return self.talk(live, false) };
         if self.queues[model].waiting.len() >= self.line.models[model].queue_limit {
             return self.again(live, true);
         }
