@@ -16,7 +16,8 @@ static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
 /// Starts logging to standard error at `level`, which may be a filter as tracing reads it.
 ///
-/// ONNX Runtime tells sixty lines about every model it opens; its warnings are enough. A thread of its own writes, so
+/// ONNX Runtime tells sixty lines about every model it opens; its warnings are enough, and so are
+/// those of what carries spans. A thread of its own writes, so
 /// that no request waits for whoever reads the log; when that one stops reading, lines are dropped.
 pub(crate) fn start(level: &str, json: bool) -> Result<(), String> {
     let (writer, guard) = NonBlockingBuilder::default().thread_name("log").finish(std::io::stderr());
@@ -35,7 +36,7 @@ pub(crate) fn start(level: &str, json: bool) -> Result<(), String> {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(format!("ort=warn,{}", known(level)?)).map_err(|error| error.to_string())
+    EnvFilter::try_new(format!("ort=warn,h2=warn,hyper_util=info,tower=info,{}", known(level)?)).map_err(|error| error.to_string())
 }
 
 fn remember<S: 'static>(handle: Handle<EnvFilter, S>) {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_types::{ModelId, Stage, Stamps};
+use caudal_types::{ModelId, Stage, Stamps, TraceId};
 use serde::Serialize;
 
 /// The latest requests of each route that are kept, by group of threads.
@@ -38,6 +38,8 @@ pub struct Kept {
     pub sent: u64,
     /// Where its time went.
     pub stamps: Stamps,
+    /// The trace that tells of it.
+    pub trace_id: Option<TraceId>,
 }
 
 #[derive(Debug, Default)]
@@ -214,6 +216,9 @@ impl Query {
 pub struct Record {
     /// Its name.
     pub request_id: String,
+    /// The trace that tells of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Method and path, without values.
     pub route: &'static str,
     /// Its status code.
@@ -273,7 +278,7 @@ fn ms(duration: Duration) -> f64 {
 
 impl Record {
     fn new(route: &'static str, kept: Kept, began: Duration, unix: Duration) -> Self {
-        let Kept { id, status, asked, received, sent, stamps } = kept;
+        let Kept { id, status, asked, received, sent, stamps, trace_id } = kept;
         let mut start = Duration::ZERO;
         let stretch = |(stage, spent): (Stage, Duration)| {
             let from = start;
@@ -282,6 +287,7 @@ impl Record {
         };
         Self {
             request_id: id.into(),
+            trace_id: trace_id.map(|trace| trace.to_string()),
             route,
             status,
             at: unix.as_secs_f64(),
@@ -315,7 +321,7 @@ mod tests {
         }
         trace.enter_at(Stage::Encode, start + took);
         let asked = Some(ModelId { name: "m".into(), version: 1 });
-        Kept { id: id.into(), status: 200, asked, received: Some(9), sent: 3, stamps: trace.stamps() }
+        Kept { id: id.into(), status: 200, asked, received: Some(9), sent: 3, stamps: trace.stamps(), trace_id: None }
     }
 
     fn all() -> Query {

@@ -13,6 +13,7 @@ mod places;
 mod priority;
 mod stage;
 mod tensor;
+mod trace_id;
 mod words;
 
 pub use cpu::{CpuPlan, available_cpus};
@@ -22,4 +23,5 @@ pub use places::{ONNXRUNTIME_VERSION, OPENVINO_ONNXRUNTIME_VERSION, cache_dir, c
 pub use priority::{Priority, UnknownPriority};
 pub use stage::{ModelId, Parts, Run, Stage, Stamps, Trace};
 pub use tensor::{DType, Shape, TensorView, UnknownDType, element_count};
+pub use trace_id::TraceId;
 pub use words::{nearest, shorten};

@@ -8,6 +8,7 @@ mod linger;
 mod listener;
 mod path;
 mod request_id;
+mod span;
 mod threads;
 mod timing;
 
