@@ -36,7 +36,8 @@ pub(crate) fn start(level: &str, json: bool) -> Result<(), String> {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(format!("ort=warn,h2=warn,hyper_util=info,tower=info,{}", known(level)?)).map_err(|error| error.to_string())
+    EnvFilter::try_new(format!("ort=warn,h2=warn,hyper_util=info,tower=info,{}", known(level)?))
+        .map_err(|error| error.to_string())
 }
 
 fn remember<S: 'static>(handle: Handle<EnvFilter, S>) {

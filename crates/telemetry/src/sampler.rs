@@ -96,7 +96,11 @@ mod tests {
     fn check(name: &str, ratio: f64, begins: bool, caller_records: bool, caller_does_not: bool) {
         let sampler = Sampler::named(name, ratio).unwrap();
         let told = |parent: Option<Parent>| sampler.trace(parent.as_ref(), true).is_some();
-        assert_eq!((told(None), told(Some(parent(true))), told(Some(parent(false)))), (begins, caller_records, caller_does_not), "{name}");
+        assert_eq!(
+            (told(None), told(Some(parent(true))), told(Some(parent(false)))),
+            (begins, caller_records, caller_does_not),
+            "{name}"
+        );
     }
 
     #[test]

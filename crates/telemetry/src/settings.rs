@@ -92,9 +92,10 @@ pub fn address(text: &str, protocol: Protocol, whole: bool) -> Result<String, St
 pub fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let said = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').filter(|(name, _)| !name.trim().is_empty()).ok_or_else(|| {
-            "it is a list such as name=value,other=value".to_owned()
-        })?;
+        let (name, value) = pair
+            .split_once('=')
+            .filter(|(name, _)| !name.trim().is_empty())
+            .ok_or_else(|| "it is a list such as name=value,other=value".to_owned())?;
         let decoded = |text: &str| {
             let text = percent_decode_str(text.trim()).decode_utf8();
             text.map(String::from).map_err(|_| format!("what {} is set to is not UTF-8", name.trim()))
@@ -128,7 +129,10 @@ mod tests {
     #[test]
     fn lists_are_read_and_unescaped() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(pairs("a=1, b = two%20words,c=x=y,"), Ok(vec![pair("a", "1"), pair("b", "two words"), pair("c", "x=y")]));
+        assert_eq!(
+            pairs("a=1, b = two%20words,c=x=y,"),
+            Ok(vec![pair("a", "1"), pair("b", "two words"), pair("c", "x=y")])
+        );
         assert_eq!(pairs(""), Ok(Vec::new()));
         assert!(pairs("a").is_err() && pairs("=1").is_err());
         assert!(pairs("a=%ff").unwrap_err().contains('a'));

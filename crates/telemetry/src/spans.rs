@@ -7,11 +7,7 @@ use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
     resource::v1::Resource,
-    trace::v1::{
-        ResourceSpans, ScopeSpans, Span, Status,
-        span::SpanKind,
-        status::StatusCode,
-    },
+    trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::SpanKind, status::StatusCode},
 };
 
 use crate::{Context, Parent, SpanId};
@@ -139,10 +135,8 @@ impl Finished {
             start_time_unix_nano: began,
             end_time_unix_nano: began + nanos(self.stamps.total()),
             // What the caller did wrong is no error of this server.
-            status: (self.status >= 500).then(|| Status {
-                code: StatusCode::Error as i32,
-                message: self.error.unwrap_or_default().to_owned(),
-            }),
+            status: (self.status >= 500)
+                .then(|| Status { code: StatusCode::Error as i32, message: self.error.unwrap_or_default().to_owned() }),
             ..self.span(own)
         };
         attributes.push(text("url.path", self.path));
@@ -242,11 +236,10 @@ mod tests {
             .map(|span| (&*span.name, span.start_time_unix_nano - 1000, span.end_time_unix_nano - 1000))
             .collect();
         let ms = 1_000_000;
-        assert_eq!(times, [
-            ("POST /predict/{model}", 0, 13 * ms),
-            ("queue", 2 * ms, 5 * ms),
-            ("infer", 5 * ms, 12 * ms),
-        ]);
+        assert_eq!(
+            times,
+            [("POST /predict/{model}", 0, 13 * ms), ("queue", 2 * ms, 5 * ms), ("infer", 5 * ms, 12 * ms),]
+        );
         assert!(spans[1..].iter().all(|span| span.parent_span_id == spans[0].span_id));
         assert!(spans.iter().all(|span| span.trace_id == [3; 16] && span.trace_state == "a=b"));
         assert_eq!((spans[0].flags, spans[1].flags), (0x103, 0x103));
@@ -259,7 +252,10 @@ mod tests {
     #[test]
     fn each_stage_is_a_span_where_that_is_asked_for() {
         let spans = spans(finished(200, None), true);
-        assert_eq!(spans[1..].iter().map(|span| &*span.name).collect::<Vec<_>>(), ["receive", "queue", "infer", "encode"]);
+        assert_eq!(
+            spans[1..].iter().map(|span| &*span.name).collect::<Vec<_>>(),
+            ["receive", "queue", "infer", "encode"]
+        );
         assert_eq!(spans[4].end_time_unix_nano, spans[0].end_time_unix_nano, "there is no gap");
     }
 

@@ -41,9 +41,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         .build()
         .map_err(|error| CommandError::Other(format!("the async runtime could not be started: {error}")))?;
     let ending = runtime.block_on(async {
-        // What names files is nobody's business who only asks for the server's health.
-        let told =
-            |raw: &Raw| TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE" | "SECRET"));
+        // What names files and other machines is nobody's business who only asks for the server's health.
+        let told = |raw: &Raw| {
+            TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE" | "SECRET" | "URL"))
+        };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
         let server = assemble::server(&settings, config, tracer.clone())?;
         warn_if_open(&settings.server);

@@ -222,7 +222,12 @@ impl Reader<'_> {
         self.text(key).parse().map_err(|_| self.invalid(key, format!("it is {reason}")))
     }
 
-    pub(super) fn number<T: FromStr + PartialOrd + ToString>(&self, key: &str, least: T, most: T) -> Result<T, SettingsError> {
+    pub(super) fn number<T: FromStr + PartialOrd + ToString>(
+        &self,
+        key: &str,
+        least: T,
+        most: T,
+    ) -> Result<T, SettingsError> {
         let range = format!("it is a number from {} to {}", least.to_string(), most.to_string());
         let number: Option<T> = self.text(key).parse().ok();
         number.filter(|number| *number >= least && *number <= most).ok_or_else(|| self.invalid(key, range))

@@ -273,10 +273,7 @@ pub(crate) const TABLE: &[Key] = &[
         key("otel_queue_size", "2048", "N", "requests that may wait to be told of; more are dropped and counted"),
         &["OTEL_BSP_MAX_QUEUE_SIZE"],
     ),
-    known_as(
-        key("otel_batch_size", "512", "N", "most requests in one export"),
-        &["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"],
-    ),
+    known_as(key("otel_batch_size", "512", "N", "most requests in one export"), &["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"]),
     known_as(
         key("otel_delay_ms", "5000", "MS", "how long an export waits for more requests"),
         &["OTEL_BSP_SCHEDULE_DELAY"],

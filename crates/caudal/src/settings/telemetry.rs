@@ -133,7 +133,10 @@ mod tests {
     fn somebody_is_told_where_a_collector_or_the_exporter_is_named() {
         assert_eq!(endpoint(&[]), None);
         assert_eq!(endpoint(&[("otel_exporter", "otlp")]).as_deref(), Some("http://localhost:4318/v1/traces"));
-        assert_eq!(endpoint(&[("otel_exporter", "otlp"), ("otel_protocol", "grpc")]).as_deref(), Some("http://localhost:4317"));
+        assert_eq!(
+            endpoint(&[("otel_exporter", "otlp"), ("otel_protocol", "grpc")]).as_deref(),
+            Some("http://localhost:4317")
+        );
         assert_eq!(endpoint(&[("otel_endpoint", "http://c:1")]).as_deref(), Some("http://c:1/v1/traces"));
         let both = [("otel_endpoint", "http://c:1"), ("otel_traces_endpoint", "http://d/x")];
         assert_eq!(endpoint(&both).as_deref(), Some("http://d/x"));

@@ -21,7 +21,6 @@ use caudal_telemetry::{Context, Finished};
 use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace};
 use hyper::body::Body as _;
 use serde::Serialize;
-use tracing::field::display;
 
 use super::{RequestId, request_id, span, timing};
 use crate::{
@@ -268,7 +267,7 @@ impl Door {
             stamps.iter().map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3)).collect();
         tracing::warn!(
             request_id = self.id.as_str(),
-            trace_id = self.context.as_ref().map(|context| display(context.trace)),
+            trace_id = self.context.as_ref().map(|context| tracing::field::display(context.trace)),
             status = status.as_u16(),
             "Slow request: {} {} took {:.1} ms ({})",
             self.route.method(),

@@ -10,7 +10,12 @@ use prometheus_client::{
 
 pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, counts: Counts) -> fmt::Result {
     encoder
-        .encode_descriptor("caudal_otlp_spans_exported", "Spans that the collector has taken.", None, MetricType::Counter)?
+        .encode_descriptor(
+            "caudal_otlp_spans_exported",
+            "Spans that the collector has taken.",
+            None,
+            MetricType::Counter,
+        )?
         .encode_counter::<NoLabelSet, _, u64>(&counts.exported, None)?;
     let mut family = encoder.encode_descriptor(
         "caudal_otlp_spans_dropped",
