@@ -350,6 +350,36 @@ fn log_lines_of_a_request_that_is_told_of_name_its_trace() {
 }
 
 #[test]
+fn lines_of_what_a_request_sets_off_name_it() {
+    for (format, named) in [("text", "request_id=\"{}\""), ("json", "\"request_id\":\"{}\"")] {
+        let arguments = ["--model-control-mode", "explicit", "--log-format", format, "--log-level", "debug"];
+        let repo = Repo::new().model("m", "double", "");
+        let server = Server::start(CAUDAL, &repo, &arguments);
+        let (load, unload) = ("/v2/repository/models/m/load", "/v2/repository/models/m/unload");
+        for (id, path, body) in [("one", load, ""), ("two", INFER, ""), ("three", unload, "")] {
+            let body = if path == INFER { tensor_request(&[[1.0; 4]], "") } else { body.to_owned() };
+            let answer = server.ask(&post(path, &[("X-Request-ID", id)], body.as_bytes()));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        for (id, words) in [("one", "model ready"), ("two", "/infer took"), ("three", "model unloaded")] {
+            let line = server.log_line(words);
+            assert!(line.contains(&named.replace("{}", id)), "{id}: {line}");
+            assert_eq!(format == "json", serde_json::from_str::<Value>(&line).is_ok(), "{line}");
+        }
+        assert!(!server.log_line("listening on").contains("request_id"));
+    }
+}
+
+#[test]
+fn who_wakes_a_model_is_named() {
+    let repo = Repo::new().model("m", "double", "");
+    let server = Server::start(CAUDAL, &repo, &["--idle-unload-secs", "0.05"]);
+    server.log_line("model put to rest");
+    ask(&server, "waker", "");
+    assert!(server.log_line("request_id=\"waker\"").contains("model ready"), "{}", server.log());
+}
+
+#[test]
 fn what_cannot_be_is_said_at_the_start() {
     let repo = Repo::new().model("m", "double", "");
     let check = |name: &str, value: &str, code: i32, words: &str| {

@@ -69,12 +69,11 @@ impl Sampler {
     }
 
     fn begin(&self) -> Option<TraceId> {
-        let drawn = match self.root {
+        match self.root {
             Root::On => TraceId::new(rand::random()),
             Root::Off => None,
             Root::Below(bound) => TraceId::new(rand::random()).filter(|trace| number(*trace) < bound),
-        };
-        drawn
+        }
     }
 }
 

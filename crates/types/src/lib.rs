@@ -6,6 +6,7 @@
 //!
 //! This room knows no async runtime, no wire format and no other room.
 
+mod behalf;
 mod cpu;
 mod deadline;
 mod error;
@@ -16,6 +17,7 @@ mod tensor;
 mod trace_id;
 mod words;
 
+pub use behalf::{on_behalf_of, with_request};
 pub use cpu::{CpuPlan, available_cpus};
 pub use deadline::Deadline;
 pub use error::{ErrorKind, Explain};

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use caudal_sight::Kept;
 use caudal_tasks::{Call, within};
 use caudal_telemetry::{Context, Finished};
-use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace};
+use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace, TraceId};
 use hyper::body::Body as _;
 use serde::Serialize;
 
@@ -36,6 +36,7 @@ use crate::{
 pub(crate) struct Visit {
     pub(crate) call: Call,
     pub(crate) query: Query,
+    pub(crate) id: RequestId,
 }
 
 /// An answer that needs nothing but its headers.
@@ -88,6 +89,7 @@ where
     let mut door = Door::open(&app, route, Kind::Work, &request);
     let mut call = Call::new(door.start);
     door.trace = Some(call.trace.clone());
+    let id = door.id.clone();
     let outcome = async {
         let _slot = app.admit(route)?;
         let query = Query::parse(request.uri().query())?;
@@ -95,7 +97,7 @@ where
         query.apply(&mut call)?;
         let deadline = call.deadline;
         // Boxed, for it is large and would be moved again and again by the layers around it.
-        let work = Box::pin(handle(Arc::clone(&app), Visit { call, query }, request));
+        let work = Box::pin(handle(Arc::clone(&app), Visit { call, query, id }, request));
         within(deadline, Problem::late, work).await
     };
     let outcome = outcome.await;
@@ -109,7 +111,7 @@ pub(crate) fn ask(
     request: &Request,
     handle: impl FnOnce(&Arc<App>) -> Result<Answer, Problem>,
 ) -> Response {
-    let door = Door::open(app, route, Kind::Question, &request);
+    let door = Door::open(app, route, Kind::Question, request);
     let outcome = handle(app);
     door.close(app, outcome)
 }
@@ -187,6 +189,9 @@ impl Door {
             }
             app.metrics.count_error(problem.kind);
             self.error = Some(problem.kind);
+            if problem.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                self.log_failure(&problem);
+            }
             self.tell(&problem)
         });
         let mut response = Response::new(Body::from(answer.body));
@@ -210,14 +215,31 @@ impl Door {
         }
         if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::enabled()) {
             let (id, status) = (self.id.as_str().into(), status.as_u16());
-            let trace_id = self.context.as_ref().map(|context| context.trace);
-            let kept = Kept { id, status, asked: trace.asked(), received: self.received, sent, stamps, trace_id };
+            let kept = Kept {
+                id,
+                status,
+                asked: trace.asked(),
+                received: self.received,
+                sent,
+                stamps,
+                trace_id: self.trace_id(),
+            };
             app.recorder.keep(self.route as usize, kept);
         }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);
         if took >= app.settings().slow_request && self.kind != Kind::Watch {
             self.log_slow(&stamps, status);
+        } else {
+            tracing::debug!(
+                request_id = self.id.as_str(),
+                trace_id = self.trace_id().map(tracing::field::display),
+                status = status.as_u16(),
+                "{} {} took {:.1} ms",
+                self.route.method(),
+                self.path,
+                took.as_secs_f64() * 1e3,
+            );
         }
         if let (Some(tracer), Some(context)) = (&app.tracer, self.context.take()) {
             tracer.end(self.finished(context, status, sent, stamps));
@@ -262,12 +284,30 @@ impl Door {
         }
     }
 
+    /// The trace that tells of it.
+    fn trace_id(&self) -> Option<TraceId> {
+        self.context.as_ref().map(|context| context.trace)
+    }
+
+    /// What is this server's own fault should be found where its owner looks.
+    fn log_failure(&self, problem: &Problem) {
+        tracing::error!(
+            request_id = self.id.as_str(),
+            trace_id = self.trace_id().map(tracing::field::display),
+            code = problem.kind.code(),
+            "{} {} failed: {}",
+            self.route.method(),
+            self.path,
+            problem.message,
+        );
+    }
+
     fn log_slow(&self, stamps: &Stamps, status: StatusCode) {
         let stages: Vec<String> =
             stamps.iter().map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3)).collect();
         tracing::warn!(
             request_id = self.id.as_str(),
-            trace_id = self.context.as_ref().map(|context| tracing::field::display(context.trace)),
+            trace_id = self.trace_id().map(tracing::field::display),
             status = status.as_u16(),
             "Slow request: {} {} took {:.1} ms ({})",
             self.route.method(),

@@ -12,7 +12,7 @@ mod span;
 mod threads;
 mod timing;
 
-pub(crate) use aside::aside;
+pub(crate) use aside::{apart, aside};
 pub(crate) use connection::Connections;
 pub use listener::{ListenError, Listener};
 pub(crate) use path::Path;
