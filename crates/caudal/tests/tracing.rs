@@ -3,13 +3,13 @@
 
 mod collector;
 
-use std::{net::TcpListener, process::Command, thread};
+use std::{fs, net::TcpListener, process::Command, thread};
 
 use caudal_testkit::{
     Repo, Server,
     http::{self, Answer, PATIENCE, get, post, tensor_request},
 };
-use collector::{Collector, Manner, text, wait_for};
+use collector::{Certificate, Collector, Manner, text, wait_for};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::Value;
 
@@ -205,7 +205,7 @@ fn every_door_goes_on_with_a_trace_and_questions_begin_none() {
 
 #[test]
 fn grpc_by_the_standards_own_variables() {
-    let collector = Collector::grpc();
+    let collector = Collector::grpc(None);
     let repo = Repo::new().model("m", "double", "");
     let endpoint = collector.endpoint();
     let variables = [
@@ -245,6 +245,25 @@ fn headers_and_gzip_by_http() {
     let headers = collector.headers();
     assert_eq!((&*headers["request"], &*headers["x-tenant"]), ("POST /otlp/v1/traces HTTP/1.1", "me"));
     assert_eq!(headers["content-type"], "application/x-protobuf");
+}
+
+#[test]
+fn a_collector_is_trusted_by_its_certificate_and_only_so() {
+    let certificate = Certificate::new();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &certificate.pem).unwrap();
+    let trusted = ["--otel-certificate", file.path().to_str().unwrap()];
+    let by_http = Collector::http_with(Manner::Takes, Some(&certificate));
+    for (protocol, collector) in [("http/protobuf", &by_http), ("grpc", &Collector::grpc(Some(&certificate)))] {
+        let arguments = ["--otel-protocol", protocol];
+        let stranger = server(&collector.endpoint(), &arguments);
+        ask(&stranger, "stranger", "");
+        wait_for(|| (stranger.metric("caudal_otlp_spans_dropped_total", "failed") == 3.0).then_some(()));
+        let server = server(&collector.endpoint(), &[&arguments[..], &trusted].concat());
+        ask(&server, "known", "");
+        collector.request("known");
+        assert_eq!(collector.requests().len(), 1, "{protocol}");
+    }
 }
 
 /// An address at which nobody listens.

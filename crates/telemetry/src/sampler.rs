@@ -23,6 +23,7 @@ enum Root {
 
 /// What trace names are drawn from, as a number.
 const ALL: f64 = (1u64 << 63) as f64;
+const MASK: u64 = u64::MAX >> 1;
 
 impl Sampler {
     /// The names by which OpenTelemetry knows samplers, those aside that ask somebody else.
@@ -70,16 +71,21 @@ impl Sampler {
 
     fn begin(&self) -> Option<TraceId> {
         match self.root {
-            Root::On => TraceId::new(rand::random()),
+            Root::On => TraceId::new(rand::random::<u128>().to_be_bytes()),
             Root::Off => None,
-            Root::Below(bound) => TraceId::new(rand::random()).filter(|trace| number(*trace) < bound),
+            // The half that decides is drawn first: most draw no other.
+            Root::Below(bound) => {
+                let last: u64 = rand::random();
+                let drawn = || u128::from(rand::random::<u64>()) << 64 | u128::from(last);
+                (last & MASK < bound).then(drawn).and_then(|drawn| TraceId::new(drawn.to_be_bytes()))
+            }
         }
     }
 }
 
 /// The last 63 bits of a trace's name: the part that is random in all services.
 fn number(trace: TraceId) -> u64 {
-    trace.bytes()[8..].iter().fold(0, |number, byte| number << 8 | u64::from(*byte)) & (u64::MAX >> 1)
+    trace.bytes()[8..].iter().fold(0, |number, byte| number << 8 | u64::from(*byte)) & MASK
 }
 
 #[cfg(test)]

@@ -247,7 +247,7 @@ mod tests {
         let raw = |entry: &'static crate::settings::Key| Raw {
             key: entry.name,
             value: if entry.name == key { value } else { entry.default }.to_owned(),
-            origin: Origin::Default,
+            origin: if entry.name == key { Origin::Flag(entry.flag()) } else { Origin::Default },
         };
         Settings::resolve(&TABLE.iter().map(raw).collect::<Vec<_>>())
     }

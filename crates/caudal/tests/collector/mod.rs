@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -22,7 +22,15 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message as _;
-use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::server::TcpIncoming};
+use rustls::{
+    ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tonic::{
+    Request, Response, Status,
+    codec::CompressionEncoding,
+    transport::{Identity, ServerTlsConfig, server::TcpIncoming},
+};
 
 /// What it does with spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,77 +48,115 @@ pub(crate) enum Manner {
 }
 
 /// What came, each time with its headers.
-type Exports = Arc<Mutex<Vec<(BTreeMap<String, String>, ExportTraceServiceRequest)>>>;
+type Exports = Vec<(BTreeMap<String, String>, ExportTraceServiceRequest)>;
 
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
-    exports: Exports,
-    manner: Arc<Mutex<Manner>>,
-    /// Exports that it was asked to take.
-    asked: Arc<AtomicUsize>,
+    told: Arc<Told>,
+    secured: bool,
     _runtime: Option<tokio::runtime::Runtime>,
+}
+
+struct Told {
+    exports: Mutex<Exports>,
+    manner: Mutex<Manner>,
+    /// Exports that it was asked to take.
+    asked: AtomicUsize,
+}
+
+impl Told {
+    fn new(manner: Manner) -> Arc<Self> {
+        Arc::new(Self { exports: Mutex::default(), manner: Mutex::new(manner), asked: AtomicUsize::new(0) })
+    }
+}
+
+/// A certificate for this machine that nobody trusts, and its key, in PEM.
+pub(crate) struct Certificate {
+    pub(crate) pem: String,
+    key: String,
+}
+
+impl Certificate {
+    pub(crate) fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        Self { pem: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+
+    fn server(&self) -> Arc<rustls::ServerConfig> {
+        let chain = vec![CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Arc::new(config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap())
+    }
 }
 
 impl Collector {
     /// One that takes Protobuf by HTTP.
     pub(crate) fn http(manner: Manner) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let own = Self {
-            address: listener.local_addr().unwrap(),
-            exports: Exports::default(),
-            manner: Arc::new(Mutex::new(manner)),
-            asked: Arc::default(),
-            _runtime: None,
-        };
-        let (exports, manner, asked) = (Arc::clone(&own.exports), Arc::clone(&own.manner), Arc::clone(&own.asked));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (exports, manner, asked) = (Arc::clone(&exports), Arc::clone(&manner), Arc::clone(&asked));
-                thread::spawn(move || while talk(stream.as_ref().unwrap(), &exports, &manner, &asked).is_some() {});
-            }
-        });
-        own
+        Self::http_with(manner, None)
     }
 
-    /// One that takes gRPC.
-    pub(crate) fn grpc() -> Self {
+    /// The same by HTTPS, where there is a certificate.
+    pub(crate) fn http_with(manner: Manner, certificate: Option<&Certificate>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, told) = (listener.local_addr().unwrap(), Told::new(manner));
+        let (own, tls) = (Arc::clone(&told), certificate.map(Certificate::server));
+        thread::spawn(move || {
+            for stream in listener.incoming().map(Result::unwrap) {
+                let (told, tls) = (Arc::clone(&own), tls.clone());
+                thread::spawn(move || match tls {
+                    None => serve(stream, &told),
+                    Some(tls) => serve(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream), &told),
+                });
+            }
+        });
+        Self { address, told, secured: certificate.is_some(), _runtime: None }
+    }
+
+    /// One that takes gRPC, secured where there is a certificate.
+    pub(crate) fn grpc(certificate: Option<&Certificate>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let exports = Exports::default();
-        let service = TraceServiceServer::new(Grpc(Arc::clone(&exports)))
+        let told = Told::new(Manner::Takes);
+        let service = TraceServiceServer::new(Grpc(Arc::clone(&told)))
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip);
+        let mut server = tonic::transport::Server::builder();
+        if let Some(Certificate { pem, key }) = certificate {
+            let identity = Identity::from_pem(pem, key);
+            server = server.tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
+        }
         let address = runtime.block_on(async {
             let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
             let address = incoming.local_addr().unwrap();
-            tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+            tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
             address
         });
-        let manner = Arc::new(Mutex::new(Manner::Takes));
-        Self { address, exports, manner, asked: Arc::default(), _runtime: Some(runtime) }
+        Self { address, told, secured: certificate.is_some(), _runtime: Some(runtime) }
     }
 
     pub(crate) fn behave(&self, manner: Manner) {
-        *self.manner.lock().unwrap() = manner;
+        *self.told.manner.lock().unwrap() = manner;
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.secured { "https" } else { "http" }, self.address)
     }
 
     /// Headers of the first export.
     pub(crate) fn headers(&self) -> BTreeMap<String, String> {
-        self.exports.lock().unwrap()[0].0.clone()
+        self.told.exports.lock().unwrap()[0].0.clone()
     }
 
     /// What the first export says of the server.
     pub(crate) fn resource(&self) -> BTreeMap<String, String> {
-        let exports = self.exports.lock().unwrap();
+        let exports = self.told.exports.lock().unwrap();
         said(&exports[0].1.resource_spans[0].resource.as_ref().unwrap().attributes)
     }
 
     /// All spans that have come.
     pub(crate) fn spans(&self) -> Vec<Span> {
-        let exports = self.exports.lock().unwrap();
+        let exports = self.told.exports.lock().unwrap();
         let of = |export: &ExportTraceServiceRequest| {
             export.resource_spans.iter().flat_map(|of| &of.scope_spans).flat_map(|of| of.spans.clone()).collect()
         };
@@ -134,7 +180,7 @@ impl Collector {
 
     /// Waits until it was asked to take so many exports.
     pub(crate) fn wait_for_asked(&self, count: usize) {
-        wait_for(|| (self.asked.load(SeqCst) >= count).then_some(()));
+        wait_for(|| (self.told.asked.load(SeqCst) >= count).then_some(()));
     }
 }
 
@@ -150,9 +196,13 @@ pub(crate) fn wait_for<T>(mut find: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// One request of HTTP/1.1; none when there are no more.
-fn talk(stream: &TcpStream, exports: &Exports, manner: &Mutex<Manner>, asked: &AtomicUsize) -> Option<()> {
+fn serve(stream: impl Read + Write, told: &Told) {
     let mut reader = BufReader::new(stream);
+    while talk(&mut reader, told).is_some() {}
+}
+
+/// One request of HTTP/1.1; none when there are no more.
+fn talk<S: Read + Write>(reader: &mut BufReader<S>, told: &Told) -> Option<()> {
     let mut line = || -> Option<String> {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
@@ -170,7 +220,7 @@ fn talk(stream: &TcpStream, exports: &Exports, manner: &Mutex<Manner>, asked: &A
         body = unpacked;
     }
     let export = ExportTraceServiceRequest::decode(&body[..]).unwrap();
-    let manner = *manner.lock().unwrap();
+    let manner = *told.manner.lock().unwrap();
     let mut answer = ExportTraceServiceResponse::default();
     let status = match manner {
         Manner::Takes => "200 OK",
@@ -184,9 +234,9 @@ fn talk(stream: &TcpStream, exports: &Exports, manner: &Mutex<Manner>, asked: &A
         Manner::Silent => "",
     };
     if status == "200 OK" {
-        exports.lock().unwrap().push((headers, export));
+        told.exports.lock().unwrap().push((headers, export));
     }
-    asked.fetch_add(1, SeqCst);
+    told.asked.fetch_add(1, SeqCst);
     if manner == Manner::Silent {
         // Until the other side has had enough.
         let _ = reader.read(&mut [0]);
@@ -197,11 +247,12 @@ fn talk(stream: &TcpStream, exports: &Exports, manner: &Mutex<Manner>, asked: &A
         "HTTP/1.1 {status}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
         answer.len()
     );
-    let mut stream = stream;
-    stream.write_all(&[head.as_bytes(), &answer].concat()).ok()
+    let stream = reader.get_mut();
+    stream.write_all(&[head.as_bytes(), &answer].concat()).ok()?;
+    stream.flush().ok()
 }
 
-struct Grpc(Exports);
+struct Grpc(Arc<Told>);
 
 #[tonic::async_trait]
 impl TraceService for Grpc {
@@ -212,7 +263,7 @@ impl TraceService for Grpc {
         let (metadata, _, export) = request.into_parts();
         let headers = metadata.into_headers();
         let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
-        self.0.lock().unwrap().push((headers.collect(), export));
+        self.0.exports.lock().unwrap().push((headers.collect(), export));
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }

@@ -3,17 +3,17 @@
 use axum::http::{HeaderMap, HeaderName};
 use caudal_telemetry::{Context, Parent, Tracer};
 
-const PARENT: HeaderName = HeaderName::from_static("traceparent");
-const STATE: HeaderName = HeaderName::from_static("tracestate");
+static PARENT: HeaderName = HeaderName::from_static("traceparent");
+static STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The place in its trace of a request with `headers`, if it is told of. Only where work is done may a trace begin: who
 /// asks for metrics every few seconds does not want to read of it.
 pub(super) fn begin(tracer: &Tracer, headers: &HeaderMap, works: bool) -> Option<Context> {
-    let mut said = headers.get_all(PARENT).iter();
+    let mut said = headers.get_all(&PARENT).iter();
     // Two of them are as good as none.
     let parent = said.next().filter(|_| said.next().is_none()).and_then(|said| Parent::parse(said.as_bytes()));
     tracer.begin(parent, works, || {
-        let states = headers.get_all(STATE).iter().filter_map(|state| state.to_str().ok());
+        let states = headers.get_all(&STATE).iter().filter_map(|state| state.to_str().ok());
         states.collect::<Vec<_>>().join(",")
     })
 }
