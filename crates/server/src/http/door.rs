@@ -273,7 +273,7 @@ impl Door {
             context,
             method,
             route,
-            path: std::mem::take(&mut self.path),
+            path: span::path(std::mem::take(&mut self.path)),
             status: status.as_u16(),
             error: self.error.map(ErrorKind::code),
             request_id: self.id.as_str().into(),
