@@ -1,12 +1,23 @@
 //! Where log lines go and which are kept.
 
 use std::{
+    fmt,
     io::IsTerminal,
     sync::{Mutex, OnceLock, PoisonError},
 };
 
+use caudal_types::with_request;
+use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, reload::Handle};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Format, JsonFields, Writer},
+    },
+    registry::LookupSpan,
+    reload::Handle,
+};
 
 /// Sets another filter.
 static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
@@ -16,26 +27,64 @@ static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
 /// Starts logging to standard error at `level`, which may be a filter as tracing reads it.
 ///
-/// ONNX Runtime tells sixty lines about every model it opens; its warnings are enough. A thread of its own writes, so
+/// ONNX Runtime tells sixty lines about every model it opens; its warnings are enough, and so are
+/// those of what carries spans. A thread of its own writes, so
 /// that no request waits for whoever reads the log; when that one stops reading, lines are dropped.
 pub(crate) fn start(level: &str, json: bool) -> Result<(), String> {
     let (writer, guard) = NonBlockingBuilder::default().thread_name("log").finish(std::io::stderr());
     *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(writer).with_target(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(writer);
+    let format = Format::default().with_target(false);
     if json {
-        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let format = Named { inner: format.json().flatten_event(true), form: Form::Json };
+        let builder = builder.fmt_fields(JsonFields::new()).event_format(format).with_filter_reloading();
         remember(builder.reload_handle());
         builder.init();
     } else {
-        let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+        let format = format.with_ansi(std::io::stderr().is_terminal());
+        let builder = builder.event_format(Named { inner: format, form: Form::Text }).with_filter_reloading();
         remember(builder.reload_handle());
         builder.init();
     }
     Ok(())
 }
 
+/// How a line is written.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Text,
+    Json,
+}
+
+/// Lines that are logged on behalf of a request name it, whoever logs them.
+struct Named<F> {
+    inner: F,
+    form: Form,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Named<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        with_request(|id| {
+            let Some(id) = id else { return self.inner.format_event(context, writer, event) };
+            let mut line = String::new();
+            self.inner.format_event(context, Writer::new(&mut line), event)?;
+            let line = line.trim_end();
+            match (self.form, line.strip_suffix('}')) {
+                (Form::Json, Some(line)) => writeln!(writer, "{line},\"request_id\":{}}}", serde_json::Value::from(id)),
+                _ => writeln!(writer, "{line} request_id={id:?}"),
+            }
+        })
+    }
+}
+
 fn filter(level: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(format!("ort=warn,{}", known(level)?)).map_err(|error| error.to_string())
+    EnvFilter::try_new(format!("ort=warn,h2=warn,hyper_util=info,tower=info,{}", known(level)?))
+        .map_err(|error| error.to_string())
 }
 
 fn remember<S: 'static>(handle: Handle<EnvFilter, S>) {

@@ -280,7 +280,8 @@ fn health_reports_what_is() {
     assert!(health["models"]["nanodet"]["inferences"].as_u64().unwrap() > 0);
     assert!(health["models"]["nanodet"]["p50_ms"].as_f64().unwrap() > 0.1);
     assert_eq!(health["config"]["slow_request_threshold_ms"], "1");
-    assert!(!health.to_string().contains('/'), "it names no file: {health}");
+    let told = health.to_string().replace("http/protobuf", "");
+    assert!(!told.contains('/'), "it names no file: {told}");
     let status = server.get("/status").json();
     assert_eq!(status["status"], "running");
     assert!(status["uptime"].as_str().unwrap().ends_with('s'));

@@ -581,6 +581,9 @@ fn score(scene: &Scene, limit: &str, seconds: f64) -> Option<(f64, f64)> {
     Some((predicted, after / before))
 }
 
+/// A limit, and a load under which it is one.
+type Advised = (&'static str, fn(&mut Dice) -> Scene);
+
 #[test]
 fn what_is_predicted_of_a_setting_comes_true() {
     let _alone = alone();
@@ -588,7 +591,7 @@ fn what_is_predicted_of_a_setting_comes_true() {
     let mut misses = Vec::new();
     for seed in if full() { 0..5 } else { 0..1 } {
         let dice = &mut Dice::new(seed + 77);
-        let scenes: [(&str, fn(&mut Dice) -> Scene); 3] = [
+        let scenes: [Advised; 3] = [
             ("instances_saturated", |dice| {
                 steady(ONE, &[]).clients(6, STEADY, tensor(dice.from(3, 6)), "application/json")
             }),

@@ -314,6 +314,9 @@ fn a_folder_that_cannot_be_written_is_said_in_words() {
     let answer = server.post_json("/admin/profiling/export", "");
     assert_eq!(answer.status, 500);
     assert!(answer.text().contains("profile_output_dir"), "{}", answer.text());
+    // What is the server's own fault stands in its log too.
+    let line = server.log_line("POST /admin/profiling/export failed: ");
+    assert!(line.contains(&format!("request_id={:?}", answer.header("x-request-id"))), "{line}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use caudal_memory::{Level, Manager, Sources};
 use caudal_sight::{History, Kpis, Recorder};
 use caudal_tasks::{Catalog, Pictures};
+use caudal_telemetry::Tracer;
 use caudal_types::ErrorKind;
 
 use crate::{
@@ -37,6 +38,8 @@ pub(crate) struct App {
     /// Held by whoever times a model's operators.
     pub(crate) operators: Arc<tokio::sync::Mutex<()>>,
     pub(crate) recorder: Recorder,
+    /// Who tells a collector of requests, where there is one.
+    pub(crate) tracer: Option<Tracer>,
     pub(crate) history: History,
     pub(crate) kpis: Kpis,
     pub(crate) cpu: CpuMeter,
@@ -68,6 +71,7 @@ impl App {
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,
+        tracer: Option<Tracer>,
     ) -> std::io::Result<Self> {
         Ok(Self {
             catalog: Arc::new(catalog),
@@ -77,6 +81,7 @@ impl App {
             breaches: Breaches::new(),
             operators: Arc::default(),
             recorder: Recorder::new(Route::ALL.iter().map(|route| route.title())),
+            tracer,
             history: History::new(settings.profiling.span),
             kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),
             cpu: CpuMeter::start(),

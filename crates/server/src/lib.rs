@@ -34,6 +34,7 @@ use std::{
 
 use caudal_memory::Manager;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
+use caudal_telemetry::Tracer;
 
 use crate::{app::App, router::router};
 pub use crate::{
@@ -68,15 +69,16 @@ pub enum Ending {
 }
 
 impl Server {
-    /// A server for `catalog` that answers on `listener`.
+    /// A server for `catalog` that answers on `listener`, and gives `tracer` each request that is told of.
     pub fn new(
         listener: Listener,
         catalog: Catalog,
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,
+        tracer: Option<Tracer>,
     ) -> std::io::Result<Self> {
-        let app = Arc::new(App::new(catalog, pictures, settings, facts)?);
+        let app = Arc::new(App::new(catalog, pictures, settings, facts, tracer)?);
         memory::join(&app);
         Ok(Self { app, listener })
     }

@@ -3,6 +3,7 @@
 
 mod memory;
 mod process;
+mod traces;
 mod triton;
 
 use std::{
@@ -134,6 +135,9 @@ impl Collector for Reader {
         machine(&mut encoder, &app)?;
         process::encode(&mut encoder)?;
         memory::encode(&mut encoder, &app.memory)?;
+        if let Some(tracer) = &app.tracer {
+            traces::encode(&mut encoder, tracer.counts())?;
+        }
         if app.settings().triton_metrics {
             triton::encode(&mut encoder, &app.catalog.now())?;
         }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_types::{ErrorKind, ModelId, Stage, Stamps};
+use caudal_types::{ErrorKind, ModelId, Stage, Stamps, TraceId};
 use serde::Serialize;
 
 /// The latest requests of each route that are kept, by group of threads.
@@ -44,6 +44,8 @@ pub struct Kept {
     pub sent: u64,
     /// Where its time went.
     pub stamps: Stamps,
+    /// The trace that tells of it.
+    pub trace_id: Option<TraceId>,
 }
 
 #[derive(Debug, Default)]
@@ -269,6 +271,9 @@ impl Query {
 pub struct Record {
     /// Its name.
     pub request_id: String,
+    /// The trace that tells of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Method and path, without values.
     pub route: &'static str,
     /// Its status code.
@@ -331,7 +336,7 @@ fn ms(duration: Duration) -> f64 {
 
 impl Record {
     fn new(route: &'static str, kept: Kept, began: Duration, unix: Duration) -> Self {
-        let Kept { id, status, error, asked, received, sent, stamps, .. } = kept;
+        let Kept { id, status, error, asked, received, sent, stamps, trace_id, .. } = kept;
         let mut start = Duration::ZERO;
         let stretch = |(stage, spent): (Stage, Duration)| {
             let from = start;
@@ -340,6 +345,7 @@ impl Record {
         };
         Self {
             request_id: id.into(),
+            trace_id: trace_id.map(|trace| trace.to_string()),
             route,
             status,
             error: error.map(ErrorKind::code),
@@ -383,6 +389,7 @@ mod tests {
             received: Some(9),
             sent: 3,
             stamps: trace.stamps(),
+            trace_id: None,
         }
     }
 

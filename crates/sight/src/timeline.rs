@@ -68,6 +68,7 @@ mod tests {
 
     fn record(id: &str, began_us: f64, total_ms: f64) -> Record {
         Record {
+            trace_id: None,
             request_id: id.to_owned(),
             route: "POST /predict/{model}",
             status: 200,

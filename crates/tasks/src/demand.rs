@@ -7,6 +7,7 @@ use std::{
 };
 
 use caudal_engine::repository::ModelFolder;
+use caudal_types::on_behalf_of;
 use tokio::sync::Mutex;
 
 use crate::{Catalog, ChangeError, Entry, ServedModel, Unavailable, catalog::Turn};
@@ -44,8 +45,13 @@ impl Resting {
 impl Catalog {
     /// The model called `name`, which is brought back if it rests. However many ask, it is loaded once; and models are
     /// loaded one after the other, in the order in which they were first asked for, so that none is let go before it
-    /// has answered those who waited for it.
-    pub async fn demand(self: &Arc<Self>, name: &str, version: Option<&str>) -> Result<Arc<ServedModel>, Unavailable> {
+    /// has answered those who waited for it. What is logged meanwhile names `request`, which asks.
+    pub async fn demand(
+        self: &Arc<Self>,
+        name: &str,
+        version: Option<&str>,
+        request: &str,
+    ) -> Result<Arc<ServedModel>, Unavailable> {
         loop {
             let resting = match self.get(name, version) {
                 Err(Unavailable::Resting(_)) => self.now().resting(name).cloned(),
@@ -58,11 +64,11 @@ impl Catalog {
                 continue;
             }
             let turn = Arc::clone(&self.waking).lock_owned().await;
-            let (catalog, own) = (Arc::clone(self), resting.name.clone());
+            let (catalog, own, request) = (Arc::clone(self), resting.name.clone(), request.to_owned());
             // Not on a thread that talks to sockets; and it goes on if who asked has no time left.
             let woken = tokio::task::spawn_blocking(move || {
                 let _turn = turn;
-                catalog.wake(&own)
+                on_behalf_of(&request, || catalog.wake(&own))
             });
             return match woken.await {
                 Ok(Ok(_)) => match self.get(name, version) {

@@ -59,10 +59,16 @@ impl Server {
 
     /// The same with a repository that lies anywhere.
     pub fn start_at(binary: &str, repository: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(binary, repository, arguments, &[])
+    }
+
+    /// The same with `variables` in its environment.
+    pub fn start_in(binary: &str, repository: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
         let out = || Stdio::from(File::options().append(true).open(log.path()).unwrap());
         let mut command = Command::new(binary);
+        command.envs(variables.iter().copied());
         command.args(["serve", "--http-port", "0", "--model-repository"]).arg(repository).args(arguments);
         let child = command.current_dir(home.path()).stdout(out()).stderr(out()).spawn().unwrap();
         let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, home };

@@ -6,6 +6,7 @@
 //!
 //! This room knows no async runtime, no wire format and no other room.
 
+mod behalf;
 mod cpu;
 mod deadline;
 mod error;
@@ -13,8 +14,10 @@ mod places;
 mod priority;
 mod stage;
 mod tensor;
+mod trace_id;
 mod words;
 
+pub use behalf::{on_behalf_of, with_request};
 pub use cpu::{CpuPlan, available_cpus};
 pub use deadline::Deadline;
 pub use error::{ErrorKind, Explain};
@@ -22,4 +25,5 @@ pub use places::{ONNXRUNTIME_VERSION, OPENVINO_ONNXRUNTIME_VERSION, cache_dir, c
 pub use priority::{Priority, UnknownPriority};
 pub use stage::{ModelId, Parts, Run, Stage, Stamps, Trace};
 pub use tensor::{DType, Shape, TensorView, UnknownDType, element_count};
+pub use trace_id::TraceId;
 pub use words::{nearest, shorten};

@@ -9,6 +9,7 @@ use caudal_engine::{
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
 use caudal_server::{Facts, ListenError, Listener, ModelControl, Server};
 use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
+use caudal_telemetry::Tracer;
 use caudal_types::Explain;
 use caudal_vision::Limits;
 
@@ -29,6 +30,8 @@ pub(crate) enum AssembleError {
     NoModels(String),
     #[error("{0}")]
     Load(#[from] ChangeError),
+    #[error("{0}")]
+    Telemetry(#[from] caudal_telemetry::StartError),
     #[error("threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
 }
@@ -76,9 +79,18 @@ pub(crate) fn pictures(settings: &Settings) -> Result<Pictures, AssembleError> {
     Ok(Pictures::new(decoders, ByteBudget::new(settings.max_pixel_memory), limits))
 }
 
+/// Who tells a collector of requests, where one is named.
+pub(crate) fn tracer(settings: &Settings) -> Result<Option<Tracer>, AssembleError> {
+    Ok(settings.telemetry.clone().map(Tracer::start).transpose()?)
+}
+
 /// The server. The port is taken first, so that one in use is said before models are loaded; connections wait in
 /// the backlog until the models are ready.
-pub(crate) fn server(settings: &Settings, config: Vec<(String, String)>) -> Result<Server, AssembleError> {
+pub(crate) fn server(
+    settings: &Settings,
+    config: Vec<(String, String)>,
+    tracer: Option<Tracer>,
+) -> Result<Server, AssembleError> {
     Repository::open(&settings.model_repository)?;
     let listener = Listener::bind(settings.server.host, settings.server.port, settings.server.backlog)?;
     let backend = Arc::new(backend(settings)?);
@@ -90,7 +102,7 @@ pub(crate) fn server(settings: &Settings, config: Vec<(String, String)>) -> Resu
         config,
     };
     let catalog = catalog(settings, backend)?;
-    let server = Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts)?;
+    let server = Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts, tracer)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());
     Ok(server)
 }

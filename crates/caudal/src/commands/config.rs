@@ -25,6 +25,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     for (key, raw) in TABLE.iter().zip(&loaded.raw) {
         let value = match (key.value, shown(key, raw)) {
             ("SECRET" | "NAMES" | "NAME", "") => "(none)",
+            (_, "") if key.name.starts_with("otel_") => "(none)",
             (_, "") => "(found out)",
             (_, value) => value,
         };

@@ -1,6 +1,9 @@
 //! `caudal serve`.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use caudal_server::{Ending, ServerSettings};
 use clap::ArgMatches;
@@ -16,6 +19,9 @@ use crate::{
     settings::{Raw, TABLE},
 };
 
+/// How long the end waits for a collector to take the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let began = Instant::now();
     let loaded = load(matches, false)?;
@@ -28,17 +34,19 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     if settings.pin_to_quota {
         keep_to_quota(settings.models.cpus.cpus);
     }
+    let tracer = assemble::tracer(&settings)?;
     // This one accepts connections and waits for signals; the server's own threads talk to them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CommandError::Other(format!("the async runtime could not be started: {error}")))?;
     let ending = runtime.block_on(async {
-        // What names files is nobody's business who only asks for the server's health.
-        let told =
-            |raw: &Raw| TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE" | "SECRET"));
+        // What names files and other machines is nobody's business who only asks for the server's health.
+        let told = |raw: &Raw| {
+            TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE" | "SECRET" | "URL"))
+        };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
-        let server = assemble::server(&settings, config)?;
+        let server = assemble::server(&settings, config, tracer.clone())?;
         warn_if_open(&settings.server);
         let (address, ready, control) = (server.address(), server.is_ready(), server.control());
         tracing::info!(
@@ -54,6 +62,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     })?;
     // Threads of the runtime have nothing left to do but what was cut short.
     runtime.shutdown_background();
+    if tracer.is_some_and(|tracer| !tracer.finish(LAST_SPANS)) {
+        tracing::warn!("the collector did not take the last spans in time");
+    }
     match ending {
         Ending::Clean => {
             tracing::info!("stopped");

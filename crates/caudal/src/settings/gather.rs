@@ -108,7 +108,9 @@ pub(crate) fn gather(
         }
         let names = std::iter::once(key.variable()).chain(key.aliases.iter().map(|alias| (*alias).to_owned()));
         for name in names {
-            if let Some(value) = environment.get(&name) {
+            // OpenTelemetry has it that one of its own that is empty says nothing.
+            if let Some(value) = environment.get(&name).filter(|value| !value.is_empty() || !name.starts_with("OTEL_"))
+            {
                 return (value.clone(), Origin::Variable(name));
             }
         }

@@ -8,6 +8,7 @@ mod legacy;
 pub(crate) mod presets;
 mod resolve;
 mod table;
+mod telemetry;
 
 pub(crate) use gather::{Gathered, Origin, Raw, SettingsError, gather};
 pub(crate) use resolve::{Load, Settings};

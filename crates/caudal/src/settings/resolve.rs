@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) watch: bool,
     pub(crate) load: Load,
     pub(crate) server: ServerSettings,
+    /// Who is told of requests, if anybody.
+    pub(crate) telemetry: Option<caudal_telemetry::Settings>,
 }
 
 const MIB: u64 = 1 << 20;
@@ -61,6 +63,7 @@ impl Settings {
         };
         Ok(Self {
             load: read.load(model_control)?,
+            telemetry: read.telemetry()?,
             stay: Stay {
                 memory: read.optional("model_memory_mb", 1, 1 << 24)?.map(|mib| mib as u64 * MIB),
                 idle: read.optional_text("idle_unload_secs").map(|_| seconds("idle_unload_secs")).transpose()?,
@@ -136,14 +139,14 @@ impl Settings {
     }
 }
 
-struct Reader<'a>(&'a [Raw]);
+pub(super) struct Reader<'a>(&'a [Raw]);
 
 impl Reader<'_> {
-    fn raw(&self, key: &str) -> &Raw {
+    pub(super) fn raw(&self, key: &str) -> &Raw {
         self.0.iter().find(|raw| raw.key == key).expect("every key that is read stands in the table")
     }
 
-    fn text(&self, key: &str) -> &str {
+    pub(super) fn text(&self, key: &str) -> &str {
         self.raw(key).value.trim()
     }
 
@@ -206,16 +209,16 @@ impl Reader<'_> {
         }
     }
 
-    fn optional_text(&self, key: &str) -> Option<&str> {
+    pub(super) fn optional_text(&self, key: &str) -> Option<&str> {
         Some(self.text(key)).filter(|text| !text.is_empty())
     }
 
-    fn invalid(&self, key: &str, reason: impl Into<String>) -> SettingsError {
+    pub(super) fn invalid(&self, key: &str, reason: impl Into<String>) -> SettingsError {
         let Raw { key, value, origin } = self.raw(key).clone();
         SettingsError::Invalid { key, value, origin, reason: reason.into() }
     }
 
-    fn word(&self, key: &str, words: &[&str], reason: &str) -> Result<String, SettingsError> {
+    pub(super) fn word(&self, key: &str, words: &[&str], reason: &str) -> Result<String, SettingsError> {
         let text = self.text(key).to_lowercase();
         if words.contains(&text.as_str()) { Ok(text) } else { Err(self.invalid(key, reason)) }
     }
@@ -224,7 +227,12 @@ impl Reader<'_> {
         self.text(key).parse().map_err(|_| self.invalid(key, format!("it is {reason}")))
     }
 
-    fn number<T: FromStr + PartialOrd + ToString>(&self, key: &str, least: T, most: T) -> Result<T, SettingsError> {
+    pub(super) fn number<T: FromStr + PartialOrd + ToString>(
+        &self,
+        key: &str,
+        least: T,
+        most: T,
+    ) -> Result<T, SettingsError> {
         let range = format!("it is a number from {} to {}", least.to_string(), most.to_string());
         let number: Option<T> = self.text(key).parse().ok();
         number.filter(|number| *number >= least && *number <= most).ok_or_else(|| self.invalid(key, range))
@@ -244,7 +252,7 @@ mod tests {
         let raw = |entry: &'static crate::settings::Key| Raw {
             key: entry.name,
             value: if entry.name == key { value } else { entry.default }.to_owned(),
-            origin: Origin::Default,
+            origin: if entry.name == key { Origin::Flag(entry.flag()) } else { Origin::Default },
         };
         Settings::resolve(&TABLE.iter().map(raw).collect::<Vec<_>>())
     }
@@ -284,5 +292,18 @@ mod tests {
         refused("memory_shed_percent", "NaN", "1 to 100");
         refused("memory_webhook_url", "hooks.example", "http:// or https://");
         refused("memory_webhook_url", "http://", "http:// or https://");
+        refused("otel_exporter", "zipkin", "otlp or none");
+        refused("otel_endpoint", "collector:4318", "an address such as http://");
+        refused("otel_traces_endpoint", "/v1/traces", "an address such as http://");
+        refused("otel_protocol", "http/json", "http/protobuf or grpc");
+        refused("otel_headers", "key", "name=value");
+        refused("otel_timeout_ms", "soon", "1 to");
+        refused("otel_compression", "zstd", "none or gzip");
+        refused("otel_resource_attributes", "=1", "name=value");
+        refused("otel_sampler", "jaeger_remote", "parentbased_traceidratio");
+        refused("otel_sampler_arg", "1.5", "0 to 1");
+        refused("otel_queue_size", "0", "1 to");
+        refused("otel_batch_size", "4096", "otel_queue_size");
+        refused("otel_delay_ms", "-1", "0 to");
     }
 }

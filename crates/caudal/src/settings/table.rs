@@ -217,6 +217,70 @@ pub(crate) const TABLE: &[Key] = &[
         key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),
         &["SLOW_REQUEST_THRESHOLD_MS"],
     )),
+    known_as(key("otel_disabled", "false", "BOOL", "tell no collector of requests"), &["OTEL_SDK_DISABLED"]),
+    known_as(
+        key("otel_exporter", "", "EXPORTER", "otlp or none; otlp where an endpoint is named"),
+        &["OTEL_TRACES_EXPORTER"],
+    ),
+    known_as(
+        key("otel_endpoint", "", "URL", "the collector that is told of requests; /v1/traces is put behind it for HTTP"),
+        &["OTEL_EXPORTER_OTLP_ENDPOINT"],
+    ),
+    known_as(
+        key("otel_traces_endpoint", "", "URL", "the same as a whole, with its path; it goes before otel_endpoint"),
+        &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"],
+    ),
+    known_as(
+        key("otel_protocol", "http/protobuf", "PROTOCOL", "http/protobuf or grpc"),
+        &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+    ),
+    known_as(
+        key("otel_headers", "", "SECRET", "headers of each export: NAME=VALUE, divided by commas"),
+        &["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+    ),
+    known_as(
+        key("otel_timeout_ms", "10000", "MS", "how long an export may take"),
+        &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
+    ),
+    known_as(
+        key("otel_compression", "none", "ENCODING", "none or gzip"),
+        &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
+    ),
+    known_as(
+        key("otel_certificate", "", "FILE", "certificates (PEM) that are trusted instead of those that the web trusts"),
+        &["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
+    ),
+    known_as(
+        key("otel_service_name", "", "NAME", "what this server is called in traces; caudal when nobody says"),
+        &["OTEL_SERVICE_NAME"],
+    ),
+    known_as(
+        key("otel_resource_attributes", "", "PAIRS", "what else is said of it: NAME=VALUE, divided by commas"),
+        &["OTEL_RESOURCE_ATTRIBUTES"],
+    ),
+    known_as(
+        key(
+            "otel_sampler",
+            "parentbased_always_on",
+            "SAMPLER",
+            "always_on, always_off or traceidratio; with parentbased_ the caller's decision goes before it",
+        ),
+        &["OTEL_TRACES_SAMPLER"],
+    ),
+    known_as(
+        key("otel_sampler_arg", "1", "RATIO", "which part of all requests traceidratio takes"),
+        &["OTEL_TRACES_SAMPLER_ARG"],
+    ),
+    known_as(
+        key("otel_queue_size", "2048", "N", "requests that may wait to be told of; more are dropped and counted"),
+        &["OTEL_BSP_MAX_QUEUE_SIZE"],
+    ),
+    known_as(key("otel_batch_size", "512", "N", "most requests in one export"), &["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"]),
+    known_as(
+        key("otel_delay_ms", "5000", "MS", "how long an export waits for more requests"),
+        &["OTEL_BSP_SCHEDULE_DELAY"],
+    ),
+    key("otel_stages", "false", "BOOL", "a span for each stage, not for queue and infer alone"),
 ];
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::models::MemoryState;
 use crate::{
     app::App,
-    http::door::{self, Answer},
+    http::{
+        apart,
+        door::{self, Answer},
+    },
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -198,11 +201,11 @@ impl CleanupRequest {
     responses((status = 200, body = CleanupAnswer), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn cleanup(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::work(app, Route::AdminMemoryCleanup, request, |app, _, request| async move {
+    door::work(app, Route::AdminMemoryCleanup, request, |app, visit, request| async move {
         let body = super::read(&app, request).await?;
         let idle = CleanupRequest::parse(&body)?.unwrap_or(app.settings().memory.rest_idle);
         // A model that goes is waited for: not on a thread that talks to sockets.
-        let cleaned = tokio::task::spawn_blocking(move || app.memory.clean(idle, Why::Asked)).await;
+        let cleaned = apart(visit.id, move || app.memory.clean(idle, Why::Asked)).await;
         let broken = |_| Problem::new(ErrorKind::Internal, "cleaning up broke off", "see the server's log");
         let report = cleaned.map_err(broken)?;
         Ok(Answer::json(&CleanupAnswer { freed_bytes: report.freed(), report }))

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     app::App,
     http::{
-        Path,
+        Path, apart,
         door::{self, Answer},
     },
     problem::{ErrorAnswer, Problem},
@@ -170,13 +170,13 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(model): Path<String>,
     responses((status = 200, body = ModelState), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn change(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
-    door::work(app, Route::AdminModelChange, request, |app, _, request| async move {
+    door::work(app, Route::AdminModelChange, request, |app, visit, request| async move {
         let body = super::read(&app, request).await?;
         let text = String::from_utf8(body.to_vec()).map_err(|_| {
             Problem::new(ErrorKind::InvalidRequest, "the body is not UTF-8", "send JSON with the keys of model.yaml")
         })?;
         // An instance more may take its time: not on a thread that talks to sockets.
-        let changed = tokio::task::spawn_blocking(move || app.catalog.change(&model, &text)).await;
+        let changed = apart(visit.id, move || app.catalog.change(&model, &text)).await;
         let broken = |_| Problem::new(ErrorKind::Internal, "the change broke off", "see the server's log");
         Ok(Answer::json(&ModelState::new(&*changed.map_err(broken)??)))
     })

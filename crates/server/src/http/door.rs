@@ -17,11 +17,12 @@ use axum::{
 use bytes::Bytes;
 use caudal_sight::Kept;
 use caudal_tasks::{Call, within};
-use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace};
+use caudal_telemetry::{Context, Finished};
+use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace, TraceId};
 use hyper::body::Body as _;
 use serde::Serialize;
 
-use super::{RequestId, request_id, timing};
+use super::{RequestId, request_id, span, timing};
 use crate::{
     admin::owner::Peer,
     app::App,
@@ -36,6 +37,7 @@ use crate::{
 pub(crate) struct Visit {
     pub(crate) call: Call,
     pub(crate) query: Query,
+    pub(crate) id: RequestId,
 }
 
 /// An answer that needs nothing but its headers.
@@ -85,10 +87,11 @@ pub(crate) async fn work<F>(
 where
     F: Future<Output = Result<Answer, Problem>>,
 {
-    let mut door = Door::open(route, request.headers(), request.uri());
+    let mut door = Door::open(&app, route, Kind::Work, &request);
     door.connection = request.extensions().get::<Peer>().map_or(0, Peer::number);
     let mut call = Call::new(door.start);
     door.trace = Some(call.trace.clone());
+    let id = door.id.clone();
     let outcome = async {
         let _slot = app.admit(route)?;
         let query = Query::parse(request.uri().query())?;
@@ -96,7 +99,7 @@ where
         query.apply(&mut call)?;
         let deadline = call.deadline;
         // Boxed, for it is large and would be moved again and again by the layers around it.
-        let work = Box::pin(handle(Arc::clone(&app), Visit { call, query }, request));
+        let work = Box::pin(handle(Arc::clone(&app), Visit { call, query, id }, request));
         within(deadline, Problem::late, work).await
     };
     let outcome = outcome.await;
@@ -110,7 +113,7 @@ pub(crate) fn ask(
     request: &Request,
     handle: impl FnOnce(&Arc<App>) -> Result<Answer, Problem>,
 ) -> Response {
-    let door = Door::open(route, request.headers(), request.uri());
+    let door = Door::open(app, route, Kind::Question, request);
     let outcome = handle(app);
     door.close(app, outcome)
 }
@@ -125,46 +128,73 @@ pub(crate) async fn stay<F>(
 where
     F: Future<Output = Result<Answer, Problem>>,
 {
-    let mut door = Door::open(route, request.headers(), request.uri());
-    door.stays = true;
+    let door = Door::open(&app, route, Kind::Watch, &request);
     let outcome = handle(Arc::clone(&app), request).await;
     door.close(&app, outcome)
 }
 
 /// Turns away what has found no handler.
 pub(crate) fn refuse(app: &App, headers: &HeaderMap, uri: &Uri, problem: Problem) -> Response {
-    Door::open(Route::Unknown, headers, uri).close(app, Err(problem))
+    Door::of(app, Route::Unknown, Kind::Question, headers, uri).close(app, Err(problem))
 }
 
 /// Lets a request through to handlers that know nothing of the door: files of a page.
 pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let door = Door::open(Route::Docs, request.headers(), request.uri());
+    let door = Door::open(&app, Route::Docs, Kind::Question, &request);
     let response = next.run(request).await;
     door.sign(&app, response)
 }
 
+/// What brings somebody to the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Work, in its turn and within a deadline.
+    Work,
+    /// A question that is answered at once.
+    Question,
+    /// Watching, which nobody wonders takes long.
+    Watch,
+}
+
 struct Door {
     route: Route,
+    kind: Kind,
     start: Instant,
     /// Of requests for work.
     trace: Option<Trace>,
+    /// Of those that are told of.
+    context: Option<Context>,
     id: RequestId,
     path: String,
     /// Bytes of its body, as it says.
     received: Option<u64>,
     /// The connection that it came by, of requests for work.
     connection: u64,
-    /// Why it failed, if it did.
+    /// What it is told went wrong.
     error: Option<ErrorKind>,
-    /// Whether nobody wonders that it takes long.
-    stays: bool,
 }
 
 impl Door {
-    fn open(route: Route, headers: &HeaderMap, uri: &Uri) -> Self {
+    fn open(app: &App, route: Route, kind: Kind, request: &Request) -> Self {
+        Self::of(app, route, kind, request.headers(), request.uri())
+    }
+
+    fn of(app: &App, route: Route, kind: Kind, headers: &HeaderMap, uri: &Uri) -> Self {
         let received = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let (id, path) = (RequestId::of(headers), uri.path().to_owned());
-        Self { route, start: Instant::now(), trace: None, id, path, received, connection: 0, error: None, stays: false }
+        let context = app.tracer.as_ref().and_then(|tracer| span::begin(tracer, headers, kind == Kind::Work));
+        Self {
+            route,
+            kind,
+            start: Instant::now(),
+            trace: None,
+            context,
+            id,
+            path,
+            received,
+            connection: 0,
+            error: None,
+        }
     }
 
     fn close(mut self, app: &App, outcome: Result<Answer, Problem>) -> Response {
@@ -174,6 +204,9 @@ impl Door {
             }
             app.metrics.count_error(problem.kind);
             self.error = Some(problem.kind);
+            if problem.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                self.log_failure(&problem);
+            }
             self.tell(&problem)
         });
         let mut response = Response::new(Body::from(answer.body));
@@ -187,24 +220,38 @@ impl Door {
     }
 
     /// Puts name and time on a response, and counts it.
-    fn sign(self, app: &App, mut response: Response) -> Response {
+    fn sign(mut self, app: &App, mut response: Response) -> Response {
         let status = response.status();
+        let sent = response.body().size_hint().exact().unwrap_or(0);
         let stamps = self.trace.as_ref().map_or_else(|| Stamps::whole(self.start, Instant::now()), Trace::close);
         if status.is_success() {
             app.metrics.count_stages(self.route, &stamps);
             app.breaches.count(&app.settings().profiling.budgets, self.route, &stamps);
         }
         if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::enabled()) {
-            let sent = response.body().size_hint().exact().unwrap_or(0);
             let (id, status) = (self.id.as_str().into(), status.as_u16());
             let Self { received, connection, error, .. } = self;
-            let kept = Kept { id, status, error, connection, asked: trace.asked(), received, sent, stamps };
+            let (asked, trace_id) = (trace.asked(), self.trace_id());
+            let kept = Kept { id, status, error, connection, asked, received, sent, stamps, trace_id };
             app.recorder.keep(self.route as usize, kept);
         }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);
-        if took >= app.settings().slow_request && !self.stays {
+        if took >= app.settings().slow_request && self.kind != Kind::Watch {
             self.log_slow(&stamps, status);
+        } else {
+            tracing::debug!(
+                request_id = self.id.as_str(),
+                trace_id = self.trace_id().map(tracing::field::display),
+                status = status.as_u16(),
+                "{} {} took {:.1} ms",
+                self.route.method(),
+                self.path,
+                took.as_secs_f64() * 1e3,
+            );
+        }
+        if let (Some(tracer), Some(context)) = (&app.tracer, self.context.take()) {
+            tracer.end(self.finished(context, status, sent, stamps));
         }
         let headers = response.headers_mut();
         headers.insert(request_id::HEADER, self.id.into_header());
@@ -224,11 +271,52 @@ impl Door {
         answer.status(problem.status()).retry_after(problem.retry_after)
     }
 
+    /// What a trace tells of it.
+    fn finished(&mut self, context: Context, status: StatusCode, sent: u64, stamps: Stamps) -> Finished {
+        let (method, route) = match self.route {
+            // By OpenTelemetry's conventions: one that is not known.
+            Route::Unknown => ("_OTHER", None),
+            route => (route.method(), Some(route.path())),
+        };
+        Finished {
+            context,
+            method,
+            route,
+            path: span::path(std::mem::take(&mut self.path)),
+            status: status.as_u16(),
+            error: self.error.map(ErrorKind::code),
+            request_id: self.id.as_str().into(),
+            asked: self.trace.as_ref().and_then(Trace::asked),
+            received: self.received,
+            sent,
+            stamps,
+        }
+    }
+
+    /// The trace that tells of it.
+    fn trace_id(&self) -> Option<TraceId> {
+        self.context.as_ref().map(|context| context.trace)
+    }
+
+    /// What is this server's own fault should be found where its owner looks.
+    fn log_failure(&self, problem: &Problem) {
+        tracing::error!(
+            request_id = self.id.as_str(),
+            trace_id = self.trace_id().map(tracing::field::display),
+            code = problem.kind.code(),
+            "{} {} failed: {}",
+            self.route.method(),
+            self.path,
+            problem.message,
+        );
+    }
+
     fn log_slow(&self, stamps: &Stamps, status: StatusCode) {
         let stages: Vec<String> =
             stamps.iter().map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3)).collect();
         tracing::warn!(
             request_id = self.id.as_str(),
+            trace_id = self.trace_id().map(tracing::field::display),
             status = status.as_u16(),
             "Slow request: {} {} took {:.1} ms ({})",
             self.route.method(),

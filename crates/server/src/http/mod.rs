@@ -8,10 +8,11 @@ mod linger;
 mod listener;
 mod path;
 mod request_id;
+mod span;
 mod threads;
 mod timing;
 
-pub(crate) use aside::aside;
+pub(crate) use aside::{apart, aside};
 pub(crate) use connection::Connections;
 pub use listener::{ListenError, Listener};
 pub(crate) use path::Path;

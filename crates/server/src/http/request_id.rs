@@ -15,8 +15,12 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer names than this are not kept.
 const MAX_LENGTH: usize = 128;
 
+/// A request's name. A copy costs nothing: one of ours is its digits, one that the caller gave shares its bytes.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestId(HeaderValue);
+pub(crate) enum RequestId {
+    Own([u8; 16]),
+    Given(HeaderValue),
+}
 
 impl RequestId {
     /// The name that the caller gave, or a new one.
@@ -25,20 +29,26 @@ impl RequestId {
             let bytes = value.as_bytes();
             (1..=MAX_LENGTH).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
         });
-        Self(given.cloned().unwrap_or_else(new_id))
+        given.cloned().map_or_else(|| Self::Own(new_id()), Self::Given)
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        match self {
+            Self::Own(digits) => str::from_utf8(digits).unwrap_or_default(),
+            Self::Given(value) => value.to_str().unwrap_or_default(),
+        }
     }
 
     pub(crate) fn into_header(self) -> HeaderValue {
-        self.0
+        match self {
+            Self::Own(digits) => HeaderValue::from_bytes(&digits).expect("hexadecimal digits make a header"),
+            Self::Given(value) => value,
+        }
     }
 }
 
 /// A name nobody else has: a start that differs from process to process, and a count.
-fn new_id() -> HeaderValue {
+fn new_id() -> [u8; 16] {
     static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     static COUNT: AtomicU64 = AtomicU64::new(0);
     // Multiplying by an odd constant keeps counts apart and spreads them over all digits.
@@ -49,7 +59,7 @@ fn new_id() -> HeaderValue {
         *digit = b"0123456789abcdef"[(number & 15) as usize];
         number >>= 4;
     }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits make a header")
+    text
 }
 
 #[cfg(test)]

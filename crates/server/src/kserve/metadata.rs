@@ -121,8 +121,9 @@ async fn metadata(app: Arc<App>, request: Request, model: String, version: Optio
         });
     }
     // What it takes and gives is known when it is in memory.
-    door::work(app, Route::ModelMetadata, request, |app, _, _| async move {
-        Ok(Answer::json(&ModelMetadata::new(&*app.catalog.demand(&model, version.as_deref()).await?)))
+    door::work(app, Route::ModelMetadata, request, |app, visit, _| async move {
+        let model = app.catalog.demand(&model, version.as_deref(), visit.id.as_str()).await?;
+        Ok(Answer::json(&ModelMetadata::new(&model)))
     })
     .await
 }

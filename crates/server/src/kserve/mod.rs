@@ -84,7 +84,7 @@ async fn run(
     name: String,
     version: Option<String>,
 ) -> Result<Answer, Problem> {
-    let model = app.catalog.demand(&name, version.as_deref()).await?;
+    let model = app.catalog.demand(&name, version.as_deref(), visit.id.as_str()).await?;
     refuse_binary(&request)?;
     model.check_infer(&visit.call)?;
     let (head, body) = request.into_parts();

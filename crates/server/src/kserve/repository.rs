@@ -15,7 +15,7 @@ use crate::{
     admin,
     app::App,
     http::{
-        Path,
+        Path, apart,
         door::{self, Answer, Visit},
     },
     problem::Problem,
@@ -98,8 +98,8 @@ pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Resp
     ),
 )]
 pub(crate) async fn load(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
-    door::work(app, Route::RepositoryLoad, request, |app, _: Visit, request| async move {
-        change(app, request, move |app| app.catalog.load(&model).map(drop)).await
+    door::work(app, Route::RepositoryLoad, request, |app, visit: Visit, request| async move {
+        change(app, visit, request, move |app| app.catalog.load(&model).map(drop)).await
     })
     .await
 }
@@ -116,14 +116,15 @@ pub(crate) async fn load(State(app): State<Arc<App>>, Path(model): Path<String>,
     ),
 )]
 pub(crate) async fn unload(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
-    door::work(app, Route::RepositoryUnload, request, |app, _: Visit, request| async move {
-        change(app, request, move |app| app.catalog.unload(&model)).await
+    door::work(app, Route::RepositoryUnload, request, |app, visit: Visit, request| async move {
+        change(app, visit, request, move |app| app.catalog.unload(&model)).await
     })
     .await
 }
 
 async fn change(
     app: Arc<App>,
+    visit: Visit,
     request: Request,
     make: impl FnOnce(&App) -> Result<(), ChangeError> + Send + 'static,
 ) -> Result<Answer, Problem> {
@@ -140,7 +141,7 @@ async fn change(
         return Err(Problem::parameter(message, "put what should hold for the model into its model.yaml"));
     }
     // It takes its time: not on a thread that talks to sockets.
-    let made = tokio::task::spawn_blocking(move || make(&app)).await;
+    let made = apart(visit.id, move || make(&app)).await;
     match made {
         Ok(made) => made.map(|()| Answer::empty(StatusCode::OK)).map_err(Problem::from),
         Err(_) => Err(Problem::new(ErrorKind::Internal, "loading broke off", "see the server's log")),

@@ -56,7 +56,7 @@ async fn run(app: Arc<App>, visit: Visit, request: Request) -> Result<Answer, Pr
     let received = body::read(&head.headers, body, &limits).await?;
     let small = received.bytes.len() <= SMALL_BODY;
     let asked = aside(&app, small, &visit.call, Stage::Decode, move || Asked::read(&received.bytes)).await??;
-    let model = app.catalog.demand(&asked.model, None).await?;
+    let model = app.catalog.demand(&asked.model, None, visit.id.as_str()).await?;
     model.check_embed(&visit.call)?;
     let embedded = model.embed(app.pictures.decoders(), asked.texts, asked.ask, &visit.call).await?;
     let few = embedded.vectors.iter().map(Vec::len).sum::<usize>() <= FEW_VALUES;

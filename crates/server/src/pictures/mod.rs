@@ -142,18 +142,18 @@ async fn run(
     form: Form,
 ) -> Result<Answer, Problem> {
     // What the query already says wrong, and what has no room, costs no upload.
-    if let Some(model) = named(&app, name.as_deref().or(visit.query.model())).await? {
+    if let Some(model) = named(&app, &visit, name.as_deref()).await? {
         visit.query.ask(model.picture_model()?)?;
         model.check_see(&visit.call)?;
     }
     let upload = Upload::read(&app, request, &mut visit.query, &visit.call).await?;
     // Fields of the form may have said more.
     visit.query.apply(&mut visit.call)?;
-    let model = match named(&app, name.as_deref().or(visit.query.model())).await? {
+    let model = match named(&app, &visit, name.as_deref()).await? {
         Some(model) => model,
         None => {
             let only = app.catalog.now().only("detect").map(str::to_owned);
-            app.catalog.demand(&only.ok_or_else(no_model)?, None).await?
+            app.catalog.demand(&only.ok_or_else(no_model)?, None, visit.id.as_str()).await?
         }
     };
     let ask = visit.query.ask(model.picture_model()?)?;
@@ -166,10 +166,10 @@ async fn run(
     within(visit.call.deadline, Problem::late, work).await
 }
 
-async fn named(app: &App, name: Option<&str>) -> Result<Option<Arc<ServedModel>>, Problem> {
-    match name {
+async fn named(app: &App, visit: &Visit, name: Option<&str>) -> Result<Option<Arc<ServedModel>>, Problem> {
+    match name.or(visit.query.model()) {
         None => Ok(None),
-        Some(name) => Ok(Some(app.catalog.demand(name, None).await?)),
+        Some(name) => Ok(Some(app.catalog.demand(name, None, visit.id.as_str()).await?)),
     }
 }
 
