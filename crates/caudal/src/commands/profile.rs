@@ -86,7 +86,10 @@ fn from_server(matches: &ArgMatches, order: &Order) -> Result<ExitCode, CommandE
     let (path, takes) = match order.heap {
         true => (format!("/debug/pprof/heap?format={format}"), Duration::ZERO),
         false => {
-            (format!("/debug/pprof/profile?seconds={seconds}&hz={hz}&format={format}"), Duration::from_secs(seconds))
+            let operators = matches.get_one::<String>("operators");
+            let operators = operators.map_or_else(String::new, |model| format!("&operators={}", escaped(model)));
+            let path = format!("/debug/pprof/profile?seconds={seconds}&hz={hz}&format={format}{operators}");
+            (path, Duration::from_secs(seconds))
         }
     };
     let key = matches.get_one::<String>("key").cloned().or_else(|| env::var("CAUDAL_ADMIN_KEY").ok());
@@ -96,6 +99,11 @@ fn from_server(matches: &ArgMatches, order: &Order) -> Result<ExitCode, CommandE
     }
     order.write(&answer.body)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A name as it stands in an address.
+fn escaped(name: &str) -> String {
+    form_urlencoded::byte_serialize(name.as_bytes()).collect()
 }
 
 /// What a server says when it gives no profile.
