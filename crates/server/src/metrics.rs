@@ -37,7 +37,8 @@ const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 /// Bounds of batch sizes, in tokens.
 const TOKENS: [f64; 8] = [16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 /// Status codes that this server gives.
-const STATUSES: [u16; 18] = [200, 201, 302, 303, 400, 403, 404, 405, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
+const STATUSES: [u16; 19] =
+    [200, 201, 302, 303, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
 /// What a route is called where its counters were known before, beside our own names.
 const FAMILIAR: [(&str, &str, &str); 2] =
     [("http_requests", "http_request_duration", "route"), ("api_requests", "api_request_duration", "endpoint")];

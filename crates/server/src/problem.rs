@@ -120,6 +120,7 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::WrongTask
         | ErrorKind::ClientGone => StatusCode::BAD_REQUEST,
         ErrorKind::LoadFailed => StatusCode::BAD_REQUEST,
+        ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::NotFound | ErrorKind::ModelNotFound => StatusCode::NOT_FOUND,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

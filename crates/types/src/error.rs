@@ -65,6 +65,8 @@ kinds! {
     ModelNotReady => "model_not_ready",
     /// The model could not be loaded.
     LoadFailed => "load_failed",
+    /// Only who has the admin key may do this, and none was sent, or a wrong one.
+    Unauthorized => "unauthorized",
     /// Only who administers the server may do this.
     Forbidden => "forbidden",
     /// The model cannot do what the route asks of it.

@@ -78,9 +78,9 @@ fn explained(error: &impl Explain) -> CommandError {
 
 /// Asks a server that runs.
 fn from_server(matches: &ArgMatches, order: &Order) -> Result<ExitCode, CommandError> {
-    let base = match matches.get_one::<u32>("pid") {
-        Some(pid) => remote::address_of(*pid)?,
-        None => matches.get_one::<String>("url").expect("it has a default").clone(),
+    let mut bases = match matches.get_one::<u32>("pid") {
+        Some(pid) => remote::addresses_of(*pid)?,
+        None => matches.get_one::<String>("url").into_iter().cloned().collect(),
     };
     let (seconds, hz, format) = (order.seconds, order.hz, order.format.name());
     let (path, takes) = match order.heap {
@@ -93,12 +93,26 @@ fn from_server(matches: &ArgMatches, order: &Order) -> Result<ExitCode, CommandE
         }
     };
     let key = matches.get_one::<String>("key").cloned().or_else(|| env::var("CAUDAL_ADMIN_KEY").ok());
-    let answer = remote::ask(&Question { base: &base, path: &path, key: key.as_deref(), takes, patience: PATIENCE })?;
-    if answer.status != 200 {
-        return Err(other(refusal(&base, answer.status, &answer.body)));
+    let mut base = bases.pop().expect("--url has a default, and a process one address at least");
+    loop {
+        let question = Question { base: &base, path: &path, key: key.as_deref(), takes, patience: PATIENCE };
+        let answer = remote::ask(&question)?;
+        match (answer.status, bases.pop()) {
+            (200, _) => {
+                order.write(&answer.body)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            // It is not administered at this one.
+            (404, Some(next)) if code(&answer.body) == "not_found" => base = next,
+            (status, _) => return Err(other(refusal(&base, status, &answer.body))),
+        }
     }
-    order.write(&answer.body)?;
-    Ok(ExitCode::SUCCESS)
+}
+
+/// The code of an error.
+fn code(body: &[u8]) -> String {
+    let told: Value = serde_json::from_slice(body).unwrap_or_default();
+    told["error"]["code"].as_str().unwrap_or_default().to_owned()
 }
 
 /// A name as it stands in an address.

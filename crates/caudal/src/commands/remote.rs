@@ -92,8 +92,8 @@ async fn exchange(base: &Uri, question: &Question<'_>) -> Result<Answer, Box<dyn
     Ok(Answer { status, body })
 }
 
-/// Where the Caudal server listens that is the process `pid`.
-pub(super) fn address_of(pid: u32) -> Result<String, CommandError> {
+/// Where the Caudal server listens that is the process `pid`: at one address, or at one more for who administers it.
+pub(super) fn addresses_of(pid: u32) -> Result<Vec<String>, CommandError> {
     let folder = Path::new("/proc").join(pid.to_string());
     let program = fs::read_link(folder.join("exe")).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => other(format!("there is no process {pid}")),
@@ -105,10 +105,13 @@ pub(super) fn address_of(pid: u32) -> Result<String, CommandError> {
     }
     let own = sockets(&folder).map_err(|error| other(format!("process {pid} cannot be looked at: {error}")))?;
     let tables = ["net/tcp", "net/tcp6"].map(|table| fs::read_to_string(folder.join(table)).unwrap_or_default());
-    let mut listening = tables.iter().flat_map(|table| table.lines()).filter_map(listener);
-    let found = listening.find(|(_, socket)| own.contains(socket));
-    let (address, _) = found.ok_or_else(|| other(format!("process {pid} listens nowhere: is it `caudal serve`?")))?;
-    Ok(format!("http://{}", reachable(address)))
+    let listening = tables.iter().flat_map(|table| table.lines()).filter_map(listener);
+    let found = listening.filter(|(_, socket)| own.contains(socket));
+    let addresses: Vec<String> = found.map(|(address, _)| format!("http://{}", reachable(address))).collect();
+    match addresses.is_empty() {
+        true => Err(other(format!("process {pid} listens nowhere: is it `caudal serve`?"))),
+        false => Ok(addresses),
+    }
 }
 
 /// Numbers of the sockets that a process has open.

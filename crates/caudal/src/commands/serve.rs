@@ -46,6 +46,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             startup_ms = began.elapsed().as_millis() as u64,
             "listening on http://{address} (API at /docs, metrics at /metrics)"
         );
+        if let Some(address) = server.admin_address() {
+            tracing::info!("administered on http://{address} alone (/admin, /debug, /v2/repository)");
+        }
         let run = server.run(stopped());
         tokio::select! {
             ending = run => Ok::<_, CommandError>(ending),
@@ -120,5 +123,8 @@ fn warn_if_open(settings: &ServerSettings) {
     let host = settings.host;
     if !host.is_loopback() {
         tracing::warn!("anybody who reaches {host} can use this server: models ask for no key");
+    }
+    if settings.admin.is_some_and(|admin| !admin.ip().is_loopback()) && settings.admin_key.is_none() {
+        tracing::warn!("there is no admin_key: the admin port refuses whoever is not on this machine");
     }
 }

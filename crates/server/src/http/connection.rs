@@ -19,7 +19,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, watch},
 };
 use tower::Service;
 
@@ -47,7 +47,6 @@ enum Course {
 /// All open connections.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    places: Arc<Semaphore>,
     open: AtomicUsize,
     none: Notify,
     header_timeout: Duration,
@@ -59,7 +58,6 @@ pub(crate) struct Connections {
 impl Connections {
     pub(crate) fn start(settings: &ServerSettings) -> io::Result<Self> {
         Ok(Self {
-            places: Arc::new(Semaphore::new(settings.max_connections.max(1))),
             open: AtomicUsize::new(0),
             none: Notify::new(),
             header_timeout: settings.header_timeout,
@@ -72,11 +70,6 @@ impl Connections {
     /// How many are open.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Relaxed)
-    }
-
-    /// A place for one more; waits while all are taken.
-    pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.places).acquire_owned().await.expect("the places are never closed")
     }
 
     /// Closes each connection as soon as it is idle.
