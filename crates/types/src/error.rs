@@ -93,6 +93,8 @@ kinds! {
     NothingSampled => "nothing_sampled",
     /// This build of the server cannot do it.
     NotBuiltIn => "not_built_in",
+    /// What was asked to be written on the server's disk could not be.
+    ExportFailed => "export_failed",
     /// The model failed on this input.
     InferenceFailed => "inference_failed",
     /// A fault of ours.
