@@ -11,7 +11,9 @@ const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
 /// What a browser makes of the page at `url`, its scripts run.
 fn opened(browser: &Path, url: &str) -> String {
     let home = tempfile::tempdir().unwrap();
-    let mut command = Command::new(browser);
+    // A browser that hangs should not hang the suite.
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "120"]).arg(browser);
     // Tests may run as root in a container, where its sandbox does not.
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
     command.arg(format!("--user-data-dir={}", home.path().display())).args(["--dump-dom", url]);

@@ -58,6 +58,8 @@ fn on_a_port_of_its_own_the_server_is_administered_and_nowhere_else() {
     let infer = post("/v2/models/double/infer", &[], infer.as_bytes());
     assert_eq!(http::once(public, &infer).unwrap().status, 200);
     assert_eq!(told(&http::once(admin, &infer).unwrap()), (404, "not_found".to_owned()));
+    let health = ask(public, "/health").text();
+    assert!(health.contains("http_port") && !health.contains("admin_"), "strangers are not told that either: {health}");
     for path in ["/metrics", "/livez", "/readyz", "/health", "/status", "/v2/health/ready", "/api/kpis"] {
         assert_eq!((ask(public, path).status, ask(admin, path).status), (200, 200), "{path}");
     }

@@ -34,9 +34,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         .build()
         .map_err(|error| CommandError::Other(format!("the async runtime could not be started: {error}")))?;
     let ending = runtime.block_on(async {
-        // What names files is nobody's business who only asks for the server's health.
-        let told =
-            |raw: &Raw| TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE" | "SECRET"));
+        // What names files is nobody's business who only asks for the server's health, nor where it is administered.
+        let told = |raw: &Raw| {
+            let known = TABLE.iter().find(|key| key.name == raw.key);
+            known.is_some_and(|key| !matches!(key.value, "DIR" | "FILE" | "SECRET") && !key.name.starts_with("admin_"))
+        };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
         let server = assemble::server(&settings, config)?;
         warn_if_open(&settings.server);
