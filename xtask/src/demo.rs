@@ -1,24 +1,17 @@
 //! `cargo xtask demo`: from nothing to boxes on a photograph.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command},
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, fs};
 
 use caudal_types::Stage;
 use serde_json::Value;
 
 use crate::{
     say::{self, Result, cargo, root, step},
+    server::Server,
     setup,
 };
 
 const PHOTOGRAPH: &str = "fixtures/double_decker_bus.jpg";
-const READY_WITHIN: Duration = Duration::from_secs(30);
 
 struct Options {
     exit: bool,
@@ -47,7 +40,8 @@ pub(crate) fn run(words: &[&str]) -> Result {
     step("building caudal (release)");
     say::run(tools.equip(cargo().args(["build", "--release", "--package", "caudal"])))?;
     step("starting the server with the demo detector");
-    let mut server = Server::start(options.port)?;
+    let program = say::target().join("release/caudal");
+    let mut server = Server::start(&program, options.port, |command| command)?;
     server.wait_until_ready()?;
 
     step(&format!("asking it what is in {PHOTOGRAPH}"));
@@ -70,86 +64,6 @@ pub(crate) fn run(words: &[&str]) -> Result {
     );
     println!("\nTry it:\n  curl -F file=@{PHOTOGRAPH} {url}/predict/small\n\nStop it with Ctrl-C.");
     server.wait()
-}
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    fn start(port: u16) -> Result<Self> {
-        let binary = say::target().join("release/caudal");
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        // Whoever answers there now is not the server that is about to start.
-        TcpListener::bind(address)
-            .map_err(|error| format!("port {port} cannot be used ({error}); choose another with --port N"))?;
-        let mut command = Command::new(&binary);
-        command.current_dir(root()).args(["serve", "--host", "127.0.0.1", "--http-port", &port.to_string()]);
-        let child = command.spawn().map_err(|error| format!("{} cannot be run: {error}", binary.display()))?;
-        Ok(Self { child, address })
-    }
-
-    fn wait_until_ready(&mut self) -> Result {
-        let end = Instant::now() + READY_WITHIN;
-        loop {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!("the server did not start ({status}); its last words stand above"));
-            }
-            if self.request("GET /readyz HTTP/1.1\r\n", b"").is_ok() {
-                return Ok(());
-            }
-            if Instant::now() > end {
-                return Err("the server was not ready in time".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn post(&self, path: &str, picture: &[u8]) -> Result<Vec<u8>> {
-        self.request(
-            &format!("POST {path} HTTP/1.1\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n", picture.len()),
-            picture,
-        )
-    }
-
-    fn request(&self, head: &str, body: &[u8]) -> Result<Vec<u8>> {
-        let talk = || -> std::io::Result<Vec<u8>> {
-            let mut stream = TcpStream::connect(self.address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-            stream.write_all(format!("{head}Host: demo\r\nConnection: close\r\n\r\n").as_bytes())?;
-            stream.write_all(body)?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer)?;
-            Ok(answer)
-        };
-        let answer = talk().map_err(|error| format!("the server did not answer: {error}"))?;
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("the answer has no end to its head")?;
-        let (head, body) = (&answer[..end], &answer[end + 4..]);
-        match head.starts_with(b"HTTP/1.1 200") {
-            true => Ok(body.to_vec()),
-            false => Err(format!("the server answered {}", String::from_utf8_lossy(&answer))),
-        }
-    }
-
-    /// Leaves it in the foreground until it ends.
-    fn wait(&mut self) -> Result {
-        self.child.wait().map(drop).map_err(|error| error.to_string())
-    }
-
-    /// Lets it end in its own way.
-    fn stop(&mut self) -> Result {
-        say::run(Command::new("kill").args(["-TERM", &self.child.id().to_string()]))?;
-        let status = self.child.wait().map_err(|error| error.to_string())?;
-        if status.success() { Ok(()) } else { Err(format!("the server did not end well ({status})")) }
-    }
 }
 
 /// The boxes and the time of an answer, for people.

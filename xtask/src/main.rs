@@ -4,8 +4,10 @@ mod arrows;
 mod demo;
 mod proofs;
 mod say;
+mod server;
 mod setup;
 mod suite;
+mod telemetry;
 
 use std::{env, process::ExitCode};
 
@@ -19,6 +21,7 @@ cargo xtask setup openvino             fetch an ONNX Runtime that has OpenVINO, 
 cargo xtask providers                  hold the boxes of OpenVINO against those of ONNX Runtime's own kernels
 cargo xtask soak [NAME]                the long tests in full length, with their figures
 cargo xtask bench [parts|tiny|detect]  benchmarks of our parts, and beside rivals (needs wrk)
+cargo xtask bench telemetry            what profiles and sections cost, turn by turn (needs wrk; ten minutes)
 cargo xtask bench embed                sentences a second, beside a plain Python loop
 cargo xtask parity                     hold the boxes against a reference made anew in Python
 cargo xtask parity embeddings          the same for vectors of texts
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         ["demo", options @ ..] => demo::run(options),
         ["test", filter @ ..] => suite::run(filter),
         ["soak", filter @ ..] => proofs::soak(filter),
+        ["bench", "telemetry", words @ ..] => telemetry::run(words),
         ["bench", words @ ..] => proofs::bench(words),
         ["parity"] => proofs::parity(Parity::Boxes),
         ["parity", "embeddings"] => proofs::parity(Parity::Embeddings),

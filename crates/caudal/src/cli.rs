@@ -149,6 +149,7 @@ fn profile() -> Command {
             "Examples:\n  \
              caudal profile --seconds 60 -o profile.svg        the server on this machine, as a flame graph\n  \
              caudal profile --pid 4242 --format pprof          the server that is process 4242\n  \
+             caudal profile --operators nanodet                with that model's operators under ONNX Runtime's frames\n  \
              caudal profile --heap --format pprof -o a.pb.gz   who holds which memory now\n  \
              caudal profile --diff a.pb.gz b.pb.gz             what grew between two profiles\n  \
              caudal profile -- serve --http-port 8080          a whole run, from its start to its end",
@@ -174,6 +175,11 @@ fn profile() -> Command {
                 .help("samples for each second that a thread works"),
         )
         .arg(Arg::new("heap").long("heap").action(ArgAction::SetTrue).help("memory that is held, instead of CPU time"))
+        .arg(
+            option("operators", "MODEL")
+                .conflicts_with_all(["heap", "diff", "command"])
+                .help("a model whose operators stand on the frames of ONNX Runtime, by their share of its time"),
+        )
         .arg(
             option("format", "FORM")
                 .value_parser(["svg", "pprof", "collapsed", "speedscope"])

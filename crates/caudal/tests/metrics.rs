@@ -5,12 +5,13 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     io::Write,
+    path::Path,
     process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use caudal_testkit::{
-    Repo, Server,
+    Repo, Server, find_program,
     http::{get, tensor_request},
 };
 
@@ -30,6 +31,14 @@ fn busy(arguments: &[&str]) -> Server {
     let foreign = server.ask(&caudal_testkit::http::Ask { headers: &[("Via", "1.1 proxy")], ..get("/admin/memory") });
     assert_eq!(foreign.status, 403);
     server
+}
+
+/// What Prometheus asks for, and is told.
+fn open_metrics(server: &Server) -> String {
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let answer = server.ask(&caudal_testkit::http::Ask { headers: &[("Accept", accept)], ..get("/metrics") });
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    answer.text()
 }
 
 /// The families of an exposition with the labels of each of their samples; checks all that OpenMetrics asks of it. No
@@ -77,7 +86,7 @@ fn parse(text: &str) -> BTreeMap<&str, Vec<BTreeSet<&str>>> {
 #[test]
 fn prometheus_reads_it() {
     let server = busy(&[]);
-    let text = server.get("/metrics").text();
+    let text = open_metrics(&server);
     let script = "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
                   print(sum(len(family.samples) for family in parse(sys.stdin.read())))";
     let python = std::env::var("CAUDAL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
@@ -93,9 +102,49 @@ fn prometheus_reads_it() {
     assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).trim() == samples, "{output:?}");
 }
 
+/// What `promtool check metrics` says of `text`: its status, and its complaints.
+fn complaints(promtool: &Path, text: &[u8]) -> (Option<i32>, Vec<String>) {
+    let mut command = Command::new(promtool);
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), told.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn promtool_has_nothing_against_our_names() {
+    let Some(promtool) = find_program(&["promtool"]) else {
+        return eprintln!("skipped: promtool is not installed (Debian has it in the package prometheus)");
+    };
+    let budget = ["--latency-budgets", "/v2/models/{model}/infer = 1000"];
+    let own = busy(&[&budget[..], &["--triton-metrics", "false"]].concat()).get("/metrics");
+    assert_eq!(own.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(complaints(&promtool, &own.body), (Some(0), Vec::new()));
+    // Triton's names are as its dashboards know them: microseconds, and counts of what is no histogram.
+    let (status, told) = complaints(&promtool, &busy(&budget).get("/metrics").body);
+    assert_eq!(status, Some(3), "it has read all, and has something against names: {told:?}");
+    assert!(told.iter().all(|line| line.starts_with("nv_inference_")), "{told:?}");
+}
+
+#[test]
+fn both_forms_hold_the_same() {
+    let server = busy(&[]);
+    let (open, classic) = (open_metrics(&server), server.get("/metrics").text());
+    let series = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
+    };
+    // Each look is itself counted from the next on.
+    let new: Vec<String> = series(&classic).difference(&series(&open)).cloned().collect();
+    assert!(series(&open).is_subset(&series(&classic)) && new.iter().all(|one| one.contains("/metrics")), "{new:?}");
+    assert!(classic.contains("# TYPE http_requests_total counter") && !classic.contains("# EOF"), "{classic}");
+}
+
 #[test]
 fn the_exposition_parses_and_has_the_names_that_dashboards_know() {
-    let text = busy(&[]).get("/metrics").text();
+    let text = open_metrics(&busy(&[]));
     let families = parse(&text);
     for (name, labels) in [
         // The platform of cameras and videos, and the detector API.

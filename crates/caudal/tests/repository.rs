@@ -171,10 +171,10 @@ fn only_the_owner_may() {
         server.ask(&Ask { headers, ..post("/v2/repository/models/m/load", &[], b"") }).status
     };
     assert_eq!(ask(&[]), 200, "from the machine itself");
-    assert_eq!(ask(&[("X-Forwarded-For", "10.0.0.7")]), 403, "through a proxy");
-    assert_eq!(ask(&[("Origin", "https://example.com")]), 403, "from a page in a browser");
+    assert_eq!(ask(&[("X-Forwarded-For", "10.0.0.7")]), 401, "through a proxy");
+    assert_eq!(ask(&[("Origin", "https://example.com")]), 401, "from a page in a browser");
     assert_eq!(ask(&[("X-Forwarded-For", "10.0.0.7"), ("Authorization", "Bearer secret")]), 200);
-    assert_eq!(ask(&[("X-Forwarded-For", "10.0.0.7"), ("Authorization", "Bearer guess")]), 403);
+    assert_eq!(ask(&[("X-Forwarded-For", "10.0.0.7"), ("Authorization", "Bearer guess")]), 401);
     let told = server.get("/health").text();
     assert!(!told.contains("secret"), "the key is nobody's business: {told}");
     // A server that was not told so keeps its models.

@@ -309,14 +309,24 @@ fn tables_are_answered_and_written() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_said_in_words() {
-    let server = server(&["--profile-output-dir", "/proc/nowhere"]);
-    let answer = server.post_json("/admin/profiling/export", "");
-    assert_eq!(answer.status, 500);
-    assert!(answer.text().contains("profile_output_dir"), "{}", answer.text());
-    // What is the server's own fault stands in its log too.
-    let line = server.log_line("POST /admin/profiling/export failed: ");
-    assert!(line.contains(&format!("request_id={:?}", answer.header("x-request-id"))), "{line}");
+fn a_table_that_cannot_be_written_is_an_error_that_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    // A file where a folder should be, a folder within a file, and one in which not even root may make files.
+    for folder in [file.clone(), file.join("below"), "/proc".into(), "/proc/nowhere".into()] {
+        let server = server(&["--profile-output-dir", folder.to_str().unwrap()]);
+        let answer = server.post_json("/admin/profiling/export", "");
+        assert_eq!((answer.status, answer.code().as_str()), (500, "export_failed"), "{}", answer.text());
+        assert!(answer.text().contains("set profile_output_dir"), "{}", answer.text());
+        assert!(!answer.text().contains(folder.to_str().unwrap()), "no answer names a file: {}", answer.text());
+        assert!(server.log_line("cannot be written").contains(folder.to_str().unwrap()));
+        let line = server.log_line("POST /admin/profiling/export failed: ");
+        assert!(line.contains(&format!("request_id={:?}", answer.header("x-request-id"))), "{line}");
+        assert_eq!(server.get("/admin/profiling/export").status, 200, "it is told all the same");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "nothing is left behind");
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Backend for OnnxRuntime {
         let ran = (0..=runs).try_for_each(|_| run(&mut instance));
         // The file is there whether or not they succeeded.
         let written = session.end_profiling().map_err(|error| LoadError::Backend(error.message().to_owned()))?;
-        let read = profile.read(Path::new(&written));
+        let read = profile.read(Path::new(&written), &self.library);
         ran.map_err(|error| LoadError::Backend(error.to_string()))?;
         read.map_err(LoadError::Backend)
     }

@@ -10,6 +10,7 @@ mod operators;
 mod provider;
 mod raw;
 mod session;
+mod threads;
 
 pub use backend::OnnxRuntime;
 pub use library::{LibraryError, LibrarySource, locate};

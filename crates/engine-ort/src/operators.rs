@@ -27,12 +27,12 @@ impl Profile {
         Self { prefix: env::temp_dir().join(name) }
     }
 
-    /// Reads what was written to `file`, and removes it; the first run is not counted.
-    pub(crate) fn read(&self, file: &Path) -> Result<OperatorProfile, String> {
+    /// Reads what was written to `file` by `library`, and removes it; the first run is not counted.
+    pub(crate) fn read(&self, file: &Path, library: &Path) -> Result<OperatorProfile, String> {
         let text = fs::read_to_string(file);
         let _ = fs::remove_file(file);
         let text = text.map_err(|error| format!("the profile {} cannot be read: {error}", file.display()))?;
-        operators(&text)
+        operators(&text, library)
     }
 }
 
@@ -53,7 +53,7 @@ struct Args {
     provider: Option<String>,
 }
 
-fn operators(text: &str) -> Result<OperatorProfile, String> {
+fn operators(text: &str, library: &Path) -> Result<OperatorProfile, String> {
     let events: Vec<Event> =
         serde_json::from_str(text).map_err(|error| format!("ONNX Runtime's profile cannot be read: {error}"))?;
     let mut runs: Vec<&Event> = events.iter().filter(|event| event.name == "model_run").collect();
@@ -77,7 +77,8 @@ fn operators(text: &str) -> Result<OperatorProfile, String> {
     }
     let mut operators: Vec<Operator> = found.into_values().collect();
     operators.sort_by_key(|operator| std::cmp::Reverse(operator.total_us));
-    Ok(OperatorProfile { runs: rest.len(), total_us: rest.iter().map(|run| run.dur).sum(), operators })
+    let total_us = rest.iter().map(|run| run.dur).sum();
+    Ok(OperatorProfile { library: library.to_owned(), runs: rest.len(), total_us, operators })
 }
 
 #[cfg(test)]
@@ -103,6 +104,7 @@ mod tests {
             node("a", "Conv", 1210, 40),
             run(1200, 100),
         ];
+        let operators = |text: &str| operators(text, Path::new("libonnxruntime.so"));
         let profile = operators(&format!("[{}]", events.join(","))).unwrap();
         assert_eq!((profile.runs, profile.total_us), (2, 250));
         let ranked: Vec<_> = profile.operators.iter().map(|op| (&*op.name, op.calls, op.total_us)).collect();

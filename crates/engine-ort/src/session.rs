@@ -13,7 +13,7 @@ use ort::{
     value::{Outlet, TensorElementType, ValueType},
 };
 
-use crate::provider;
+use crate::{provider, threads::Named};
 
 /// Opens `file` as a session whose runs are as `options` say.
 pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions) -> Result<Session, LoadError> {
@@ -33,6 +33,7 @@ pub(crate) fn open_with(
             .with_optimization_level(level(options.optimization))?
             .with_intra_threads(provider::session_threads(wanted, options.threads))?
             .with_inter_threads(1)?
+            .with_thread_manager(Named)?
             .with_env_allocators()?
             .with_config_entry(
                 "session.record_ep_graph_assignment_info",

@@ -1,5 +1,7 @@
 //! Where a model's time goes, operator by operator, as its backend tells.
 
+use std::path::PathBuf;
+
 /// An operator of a model's graph, as the backend runs it: it may be several of the file's, fused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operator {
@@ -18,6 +20,8 @@ pub struct Operator {
 /// What a model spent its time on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperatorProfile {
+    /// The file of the code that ran them: where profiles of the process show that code.
+    pub library: PathBuf,
     /// Runs that were watched.
     pub runs: usize,
     /// All of them together, in microseconds, with what lies between operators.

@@ -6,7 +6,7 @@
 //! become names when it is over (`names`). What is allocated is told by jemalloc (`heap`). Both end in a [`Profile`],
 //! which is written as collapsed stacks, flame graph, pprof or speedscope ([`Format`]), or compared ([`Difference`]).
 //!
-//! What the process does this room does not know.
+//! What the process does this room does not know; who does may say what opaque code does ([`Parts`]).
 
 mod difference;
 mod error;
@@ -17,6 +17,7 @@ mod heap;
 mod jemalloc;
 mod modules;
 mod names;
+mod parts;
 mod pprof;
 mod profile;
 mod recording;
@@ -29,5 +30,6 @@ pub use difference::{Difference, Growth};
 pub use error::ProfileError;
 pub use format::Format;
 pub use heap::heap;
+pub use parts::{Part, Parts};
 pub use profile::{Kind, Profile, Stack};
 pub use recording::{DEFAULT_HZ, MOST_HZ, Recording};

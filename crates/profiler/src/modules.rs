@@ -55,7 +55,8 @@ fn code_map(line: &str) -> Option<(Range<u64>, u64, &str)> {
     Some((number(start)?..number(end)?, number(offset)?, name))
 }
 
-fn short(path: &str) -> String {
+/// A module's name: its file's, without folder and release.
+pub(crate) fn short(path: &str) -> String {
     let name = path.trim_end_matches(" (deleted)").rsplit('/').next().unwrap_or(path).trim_matches(['[', ']']);
     name.split_once(".so.").map_or_else(|| name.to_owned(), |(name, _)| format!("{name}.so"))
 }

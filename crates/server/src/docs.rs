@@ -18,6 +18,7 @@ use crate::{
     http::door::{self, Answer},
     kpis, kserve, openai, pictures,
     route::Route,
+    router::Answers,
 };
 
 #[derive(OpenApi)]
@@ -86,11 +87,13 @@ pub fn openapi_json() -> String {
     Api::openapi().to_pretty_json().expect("the description is plain data")
 }
 
-/// `/docs` and `/openapi.json`.
-pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
+/// `/docs` and `/openapi.json`, which tell of what is answered beside them.
+pub(crate) fn routes(app: &Arc<App>, answers: Answers) -> Router<Arc<App>> {
+    let mut api = Api::openapi();
+    api.paths.paths.retain(|path, _| answers.answers(path));
     // Validation by an outside service is on by default; nothing here leaves the machine.
     let config = Config::default().validator_url("none");
-    let page = SwaggerUi::new("/docs").url("/openapi.json", Api::openapi()).config(config);
+    let page = SwaggerUi::new("/docs").url("/openapi.json", api).config(config);
     Router::from(page).layer(middleware::from_fn_with_state(Arc::clone(app), door::pass))
 }
 

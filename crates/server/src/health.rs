@@ -294,9 +294,15 @@ fn ready(app: &App) -> Answer {
 }
 
 /// Counters and histograms, in OpenMetrics text.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, content_type = "application/openmetrics-text")))]
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, description = "OpenMetrics where it is accepted", content_type = "text/plain")),
+)]
 pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::Metrics, &request, |app| Ok(Answer::new(metrics::CONTENT_TYPE, metrics::exposition(app))))
+    let form = metrics::Form::of(request.headers());
+    door::ask(&app, Route::Metrics, &request, |app| Ok(Answer::new(form.content_type(), form.exposition(app))))
 }
 
 #[cfg(test)]

@@ -35,18 +35,26 @@ use std::{
 use caudal_memory::Manager;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 use caudal_telemetry::Tracer;
+use futures_util::future::join_all;
 
-use crate::{app::App, router::router};
+use crate::{
+    app::App,
+    http::{Connections, Entrance},
+    router::{Answers, router},
+};
 pub use crate::{
     app::Facts,
     budgets::Budgets,
     docs::openapi_json,
-    http::{ListenError, Listener},
+    http::{Flags, ListenError, Listener, Listeners},
     settings::{ModelControl, Profiling, ServerSettings, WINDOWS},
 };
 
 /// How long runs that were given up may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// Most connections of who administers the server, where these have a socket of their own.
+const ADMIN_CONNECTIONS: usize = 256;
 
 /// Bounds of how often idle models are looked for.
 const SOON: Duration = Duration::from_millis(50);
@@ -56,7 +64,7 @@ const LATER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Server {
     app: Arc<App>,
-    listener: Listener,
+    listeners: Listeners,
 }
 
 /// How a server came to its end.
@@ -69,9 +77,9 @@ pub enum Ending {
 }
 
 impl Server {
-    /// A server for `catalog` that answers on `listener`, and gives `tracer` each request that is told of.
+    /// A server for `catalog` that answers on `listeners`, and gives `tracer` each request that is told of.
     pub fn new(
-        listener: Listener,
+        listeners: Listeners,
         catalog: Catalog,
         pictures: Pictures,
         settings: ServerSettings,
@@ -80,12 +88,17 @@ impl Server {
     ) -> std::io::Result<Self> {
         let app = Arc::new(App::new(catalog, pictures, settings, facts, tracer)?);
         memory::join(&app);
-        Ok(Self { app, listener })
+        Ok(Self { app, listeners })
     }
 
     /// Where it answers.
     pub fn address(&self) -> SocketAddr {
-        self.listener.address()
+        self.listeners.public.address()
+    }
+
+    /// Where it is administered, if that is a socket of its own.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.listeners.admin.as_ref().map(Listener::address)
     }
 
     /// A handle by which settings are changed while it serves.
@@ -109,7 +122,7 @@ impl Server {
     /// connections to say so; when the work is done it stops accepting, answers those that the kernel had accepted
     /// already, and closes.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ending {
-        let Self { app, listener } = self;
+        let Self { app, listeners } = self;
         watch(&app);
         look_back(&app);
         let each = Arc::downgrade(&app);
@@ -117,33 +130,21 @@ impl Server {
         if let Err(error) = app.memory.watch(working) {
             tracing::error!(%error, "memory is not watched: its thread could not be started");
         }
-        let router = router(Arc::clone(&app));
+        let entrances = entrances(&app, listeners);
         let connections = Arc::clone(&app.connections);
-        {
-            let mut shutdown = std::pin::pin!(shutdown);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = &mut shutdown => break,
-                    (stream, place) = accept(&listener, &app) => connections.serve(stream, router.clone(), Some(place)),
-                }
-            }
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            () = welcome(&entrances, &connections) => {}
         }
         app.drain();
         tracing::info!(working = app.working(), connections = connections.open(), "shutting down");
         let finish = async {
             tokio::select! {
                 () = idle(&app) => {}
-                () = async {
-                    loop {
-                        let (stream, place) = accept(&listener, &app).await;
-                        connections.serve(stream, router.clone(), Some(place));
-                    }
-                } => {}
+                () = welcome(&entrances, &connections) => {}
             }
-            for stream in listener.drain().await {
-                connections.serve(stream, router.clone(), None);
-            }
+            join_all(entrances.into_iter().map(|entrance| entrance.close(&connections))).await;
             connections.end();
             connections.ended().await;
         };
@@ -230,9 +231,22 @@ fn look_back(app: &Arc<App>) {
     });
 }
 
-async fn accept(listener: &Listener, app: &App) -> (std::net::TcpStream, tokio::sync::OwnedSemaphorePermit) {
-    let place = app.connections.place().await;
-    (listener.accept().await, place)
+/// Each socket with what is answered there.
+fn entrances(app: &Arc<App>, listeners: Listeners) -> Vec<Entrance> {
+    let Listeners { public, admin } = listeners;
+    let places = app.settings().max_connections;
+    let entrance = |listener, answers, places| Entrance::new(listener, router(app, answers), places);
+    match admin {
+        None => vec![entrance(public, Answers::All, places)],
+        Some(admin) => {
+            vec![entrance(public, Answers::Public, places), entrance(admin, Answers::Admin, ADMIN_CONNECTIONS)]
+        }
+    }
+}
+
+/// Lets everybody in at all entrances, without end.
+async fn welcome(entrances: &[Entrance], connections: &Arc<Connections>) {
+    join_all(entrances.iter().map(|entrance| entrance.welcome(connections))).await;
 }
 
 /// Waits until no request is being worked on.

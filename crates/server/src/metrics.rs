@@ -1,6 +1,7 @@
 //! What Prometheus reads. Names and help texts stand here together; the figures are kept where the work is done
 //! and only read when somebody asks.
 
+mod classic;
 mod memory;
 mod process;
 mod traces;
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::{HeaderMap, header};
 use caudal_observe::{Histogram, Section, Snapshot, Summary};
 use caudal_sight::Counted;
 use caudal_tasks::Stats;
@@ -38,7 +40,8 @@ const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 /// Bounds of batch sizes, in tokens.
 const TOKENS: [f64; 8] = [16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 /// Status codes that this server gives.
-const STATUSES: [u16; 18] = [200, 201, 302, 303, 400, 403, 404, 405, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
+const STATUSES: [u16; 19] =
+    [200, 201, 302, 303, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
 /// What a route is called where its counters were known before, beside our own names.
 const FAMILIAR: [(&str, &str, &str); 2] =
     [("http_requests", "http_request_duration", "route"), ("api_requests", "api_request_duration", "endpoint")];
@@ -108,16 +111,51 @@ impl HttpMetrics {
     }
 }
 
-/// The exposition of everything that `app` knows, in OpenMetrics text.
-pub(crate) fn exposition(app: &Arc<App>) -> String {
+/// The form in which metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// OpenMetrics 1.0.0.
+    Open,
+    /// Prometheus's text format 0.0.4, which everything reads.
+    Classic,
+}
+
+impl Form {
+    /// What who sends `headers` reads: OpenMetrics where it is named.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut ranges = accepts.flat_map(|value| value.split(','));
+        match ranges.any(|range| range.trim().starts_with("application/openmetrics-text")) {
+            true => Self::Open,
+            false => Self::Classic,
+        }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Open => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => classic::CONTENT_TYPE,
+        }
+    }
+
+    /// Everything that `app` knows.
+    pub(crate) fn exposition(self, app: &Arc<App>) -> String {
+        let text = exposition(app);
+        match self {
+            Self::Open => text,
+            Self::Classic => classic::classic(&text),
+        }
+    }
+}
+
+/// Everything that `app` knows, in OpenMetrics text.
+fn exposition(app: &Arc<App>) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Reader(Arc::downgrade(app))));
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a string does not fail");
     text
 }
-
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 struct Reader(Weak<App>);
 

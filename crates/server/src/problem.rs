@@ -120,6 +120,7 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::WrongTask
         | ErrorKind::ClientGone => StatusCode::BAD_REQUEST,
         ErrorKind::LoadFailed => StatusCode::BAD_REQUEST,
+        ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::NotFound | ErrorKind::ModelNotFound => StatusCode::NOT_FOUND,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -129,7 +130,7 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::QueueFull | ErrorKind::TooManyRequests | ErrorKind::MemoryFull | ErrorKind::DeadlineUnreachable => {
             StatusCode::TOO_MANY_REQUESTS
         }
-        ErrorKind::InferenceFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::InferenceFailed | ErrorKind::ExportFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ProfileRunning => StatusCode::CONFLICT,
         ErrorKind::NotBuiltIn => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::ModelNotReady

@@ -12,7 +12,50 @@ use caudal_types::{ErrorKind, shorten};
 
 use crate::{admin, app::App, debug, docs, health, http::door, kpis, kserve, openai, pictures, problem::Problem};
 
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// What is answered at a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// Everything: there is one socket.
+    All,
+    /// What everybody may ask.
+    Public,
+    /// What only who administers the server may ask, and what tells how it is.
+    Admin,
+}
+
+impl Answers {
+    fn works(self) -> bool {
+        self != Self::Admin
+    }
+
+    fn administers(self) -> bool {
+        self != Self::Public
+    }
+
+    /// Whether `path` is answered.
+    pub(crate) fn answers(self, path: &str) -> bool {
+        let below = |paths: &[&str]| paths.iter().any(|prefix| path.starts_with(prefix));
+        if below(&["/admin/", "/debug/", "/v2/repository/"]) {
+            return self.administers();
+        }
+        let watches = ["/v2/health/", "/livez", "/readyz", "/health", "/status", "/metrics", "/api/kpis"];
+        self.works() || below(&watches)
+    }
+}
+
+pub(crate) fn router(app: &Arc<App>, answers: Answers) -> Router {
+    let mut router = watching().merge(docs::routes(app, answers));
+    if answers.works() {
+        router = router.merge(working());
+    }
+    if answers.administers() {
+        router = router.merge(administering());
+    }
+    router.method_not_allowed_fallback(wrong_method).fallback(not_found).with_state(Arc::clone(app))
+}
+
+/// What the server is for.
+fn working() -> Router<Arc<App>> {
     Router::new()
         .route("/predict/{model}", post(pictures::predict))
         .route("/predict_batch/{model}", post(pictures::predict_batch))
@@ -20,14 +63,17 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
         .route("/v2", get(kserve::metadata::server_metadata))
-        .route("/v2/health/live", get(health::server_live))
-        .route("/v2/health/ready", get(health::server_ready))
         .route("/v2/models/{model}", get(kserve::metadata::model_metadata))
         .route("/v2/models/{model}/ready", get(kserve::metadata::model_ready))
         .route("/v2/models/{model}/infer", post(kserve::infer))
         .route("/v2/models/{model}/versions/{version}", get(kserve::metadata::model_metadata_of))
         .route("/v2/models/{model}/versions/{version}/ready", get(kserve::metadata::model_ready_of))
         .route("/v2/models/{model}/versions/{version}/infer", post(kserve::infer_version))
+}
+
+/// What only who administers the server may ask.
+fn administering() -> Router<Arc<App>> {
+    Router::new()
         .route("/v2/repository/index", post(kserve::repository::index))
         .route("/v2/repository/models/{model}/load", post(kserve::repository::load))
         .route("/v2/repository/models/{model}/unload", post(kserve::repository::unload))
@@ -48,6 +94,13 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/debug/pprof/heap", get(debug::heap))
         .route("/admin/memory", get(admin::memory::show))
         .route("/admin/memory/cleanup", post(admin::memory::cleanup))
+}
+
+/// How the server is.
+fn watching() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v2/health/live", get(health::server_live))
+        .route("/v2/health/ready", get(health::server_ready))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/health", get(health::health))
@@ -55,10 +108,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/api/kpis", get(kpis::kpis))
         .route("/", get(docs::index))
-        .merge(docs::routes(&app))
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(not_found)
-        .with_state(app)
 }
 
 async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {

@@ -1,6 +1,10 @@
 //! The limits of the doors, resolved.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use crate::Budgets;
 
@@ -22,6 +26,8 @@ pub struct ServerSettings {
     pub host: IpAddr,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
+    /// Address and port where only who administers the server asks; none where that is the same socket.
+    pub admin: Option<SocketAddr>,
     /// Threads that talk to sockets.
     pub io_threads: usize,
     /// Connections that the kernel keeps until they are accepted.

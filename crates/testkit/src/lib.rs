@@ -39,6 +39,14 @@ pub fn fixture_path(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
 }
 
+/// Where the first of `names` is that this machine has, by `PATH`.
+pub fn find_program(names: &[&str]) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<_> = std::env::split_paths(&path).collect();
+    let everywhere = |name: &&str| folders.iter().map(|folder| folder.join(name)).collect::<Vec<_>>();
+    names.iter().flat_map(everywhere).find(|file| file.is_file())
+}
+
 /// Asserts that `docs/<name>`, which is made from code, says `text`; writes it where `CAUDAL_TEST_BLESS` is set.
 pub fn check_document(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);

@@ -65,6 +65,8 @@ kinds! {
     ModelNotReady => "model_not_ready",
     /// The model could not be loaded.
     LoadFailed => "load_failed",
+    /// Only who has the admin key may do this, and none was sent, or a wrong one.
+    Unauthorized => "unauthorized",
     /// Only who administers the server may do this.
     Forbidden => "forbidden",
     /// The model cannot do what the route asks of it.
@@ -91,6 +93,8 @@ kinds! {
     NothingSampled => "nothing_sampled",
     /// This build of the server cannot do it.
     NotBuiltIn => "not_built_in",
+    /// What was asked to be written on the server's disk could not be.
+    ExportFailed => "export_failed",
     /// The model failed on this input.
     InferenceFailed => "inference_failed",
     /// A fault of ours.

@@ -1,13 +1,13 @@
 //! The one place that joins the parts: which backend, which models, which limits.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use caudal_engine::{
     Backend, LoadError, names,
     repository::{Repository, RepositoryError},
 };
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
-use caudal_server::{Facts, ListenError, Listener, ModelControl, Server};
+use caudal_server::{Facts, Flags, ListenError, Listener, Listeners, ModelControl, Server};
 use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
 use caudal_telemetry::Tracer;
 use caudal_types::Explain;
@@ -84,6 +84,17 @@ pub(crate) fn tracer(settings: &Settings) -> Result<Option<Tracer>, AssembleErro
     Ok(settings.telemetry.clone().map(Tracer::start).transpose()?)
 }
 
+fn listeners(settings: &Settings) -> Result<Listeners, ListenError> {
+    const PUBLIC: Flags = Flags { host: "--host", port: "--http-port" };
+    const ADMIN: Flags = Flags { host: "--admin-host", port: "--admin-port" };
+    let server = &settings.server;
+    let bind = |address, flags| Listener::bind(address, server.backlog, flags);
+    Ok(Listeners {
+        public: bind(SocketAddr::new(server.host, server.port), PUBLIC)?,
+        admin: server.admin.map(|address| bind(address, ADMIN)).transpose()?,
+    })
+}
+
 /// The server. The port is taken first, so that one in use is said before models are loaded; connections wait in
 /// the backlog until the models are ready.
 pub(crate) fn server(
@@ -92,7 +103,7 @@ pub(crate) fn server(
     tracer: Option<Tracer>,
 ) -> Result<Server, AssembleError> {
     Repository::open(&settings.model_repository)?;
-    let listener = Listener::bind(settings.server.host, settings.server.port, settings.server.backlog)?;
+    let listeners = listeners(settings)?;
     let backend = Arc::new(backend(settings)?);
     let facts = Facts {
         backend: backend.describe(),
@@ -102,7 +113,7 @@ pub(crate) fn server(
         config,
     };
     let catalog = catalog(settings, backend)?;
-    let server = Server::new(listener, catalog, pictures(settings)?, settings.server.clone(), facts, tracer)?;
+    let server = Server::new(listeners, catalog, pictures(settings)?, settings.server.clone(), facts, tracer)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());
     Ok(server)
 }

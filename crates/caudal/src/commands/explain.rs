@@ -6,7 +6,7 @@ use clap::ArgMatches;
 
 use super::{
     CommandError, other,
-    remote::{Question, ask, refusal},
+    remote::{Question, ask},
 };
 
 /// How much longer than it watches a server may take to answer.
@@ -26,7 +26,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         patience: PATIENCE,
     })?;
     if answer.status != 200 {
-        return Err(other(refusal(&base, &answer)));
+        return Err(other(answer.refusal(&base)));
     }
     print!("{}", String::from_utf8_lossy(&answer.body));
     if matches.get_flag("json") {

@@ -77,24 +77,40 @@ fn explained(error: &impl Explain) -> CommandError {
 
 /// Asks a server that runs.
 fn from_server(matches: &ArgMatches, order: &Order) -> Result<ExitCode, CommandError> {
-    let base = match matches.get_one::<u32>("pid") {
-        Some(pid) => remote::address_of(*pid)?,
-        None => matches.get_one::<String>("url").expect("it has a default").clone(),
+    let mut bases = match matches.get_one::<u32>("pid") {
+        Some(pid) => remote::addresses_of(*pid)?,
+        None => matches.get_one::<String>("url").into_iter().cloned().collect(),
     };
     let (seconds, hz, format) = (order.seconds, order.hz, order.format.name());
     let (path, takes) = match order.heap {
         true => (format!("/debug/pprof/heap?format={format}"), Duration::ZERO),
         false => {
-            (format!("/debug/pprof/profile?seconds={seconds}&hz={hz}&format={format}"), Duration::from_secs(seconds))
+            let operators = matches.get_one::<String>("operators");
+            let operators = operators.map_or_else(String::new, |model| format!("&operators={}", escaped(model)));
+            let path = format!("/debug/pprof/profile?seconds={seconds}&hz={hz}&format={format}{operators}");
+            (path, Duration::from_secs(seconds))
         }
     };
     let key = matches.get_one::<String>("key").cloned().or_else(|| env::var("CAUDAL_ADMIN_KEY").ok());
-    let answer = remote::ask(&Question { base: &base, path: &path, key: key.as_deref(), takes, patience: PATIENCE })?;
-    if answer.status != 200 {
-        return Err(other(remote::refusal(&base, &answer)));
+    let mut base = bases.pop().expect("--url has a default, and a process one address at least");
+    loop {
+        let question = Question { base: &base, path: &path, key: key.as_deref(), takes, patience: PATIENCE };
+        let answer = remote::ask(&question)?;
+        match (answer.status, bases.pop()) {
+            (200, _) => {
+                order.write(&answer.body)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            // It is not administered at this one.
+            (404, Some(next)) if answer.code() == "not_found" => base = next,
+            _ => return Err(other(answer.refusal(&base))),
+        }
     }
-    order.write(&answer.body)?;
-    Ok(ExitCode::SUCCESS)
+}
+
+/// A name as it stands in an address.
+fn escaped(name: &str) -> String {
+    form_urlencoded::byte_serialize(name.as_bytes()).collect()
 }
 
 /// Samples this process while it runs another command of ours.

@@ -42,6 +42,30 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
+impl Answer {
+    /// What it says of an error, by the error's keys; empty where it says nothing.
+    fn of_error(&self, key: &str) -> String {
+        let told: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        told["error"][key].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The code of an error.
+    pub(super) fn code(&self) -> String {
+        self.of_error("code")
+    }
+
+    /// What the server at `base` says when it refuses, in words.
+    pub(super) fn refusal(&self, base: &str) -> String {
+        match self.code().is_empty() {
+            false => {
+                let [code, message, hint] = ["code", "message", "hint"].map(|key| self.of_error(key));
+                format!("{base} answered {} {code}: {message}; {hint}", self.status)
+            }
+            true => format!("{base} answered {}, and not as a Caudal server does", self.status),
+        }
+    }
+}
+
 /// Asks, and waits with a bar.
 pub(super) fn ask(question: &Question<'_>) -> Result<Answer, CommandError> {
     let base: Uri = question.base.parse().map_err(|_| usage(format!("{:?} is no URL", question.base)))?;
@@ -93,18 +117,8 @@ async fn exchange(base: &Uri, question: &Question<'_>) -> Result<Answer, Box<dyn
     Ok(Answer { status, body })
 }
 
-/// What a server says when it refuses.
-pub(super) fn refusal(base: &str, answer: &Answer) -> String {
-    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let text = |key: &str| told["error"][key].as_str().unwrap_or_default().to_owned();
-    match told["error"].is_object() {
-        true => format!("{base} answered {} {}: {}; {}", answer.status, text("code"), text("message"), text("hint")),
-        false => format!("{base} answered {}, and not as a Caudal server does", answer.status),
-    }
-}
-
-/// Where the Caudal server listens that is the process `pid`.
-pub(super) fn address_of(pid: u32) -> Result<String, CommandError> {
+/// Where the Caudal server listens that is the process `pid`: at one address, or at one more for who administers it.
+pub(super) fn addresses_of(pid: u32) -> Result<Vec<String>, CommandError> {
     let folder = Path::new("/proc").join(pid.to_string());
     let program = fs::read_link(folder.join("exe")).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => other(format!("there is no process {pid}")),
@@ -116,10 +130,13 @@ pub(super) fn address_of(pid: u32) -> Result<String, CommandError> {
     }
     let own = sockets(&folder).map_err(|error| other(format!("process {pid} cannot be looked at: {error}")))?;
     let tables = ["net/tcp", "net/tcp6"].map(|table| fs::read_to_string(folder.join(table)).unwrap_or_default());
-    let mut listening = tables.iter().flat_map(|table| table.lines()).filter_map(listener);
-    let found = listening.find(|(_, socket)| own.contains(socket));
-    let (address, _) = found.ok_or_else(|| other(format!("process {pid} listens nowhere: is it `caudal serve`?")))?;
-    Ok(format!("http://{}", reachable(address)))
+    let listening = tables.iter().flat_map(|table| table.lines()).filter_map(listener);
+    let found = listening.filter(|(_, socket)| own.contains(socket));
+    let addresses: Vec<String> = found.map(|(address, _)| format!("http://{}", reachable(address))).collect();
+    match addresses.is_empty() {
+        true => Err(other(format!("process {pid} listens nowhere: is it `caudal serve`?"))),
+        false => Ok(addresses),
+    }
 }
 
 /// Numbers of the sockets that a process has open.

@@ -41,9 +41,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         .build()
         .map_err(|error| CommandError::Other(format!("the async runtime could not be started: {error}")))?;
     let ending = runtime.block_on(async {
-        // What names files and other machines is nobody's business who only asks for the server's health.
+        // What names files and other machines is nobody's business who only asks for the server's health, nor where it is
+        // administered.
         let told = |raw: &Raw| {
-            TABLE.iter().any(|key| key.name == raw.key && !matches!(key.value, "DIR" | "FILE" | "SECRET" | "URL"))
+            let secret = |value: &str| matches!(value, "DIR" | "FILE" | "SECRET" | "URL");
+            let known = TABLE.iter().find(|key| key.name == raw.key);
+            known.is_some_and(|key| !secret(key.value) && !key.name.starts_with("admin_"))
         };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
         let server = assemble::server(&settings, config, tracer.clone())?;
@@ -54,6 +57,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             startup_ms = began.elapsed().as_millis() as u64,
             "listening on http://{address} (API at /docs, metrics at /metrics)"
         );
+        if let Some(address) = server.admin_address() {
+            tracing::info!("administered on http://{address} alone (/admin, /debug, /v2/repository)");
+        }
         let run = server.run(stopped());
         tokio::select! {
             ending = run => Ok::<_, CommandError>(ending),
@@ -131,5 +137,8 @@ fn warn_if_open(settings: &ServerSettings) {
     let host = settings.host;
     if !host.is_loopback() {
         tracing::warn!("anybody who reaches {host} can use this server: models ask for no key");
+    }
+    if settings.admin.is_some_and(|admin| !admin.ip().is_loopback()) && settings.admin_key.is_none() {
+        tracing::warn!("there is no admin_key: the admin port refuses whoever is not on this machine");
     }
 }

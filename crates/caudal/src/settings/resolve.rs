@@ -1,6 +1,11 @@
 //! From words to what the parts want: every value is checked here, once.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use caudal_engine::{Provider, UnknownProvider};
 use caudal_memory::Policy;
@@ -87,8 +92,9 @@ impl Settings {
                 max_queue_bytes: mib("max_queue_mb", 1)? as usize,
             },
             server: ServerSettings {
-                host: read.parsed::<IpAddr>("host", "an address such as 127.0.0.1, 0.0.0.0 or ::1")?,
+                host: read.address("host")?,
                 port: read.number("http_port", 0, u16::MAX)?,
+                admin: read.admin()?,
                 io_threads: cpus.io_threads,
                 backlog: read.number("backlog", 1, 1 << 20)?,
                 max_body_bytes: mib("max_file_size_mb", 1)?,
@@ -148,6 +154,17 @@ impl Reader<'_> {
 
     pub(super) fn text(&self, key: &str) -> &str {
         self.raw(key).value.trim()
+    }
+
+    fn address(&self, key: &str) -> Result<IpAddr, SettingsError> {
+        self.parsed(key, "an address such as 127.0.0.1, 0.0.0.0 or ::1")
+    }
+
+    /// Where the server is administered, if that is a socket of its own.
+    fn admin(&self) -> Result<Option<SocketAddr>, SettingsError> {
+        let host = self.address("admin_host")?;
+        let port = self.optional_text("admin_port").map(|_| self.number("admin_port", 0, u16::MAX)).transpose()?;
+        Ok(port.map(|port| SocketAddr::new(host, port)))
     }
 
     fn load(&self, control: ModelControl) -> Result<Load, SettingsError> {
@@ -276,6 +293,8 @@ mod tests {
         refused("http_port", "70000", "0 to 65535");
         refused("http_port", "eighty", "0 to 65535");
         refused("host", "localhost", "an address such as");
+        refused("admin_port", "70000", "0 to 65535");
+        refused("admin_host", "localhost", "an address such as");
         refused("providers", "cuda,gpu", "there is no provider \"gpu\"; there are cpu, openvino");
         refused("providers", ",", "at least one");
         refused("max_file_size_mb", "0", "1 to");

@@ -49,6 +49,13 @@ pub(crate) const TABLE: &[Key] = &[
     key("host", "127.0.0.1", "ADDRESS", "address to listen on"),
     known_as(key("http_port", "8000", "PORT", "port for HTTP"), &["PORT"]),
     key("grpc_port", "8001", "PORT", "port for gRPC; reserved, nothing listens there yet"),
+    key(
+        "admin_port",
+        "",
+        "PORT",
+        "port where only /admin, /debug, /v2/repository, metrics and health are answered; the former then nowhere else",
+    ),
+    key("admin_host", "127.0.0.1", "ADDRESS", "address of that port"),
     key("model_repository", "models", "DIR", "folder of models: <name>/<version>/model.onnx"),
     key(
         "model_control_mode",

@@ -142,7 +142,7 @@ impl MemoryAnswer {
     get,
     path = "/admin/memory",
     tag = "admin",
-    responses((status = 200, body = MemoryAnswer), (status = 403, body = ErrorAnswer)),
+    responses((status = 200, body = MemoryAnswer), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::AdminMemory, &request, |app| {

@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_tasks::{Operator, OperatorProfile};
+use caudal_tasks::{Operator, OperatorProfile, ServedModel};
 use caudal_types::ErrorKind;
 use serde::Serialize;
 
@@ -61,6 +61,25 @@ fn times(operators: Vec<Operator>, profile: &OperatorProfile, top: usize) -> Vec
     operators.into_iter().take(top).map(time).collect()
 }
 
+/// The operators of `model` in `runs` runs that serve nobody; of one model at a time.
+pub(crate) async fn watch(app: &App, model: &str, runs: usize) -> Result<(Arc<ServedModel>, OperatorProfile), Problem> {
+    let Ok(turn) = Arc::clone(&app.operators).try_lock_owned() else {
+        return Err(Problem::new(
+            ErrorKind::ProfileRunning,
+            "the operators of a model are being timed already",
+            "ask again when that is done",
+        ));
+    };
+    let served = app.catalog.get(model, None)?;
+    let catalog = Arc::clone(&app.catalog);
+    let watched = tokio::task::spawn_blocking(move || {
+        let profile = catalog.operators(&served, runs);
+        drop(turn);
+        profile.map(|profile| (served, profile))
+    });
+    Ok(watched.await.expect("watching does not panic")?)
+}
+
 /// Opens the model once more, runs it with an input like that of its warm-up under ONNX Runtime's own profiler, and tells
 /// which operators take how long. One at a time; the model goes on serving beside it.
 #[utoipa::path(
@@ -79,21 +98,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(model): Path<String>,
         owner::check(&app, request.headers(), request.extensions())?;
         let parameters = Parameters::of(request.uri(), &["runs", "top"])?;
         let (runs, top) = (parameters.number("runs", 20, 1, 1000)?, parameters.number("top", 20, 1, 10_000)?);
-        let Ok(turn) = Arc::clone(&app.operators).try_lock_owned() else {
-            return Err(Problem::new(
-                ErrorKind::ProfileRunning,
-                "the operators of a model are being timed already",
-                "ask again when that is done",
-            ));
-        };
-        let served = app.catalog.get(&model, None)?;
-        let catalog = Arc::clone(&app.catalog);
-        let watched = tokio::task::spawn_blocking(move || {
-            let profile = catalog.operators(&served, runs);
-            drop(turn);
-            profile.map(|profile| (served, profile))
-        });
-        let (served, profile) = watched.await.expect("watching does not panic")?;
+        let (served, profile) = watch(&app, &model, runs).await?;
         Ok(Answer::json(&OperatorTimes {
             model: served.name.clone(),
             version: served.version.to_string(),

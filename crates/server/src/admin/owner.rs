@@ -30,14 +30,22 @@ const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host"
 /// somebody else that is open in a browser here.
 pub(crate) fn check(app: &App, headers: &HeaderMap, extensions: &Extensions) -> Result<(), Problem> {
     let peer = extensions.get::<Peer>().map(|peer| peer.0.ip());
-    if has_key(app.settings().admin_key.as_deref(), headers) || is_owner(peer, headers) {
+    let settings = app.settings();
+    if has_key(settings.admin_key.as_deref(), headers) || is_owner(peer, headers) {
         return Ok(());
     }
-    Err(Problem::new(
-        ErrorKind::Forbidden,
-        "only who administers this server may do this",
-        "send the admin key as Authorization: Bearer, or ask from the machine itself, without a proxy",
-    ))
+    Err(match settings.admin_key {
+        Some(_) => Problem::new(
+            ErrorKind::Unauthorized,
+            "only who has the admin key may do this",
+            "send it as Authorization: Bearer, or ask from the machine itself, without a proxy",
+        ),
+        None => Problem::new(
+            ErrorKind::Forbidden,
+            "only who administers this server may do this, and it has no admin key",
+            "ask from the machine itself, without a proxy, or start the server with an admin_key",
+        ),
+    })
 }
 
 fn has_key(key: Option<&str>, headers: &HeaderMap) -> bool {

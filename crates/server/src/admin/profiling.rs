@@ -243,7 +243,11 @@ struct Saved {
         ("format" = Option<String>, Query, description = "json, csv or txt; default: profile_export_format of the settings"),
         ("sort" = Option<String>, Query, description = "as in stats"),
     ),
-    responses((status = 201, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses(
+        (status = 201, body = serde_json::Value),
+        (status = "4XX", body = ErrorAnswer),
+        (status = 500, description = "profile_output_dir cannot be written", body = ErrorAnswer),
+    ),
 )]
 pub(crate) async fn save(State(app): State<Arc<App>>, request: Request) -> Response {
     door::stay(app, Route::ProfilingSave, request, |app, request| async move {
@@ -259,11 +263,14 @@ pub(crate) async fn save(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 fn written(folder: PathBuf, format: &str, order: Order) -> Result<Saved, Problem> {
+    let shown = folder.display();
     let unwritable = |error: std::io::Error| {
+        // The folder's name stays here: answers name no files.
+        tracing::error!(folder = %shown, %error, "a table of sections cannot be written");
         Problem::new(
-            ErrorKind::Internal,
-            format!("the profile cannot be written: {error}"),
-            "let the server write into profile_output_dir, or name another folder",
+            ErrorKind::ExportFailed,
+            format!("the table cannot be written into profile_output_dir: {error}"),
+            "set profile_output_dir to a folder that the server may write into, or ask by GET and write it yourself",
         )
     };
     let (_, table) = table(format, order);

@@ -1,5 +1,6 @@
 //! What the process is doing with its processor and its memory, for whoever administers the server.
 
+mod operators;
 mod params;
 
 use std::{
@@ -21,6 +22,7 @@ use crate::{
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
+use operators::Operators;
 use params::{HeapParams, ProfileParams};
 
 /// How often a profile looks whether the server goes down.
@@ -98,13 +100,22 @@ async fn cpu(app: Arc<App>, route: Route, request: Request, form: Format) -> Res
     door::stay(app, route, request, |app, request| async move {
         owner::check(&app, request.headers(), request.extensions())?;
         let asked = params::profile(request.uri().query())?;
+        // Before anything is sampled: what cannot be is said at once, and these runs are not those that are looked at.
+        let operators = match &asked.operators {
+            Some(model) => Some(Operators::of(&app, model).await?),
+            None => None,
+        };
         // Dropped with this future when the client goes: the sampling ends.
         let recording = Recording::start(asked.hz)?;
         let end = Instant::now() + asked.time;
         while Instant::now() < end && !app.is_draining() {
             tokio::time::sleep(LOOK.min(end - Instant::now())).await;
         }
-        written(move || recording.finish(), asked.format.unwrap_or(form)).await
+        let take = move || {
+            let profile = recording.finish()?;
+            Ok(operators.into_iter().fold(profile, |profile, operators| operators.put_into(profile)))
+        };
+        written(take, asked.format.unwrap_or(form)).await
     })
     .await
 }

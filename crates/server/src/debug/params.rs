@@ -10,6 +10,8 @@ use crate::problem::Problem;
 const SECONDS: RangeInclusive<u64> = 1..=300;
 /// As tools that read pprof are used to.
 const DEFAULT_SECONDS: u64 = 30;
+/// What a flame graph adds to its own address when somebody zooms or searches in it: whoever loads that again means it.
+const OF_THE_PICTURE: [&str; 3] = ["s", "x", "y"];
 
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -21,6 +23,9 @@ pub(super) struct ProfileParams {
     hz: Option<u32>,
     /// `svg`, `pprof`, `collapsed` or `speedscope`; what the path says when absent.
     format: Option<String>,
+    /// A model whose operators stand on the frames of its runtime, each with its share of their time, as 20 runs beside
+    /// those that serve tell it.
+    operators: Option<String>,
 }
 
 #[derive(utoipa::IntoParams)]
@@ -37,16 +42,20 @@ pub(super) struct Asked {
     pub(super) time: Duration,
     pub(super) hz: u32,
     pub(super) format: Option<Format>,
+    /// The model whose operators are shown.
+    pub(super) operators: Option<String>,
 }
 
 pub(super) fn profile(query: Option<&str>) -> Result<Asked, Problem> {
-    let mut asked = Asked { time: Duration::from_secs(DEFAULT_SECONDS), hz: DEFAULT_HZ, format: None };
+    let mut asked = Asked { time: Duration::from_secs(DEFAULT_SECONDS), hz: DEFAULT_HZ, format: None, operators: None };
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
             "seconds" => asked.time = Duration::from_secs(number("seconds", &value, SECONDS)?),
             "hz" => asked.hz = number("hz", &value, 1..=u64::from(MOST_HZ))? as u32,
             "format" => asked.format = Some(named(&value)?),
-            _ => return Err(unknown(&name, &["seconds", "hz", "format"])),
+            "operators" => asked.operators = Some(value.into_owned()),
+            name if OF_THE_PICTURE.contains(&name) => {}
+            _ => return Err(unknown(&name, &["seconds", "hz", "format", "operators"])),
         }
     }
     Ok(asked)
@@ -58,6 +67,7 @@ pub(super) fn format(query: Option<&str>) -> Result<Option<Format>, Problem> {
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
             "format" => format = Some(named(&value)?),
+            name if OF_THE_PICTURE.contains(&name) => {}
             _ => return Err(unknown(&name, &["format"])),
         }
     }
@@ -97,10 +107,12 @@ mod tests {
     #[test]
     fn what_is_not_said_is_as_tools_expect() {
         let asked = profile(None).unwrap();
-        assert_eq!(asked, Asked { time: Duration::from_secs(30), hz: 100, format: None });
-        let asked = profile(Some("seconds=300&hz=1000&format=speedscope")).unwrap();
-        let format = Some(Format::Speedscope);
-        assert_eq!(asked, Asked { time: Duration::from_secs(300), hz: 1000, format });
+        let usual = Asked { time: Duration::from_secs(30), hz: 100, format: None, operators: None };
+        assert_eq!(asked, usual);
+        let asked = profile(Some("seconds=300&hz=1000&format=speedscope&operators=m")).unwrap();
+        let (format, operators) = (Some(Format::Speedscope), Some("m".to_owned()));
+        assert_eq!(asked, Asked { time: Duration::from_secs(300), hz: 1000, format, operators });
+        assert_eq!(profile(Some("s=Conv&x=10&y=20.5")).unwrap(), usual, "a picture's own address");
     }
 
     #[test]

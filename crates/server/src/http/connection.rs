@@ -20,7 +20,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, watch},
 };
 use tower::Service;
 
@@ -48,7 +48,6 @@ enum Course {
 /// All open connections.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    places: Arc<Semaphore>,
     open: AtomicUsize,
     opened: AtomicU64,
     none: Notify,
@@ -61,7 +60,6 @@ pub(crate) struct Connections {
 impl Connections {
     pub(crate) fn start(settings: &ServerSettings) -> io::Result<Self> {
         Ok(Self {
-            places: Arc::new(Semaphore::new(settings.max_connections.max(1))),
             open: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
             none: Notify::new(),
@@ -88,11 +86,6 @@ impl Connections {
         F: Future<Output = ()> + Send + 'static,
     {
         self.threads.on_each(task)
-    }
-
-    /// A place for one more; waits while all are taken.
-    pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.places).acquire_owned().await.expect("the places are never closed")
     }
 
     /// Closes each connection as soon as it is idle.

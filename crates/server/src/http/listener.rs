@@ -1,10 +1,7 @@
 //! The socket: bound early, so that a port in use is said before models are loaded; drained late, so that nobody
 //! whose connection the kernel has accepted is reset.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-};
+use std::{io, net::SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::TcpStream;
@@ -22,20 +19,49 @@ pub struct Listener {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Somebody else listens there.
-    #[error("the port {0} is in use; stop the program that holds it, or choose another with --http-port")]
-    InUse(SocketAddr),
+    #[error("the port {address} is in use; stop the program that holds it, or choose another with {}", .flags.port)]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+        /// What it comes from.
+        flags: Flags,
+    },
     /// The address or port may not be used.
-    #[error("cannot listen on {0}: {1}; check --host and --http-port")]
-    Refused(SocketAddr, io::Error),
+    #[error("cannot listen on {address}: {error}; check {} and {}", .flags.host, .flags.port)]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel says.
+        error: io::Error,
+        /// What it comes from.
+        flags: Flags,
+    },
+}
+
+/// The flags that say where a socket listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags {
+    /// Its address.
+    pub host: &'static str,
+    /// Its port.
+    pub port: &'static str,
+}
+
+/// The sockets of a server.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Where everybody asks.
+    pub public: Listener,
+    /// Where only who administers the server asks, if that is a socket of its own.
+    pub admin: Option<Listener>,
 }
 
 impl Listener {
-    /// Binds `host` and `port` with room for `backlog` connections that wait to be accepted.
-    pub fn bind(host: IpAddr, port: u16, backlog: u32) -> Result<Self, ListenError> {
-        let address = SocketAddr::new(host, port);
+    /// Binds `address`, which comes from `flags`, with room for `backlog` connections that wait to be accepted.
+    pub fn bind(address: SocketAddr, backlog: u32, flags: Flags) -> Result<Self, ListenError> {
         Self::open(address, backlog).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => ListenError::InUse(address),
-            _ => ListenError::Refused(address, error),
+            io::ErrorKind::AddrInUse => ListenError::InUse { address, flags },
+            _ => ListenError::Refused { address, error, flags },
         })
     }
 

@@ -4,6 +4,7 @@ mod aside;
 pub(crate) mod body;
 mod connection;
 pub(crate) mod door;
+mod entrance;
 mod linger;
 mod listener;
 mod path;
@@ -14,6 +15,7 @@ mod timing;
 
 pub(crate) use aside::{apart, aside};
 pub(crate) use connection::Connections;
-pub use listener::{ListenError, Listener};
+pub(crate) use entrance::Entrance;
+pub use listener::{Flags, ListenError, Listener, Listeners};
 pub(crate) use path::Path;
 pub(crate) use request_id::RequestId;

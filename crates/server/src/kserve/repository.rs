@@ -62,7 +62,7 @@ const RESTS: &str = "resting: it is loaded when it is asked for";
     path = "/v2/repository/index",
     tag = "admin",
     request_body = Option<IndexRequest>,
-    responses((status = 200, body = [Indexed]), (status = 403, body = super::ErrorAnswer)),
+    responses((status = 200, body = [Indexed]), (status = "4XX", body = super::ErrorAnswer)),
 )]
 pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Response {
     door::work(app, Route::RepositoryIndex, request, |app, _, request| async move {
@@ -93,8 +93,8 @@ pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Resp
     params(("model" = String, Path, description = "its folder's name")),
     request_body = Option<ChangeRequest>,
     responses(
-        (status = 200), (status = 400, body = super::ErrorAnswer), (status = 403, body = super::ErrorAnswer),
-        (status = 404, body = super::ErrorAnswer),
+        (status = 200), (status = 400, body = super::ErrorAnswer), (status = 401, body = super::ErrorAnswer),
+        (status = 403, body = super::ErrorAnswer), (status = 404, body = super::ErrorAnswer),
     ),
 )]
 pub(crate) async fn load(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
@@ -112,7 +112,8 @@ pub(crate) async fn load(State(app): State<Arc<App>>, Path(model): Path<String>,
     params(("model" = String, Path, description = "its folder's name")),
     request_body = Option<ChangeRequest>,
     responses(
-        (status = 200), (status = 403, body = super::ErrorAnswer), (status = 404, body = super::ErrorAnswer),
+        (status = 200), (status = 401, body = super::ErrorAnswer), (status = 403, body = super::ErrorAnswer),
+        (status = 404, body = super::ErrorAnswer),
     ),
 )]
 pub(crate) async fn unload(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
