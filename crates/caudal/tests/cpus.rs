@@ -8,20 +8,19 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use caudal_testkit::{
-    Repo, Server, fixture,
+    Quota, Repo, Server, fixture,
     http::post,
     load::{Load, quantile},
 };
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
-const PERIOD_US: u64 = 100_000;
 
 fn full() -> bool {
     std::env::var_os("CAUDAL_TEST_FULL").is_some()
@@ -31,46 +30,6 @@ fn full() -> bool {
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// A group of processes with a quota; gone when dropped.
-struct Quota(PathBuf);
-
-impl Quota {
-    /// One of `cpus` cores, in cgroup v1 or v2, if this machine lets us.
-    fn new(cpus: f64) -> Option<Self> {
-        let quota = (cpus * PERIOD_US as f64) as u64;
-        let make = |parent: &str, file: &str, value: String| {
-            let folder = Path::new(parent).join(format!("caudal-test-{}-{quota}", std::process::id()));
-            fs::create_dir(&folder).ok()?;
-            let made = Self(folder);
-            fs::write(made.0.join(file), value).ok()?;
-            Some(made)
-        };
-        make("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", quota.to_string())
-            .or_else(|| make("/sys/fs/cgroup", "cpu.max", format!("{quota} {PERIOD_US}")))
-    }
-
-    /// Periods so far, those in which the kernel held the group back, and for how many nanoseconds.
-    fn periods(&self) -> (u64, u64, u64) {
-        let stat = fs::read_to_string(self.0.join("cpu.stat")).unwrap();
-        let value = |name: &str| {
-            let line = stat.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|rest| rest.trim().parse::<u64>().ok()).unwrap_or(0)
-        };
-        let nanos = value("throttled_time ") + 1000 * value("throttled_usec ");
-        (value("nr_periods "), value("nr_throttled "), nanos)
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        // The processes in it are gone, or soon.
-        let end = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir(&self.0).is_err() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
 }
 
 /// A program that does `first` in its shell and then is the server.
@@ -126,7 +85,7 @@ fn a_quota_is_the_size_of_the_machine() {
             return eprintln!("skipped: no cgroup can be made here (that takes root and a writable /sys/fs/cgroup)");
         };
         let home = tempfile::tempdir().unwrap();
-        let join = format!("echo $$ > {}/cgroup.procs", group.0.display());
+        let join = format!("echo $$ > {}/cgroup.procs", group.folder().display());
         let server = Server::start(&within(home.path(), &join, ""), &Repo::nanodet(""), &[]);
         let expected = (quota as usize).clamp(1, allowed());
         assert_eq!(cpus(&server), expected as u64, "a quota of {quota}");
@@ -149,7 +108,7 @@ fn a_quota_is_the_size_of_the_machine() {
         );
         // Less than a core cannot be kept to by having fewer threads: one alone wants more. At exactly a whole number of
         // cores the last microseconds of many periods are cut off: what counts is for how long.
-        let share = 100.0 * held_ms / (periods as f64 * PERIOD_US as f64 / 1e3);
+        let share = 100.0 * held_ms / (periods as f64 * Quota::PERIOD_US as f64 / 1e3);
         assert!(
             !full() || !pinned || quota < 1.0 || share <= 1.0,
             "a quota of {quota}: held back for {share:.2} % of the time"

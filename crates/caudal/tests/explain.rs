@@ -8,7 +8,6 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -18,7 +17,7 @@ use std::{
 };
 
 use caudal_testkit::{
-    Repo, Server, fixture,
+    Quota, Repo, Server, fixture,
     http::{Ask, Connection, once, post},
     load::Load,
     model_file,
@@ -281,11 +280,11 @@ const RARE: [Fault; 11] = [
         Some(scene)
     }),
     ("cpu_throttled", |dice| {
-        let group = Quota::new(dice.from(30, 60) as f64 / 100.0)?;
+        let quota = Quota::new(dice.from(30, 60) as f64 / 100.0)?;
         let scene = steady(ONE, &[]);
-        group.take(scene.server.pid());
+        quota.take(scene.server.pid());
         let mut scene = scene.clients(dice.from(3, 6), STEADY, tensor(dice.from(2, 6)), "application/json");
-        scene._kept.push(Box::new(group));
+        scene._kept.push(Box::new(quota));
         Some(scene)
     }),
     ("too_many_threads", |dice| {
@@ -415,40 +414,6 @@ impl Drop for Spinner {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// A group of processes with a quota; gone when dropped.
-struct Quota(PathBuf);
-
-impl Quota {
-    /// One of `cpus` cores, in cgroup v1 or v2, if this machine lets us.
-    fn new(cpus: f64) -> Option<Self> {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("caudal-explain-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let make = |parent: &str, file: &str, value: String| {
-            let folder = Path::new(parent).join(&name);
-            fs::create_dir(&folder).ok()?;
-            let made = Self(folder);
-            fs::write(made.0.join(file), value).ok()?;
-            Some(made)
-        };
-        let quota = (cpus * 1e5) as u64;
-        make("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", quota.to_string())
-            .or_else(|| make("/sys/fs/cgroup", "cpu.max", format!("{quota} 100000")))
-    }
-
-    fn take(&self, process: u32) {
-        fs::write(self.0.join("cgroup.procs"), process.to_string()).unwrap();
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        let end = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir(&self.0).is_err() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(10));
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     modules::{Module, modules},
     names::Namer,
     profile::{Kind, Profile, Stack},
-    signal::{Session, Timer, this_thread},
+    signal::{SLOTS, Session, Timer, this_thread},
     walk::{Walk, Walker},
 };
 
@@ -25,10 +25,12 @@ pub const DEFAULT_HZ: u32 = 100;
 /// Most samples a second of work. The kernel's clock ticks less often on most machines: samples then stand for more.
 pub const MOST_HZ: u32 = 1000;
 
-/// How often samples are fetched: slots are few.
-const FETCH: Duration = Duration::from_millis(5);
+/// Bounds of how often samples are fetched. Each time wakes a thread, which takes a core from somebody.
+const FETCH: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
 /// How often threads are looked for that were not there before.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often those that are known are asked for their names.
+const ASK: Duration = Duration::from_secs(1);
 /// How often libraries are looked for at least, while there is reason to.
 const SELDOM: Duration = Duration::from_millis(500);
 /// Most different stacks; what comes after is counted by its thread alone.
@@ -144,13 +146,16 @@ impl Reader {
     }
 
     fn read(mut self, stopped: &mpsc::Receiver<()>) -> Taken {
-        self.look_for_threads();
-        let mut looked = Instant::now();
-        while stopped.recv_timeout(FETCH) == Err(RecvTimeoutError::Timeout) {
+        self.look_for_threads(true);
+        let (mut looked, mut asked) = (Instant::now(), Instant::now());
+        let pause = pause(self.taken.period);
+        while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             self.fetch();
             if looked.elapsed() >= LOOK {
-                self.look_for_threads();
+                let ask = asked.elapsed() >= ASK;
+                self.look_for_threads(ask);
                 looked = Instant::now();
+                asked = if ask { looked } else { asked };
             }
         }
         self.timers.clear();
@@ -160,8 +165,8 @@ impl Reader {
         self.taken
     }
 
-    /// Each thread has a timer; those that have gone need none.
-    fn look_for_threads(&mut self) {
+    /// Each thread has a timer; those that have gone need none. Those that are known are asked for their names if `ask`.
+    fn look_for_threads(&mut self, ask: bool) {
         let Ok(tasks) = fs::read_dir("/proc/self/task") else { return };
         let alive: Vec<u32> = tasks
             .flatten()
@@ -174,7 +179,9 @@ impl Reader {
             // One that is gone already has none.
             self.timers.entry(id).or_insert_with(|| Timer::start(id, period).ok());
             // Threads may be given their name after they began.
-            if let Some(name) = thread_name(id) {
+            if (ask || !self.taken.threads.contains_key(&id))
+                && let Some(name) = thread_name(id)
+            {
                 self.taken.threads.insert(id, name);
             }
         }
@@ -190,6 +197,13 @@ impl Reader {
             taken.add(sample.thread, walk, sample.periods);
         });
     }
+}
+
+/// How long samples may wait to be fetched that come once in `period` from each core: until a quarter of the slots are
+/// taken.
+fn pause(period: Duration) -> Duration {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (period * (SLOTS / 4) as u32 / cores as u32).clamp(FETCH[0], FETCH[1])
 }
 
 /// Libraries that come while samples are taken: looked for when a stack leads where nothing was before, and ever less

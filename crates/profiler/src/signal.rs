@@ -11,17 +11,15 @@ use std::{
     io, mem, ptr,
     sync::{
         OnceLock,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 /// Most bytes of a stack that are copied. ONNX Runtime's kernels keep 64 KiB of packed numbers on theirs.
 const STACK: usize = 128 << 10;
-/// Samples that wait to be read. Read every few milliseconds, they are as many as a hundred cores make.
-const SLOTS: usize = 64;
-/// Slots that a handler looks at before it gives up.
-const TRIES: usize = 8;
+/// Samples that wait to be read.
+pub(crate) const SLOTS: usize = 64;
 const PAGE: usize = 4 << 10;
 /// Pieces of a copy: one a page, for the kernel copies whole pieces.
 const PIECES: usize = STACK / PAGE + 1;
@@ -33,7 +31,6 @@ const FULL: u32 = 2;
 /// The recording that is on; 0 when none is.
 static RUN: AtomicU32 = AtomicU32::new(0);
 static RUNS: AtomicU32 = AtomicU32::new(0);
-static NEXT: AtomicUsize = AtomicUsize::new(0);
 static LOST: AtomicU64 = AtomicU64::new(0);
 static POOL: OnceLock<Pool> = OnceLock::new();
 
@@ -218,9 +215,8 @@ unsafe fn record(run: u32, info: *const TimerInfo, context: *const libc::ucontex
 }
 
 fn free_slot() -> Option<&'static Slot> {
-    let pool = POOL.get()?;
-    let first = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut slots = (first..first.wrapping_add(TRIES)).map(|at| &pool.0[at % SLOTS]);
+    // Those at the beginning first: their memory is in the caches, and that of the others is seldom touched at all.
+    let mut slots = POOL.get()?.0.iter();
     slots.find(|slot| slot.state.compare_exchange(FREE, WRITING, Ordering::AcqRel, Ordering::Relaxed).is_ok())
 }
 

@@ -6,10 +6,12 @@
 pub mod contract;
 pub mod http;
 pub mod load;
+mod quota;
 mod repository;
 mod scripted;
 mod server;
 
+pub use quota::Quota;
 pub use repository::Repo;
 pub use scripted::{Log, Scripted};
 pub use server::{Server, Shared};

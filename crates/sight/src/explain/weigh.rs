@@ -143,6 +143,14 @@ impl Scale<'_> {
         (limit, None)
     }
 
+    /// Charges what of `seconds` the threads of `role` waited for a core. While cores are free it is the kernel's way of waking
+    /// threads, and over at once.
+    fn for_cores(&mut self, seconds: f64, role: Role) {
+        if !self.cores_are_free() {
+            self.charge(self.core(), seconds * self.watched.stretched(role) / self.whole);
+        }
+    }
+
     fn cores_are_free(&self) -> bool {
         self.watched.idle() >= FREE && self.watched.throttled <= 0.1
     }
@@ -158,7 +166,7 @@ impl Scale<'_> {
             () if watched.uploads > 0.9 => Limit::MemoryLimits,
             () if watched.doors.blocked > 0.3 => Limit::EventLoopStarved,
             () if watched.busy(Role::Io) >= SATURATED && self.cores_are_free() => Limit::IoThreadsSaturated,
-            () if watched.stretched(Role::Io) > 0.5 => self.core().0,
+            () if watched.stretched(Role::Io) > 0.5 && !self.cores_are_free() => self.core().0,
             () => Limit::SlowClients,
         };
         self.charge((limit, None), seconds / self.whole);
@@ -172,8 +180,7 @@ impl Scale<'_> {
             () => self.core(),
         };
         self.charge(to, watched.spent(Stage::Wait) / self.whole);
-        let stretched = watched.spent(Stage::Decode) * watched.stretched(Role::Decode);
-        self.charge(self.core(), stretched / self.whole);
+        self.for_cores(watched.spent(Stage::Decode), Role::Decode);
     }
 
     fn model(&mut self, index: usize) {
@@ -182,7 +189,7 @@ impl Scale<'_> {
         let of = |stage| watched.of(model).map(|kept| kept.stamps.spent(stage).as_secs_f64()).sum::<f64>();
         let (queue, infer) = (of(Stage::Queue), of(Stage::Infer) + of(Stage::Prepare) + of(Stage::Finish));
         let blocked = watched.blocked(model);
-        self.charge(self.core(), infer * watched.stretched(Role::Infer) / self.whole);
+        self.for_cores(infer, Role::Infer);
         if blocked > 0.25 {
             self.charge((Limit::RunsBlocked, Some(index)), infer * blocked / self.whole);
         }
