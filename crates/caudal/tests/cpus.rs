@@ -5,13 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Command,
-    sync::Mutex,
-    time::{Duration, Instant},
+    collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Command, sync::Mutex, time::Duration,
 };
 
 use caudal_testkit::{

@@ -134,13 +134,13 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
     let (because, evidence, setting, advice, change): (String, Vec<(&'static str, f64)>, Option<Setting>, String, _) =
         match limit {
             Limit::InstancesSaturated => {
-                let to = (of.instances + 1).min((watched.cores as usize / of.threads.max(1)).max(of.instances + 1));
+                let to = of.instances + 1;
+                let all = if of.instances == 1 { "the instance" } else { "all instances" };
                 (
                     format!(
-                        "{} of {} instances ran for {} of the time and requests waited {queue_ms:.1} ms for one, while {} \
-                         of the cores' time was left",
+                        "{all} of {} ran for {} of the time and requests waited {queue_ms:.1} ms for one, while {} of the \
+                         cores' time was left",
                         of.name,
-                        of.instances,
                         percent(of.load()),
                         percent(watched.idle())
                     ),

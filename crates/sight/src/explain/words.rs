@@ -50,8 +50,8 @@ fn effect(predicted: &Prediction) -> String {
     match (more.abs() >= NOTED, longer.abs() >= NOTED) {
         (false, false) => "no change".to_owned(),
         (true, false) => format!("{:+.0} % answers", more * 100.0),
-        (false, true) => format!("{:+.0} % of the p95", longer * 100.0),
-        (true, true) => format!("{:+.0} % answers and {:+.0} % of the p95", more * 100.0, longer * 100.0),
+        (false, true) => format!("p95 {:+.0} %", longer * 100.0),
+        (true, true) => format!("{:+.0} % answers, p95 {:+.0} %", more * 100.0, longer * 100.0),
     }
 }
 
