@@ -295,9 +295,16 @@ fn many_profiles_under_load_harm_nobody() {
         // A profile that is given up after some milliseconds begins and ends as one of a minute does.
         let mut seen = 0;
         for round in 0..count {
-            if round % 10 == 0 {
-                seen += read(&server.get("/debug/pprof/profile?seconds=1&hz=1000")).count();
-                continue;
+            match round % 10 {
+                0 => {
+                    seen += read(&server.get("/debug/pprof/profile?seconds=1&hz=1000")).count();
+                    continue;
+                }
+                5 if cfg!(feature = "jemalloc") => {
+                    assert!(read(&server.get("/debug/pprof/heap")).amount() > 0);
+                    continue;
+                }
+                _ => {}
             }
             let stream = ask_and_leave(&server, 300);
             thread::sleep(Duration::from_millis(20 + round % 7));
