@@ -455,7 +455,7 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
             }
             Limit::ClientsIdle => (
                 format!(
-                    "nothing in the server: its instances were busy for {} of the time at most, and {} of the cores' time was left",
+                    "its instances were busy for {} of the time at most, and {} of the cores' time was left",
                     percent(watched.models.iter().map(ModelSeen::load).fold(0.0, f64::max).min(1.0)),
                     percent(watched.idle())
                 ),
