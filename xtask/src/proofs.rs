@@ -14,7 +14,7 @@ use crate::{
 /// The tests of overload, memory, expiry and shutdown, in full length and in release; they print their figures.
 pub(crate) fn soak(filter: &[&str]) -> Result {
     let tools = setup::run()?;
-    step("soak: about twenty minutes");
+    step("soak: about an hour");
     let mut command = cargo();
     command.args([
         "test",
