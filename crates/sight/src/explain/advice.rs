@@ -408,11 +408,14 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                 None,
             ),
             Limit::SlowClients => (
-                format!(
-                    "requests took {} of their time to arrive, while the threads that read them were busy for {} of it",
-                    percent(share(Stage::Receive).max(1.0 - watched.answered().count() as f64)),
-                    percent(watched.busy(Role::Io))
-                ),
+                match watched.requests.is_empty() {
+                    true => format!("{:.1} requests were on their way in, and none ended", watched.doors.working),
+                    false => format!(
+                        "requests took {} of their time to arrive, while the threads that read them were busy for {} of it",
+                        percent(share(Stage::Receive)),
+                        percent(watched.busy(Role::Io))
+                    ),
+                },
                 vec![("receive_share", share(Stage::Receive)), ("io_busy", watched.busy(Role::Io)), ("in_progress", watched.doors.working)],
                 None,
                 "it is the clients, or the network to them: smaller pictures and a nearer client help; body_timeout_secs bounds pauses"

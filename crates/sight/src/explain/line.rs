@@ -94,7 +94,7 @@ impl Line {
                 let warm = model.warm.filter(|warm| *warm < now && model.threads == 1).unwrap_or(now);
                 let unit = warm.powf(watched.idle()) * now.powf(1.0 - watched.idle());
                 let blocked = watched.blocked(model);
-                let blocked = if blocked > 0.1 { blocked * watched.models_busy_of(model) / runs } else { 0.0 };
+                let blocked = if blocked > 0.1 { blocked * model.busy * watched.seconds / runs } else { 0.0 };
                 Station {
                     instances: model.instances,
                     threads: model.threads,
@@ -135,13 +135,6 @@ impl Line {
             models,
             asks: asks.collect(),
         })
-    }
-}
-
-impl Watched {
-    /// Seconds that `model`'s instances ran.
-    fn models_busy_of(&self, model: &super::watched::ModelSeen) -> f64 {
-        model.busy * self.seconds
     }
 }
 

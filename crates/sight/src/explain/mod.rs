@@ -205,3 +205,27 @@ impl Explanation {
         self.causes.first().is_some_and(|cause| cause.limit != Limit::ClientsIdle && cause.weight >= MATTERS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idle() -> Watched {
+        Watched { seconds: 2.0, cores: 2.0, ..Watched::default() }
+    }
+
+    #[test]
+    fn who_is_on_the_way_for_longer_than_it_is_watched_is_seen() {
+        let doors = Doors { working: 3.0, ..Doors::default() };
+        let explained = explain(&Watched { doors, ..idle() });
+        assert_eq!((explained.limit, explained.limits()), (Limit::SlowClients, true));
+        assert!(explained.causes[0].because.contains("3.0 requests were on their way in"), "{:?}", explained.words);
+        assert_eq!(explained.replay, None, "there is nothing to make a network of");
+    }
+
+    #[test]
+    fn where_nothing_happens_nothing_limits() {
+        let explained = explain(&idle());
+        assert_eq!((explained.limit, explained.limits()), (Limit::ClientsIdle, false));
+    }
+}

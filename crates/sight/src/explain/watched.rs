@@ -33,8 +33,6 @@ pub struct Watched {
     pub models: Vec<ModelSeen>,
     /// Models that were loaded meanwhile.
     pub loads: u64,
-    /// Whether a CPU profile was being taken.
-    pub profiled: bool,
     /// Requests that ended meanwhile; the first of them if there were very many.
     pub requests: Vec<Kept>,
     /// How many ended.
