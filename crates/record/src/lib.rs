@@ -1,0 +1,1 @@
+//! Consultations: what happened, for ever.
