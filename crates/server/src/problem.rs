@@ -133,6 +133,12 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::InferenceFailed | ErrorKind::ExportFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ProfileRunning => StatusCode::CONFLICT,
         ErrorKind::NotBuiltIn => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::InvalidEvent | ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::InvalidJson => StatusCode::BAD_REQUEST,
+        ErrorKind::Exists | ErrorKind::VersionConflict => StatusCode::CONFLICT,
+        ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorKind::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::RecordDamaged => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ModelNotReady
         | ErrorKind::QueueTimeout
         | ErrorKind::MemoryPressure

@@ -9,12 +9,15 @@ use crate::record::{StreamId, Time};
 /// A SHA-256.
 pub type Digest = [u8; 32];
 
-/// The link before the first record of a stream: `SHA-256("caudal chain 1" ‖ 0 ‖ space ‖ 0 ‖ name)`.
-pub fn origin(stream: &StreamId) -> Digest {
+/// The link before the first record of a stream:
+/// `SHA-256("caudal chain 1" ‖ 0 ‖ |space| ‖ space ‖ |name| ‖ name ‖ created ‖ |meta| ‖ meta)`, numbers as in [`leaf`].
+pub fn origin(stream: &StreamId, created: Time, meta: &[u8]) -> Digest {
     let mut hash = Sha256::new();
-    for part in ["caudal chain 1\0", &stream.space, "\0", &stream.name] {
-        hash.update(part);
-    }
+    hash.update("caudal chain 1\0");
+    part(&mut hash, stream.space.as_bytes());
+    part(&mut hash, stream.name.as_bytes());
+    hash.update(created.to_be_bytes());
+    part(&mut hash, meta);
     hash.finalize().into()
 }
 
@@ -26,10 +29,8 @@ pub fn leaf(sequence: u64, time: Time, id: &Uuid, kind: &str, meta: &[u8], diges
     hash.update(sequence.to_be_bytes());
     hash.update(time.to_be_bytes());
     hash.update(id.as_bytes());
-    for part in [kind.as_bytes(), meta] {
-        hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        hash.update(part);
-    }
+    part(&mut hash, kind.as_bytes());
+    part(&mut hash, meta);
     hash.update(digest);
     hash.finalize().into()
 }
@@ -40,4 +41,9 @@ pub fn link(before: &Digest, leaf: &Digest) -> Digest {
     hash.update(before);
     hash.update(leaf);
     hash.finalize().into()
+}
+
+fn part(hash: &mut Sha256, part: &[u8]) {
+    hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+    hash.update(part);
 }

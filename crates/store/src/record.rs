@@ -78,6 +78,13 @@ pub struct Head {
     pub chain: Digest,
 }
 
+impl Stream {
+    /// The link of the chain before the first record.
+    pub fn origin(&self) -> Digest {
+        chain::origin(&self.id, self.created, &self.meta)
+    }
+}
+
 /// A stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {

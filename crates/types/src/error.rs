@@ -97,6 +97,22 @@ kinds! {
     ExportFailed => "export_failed",
     /// The model failed on this input.
     InferenceFailed => "inference_failed",
+    /// There is one of that name already.
+    Exists => "exists",
+    /// What is recorded has gone on since the caller looked.
+    VersionConflict => "version_conflict",
+    /// An idempotency key that stands for another request.
+    KeyReused => "idempotency_key_reused",
+    /// An event whose type or payload is none that can be recorded.
+    InvalidEvent => "invalid_event",
+    /// JSON that cannot be recorded faithfully.
+    InvalidJson => "invalid_json",
+    /// The disk has no room left.
+    DiskFull => "disk_full",
+    /// What is recorded cannot be kept or reached now.
+    StoreUnavailable => "store_unavailable",
+    /// What is recorded is damaged.
+    RecordDamaged => "record_damaged",
     /// A fault of ours.
     Internal => "internal",
 }

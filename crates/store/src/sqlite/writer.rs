@@ -1,0 +1,532 @@
+//! The one thread that writes. What waits is committed in one go: while the disk flushes one group, the next gathers.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use futures_util::FutureExt;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::{Access, Options, SWEPT, connect, fault, reader, rows, schema};
+use crate::{
+    chain::{self, Digest},
+    clock::Clock,
+    engine::{Append, Appended, Archive, NewStream, Reply, Snapshot},
+    error::StoreError,
+    figures::Gauges,
+    followers::Followers,
+    record::{Head, Stream, StreamId},
+};
+
+/// Most jobs of a group, and about the most bytes: what the first of them waits for.
+const GROUP: usize = 1_024;
+const GROUP_BYTES: usize = 8 << 20;
+/// Streams whose heads are kept in memory.
+const HEADS: usize = 16_384;
+/// Waiting bytes are counted in steps of this.
+const STEP: usize = 256;
+
+/// Where the answer goes.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the thread is asked to do.
+pub(super) enum Job {
+    Create(NewStream, Answer<Stream>),
+    Append(Append, Answer<Appended>),
+    Snapshot(StreamId, Snapshot, Answer<()>),
+    Seal(Archive, Answer<()>),
+}
+
+impl Job {
+    fn fail(self, error: StoreError) {
+        match self {
+            Self::Create(_, answer) => drop(answer.send(Err(error))),
+            Self::Append(_, answer) => drop(answer.send(Err(error))),
+            Self::Snapshot(_, _, answer) | Self::Seal(_, answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+/// What came of a job, once its group is committed.
+enum Done {
+    Created(Stream),
+    Appended(Appended),
+    Kept,
+}
+
+/// A job on its way, and the place it takes.
+struct Waiting {
+    job: Job,
+    bytes: usize,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Asks the thread.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    jobs: mpsc::UnboundedSender<Waiting>,
+    bytes: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    most: usize,
+    most_steps: usize,
+}
+
+/// Counts a job for as long as it waits.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Asker {
+    /// Hands over a job of so many bytes. Who brings more than fits waits in line for room.
+    pub(super) fn ask<T: Send + 'static>(&self, bytes: usize, job: impl FnOnce(Answer<T>) -> Job) -> Reply<T> {
+        let (answer, done) = oneshot::channel();
+        let job = job(answer);
+        let counted = Counted(Arc::clone(&self.waiting));
+        let waiting = self.waiting.fetch_add(1, Relaxed);
+        if waiting >= self.most {
+            return async move { Err(StoreError::Full { waiting }) }.boxed();
+        }
+        let (room, jobs) = (Arc::clone(&self.bytes), self.jobs.clone());
+        let steps = bytes.div_ceil(STEP).clamp(1, self.most_steps) as u32;
+        // What can be handed over at once is, so that appends of one caller stay in their order.
+        let handed = match Arc::clone(&room).try_acquire_many_owned(steps) {
+            Ok(place) => Ok(jobs.send(Waiting { job, bytes, _place: place }).map_err(|_| StoreError::Closed)),
+            Err(_) => Err(job),
+        };
+        async move {
+            let _counted = counted;
+            match handed {
+                Ok(handed) => handed?,
+                Err(job) => {
+                    let place = room.acquire_many_owned(steps).await.map_err(|_| StoreError::Closed)?;
+                    jobs.send(Waiting { job, bytes, _place: place }).map_err(|_| StoreError::Closed)?;
+                }
+            }
+            done.await.unwrap_or(Err(StoreError::Closed))
+        }
+        .boxed()
+    }
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    asker: Option<Asker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(options: &Options, gauges: Arc<Gauges>, followers: Arc<Followers>) -> Result<Self, StoreError> {
+        let access = Access::Write { flush: options.flush };
+        let mut connection = connect(&options.file, access)?;
+        schema::migrate(&mut connection)?;
+        let unswept = unswept(&connection)?;
+        let (jobs, asked) = mpsc::unbounded_channel();
+        let steps = (options.waiting_bytes / STEP).clamp(1, Semaphore::MAX_PERMITS);
+        let asker = Asker {
+            jobs,
+            bytes: Arc::new(Semaphore::new(steps)),
+            waiting: Arc::default(),
+            most: options.waiting,
+            most_steps: steps,
+        };
+        let file = options.file.clone();
+        let heads = Heads { heads: HashMap::new(), version: 0 };
+        let (connection, clock) = (Some(connection), options.clock.clone());
+        let mut work = Work { file, access, connection, heads, unswept, clock, gauges, followers };
+        let thread = thread::Builder::new().name("store-write".to_owned()).spawn(move || work.run(asked));
+        let thread = thread.map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Self { asker: Some(asker), thread: Some(thread) })
+    }
+
+    pub(super) fn ask<T: Send + 'static>(&self, bytes: usize, job: impl FnOnce(Answer<T>) -> Job) -> Reply<T> {
+        self.asker.as_ref().expect("the writer is closed when it is dropped").ask(bytes, job)
+    }
+
+    /// How many jobs wait, and how many bytes they have.
+    pub(super) fn waiting(&self) -> (usize, u64) {
+        self.asker.as_ref().map_or((0, 0), |asker| {
+            let taken = asker.most_steps.saturating_sub(asker.bytes.available_permits());
+            (asker.waiting.load(Relaxed), (taken * STEP) as u64)
+        })
+    }
+}
+
+impl Drop for Writer {
+    /// What was handed over is still written.
+    fn drop(&mut self) {
+        self.asker = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Streams as they stand after all that was committed, and `version`, by which another process's changes show.
+#[derive(Default)]
+struct Heads {
+    heads: HashMap<StreamId, Known>,
+    version: i64,
+}
+
+/// A stream as the next job finds it.
+#[derive(Debug, Clone)]
+struct Known {
+    key: i64,
+    stream: Stream,
+    changed: bool,
+}
+
+struct Work {
+    file: PathBuf,
+    access: Access,
+    /// None after the disk has failed, until it can be opened again.
+    connection: Option<Connection>,
+    heads: Heads,
+    /// Whose rows an archive holds and nobody has removed, and up to which.
+    unswept: Vec<(StreamId, u64)>,
+    clock: Clock,
+    gauges: Arc<Gauges>,
+    followers: Arc<Followers>,
+}
+
+impl Work {
+    fn run(&mut self, mut asked: mpsc::UnboundedReceiver<Waiting>) {
+        let mut group = Vec::new();
+        loop {
+            let first = match self.unswept.is_empty() {
+                true => asked.blocking_recv(),
+                false => match asked.try_recv() {
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        self.sweep();
+                        continue;
+                    }
+                    first => first.ok(),
+                },
+            };
+            let Some(first) = first else { break };
+            let mut bytes = first.bytes;
+            group.push(first);
+            while group.len() < GROUP && bytes < GROUP_BYTES {
+                let Ok(next) = asked.try_recv() else { break };
+                bytes += next.bytes;
+                group.push(next);
+            }
+            self.write(group.drain(..).map(|waiting| (waiting.job, waiting._place)).collect());
+            if !self.unswept.is_empty() {
+                self.sweep();
+            }
+        }
+    }
+
+    /// Removes some rows that an archive holds. What cannot be removed now is removed after the next start.
+    fn sweep(&mut self) {
+        let Some((stream, last)) = self.unswept.last() else { return };
+        let step = |connection: &mut Connection| -> Result<bool, StoreError> {
+            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
+            let done = sweep(&change, stream, *last)?;
+            change.commit().map_err(fault)?;
+            Ok(done)
+        };
+        match self.connection.as_mut().map_or(Ok(true), step) {
+            Ok(false) => {}
+            Ok(true) => drop(self.unswept.pop()),
+            Err(error) => {
+                tracing::warn!("rows that an archive holds could not be removed: {error}");
+                self.unswept.clear();
+            }
+        }
+    }
+
+    /// Writes a group, and answers all who wait for it.
+    fn write(&mut self, group: Vec<(Job, OwnedSemaphorePermit)>) {
+        let jobs: Vec<&Job> = group.iter().map(|(job, _)| job).collect();
+        let start = Instant::now();
+        match self.commit(&jobs) {
+            Ok(outcomes) => {
+                let records = jobs.iter().zip(&outcomes).map(|(job, outcome)| appended(job, outcome)).sum();
+                self.gauges.committed(records, start.elapsed());
+                for ((job, _), outcome) in group.into_iter().zip(outcomes) {
+                    self.answer(job, outcome);
+                }
+            }
+            // One of them is at fault: each for itself.
+            Err(StoreError::Duplicate) if group.len() > 1 => {
+                for (job, place) in group {
+                    self.write(vec![(job, place)]);
+                }
+            }
+            Err(error) => {
+                self.gauges.failures.fetch_add(1, Relaxed);
+                for (job, _) in group {
+                    job.fail(error.clone());
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, job: Job, outcome: Result<Done, StoreError>) {
+        match (job, outcome) {
+            (job, Err(error)) => job.fail(error),
+            (Job::Create(_, answer), Ok(Done::Created(stream))) => drop(answer.send(Ok(stream))),
+            (Job::Append(append, answer), Ok(Done::Appended(appended))) => {
+                if !appended.repeated {
+                    self.followers.tell(&append.stream, appended.last);
+                }
+                drop(answer.send(Ok(appended)));
+            }
+            (Job::Snapshot(_, _, answer), Ok(Done::Kept)) => drop(answer.send(Ok(()))),
+            (Job::Seal(archive, answer), Ok(Done::Kept)) => {
+                self.unswept.extend(archive.parts.into_iter().map(|part| (part.stream, part.last.sequence)));
+                drop(answer.send(Ok(())));
+            }
+            (job, Ok(_)) => job.fail(StoreError::Closed),
+        }
+    }
+
+    /// Does all jobs in one transaction. The inner results are those of jobs that are refused; an error is of the group,
+    /// and then nothing of it was done.
+    fn commit(&mut self, jobs: &[&Job]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.file, self.access)?,
+        };
+        let outcome = attempt(&mut connection, jobs, &mut self.heads, &self.clock);
+        match &outcome {
+            Ok(_) => self.connection = Some(connection),
+            Err(error) => {
+                self.heads = Heads::default();
+                // After a failed flush nobody knows what the kernel holds: read from the disk again.
+                let kept = matches!(error, StoreError::Duplicate | StoreError::DiskFull | StoreError::Unreachable(_));
+                self.connection = kept.then_some(connection);
+                tracing::error!("what was to be recorded was not: {error}");
+            }
+        }
+        outcome
+    }
+}
+
+/// How many records were appended.
+fn appended(job: &Job, outcome: &Result<Done, StoreError>) -> usize {
+    match (job, outcome) {
+        (Job::Append(append, _), Ok(Done::Appended(Appended { repeated: false, .. }))) => append.records.len(),
+        _ => 0,
+    }
+}
+
+fn attempt(
+    connection: &mut Connection,
+    jobs: &[&Job],
+    heads: &mut Heads,
+    clock: &Clock,
+) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
+    let version = change.pragma_query_value(None, "data_version", |row| row.get(0)).map_err(fault)?;
+    if version != heads.version || heads.heads.len() > HEADS {
+        *heads = Heads { heads: HashMap::new(), version };
+    }
+    let mut outcomes = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let outcome = match job {
+            Job::Create(new, _) => create(&change, heads, new, clock).map(|made| made.map(Done::Created)),
+            Job::Append(append, _) => self::append(&change, heads, append, clock).map(|made| made.map(Done::Appended)),
+            Job::Snapshot(id, snapshot, _) => keep(&change, id, snapshot).map(|made| made.map(|()| Done::Kept)),
+            Job::Seal(archive, _) => seal(&change, heads, archive).map(|made| made.map(|()| Done::Kept)),
+        };
+        outcomes.push(outcome?);
+    }
+    heads.write(&change)?;
+    change.commit().map_err(fault)?;
+    Ok(outcomes)
+}
+
+impl Heads {
+    /// The stream as it stands, with what jobs of this group have done to it.
+    fn find(&mut self, change: &Transaction<'_>, id: &StreamId) -> Result<Option<&mut Known>, StoreError> {
+        if !self.heads.contains_key(id) {
+            let Some((key, stream)) = reader::keyed(change, id)? else { return Ok(None) };
+            // What is appended next is chained to this: a damaged head would be carried on.
+            if reader::link_at(change, key, &stream, stream.head.sequence)? != stream.head.chain {
+                return Err(StoreError::Damaged(format!("the head of {} {}", id.space, id.name)));
+            }
+            self.heads.insert(id.clone(), Known { key, stream, changed: false });
+        }
+        Ok(self.heads.get_mut(id))
+    }
+
+    /// Writes the heads that have changed, each once.
+    fn write(&mut self, change: &Transaction<'_>) -> Result<(), StoreError> {
+        let sql = "update streams set sequence = ?2, time = ?3, chain = ?4 where key = ?1";
+        let mut statement = change.prepare_cached(sql).map_err(fault)?;
+        for known in self.heads.values_mut().filter(|known| known.changed) {
+            let Head { sequence, time, chain } = known.stream.head;
+            statement.execute(params![known.key, sequence, time, chain]).map_err(fault)?;
+            known.changed = false;
+        }
+        Ok(())
+    }
+}
+
+/// What a job is answered, within what the group is.
+type Outcome<T> = Result<Result<T, StoreError>, StoreError>;
+
+fn create(change: &Transaction<'_>, heads: &mut Heads, new: &NewStream, clock: &Clock) -> Outcome<Stream> {
+    if heads.find(change, &new.id)?.is_some() {
+        return Ok(Err(StoreError::Exists(new.id.clone())));
+    }
+    let created = clock.now();
+    let chain = chain::origin(&new.id, created, &new.meta);
+    let head = Head { sequence: 0, time: created, chain };
+    let stream = Stream { id: new.id.clone(), meta: new.meta.clone(), created, head, sealed: 0 };
+    let sql = "insert into streams (space, name, meta, created, sequence, time, chain, sealed)
+               values (?1, ?2, ?3, ?4, 0, ?4, ?5, 0)";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    let values = params![new.id.space, new.id.name, &new.meta[..], created, chain];
+    let key = statement.insert(values).map_err(fault)?;
+    heads.heads.insert(new.id.clone(), Known { key, stream: stream.clone(), changed: false });
+    Ok(Ok(stream))
+}
+
+fn append(change: &Transaction<'_>, heads: &mut Heads, append: &Append, clock: &Clock) -> Outcome<Appended> {
+    let Some(known) = heads.find(change, &append.stream)? else {
+        return Ok(Err(StoreError::NoStream(append.stream.clone())));
+    };
+    if let Some(key) = &append.key
+        && let Some(before) = repeated(change, known, &key.name)?
+    {
+        let (request, appended) = before;
+        return Ok(if request == key.request { Ok(appended) } else { Err(StoreError::KeyReused) });
+    }
+    let Head { sequence, time, chain } = known.stream.head;
+    if let Some(expected) = append.expected.filter(|expected| *expected != sequence) {
+        return Ok(Err(StoreError::Version { stream: append.stream.clone(), expected, actual: sequence }));
+    }
+    let time = clock.after(time);
+    let mut head = Head { sequence, time, chain };
+    let sql = "insert into records (stream, sequence, time, id, kind, meta, body, digest, chain)
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let mut records = change.prepare_cached(sql).map_err(fault)?;
+    let mut ids = change.prepare_cached("insert into ids (id, stream, sequence) values (?1, ?2, ?3)").map_err(fault)?;
+    for record in &append.records {
+        head.sequence += 1;
+        let leaf = chain::leaf(head.sequence, time, &record.id, &record.kind, &record.meta, &record.digest);
+        head.chain = chain::link(&head.chain, &leaf);
+        let id = record.id.as_bytes();
+        ids.execute(params![id, known.key, head.sequence]).map_err(fault)?;
+        let (kind, meta, body) = (&record.kind, &record.meta[..], &record.body[..]);
+        let values = params![known.key, head.sequence, time, id, kind, meta, body, record.digest, head.chain];
+        records.execute(values).map_err(fault)?;
+    }
+    let (first, last) = (sequence + 1, head.sequence);
+    known.stream.head = head;
+    known.changed = true;
+    if let Some(key) = &append.key {
+        let sql = "insert into repeats (stream, name, request, first, last, guard) values (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut statement = change.prepare_cached(sql).map_err(fault)?;
+        let guard = repeat_guard(known.key, &key.name, &key.request, first, last);
+        statement.execute(params![known.key, key.name, key.request, first, last, guard]).map_err(fault)?;
+    }
+    Ok(Ok(Appended { first, last, time, chain: head.chain, repeated: false }))
+}
+
+fn repeat_guard(key: i64, name: &str, request: &Digest, first: u64, last: u64) -> Digest {
+    rows::guard(&[&key.to_be_bytes(), name.as_bytes(), request, &first.to_be_bytes(), &last.to_be_bytes()])
+}
+
+/// What became of the append that had this key, and what it asked for.
+fn repeated(change: &Transaction<'_>, known: &Known, name: &str) -> Result<Option<(Digest, Appended)>, StoreError> {
+    let sql = "select request, first, last, guard from repeats where stream = ?1 and name = ?2";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    let found = statement.query_row(params![known.key, name], |row| {
+        Ok((row.get::<_, Digest>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?, row.get::<_, Digest>(3)?))
+    });
+    let Some((request, first, last, guard)) = found.optional().map_err(fault)? else { return Ok(None) };
+    if repeat_guard(known.key, name, &request, first, last) != guard {
+        return Err(StoreError::Damaged(format!("what is kept of the idempotency key {name}")));
+    }
+    // The record may be in an archive by now; its time is the caller's to read there.
+    let sql = "select time, chain from records where stream = ?1 and sequence = ?2";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    let found = statement.query_row(params![known.key, last], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (time, chain) = found.optional().map_err(fault)?.unwrap_or((0, [0; 32]));
+    Ok(Some((request, Appended { first, last, time, chain, repeated: true })))
+}
+
+fn keep(change: &Transaction<'_>, id: &StreamId, snapshot: &Snapshot) -> Outcome<()> {
+    let Some((key, stream)) = reader::keyed(change, id)? else { return Ok(Err(StoreError::NoStream(id.clone()))) };
+    let Snapshot { sequence, body } = snapshot;
+    if *sequence > stream.head.sequence {
+        return Ok(Ok(()));
+    }
+    let guard = rows::guard(&[&key.to_be_bytes(), &sequence.to_be_bytes(), body]);
+    let sql = "insert into snapshots (stream, sequence, body, guard) values (?1, ?2, ?3, ?4)
+               on conflict (stream) do update set sequence = ?2, body = ?3, guard = ?4 where sequence < ?2";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    statement.execute(params![key, sequence, &body[..], guard]).map_err(fault)?;
+    Ok(Ok(()))
+}
+
+fn seal(change: &Transaction<'_>, heads: &mut Heads, archive: &Archive) -> Outcome<()> {
+    for part in &archive.parts {
+        let Some(known) = heads.find(change, &part.stream)? else {
+            return Ok(Err(StoreError::NoStream(part.stream.clone())));
+        };
+        let (first, last) = (part.first, part.last.sequence);
+        let follows = known.stream.sealed + 1 == first && first <= last && last <= known.stream.head.sequence;
+        if !follows || reader::link_at(change, known.key, &known.stream, last)? != part.last.chain {
+            return Ok(Err(StoreError::NotSealed(part.stream.clone())));
+        }
+    }
+    let note = &archive.note;
+    let sql = "insert into archives (file, time, records, bytes, digest) values (?1, ?2, ?3, ?4, ?5)";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    statement.execute(params![note.file, note.time, note.records, note.bytes, note.digest]).map_err(fault)?;
+    let sql = "insert into sealed (stream, first, last, chain, file, swept) values (?1, ?2, ?3, ?4, ?5, 0)";
+    let mut sealed = change.prepare_cached(sql).map_err(fault)?;
+    let mut streams = change.prepare_cached("update streams set sealed = ?2 where key = ?1").map_err(fault)?;
+    for part in &archive.parts {
+        let Some(known) = heads.find(change, &part.stream)? else { continue };
+        let last = part.last.sequence;
+        sealed.execute(params![known.key, part.first, last, part.last.chain, note.file]).map_err(fault)?;
+        streams.execute(params![known.key, last]).map_err(fault)?;
+        known.stream.sealed = last;
+    }
+    Ok(Ok(()))
+}
+
+/// Removes some rows that an archive holds, and tells whether that was all.
+fn sweep(change: &Transaction<'_>, id: &StreamId, last: u64) -> Result<bool, StoreError> {
+    let Some((key, stream)) = reader::keyed(change, id)? else { return Ok(true) };
+    let sql = "delete from records where position in
+               (select position from records where stream = ?1 and sequence <= ?2 limit ?3)";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    let last = last.min(stream.sealed);
+    if statement.execute(params![key, last, SWEPT]).map_err(fault)? > 0 {
+        return Ok(false);
+    }
+    let sql = "update sealed set swept = 1 where stream = ?1 and last <= ?2";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    statement.execute(params![key, last]).map_err(fault)?;
+    Ok(true)
+}
+
+/// What an archive holds and nobody has removed: whoever sealed it was cut off.
+fn unswept(connection: &Connection) -> Result<Vec<(StreamId, u64)>, StoreError> {
+    let sql = "select s.space, s.name, max(a.last) from sealed a join streams s on s.key = a.stream
+               where a.swept = 0 group by a.stream";
+    let mut statement = connection.prepare(sql).map_err(fault)?;
+    let found = statement.query_map([], |row| Ok((StreamId { space: row.get(0)?, name: row.get(1)? }, row.get(2)?)));
+    found.and_then(Iterator::collect).map_err(fault)
+}
