@@ -1,0 +1,119 @@
+//! The body that appends an event: `{"event_type": …, "payload": {…}, "user_id": …}`, and what may stand beside these.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use caudal_store::Digest;
+use caudal_types::{nearest, shorten};
+
+use super::error::{Fault, JsonError};
+use super::{Walk, sha256};
+
+/// What an append says. Texts are borrowed from the body unless they hold escapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// Which sort of event.
+    pub event_type: Cow<'a, str>,
+    /// Who says it.
+    pub user_id: Option<Cow<'a, str>>,
+    /// Within which session of theirs.
+    pub session_id: Option<Cow<'a, str>>,
+    /// The event's own name, where the caller gives one: sent twice, it is one event.
+    pub event_id: Option<Cow<'a, str>>,
+    /// The sequence at which the consultation must stand.
+    pub expected_version: Option<u64>,
+    /// Where the canonical payload stands in the output: an object.
+    pub payload: Range<usize>,
+    /// SHA-256 of the canonical payload.
+    pub digest: Digest,
+    /// Where the canonical metadata stands in the output: an object.
+    pub metadata: Option<Range<usize>>,
+}
+
+const FIELDS: [&str; 7] =
+    ["event_type", "payload", "user_id", "session_id", "event_id", "metadata", "expected_version"];
+
+impl<'a> Walk<'a, '_> {
+    pub(super) fn envelope(&mut self) -> Result<Envelope<'a>, JsonError> {
+        let start = self.at;
+        if !self.take(b'{') {
+            return Err(Fault::WrongType { field: "the body", wanted: "a JSON object" }.at(start));
+        }
+        // In the order of FIELDS; the places of payload and metadata stay empty.
+        let mut texts: [Option<Cow<'a, str>>; 7] = [const { None }; 7];
+        let mut parts: [Option<Range<usize>>; 7] = [const { None }; 7];
+        let mut seen = [false; 7];
+        let mut expected_version = None;
+        self.space();
+        if !self.take(b'}') {
+            loop {
+                let at = self.at;
+                let index = self.field()?;
+                let field = FIELDS[index];
+                if std::mem::replace(&mut seen[index], true) {
+                    return Err(Fault::duplicate(field).at(at));
+                }
+                self.colon()?;
+                match field {
+                    "payload" => parts[index] = Some(self.part(b'{', field, "an object")?),
+                    // What may be left out may be null as well.
+                    _ if field != "event_type" && self.null() => {}
+                    "metadata" => parts[index] = Some(self.part(b'{', field, "an object or null")?),
+                    "expected_version" => expected_version = Some(self.count(field)?),
+                    _ if self.text.get(self.at) != Some(&b'"') => {
+                        return Err(Fault::WrongType { field, wanted: "a string" }.at(self.at));
+                    }
+                    _ => texts[index] = Some(self.said()?),
+                }
+                self.space();
+                if self.take(b'}') {
+                    break;
+                }
+                self.expect(b',', "a comma or the end of the object")?;
+                self.space();
+            }
+        }
+        let missing = |index: usize| Fault::MissingField(FIELDS[index]).at(start);
+        let [event_type, _, user_id, session_id, event_id, ..] = texts;
+        let [_, payload, _, _, _, metadata, _] = parts;
+        let payload = payload.ok_or_else(|| missing(1))?;
+        Ok(Envelope {
+            event_type: event_type.ok_or_else(|| missing(0))?,
+            user_id,
+            session_id,
+            event_id,
+            expected_version,
+            digest: sha256(&self.out[payload.clone()]),
+            payload,
+            metadata,
+        })
+    }
+
+    /// Which field stands here. One that is not known is refused: what was sent would be missing from the record.
+    fn field(&mut self) -> Result<usize, JsonError> {
+        let at = self.at;
+        if self.text.get(at) != Some(&b'"') {
+            return Err(self.unexpected("a key in quotes"));
+        }
+        let name = self.said()?;
+        FIELDS.iter().position(|field| *field == name).ok_or_else(|| {
+            let name = shorten(&name).into_owned();
+            Fault::UnknownField { nearest: nearest(&name, FIELDS), name }.at(at)
+        })
+    }
+
+    /// A whole number from 0 on.
+    fn count(&mut self, field: &'static str) -> Result<u64, JsonError> {
+        let digits = self.text[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let number = self.source[self.at..self.at + digits].parse();
+        let number = number.map_err(|_| Fault::WrongType { field, wanted: "a whole number from 0 on" }.at(self.at))?;
+        self.at += digits;
+        Ok(number)
+    }
+
+    fn null(&mut self) -> bool {
+        let null = self.text[self.at..].starts_with(b"null");
+        self.at += if null { 4 } else { 0 };
+        null
+    }
+}
