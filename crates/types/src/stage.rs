@@ -11,6 +11,14 @@ use std::{
 pub enum Stage {
     /// From the request's head to the last byte of its body, admission included.
     Receive,
+    /// From bytes to events: parsed, checked, brought into their canonical form.
+    Ingest,
+    /// What sort of event each is, and whether it is whole.
+    Segment,
+    /// Hashed.
+    Hash,
+    /// Until it is on disk.
+    Persist,
     /// Waiting for a decode thread.
     Wait,
     /// From compressed bytes to pixels at the model's size, or from JSON to tensors.
@@ -29,13 +37,17 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Self; 8] =
-        [Self::Receive, Self::Wait, Self::Decode, Self::Queue, Self::Prepare, Self::Infer, Self::Finish, Self::Encode];
+    pub const ALL: [Self; 12] =
+        [Self::Receive, Self::Ingest, Self::Segment, Self::Hash, Self::Persist, Self::Wait, Self::Decode, Self::Queue, Self::Prepare, Self::Infer, Self::Finish, Self::Encode];
 
     /// The stage's name, as it stands in headers, metrics and answers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Receive => "receive",
+            Self::Ingest => "ingest",
+            Self::Segment => "segment",
+            Self::Hash => "hash",
+            Self::Persist => "persist",
             Self::Wait => "wait",
             Self::Decode => "decode",
             Self::Queue => "queue",

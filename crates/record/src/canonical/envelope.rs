@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use caudal_store::Digest;
 use caudal_types::{nearest, shorten};
 
 use super::error::{Fault, JsonError};
-use super::{Walk, sha256};
+use super::Walk;
 
 /// What an append says. Texts are borrowed from the body unless they hold escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +23,6 @@ pub struct Envelope<'a> {
     pub expected_version: Option<u64>,
     /// Where the canonical payload stands in the output: an object.
     pub payload: Range<usize>,
-    /// SHA-256 of the canonical payload.
-    pub digest: Digest,
     /// Where the canonical metadata stands in the output: an object.
     pub metadata: Option<Range<usize>>,
 }
@@ -83,7 +80,6 @@ impl<'a> Walk<'a, '_> {
             session_id,
             event_id,
             expected_version,
-            digest: sha256(&self.out[payload.clone()]),
             payload,
             metadata,
         })

@@ -129,7 +129,7 @@ fn the_hash_is_sha256_of_the_form() {
 }
 
 #[test]
-fn an_envelope_lends_its_texts_and_hashes_its_payload() {
+fn an_envelope_lends_its_texts() {
     let body = br#"{"user_id":"dr\u002e lopez","payload":{"message":"Hola","b":1.50,"a":null},"event_type":"MESSAGE_RECEIVED","metadata":{"source":"x"},"session_id":null}"#;
     let mut out = b"..".to_vec();
     let envelope = Canonicaliser::default().envelope(body, &mut out).unwrap();
@@ -138,7 +138,6 @@ fn an_envelope_lends_its_texts_and_hashes_its_payload() {
     assert_eq!((envelope.session_id, envelope.event_id), (None, None));
     assert_eq!(&out[envelope.payload.clone()], br#"{"a": null, "b": 1.5, "message": "Hola"}"#);
     assert_eq!(&out[envelope.metadata.unwrap()], br#"{"source": "x"}"#);
-    assert_eq!(envelope.digest, sha256(&out[envelope.payload]));
 }
 
 #[test]

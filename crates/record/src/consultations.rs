@@ -1,0 +1,245 @@
+//! Consultations: made, written to, read. Where a record lies, in the store or in an archive, is settled here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use caudal_store::{
+    Append, Appended, Key, List, NewRecord, NewStream, Order, Page, Range, Record, Store, StoreError, Stream, StreamId,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    canonical::canonical,
+    error::RecordError,
+    event,
+};
+
+/// The space of streams in which consultations stand.
+pub const SPACE: &str = "consultation";
+/// Most bytes of a consultation's name.
+const LONGEST_NAME: usize = 200;
+
+/// All consultations of a store.
+#[derive(Clone)]
+pub struct Consultations {
+    store: Arc<dyn Store>,
+}
+
+/// A consultation that is to be made.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewConsultation<'a> {
+    /// Who makes it.
+    pub user_id: String,
+    /// What is known of the patient.
+    #[serde(borrow, default)]
+    pub patient_stub: Option<&'a serde_json::value::RawValue>,
+    /// Its name, where it has one already.
+    #[serde(default)]
+    pub consultation_id: Option<String>,
+    /// The session that it belongs to; one of its own if none is named.
+    #[serde(default)]
+    pub session_id: Option<String>,
+}
+
+/// A consultation.
+#[derive(Debug, Clone)]
+pub struct Consultation {
+    /// Its stream.
+    pub stream: Stream,
+    /// What was said when it was made.
+    pub about: About,
+    /// Whether it had been made before, by the same request.
+    pub repeated: bool,
+}
+
+/// What was said when a consultation was made.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub struct About {
+    /// Who made it.
+    pub user_id: String,
+    /// The session that it belongs to.
+    pub session_id: String,
+    /// What is known of the patient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patient_stub: Option<serde_json::Value>,
+}
+
+impl Consultation {
+    fn of(stream: Stream, repeated: bool) -> Result<Self, RecordError> {
+        let about = serde_json::from_slice(&stream.meta).map_err(|_| {
+            StoreError::Damaged(format!("what is said of the consultation {}", stream.id.name))
+        })?;
+        Ok(Self { stream, about, repeated })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.stream.id.name
+    }
+}
+
+/// The stream of a consultation of that name.
+pub fn stream_of(name: &str) -> StreamId {
+    StreamId::new(SPACE, name)
+}
+
+impl Consultations {
+    /// Those in `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// The store that they lie in.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Makes one. The same request under the same key makes it once.
+    pub async fn make(&self, new: &NewConsultation<'_>, key: Option<&str>) -> Result<Consultation, RecordError> {
+        let name = match (&new.consultation_id, key) {
+            (Some(name), _) => named(name)?.to_owned(),
+            (None, None) => Uuid::new_v4().to_string(),
+            // The name follows from the key, so that whoever asks again finds it.
+            (None, Some(key)) => made_of("consultation", &new.user_id, key).to_string(),
+        };
+        let session = match (&new.session_id, key) {
+            (Some(session), _) => session.clone(),
+            (None, None) => Uuid::new_v4().to_string(),
+            (None, Some(key)) => made_of("session", &new.user_id, key).to_string(),
+        };
+        let meta = about(&new.user_id, &session, new.patient_stub.map(|stub| stub.get()))?;
+        let id = stream_of(&name);
+        match self.store.create(NewStream { id: id.clone(), meta: meta.clone() }).await {
+            Ok(stream) => Consultation::of(stream, false),
+            Err(StoreError::Exists(_)) if key.is_some() => {
+                let stream = self.stream(&name).await?;
+                match stream.meta == meta {
+                    true => Consultation::of(stream, true),
+                    false => Err(StoreError::KeyReused.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Appends to one. All of the records, or none.
+    pub async fn append(
+        &self,
+        name: &str,
+        records: Vec<NewRecord>,
+        expected: Option<u64>,
+        key: Option<&str>,
+    ) -> Result<Appended, RecordError> {
+        if records.is_empty() {
+            return Err(RecordError::Nothing);
+        }
+        let key = key.map(|key| Key { name: key.into(), request: request(&records, expected) });
+        let append = Append { stream: stream_of(name), expected, key, records };
+        self.store.append(append).await.map_err(|error| missing(name, error))
+    }
+
+    /// One of them.
+    pub async fn find(&self, name: &str) -> Result<Consultation, RecordError> {
+        Consultation::of(self.stream(name).await?, false)
+    }
+
+    async fn stream(&self, name: &str) -> Result<Stream, RecordError> {
+        let stream = self.store.stream(&stream_of(name)).await?;
+        stream.ok_or_else(|| RecordError::NoConsultation(name.into()))
+    }
+
+    /// Some of them.
+    pub async fn list(&self, order: Order, limit: u32, offset: u64) -> Result<Page, RecordError> {
+        let list = List { space: SPACE.into(), order, limit, offset, idle_since: None };
+        Ok(self.store.streams(list).await?)
+    }
+
+    /// Events of one, in order.
+    pub async fn events(&self, name: &str, range: Range) -> Result<Vec<Record>, RecordError> {
+        self.store.read(&stream_of(name), range).await.map_err(|error| missing(name, error))
+    }
+
+    /// One event, by its id or by its sequence.
+    pub async fn event(&self, name: &str, which: &str) -> Result<Record, RecordError> {
+        let none = || RecordError::NoEvent(which.into());
+        let sequence = match which.parse::<u64>() {
+            Ok(sequence) => sequence,
+            Err(_) => {
+                let id = Uuid::try_parse(which).map_err(|_| none())?;
+                let (stream, sequence) = self.store.find(id).await?.ok_or_else(none)?;
+                if stream != stream_of(name) {
+                    return Err(none());
+                }
+                sequence
+            }
+        };
+        let before = sequence.checked_sub(1).ok_or_else(none)?;
+        let found = self.events(name, Range::after(before, 1)).await?;
+        found.into_iter().next().ok_or_else(none)
+    }
+
+    /// Tells when one grows.
+    pub fn follow(&self, name: &str) -> watch::Receiver<u64> {
+        self.store.follow(&stream_of(name))
+    }
+}
+
+fn missing(name: &str, error: StoreError) -> RecordError {
+    match error {
+        StoreError::NoStream(_) => RecordError::NoConsultation(name.into()),
+        error => error.into(),
+    }
+}
+
+/// A name that stands in a URL, in a file's name and in a line of text without any ado.
+fn named(name: &str) -> Result<&str, RecordError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    match !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(fits) && !name.starts_with('.') {
+        true => Ok(name),
+        false => Err(RecordError::Name("a consultation's id has 1 to 200 letters, digits, '-', '_', '.' and ':'")),
+    }
+}
+
+fn made_of(what: &str, user: &str, key: &str) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in [what, user, key] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// What is kept of a consultation, in canonical form.
+fn about(user: &str, session: &str, patient: Option<&str>) -> Result<Bytes, RecordError> {
+    let mut text = b"{\"user_id\": ".to_vec();
+    event::string(&mut text, user);
+    text.extend_from_slice(b", \"session_id\": ");
+    event::string(&mut text, session);
+    if let Some(patient) = patient {
+        text.extend_from_slice(b", \"patient_stub\": ");
+        text.extend_from_slice(patient.as_bytes());
+    }
+    text.push(b'}');
+    Ok(canonical(&text)?.into())
+}
+
+/// What an append asks for, so that another one with the same key is not taken for it. Ids that were made for it do not
+/// count: they are others each time.
+fn request(records: &[NewRecord], expected: Option<u64>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(expected.map_or([255; 8], u64::to_be_bytes));
+    for record in records {
+        hash.update((record.kind.len() as u64).to_be_bytes());
+        hash.update(record.kind.as_bytes());
+        hash.update((record.meta.len() as u64).to_be_bytes());
+        hash.update(&record.meta);
+        hash.update(record.digest);
+    }
+    hash.finalize().into()
+}

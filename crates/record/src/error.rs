@@ -1,0 +1,63 @@
+//! What goes wrong with a record.
+
+use std::borrow::Cow;
+
+use caudal_store::StoreError;
+use caudal_types::{ErrorKind, Explain, shorten};
+
+use crate::{canonical::JsonError, kinds::KindError};
+
+/// Why something was not recorded, or cannot be told.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordError {
+    /// Not JSON that can be recorded.
+    #[error("the event cannot be recorded: {0}")]
+    Json(#[from] JsonError),
+    /// Not an event of its type.
+    #[error(transparent)]
+    Kind(#[from] KindError),
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No such consultation.
+    #[error("there is no consultation {:?}", shorten(.0))]
+    NoConsultation(Box<str>),
+    /// No such event.
+    #[error("the consultation has no event {:?}", shorten(.0))]
+    NoEvent(Box<str>),
+    /// An event's id that is none.
+    #[error("{:?} is no UUID", shorten(.0))]
+    EventId(Box<str>),
+    /// A name that no consultation can have.
+    #[error("{0}")]
+    Name(&'static str),
+    /// Nothing to append.
+    #[error("there is no event in the request")]
+    Nothing,
+}
+
+impl Explain for RecordError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Json(error) => error.kind(),
+            Self::Kind(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::NoConsultation(_) | Self::NoEvent(_) => ErrorKind::NotFound,
+            Self::EventId(_) | Self::Name(_) => ErrorKind::InvalidParameter,
+            Self::Nothing => ErrorKind::EmptyBody,
+        }
+    }
+
+    fn hint(&self) -> Cow<'static, str> {
+        match self {
+            Self::Json(error) => error.hint(),
+            Self::Kind(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::NoConsultation(_) => "GET /consultations lists those there are; POST /consultations makes one".into(),
+            Self::NoEvent(_) => "GET /consultations/{id}/events lists them".into(),
+            Self::EventId(_) => "send a UUID, or leave it out: one is made".into(),
+            Self::Name(_) => "leave consultation_id out: one is made".into(),
+            Self::Nothing => "send at least one event".into(),
+        }
+    }
+}
