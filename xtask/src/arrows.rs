@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "caudal-profiler",
             "caudal-record",
             "caudal-sight",
+            "caudal-store",
             "caudal-tasks",
             "caudal-telemetry",
             "caudal-types",

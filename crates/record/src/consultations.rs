@@ -6,15 +6,15 @@ use bytes::Bytes;
 use caudal_store::{
     Append, Appended, Key, List, NewRecord, NewStream, Order, Page, Range, Record, Store, StoreError, Stream, StreamId,
 };
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, ready},
+};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{
-    canonical::canonical,
-    error::RecordError,
-    event,
-};
+use crate::{canonical::canonical, error::RecordError, event};
 
 /// The space of streams in which consultations stand.
 pub const SPACE: &str = "consultation";
@@ -25,6 +25,12 @@ const LONGEST_NAME: usize = 200;
 #[derive(Clone)]
 pub struct Consultations {
     store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for Consultations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Consultations")
+    }
 }
 
 /// A consultation that is to be made.
@@ -69,9 +75,8 @@ pub struct About {
 
 impl Consultation {
     fn of(stream: Stream, repeated: bool) -> Result<Self, RecordError> {
-        let about = serde_json::from_slice(&stream.meta).map_err(|_| {
-            StoreError::Damaged(format!("what is said of the consultation {}", stream.id.name))
-        })?;
+        let about = serde_json::from_slice(&stream.meta)
+            .map_err(|_| StoreError::Damaged(format!("what is said of the consultation {}", stream.id.name)))?;
         Ok(Self { stream, about, repeated })
     }
 
@@ -125,20 +130,22 @@ impl Consultations {
         }
     }
 
-    /// Appends to one. All of the records, or none.
-    pub async fn append(
+    /// Appends to one: all of the records, or none. They are on their way before the answer is awaited, so what is appended
+    /// by one caller stays in order.
+    pub fn append(
         &self,
         name: &str,
         records: Vec<NewRecord>,
         expected: Option<u64>,
         key: Option<&str>,
-    ) -> Result<Appended, RecordError> {
+    ) -> BoxFuture<'static, Result<Appended, RecordError>> {
         if records.is_empty() {
-            return Err(RecordError::Nothing);
+            return ready(Err(RecordError::Nothing)).boxed();
         }
         let key = key.map(|key| Key { name: key.into(), request: request(&records, expected) });
-        let append = Append { stream: stream_of(name), expected, key, records };
-        self.store.append(append).await.map_err(|error| missing(name, error))
+        let appended = self.store.append(Append { stream: stream_of(name), expected, key, records });
+        let name = name.to_owned();
+        appended.map(move |appended| appended.map_err(|error| missing(&name, error))).boxed()
     }
 
     /// One of them.

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use caudal_store::StoreError;
 use caudal_types::{ErrorKind, Explain, shorten};
 
-use crate::{canonical::JsonError, kinds::KindError};
+use crate::{
+    canonical::JsonError,
+    kinds::{KindError, PayloadError},
+};
 
 /// Why something was not recorded, or cannot be told.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -16,6 +19,9 @@ pub enum RecordError {
     /// Not an event of its type.
     #[error(transparent)]
     Kind(#[from] KindError),
+    /// Not what an event of its type says.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -41,6 +47,7 @@ impl Explain for RecordError {
         match self {
             Self::Json(error) => error.kind(),
             Self::Kind(error) => error.kind(),
+            Self::Payload(error) => Explain::kind(error),
             Self::Store(error) => error.kind(),
             Self::NoConsultation(_) | Self::NoEvent(_) => ErrorKind::NotFound,
             Self::EventId(_) | Self::Name(_) => ErrorKind::InvalidParameter,
@@ -52,6 +59,7 @@ impl Explain for RecordError {
         match self {
             Self::Json(error) => error.hint(),
             Self::Kind(error) => error.hint(),
+            Self::Payload(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::NoConsultation(_) => "GET /consultations lists those there are; POST /consultations makes one".into(),
             Self::NoEvent(_) => "GET /consultations/{id}/events lists them".into(),

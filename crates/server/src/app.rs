@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use caudal_memory::{Level, Manager, Sources};
+use caudal_record::Consultations;
 use caudal_sight::{History, Kpis, Recorder};
 use caudal_tasks::{Catalog, Pictures};
 use caudal_telemetry::Tracer;
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) recorder: Recorder,
     /// Who tells a collector of requests, where there is one.
     pub(crate) tracer: Option<Tracer>,
+    /// What is recorded, where there is a folder for it.
+    pub(crate) record: Option<Consultations>,
     pub(crate) history: History,
     pub(crate) kpis: Kpis,
     pub(crate) cpu: CpuMeter,
@@ -72,6 +75,7 @@ impl App {
         settings: ServerSettings,
         facts: Facts,
         tracer: Option<Tracer>,
+        record: Option<Consultations>,
     ) -> std::io::Result<Self> {
         Ok(Self {
             catalog: Arc::new(catalog),
@@ -82,6 +86,7 @@ impl App {
             operators: Arc::default(),
             recorder: Recorder::new(Route::ALL.iter().map(|route| route.title())),
             tracer,
+            record,
             history: History::new(settings.profiling.span),
             kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),
             cpu: CpuMeter::start(),

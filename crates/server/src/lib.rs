@@ -20,6 +20,7 @@ mod params;
 mod pictures;
 mod problem;
 mod process;
+mod record;
 mod route;
 mod router;
 mod settings;
@@ -33,6 +34,7 @@ use std::{
 };
 
 use caudal_memory::Manager;
+use caudal_record::Consultations;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 use caudal_telemetry::Tracer;
 use futures_util::future::join_all;
@@ -47,7 +49,7 @@ pub use crate::{
     budgets::Budgets,
     docs::openapi_json,
     http::{Flags, ListenError, Listener, Listeners},
-    settings::{ModelControl, Profiling, ServerSettings, WINDOWS},
+    settings::{ModelControl, Profiling, RecordSettings, ServerSettings, WINDOWS},
 };
 
 /// How long runs that were given up may take to stop.
@@ -85,8 +87,9 @@ impl Server {
         settings: ServerSettings,
         facts: Facts,
         tracer: Option<Tracer>,
+        record: Option<Consultations>,
     ) -> std::io::Result<Self> {
-        let app = Arc::new(App::new(catalog, pictures, settings, facts, tracer)?);
+        let app = Arc::new(App::new(catalog, pictures, settings, facts, tracer, record)?);
         memory::join(&app);
         Ok(Self { app, listeners })
     }

@@ -3,12 +3,16 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::http::StatusCode;
+use caudal_record::RecordError;
 use caudal_tasks::{ChangeError, TaskError, Unavailable};
 use caudal_types::{ErrorKind, Explain};
 use serde::Serialize;
 
 /// When to ask again whoever was refused for want of memory: the level does not fall within a second.
 const MEMORY_COMES_BACK: Duration = Duration::from_secs(2);
+
+/// When to ask again whoever was refused because nothing can be recorded now.
+const STORE_COMES_BACK: Duration = Duration::from_secs(1);
 
 /// An error on its way to a caller.
 #[derive(Debug)]
@@ -17,15 +21,22 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     pub(crate) hint: Cow<'static, str>,
     pub(crate) retry_after: Option<Duration>,
+    /// What else a program may want to know.
+    pub(crate) details: Option<serde_json::Value>,
 }
 
 impl Problem {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), hint: hint.into(), retry_after: None }
+        Self { kind, message: message.into(), hint: hint.into(), retry_after: None, details: None }
     }
 
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    pub(crate) fn details(mut self, details: serde_json::Value) -> Self {
+        self.details = Some(details);
         self
     }
 
@@ -56,7 +67,8 @@ impl Problem {
 
     /// The error as it stands in an answer.
     pub(crate) fn body<'a>(&'a self, request_id: Option<&'a str>) -> ErrorBody<'a> {
-        ErrorBody { code: self.kind.code(), message: &self.message, hint: &self.hint, request_id }
+        let Self { message, hint, details, .. } = self;
+        ErrorBody { code: self.kind.code(), message, hint, details: details.as_ref(), request_id }
     }
 }
 
@@ -70,6 +82,9 @@ pub(crate) struct ErrorBody<'a> {
     message: &'a str,
     /// What to do about it.
     hint: &'a str,
+    /// What else a program may want to know, where there is something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a serde_json::Value>,
     /// The request's id, as in the header `X-Request-ID` and in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
@@ -97,6 +112,16 @@ impl From<TaskError> for Problem {
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         Self::explain(&error)
+    }
+}
+
+impl From<RecordError> for Problem {
+    fn from(error: RecordError) -> Self {
+        let problem = Self::explain(&error);
+        match problem.kind {
+            ErrorKind::StoreUnavailable | ErrorKind::TooManyRequests => problem.retry_after(STORE_COMES_BACK),
+            _ => problem,
+        }
     }
 }
 
@@ -132,7 +157,7 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         }
         ErrorKind::InferenceFailed | ErrorKind::ExportFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ProfileRunning => StatusCode::CONFLICT,
-        ErrorKind::NotBuiltIn => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::NotBuiltIn | ErrorKind::RecordOff => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::InvalidEvent | ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::InvalidJson => StatusCode::BAD_REQUEST,
         ErrorKind::Exists | ErrorKind::VersionConflict => StatusCode::CONFLICT,

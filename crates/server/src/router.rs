@@ -10,7 +10,9 @@ use axum::{
 };
 use caudal_types::{ErrorKind, shorten};
 
-use crate::{admin, app::App, debug, docs, health, http::door, kpis, kserve, openai, pictures, problem::Problem};
+use crate::{
+    admin, app::App, debug, docs, health, http::door, kpis, kserve, openai, pictures, problem::Problem, record,
+};
 
 /// What is answered at a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,12 @@ fn working() -> Router<Arc<App>> {
         .route("/api/v1/inference/image", post(pictures::inference_image))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
+        .route("/consultations", get(record::consultations::list).post(record::consultations::make))
+        .route("/consultations/{id}", get(record::consultations::show))
+        .route("/consultations/{id}/events", get(record::events::list).post(record::append::one))
+        .route("/consultations/{id}/events/batch", post(record::append::batch))
+        .route("/consultations/{id}/events/stream", get(record::follow::follow).post(record::stream::stream))
+        .route("/consultations/{id}/events/{event}", get(record::events::show))
         .route("/v2", get(kserve::metadata::server_metadata))
         .route("/v2/models/{model}", get(kserve::metadata::model_metadata))
         .route("/v2/models/{model}/ready", get(kserve::metadata::model_ready))

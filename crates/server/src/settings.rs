@@ -19,6 +19,15 @@ pub enum ModelControl {
     Explicit,
 }
 
+/// How events are taken in.
+#[derive(Debug, Clone)]
+pub struct RecordSettings {
+    /// Most bytes of one event.
+    pub max_event: u64,
+    /// What events say of where the clinic is.
+    pub timezone: String,
+}
+
 /// Everything that the server keeps to.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -58,6 +67,8 @@ pub struct ServerSettings {
     pub model_control: ModelControl,
     /// How memory is watched, and when new work is refused for want of it.
     pub memory: caudal_memory::Policy,
+    /// How events are taken in.
+    pub record: RecordSettings,
     /// Whether metrics are shown under Triton's names too.
     pub triton_metrics: bool,
     /// Requests slower than this are logged.

@@ -111,6 +111,8 @@ kinds! {
     DiskFull => "disk_full",
     /// What is recorded cannot be kept or reached now.
     StoreUnavailable => "store_unavailable",
+    /// The server keeps no records: it was started without a folder for them.
+    RecordOff => "record_off",
     /// What is recorded is damaged.
     RecordDamaged => "record_damaged",
     /// A fault of ours.

@@ -37,8 +37,20 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Self; 12] =
-        [Self::Receive, Self::Ingest, Self::Segment, Self::Hash, Self::Persist, Self::Wait, Self::Decode, Self::Queue, Self::Prepare, Self::Infer, Self::Finish, Self::Encode];
+    pub const ALL: [Self; 12] = [
+        Self::Receive,
+        Self::Ingest,
+        Self::Segment,
+        Self::Hash,
+        Self::Persist,
+        Self::Wait,
+        Self::Decode,
+        Self::Queue,
+        Self::Prepare,
+        Self::Infer,
+        Self::Finish,
+        Self::Encode,
+    ];
 
     /// The stage's name, as it stands in headers, metrics and answers.
     pub const fn name(self) -> &'static str {

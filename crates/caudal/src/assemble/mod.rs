@@ -7,7 +7,12 @@ use caudal_engine::{
     repository::{Repository, RepositoryError},
 };
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
+use caudal_record::Consultations;
 use caudal_server::{Facts, Flags, ListenError, Listener, Listeners, ModelControl, Server};
+use caudal_store::{
+    Lock, StoreError,
+    sqlite::{Options, Sqlite},
+};
 use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
 use caudal_telemetry::Tracer;
 use caudal_types::Explain;
@@ -15,11 +20,17 @@ use caudal_vision::Limits;
 
 use crate::settings::{Load, Settings};
 
+mod no_backend;
+
+use no_backend::NoBackend;
+
 /// Why the parts could not be joined.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AssembleError {
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("{0}; {hint}", hint = .0.hint())]
+    Store(#[from] StoreError),
     #[error(transparent)]
     Library(#[from] LibraryError),
     #[error("providers = {asked}: {error}; {}", .error.hint())]
@@ -51,15 +62,46 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
     }
 }
 
+/// What is recorded, where there is a folder for it, and the lock on that folder.
+pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Lock)>, AssembleError> {
+    let Some(folder) = &settings.data_dir else { return Ok(None) };
+    let lock = caudal_store::lock(folder)?;
+    let store = Sqlite::open(Options::within(folder))?;
+    Ok(Some((Consultations::new(Arc::new(store)), lock)))
+}
+
+/// The backend; none where there is no library for it and nothing that would need one.
+fn any_backend(settings: &Settings) -> Result<Arc<dyn Backend>, AssembleError> {
+    match backend(settings) {
+        Err(AssembleError::Library(error)) if settings.data_dir.is_some() && !has_models(settings) => {
+            tracing::info!("no models are served: {error}");
+            Ok(Arc::new(NoBackend))
+        }
+        backend => Ok(Arc::new(backend?)),
+    }
+}
+
+fn has_models(settings: &Settings) -> bool {
+    std::fs::read_dir(&settings.model_repository).is_ok_and(|mut folder| folder.next().is_some())
+}
+
 /// The models, those that are loaded at start loaded and warm.
 pub(crate) fn catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<Catalog, AssembleError> {
-    let repository = Repository::open(&settings.model_repository)?;
+    let repository = match (&settings.data_dir, settings.model_repository.is_dir()) {
+        // A server of records needs no models, and takes those that come.
+        (Some(data), false) => {
+            let folder = data.join("models");
+            std::fs::create_dir_all(&folder)?;
+            Repository::open(&folder)?
+        }
+        _ => Repository::open(&settings.model_repository)?,
+    };
     let catalog = Catalog::new(repository, backend, settings.models.clone(), settings.stay);
     match &settings.load {
         Load::All => {
             catalog.load_all()?;
             let for_ever = settings.server.model_control == ModelControl::None;
-            if for_ever && catalog.now().entries().next().is_none() {
+            if for_ever && settings.data_dir.is_none() && catalog.now().entries().next().is_none() {
                 return Err(AssembleError::NoModels(settings.model_repository.display().to_string()));
             }
         }
@@ -101,10 +143,13 @@ pub(crate) fn server(
     settings: &Settings,
     config: Vec<(String, String)>,
     tracer: Option<Tracer>,
+    record: Option<Consultations>,
 ) -> Result<Server, AssembleError> {
-    Repository::open(&settings.model_repository)?;
+    if settings.data_dir.is_none() {
+        Repository::open(&settings.model_repository)?;
+    }
     let listeners = listeners(settings)?;
-    let backend = Arc::new(backend(settings)?);
+    let backend = any_backend(settings)?;
     let facts = Facts {
         backend: backend.describe(),
         cpus: settings.models.cpus.cpus,
@@ -113,7 +158,7 @@ pub(crate) fn server(
         config,
     };
     let catalog = catalog(settings, backend)?;
-    let server = Server::new(listeners, catalog, pictures(settings)?, settings.server.clone(), facts, tracer)?;
+    let server = Server::new(listeners, catalog, pictures(settings)?, settings.server.clone(), facts, tracer, record)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());
     Ok(server)
 }

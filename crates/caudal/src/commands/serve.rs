@@ -35,6 +35,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         keep_to_quota(settings.models.cpus.cpus);
     }
     let tracer = assemble::tracer(&settings)?;
+    // The folder is this server's until the process ends.
+    let (record, _lock) = assemble::record(&settings)?.unzip();
     // This one accepts connections and waits for signals; the server's own threads talk to them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -49,7 +51,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             known.is_some_and(|key| !secret(key.value) && !key.name.starts_with("admin_"))
         };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
-        let server = assemble::server(&settings, config, tracer.clone())?;
+        let server = assemble::server(&settings, config, tracer.clone(), record)?;
         warn_if_open(&settings.server);
         let (address, ready, control) = (server.address(), server.is_ready(), server.control());
         tracing::info!(

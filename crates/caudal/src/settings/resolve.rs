@@ -9,7 +9,7 @@ use std::{
 
 use caudal_engine::{Provider, UnknownProvider};
 use caudal_memory::Policy;
-use caudal_server::{ModelControl, Profiling, ServerSettings, WINDOWS};
+use caudal_server::{ModelControl, Profiling, RecordSettings, ServerSettings, WINDOWS};
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
 
@@ -25,6 +25,8 @@ pub(crate) enum Load {
 /// All settings, resolved.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    /// Where consultations are kept, if they are.
+    pub(crate) data_dir: Option<PathBuf>,
     pub(crate) model_repository: PathBuf,
     pub(crate) onnxruntime_library: Option<PathBuf>,
     pub(crate) log_level: String,
@@ -74,6 +76,7 @@ impl Settings {
                 idle: read.optional_text("idle_unload_secs").map(|_| seconds("idle_unload_secs")).transpose()?,
             },
             watch: read.word("watch", &["true", "false"], "it is true or false")? == "true",
+            data_dir: read.optional_text("data_dir").map(PathBuf::from),
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),
             log_level: read.text("log_level").to_lowercase(),
@@ -110,6 +113,10 @@ impl Settings {
                 admin_key: read.optional_text("admin_key").map(str::to_owned),
                 model_control,
                 memory: read.memory()?,
+                record: RecordSettings {
+                    max_event: read.number::<u64>("record_max_event_kb", 1, 1 << 20)? << 10,
+                    timezone: read.text("record_timezone").to_owned(),
+                },
                 triton_metrics: read.word("triton_metrics", &["true", "false"], "true or false")? == "true",
                 slow_request: millis("slow_request_threshold_ms", 0.0)?,
                 kpi_bucket: seconds("kpi_bucket_secs")?,

@@ -56,6 +56,17 @@ pub(crate) const TABLE: &[Key] = &[
         "port where only /admin, /debug, /v2/repository, metrics and health are answered; the former then nowhere else",
     ),
     key("admin_host", "127.0.0.1", "ADDRESS", "address of that port"),
+    known_as(
+        key(
+            "data_dir",
+            "",
+            "DIR",
+            "folder in which consultations are kept, one server at a time; without one nothing is recorded",
+        ),
+        &["FI_DATA_DIR"],
+    ),
+    key("record_max_event_kb", "1024", "KIB", "largest event; a batch may have 16 times as much"),
+    key("record_timezone", "UTC", "NAME", "where the clinic is, as events say it; times themselves are in UTC"),
     key("model_repository", "models", "DIR", "folder of models: <name>/<version>/model.onnx"),
     key(
         "model_control_mode",
@@ -127,7 +138,6 @@ pub(crate) const TABLE: &[Key] = &[
         "show metrics under Triton's names too (nv_inference_…), for its dashboards",
     )),
     key("watch", "false", "BOOL", "read this file again when it changes, as at SIGHUP"),
-    key("data_dir", "caudal-data", "DIR", "folder for what is kept; nothing is written there yet"),
     live(known_as(
         key("log_level", "info", "LEVEL", "error, warn, info, debug or trace, or a filter as tracing reads it"),
         &["LOG_LEVEL"],

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use caudal_types::{nearest, shorten};
 
-use super::error::{Fault, JsonError};
 use super::Walk;
+use super::error::{Fault, JsonError};
 
 /// What an append says. Texts are borrowed from the body unless they hold escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub enum PayloadFault {
 
 impl Explain for PayloadError {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::InvalidParameter
+        ErrorKind::InvalidEvent
     }
 
     fn hint(&self) -> Cow<'static, str> {

@@ -67,7 +67,7 @@ pub enum KindError {
 
 impl Explain for KindError {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::InvalidParameter
+        ErrorKind::InvalidEvent
     }
 
     fn hint(&self) -> Cow<'static, str> {

@@ -223,11 +223,11 @@ fn memory_full() -> Problem {
     .retry_after(Duration::from_secs(1))
 }
 
-fn gone() -> Problem {
+pub(crate) fn gone() -> Problem {
     Problem::new(ErrorKind::ClientGone, "the connection closed before the body was whole", "send the whole body")
 }
 
-fn paused(pause: Duration) -> Problem {
+pub(crate) fn paused(pause: Duration) -> Problem {
     Problem::new(
         ErrorKind::BodyTimeout,
         format!("nothing of the body came for {} s", pause.as_secs_f64()),

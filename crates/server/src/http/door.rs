@@ -40,20 +40,40 @@ pub(crate) struct Visit {
     pub(crate) id: RequestId,
 }
 
+/// Who comes for what is recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct Visitor {
+    pub(crate) call: Call,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) id: RequestId,
+}
+
 /// An answer that needs nothing but its headers.
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
     content_type: &'static str,
-    body: Bytes,
+    body: Body,
     retry_after: Option<Duration>,
+    disposition: Option<HeaderValue>,
 }
 
 pub(crate) const JSON: &str = "application/json";
 
 impl Answer {
     pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, content_type, body: body.into(), retry_after: None }
+        Self::flowing(content_type, Body::from(body.into()))
+    }
+
+    /// One whose body comes bit by bit.
+    pub(crate) fn flowing(content_type: &'static str, body: Body) -> Self {
+        Self { status: StatusCode::OK, content_type, body, retry_after: None, disposition: None }
+    }
+
+    /// One that a browser keeps as a file of that name.
+    pub(crate) fn file(mut self, name: &str) -> Self {
+        self.disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")).ok();
+        self
     }
 
     pub(crate) fn json(value: &impl Serialize) -> Self {
@@ -101,6 +121,38 @@ where
         // Boxed, for it is large and would be moved again and again by the layers around it.
         let work = Box::pin(handle(Arc::clone(&app), Visit { call, query, id }, request));
         within(deadline, Problem::late, work).await
+    };
+    let outcome = outcome.await;
+    door.close(&app, outcome)
+}
+
+/// Lets a request for what is recorded in: it takes one of the slots, and has a deadline unless it is `endless`, for what is
+/// as long as its sender likes.
+pub(crate) async fn keep<F>(
+    app: Arc<App>,
+    route: Route,
+    request: Request,
+    endless: bool,
+    handle: impl FnOnce(Arc<App>, Visitor, Request) -> F,
+) -> Response
+where
+    F: Future<Output = Result<Answer, Problem>>,
+{
+    let mut door = Door::open(&app, route, Kind::Work, &request);
+    let peer = request.extensions().get::<Peer>().copied();
+    door.connection = peer.as_ref().map_or(0, Peer::number);
+    let mut call = Call::new(door.start);
+    door.trace = Some(call.trace.clone());
+    if !endless {
+        call.deadline = Deadline::after(call.trace.start(), app.settings().request_timeout);
+    }
+    let visitor = Visitor { call: call.clone(), peer, id: door.id.clone() };
+    let outcome = async {
+        let slot = app.admit(route)?;
+        let work = Box::pin(handle(Arc::clone(&app), visitor, request));
+        let answer = within(call.deadline, Problem::late, work).await;
+        drop(slot);
+        answer
     };
     let outcome = outcome.await;
     door.close(&app, outcome)
@@ -209,12 +261,15 @@ impl Door {
             }
             self.tell(&problem)
         });
-        let mut response = Response::new(Body::from(answer.body));
+        let mut response = Response::new(answer.body);
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
         if let Some(wait) = answer.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if let Some(disposition) = answer.disposition {
+            headers.insert(header::CONTENT_DISPOSITION, disposition);
         }
         if answer.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,0 +1,101 @@
+//! Events read.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use caudal_record::{Consultations, RecordError, event};
+use caudal_store::{Range, Record};
+use serde_json::Value;
+
+use super::{record, written};
+use crate::{
+    admin::Parameters,
+    app::App,
+    http::door::{self, Answer, JSON, Visitor},
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+
+/// Most events of one answer.
+const MOST: u32 = 1_000;
+
+/// Events of a consultation, in order.
+#[utoipa::path(
+    get,
+    path = "/consultations/{id}/events",
+    tag = "consultations",
+    params(
+        ("id" = String, Path),
+        ("limit" = Option<u32>, Query, description = "1 to 1000; default 100"),
+        ("offset" = Option<u64>, Query, description = "events that are left out before the first"),
+        ("after" = Option<u64>, Query, description = "only events after this sequence"),
+        ("type" = Option<String>, Query, description = "only events of this type"),
+    ),
+    responses((status = 200, body = Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn list(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+    door::keep(app, Route::EventList, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
+        let record = record(&app)?;
+        let parameters = Parameters::of(request.uri(), &["limit", "offset", "after", "type"])?;
+        let limit = parameters.number("limit", 100, 1, MOST)?;
+        let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
+        let after = parameters.number("after", 0, 0, i64::MAX as u64)?;
+        let count = record.find(&id).await?.stream.head.sequence;
+        let range = Range { kind: parameters.text("type").map(Into::into), ..Range::after(after, limit) };
+        let events = skip(&record, &id, range, offset).await?;
+        let body = written(|out| {
+            let head = format!(
+                "{{\"consultation_id\": {}, \"event_count\": {count}, \"returned_count\": {}, \"offset\": {offset}, \"events\": [",
+                Value::from(&*id),
+                events.len(),
+            );
+            out.extend_from_slice(head.as_bytes());
+            for (number, found) in events.iter().enumerate() {
+                out.extend_from_slice(if number == 0 { b"" } else { b", " });
+                event::write(out, &id, found);
+            }
+            out.extend_from_slice(b"]}");
+        });
+        Ok(Answer::new(JSON, body))
+    })
+    .await
+}
+
+/// Reads a range but for the first `offset` of its events.
+async fn skip(record: &Consultations, id: &str, range: Range, offset: u64) -> Result<Vec<Record>, RecordError> {
+    // Without a filter, the places are the numbers.
+    if range.kind.is_none() {
+        return record.events(id, Range { after: range.after.saturating_add(offset), ..range }).await;
+    }
+    let (mut after, mut left) = (range.after, offset);
+    while left > 0 {
+        let some = left.min(u64::from(MOST)) as u32;
+        let passed = record.events(id, Range { after, limit: some, ..range.clone() }).await?;
+        let Some(last) = passed.last() else { return Ok(Vec::new()) };
+        (after, left) = (last.sequence, left - passed.len() as u64);
+    }
+    record.events(id, Range { after, ..range }).await
+}
+
+/// One event, by its id or by its sequence.
+#[utoipa::path(
+    get,
+    path = "/consultations/{id}/events/{event}",
+    tag = "consultations",
+    params(("id" = String, Path), ("event" = String, Path, description = "its id, or its sequence")),
+    responses((status = 200, body = Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    Path((id, which)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    door::keep(app, Route::Event, request, false, async |app: Arc<App>, _: Visitor, _: Request| {
+        let found = record(&app)?.event(&id, &which).await?;
+        Ok::<_, Problem>(Answer::new(JSON, written(|out| event::write(out, &id, &found))))
+    })
+    .await
+}

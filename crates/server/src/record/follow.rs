@@ -1,0 +1,107 @@
+//! A consultation followed live: server-sent events (HTML Living Standard, 9.2).
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use caudal_record::{Consultations, RecordError, event};
+use caudal_store::Range;
+use futures_util::stream;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::record;
+use crate::{
+    admin::Parameters,
+    app::App,
+    http::door::{self, Answer},
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+
+/// Events that are sent in one piece.
+const SOME: u32 = 100;
+/// How often it is looked for what other processes appended, and whether the server goes down.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a follower hears nothing at most.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Follows a consultation: first what is there, then each event as it is recorded.
+#[utoipa::path(
+    get,
+    path = "/consultations/{id}/events/stream",
+    tag = "consultations",
+    params(
+        ("id" = String, Path),
+        ("after" = Option<u64>, Query, description = "only events after this sequence; default: all"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "the same, as browsers send it when they come back"),
+    ),
+    responses((status = 200, description = "text/event-stream; id is the sequence, event the type, data the event"), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+    door::stay(app, Route::EventFollow, request, async |app: Arc<App>, request: Request| {
+        let record = record(&app)?;
+        let parameters = Parameters::of(request.uri(), &["after"])?;
+        let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+        let after = parameters.number("after", last.unwrap_or(0), 0, i64::MAX as u64)?;
+        record.find(&id).await?;
+        let told = record.follow(&id);
+        let follower = Follower { app, record, id, after, told, spoke: Instant::now() };
+        let events = stream::unfold(follower, |mut follower| async {
+            let said = follower.next().await?;
+            Some((said, follower))
+        });
+        Ok::<_, Problem>(Answer::flowing("text/event-stream", Body::from_stream(events)))
+    })
+    .await
+}
+
+struct Follower {
+    app: Arc<App>,
+    record: Consultations,
+    id: String,
+    after: u64,
+    told: watch::Receiver<u64>,
+    spoke: Instant,
+}
+
+impl Follower {
+    /// What is to be said next; nothing once the server goes down. An error cuts the connection: whoever follows comes back
+    /// with the last id that it heard.
+    async fn next(&mut self) -> Option<Result<Bytes, RecordError>> {
+        loop {
+            if self.app.is_draining() {
+                return None;
+            }
+            // Marked before reading: what is appended after that wakes us.
+            self.told.borrow_and_update();
+            let events = match self.record.events(&self.id, Range::after(self.after, SOME)).await {
+                Ok(events) => events,
+                Err(error) => return Some(Err(error)),
+            };
+            if let Some(last) = events.last() {
+                self.after = last.sequence;
+                self.spoke = Instant::now();
+                let mut out = Vec::new();
+                for found in &events {
+                    let head = format!("id: {}\nevent: {}\ndata: ", found.sequence, found.kind);
+                    out.extend_from_slice(head.as_bytes());
+                    event::write(&mut out, &self.id, found);
+                    out.extend_from_slice(b"\n\n");
+                }
+                return Some(Ok(out.into()));
+            }
+            if self.spoke.elapsed() >= SILENCE {
+                self.spoke = Instant::now();
+                return Some(Ok(Bytes::from_static(b": still here\n\n")));
+            }
+            let _ = timeout(LOOK, self.told.changed()).await;
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What happened in consultations: written, read, followed.
+
+pub(crate) mod append;
+pub(crate) mod consultations;
+pub(crate) mod events;
+pub(crate) mod follow;
+pub(crate) mod stream;
+
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use caudal_record::{Consultations, Ingest};
+use caudal_types::{ErrorKind, shorten};
+
+use crate::{
+    app::App,
+    http::body::{self, BodyLimits, Received},
+    problem::Problem,
+};
+
+/// Bytes of a body that are parsed on the thread that talks to the socket.
+const SMALL: usize = 32 << 10;
+/// Most bytes of an idempotency key.
+const LONGEST_KEY: usize = 255;
+
+/// What is recorded, if anything is.
+fn record(app: &App) -> Result<Consultations, Problem> {
+    app.record.clone().ok_or_else(|| {
+        Problem::new(
+            ErrorKind::RecordOff,
+            "this server keeps no records",
+            "start it with --data-dir DIR, the folder in which they are kept",
+        )
+    })
+}
+
+/// What makes events of bodies.
+fn ingest(app: &App) -> Ingest {
+    Ingest::new("caudal", &app.settings().record.timezone)
+}
+
+/// A body of JSON that holds at most `bytes`.
+async fn json(app: &App, headers: &HeaderMap, body: axum::body::Body, bytes: u64) -> Result<Received, Problem> {
+    content_type(headers, &["application/json"])?;
+    let limits = BodyLimits { bytes, memory: &app.bodies, pause: app.settings().body_timeout };
+    body::read(headers, body, &limits).await.map_err(|problem| match problem.kind {
+        ErrorKind::BodyTooLarge => Problem::new(
+            ErrorKind::BodyTooLarge,
+            format!("the body is larger than the {bytes} bytes allowed"),
+            "send less at once, or raise record_max_event_kb",
+        ),
+        _ => problem,
+    })
+}
+
+/// The type of a body, which is one of `known`; the first where none is said.
+fn content_type<'a>(headers: &HeaderMap, known: &[&'a str]) -> Result<&'a str, Problem> {
+    let Some(said) = headers.get(header::CONTENT_TYPE) else { return Ok(known[0]) };
+    let said = said.to_str().unwrap_or_default();
+    let name = said.split(';').next().unwrap_or_default().trim();
+    known.iter().find(|known| known.eq_ignore_ascii_case(name)).copied().ok_or_else(|| {
+        Problem::new(
+            ErrorKind::UnsupportedMediaType,
+            format!("a body of type {:?} is not read here", shorten(name)),
+            format!("send {}", known.join(" or ")),
+        )
+    })
+}
+
+/// The key under which the same request is done once.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().unwrap_or_default().trim_matches('"');
+    match key.is_empty() || key.len() > LONGEST_KEY {
+        true => Err(Problem::parameter(
+            format!("the Idempotency-Key has {} bytes", value.len()),
+            format!("send 1 to {LONGEST_KEY} visible ASCII characters, such as a UUID"),
+        )),
+        false => Ok(Some(key.to_owned())),
+    }
+}
+
+/// Takes note that a line of text is JSON.
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(512);
+    write(&mut out);
+    out.into()
+}
