@@ -1,10 +1,34 @@
-//! An event as the world sees it: system A's fields, and beside them its place and its link in the chain.
+//! An event: as the folds see it, and as the world does.
 
-use caudal_store::{Digest, Record};
+use caudal_store::{Record, Time};
+use uuid::Uuid;
 
-use crate::time::rfc3339;
+use crate::{hash::Hex, time::iso};
 
-/// Appends the event that `record` keeps to `out`, as JSON. Payload and metadata stand as they are kept, byte by byte.
+/// An event of a consultation.
+#[derive(Debug, Clone, Copy)]
+pub struct Event<'a> {
+    /// Its place in the stream, from 1.
+    pub sequence: u64,
+    /// When it was appended.
+    pub time: Time,
+    /// Its own name.
+    pub id: Uuid,
+    /// Its type, as sent.
+    pub kind: &'a str,
+    /// Its payload in canonical form.
+    pub payload: &'a [u8],
+}
+
+impl<'a> From<&'a Record> for Event<'a> {
+    fn from(record: &'a Record) -> Self {
+        let Record { sequence, time, id, kind, body, .. } = record;
+        Self { sequence: *sequence, time: *time, id: *id, kind, payload: body }
+    }
+}
+
+/// Appends the event that `record` keeps to `out` as JSON: system A's fields, and beside them its place and its link in the
+/// chain. Payload and metadata stand as they are kept, byte by byte.
 pub fn write(out: &mut Vec<u8>, consultation: &str, record: &Record) {
     let text = |out: &mut Vec<u8>, name: &str, value: &str| {
         out.extend_from_slice(name.as_bytes());
@@ -15,14 +39,14 @@ pub fn write(out: &mut Vec<u8>, consultation: &str, record: &Record) {
     text(out, "\", \"consultation_id\": ", consultation);
     out.extend_from_slice(b", \"sequence\": ");
     out.extend_from_slice(record.sequence.to_string().as_bytes());
-    text(out, ", \"timestamp\": ", &rfc3339(record.time));
+    text(out, ", \"timestamp\": ", &iso(record.time));
     text(out, ", \"event_type\": ", &record.kind);
     out.extend_from_slice(b", \"payload\": ");
     out.extend_from_slice(&record.body);
     out.extend_from_slice(b", \"metadata\": ");
     out.extend_from_slice(&record.meta);
-    text(out, ", \"audit_hash\": ", &hex(&record.digest));
-    text(out, ", \"chain_hash\": ", &hex(&record.chain));
+    text(out, ", \"audit_hash\": ", &Hex(record.digest).to_string());
+    text(out, ", \"chain_hash\": ", &Hex(record.chain).to_string());
     out.push(b'}');
 }
 
@@ -30,38 +54,4 @@ pub fn write(out: &mut Vec<u8>, consultation: &str, record: &Record) {
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     // Writing to memory does not fail, and a string is always JSON.
     let _ = serde_json::to_writer(out, text);
-}
-
-/// Hexadecimal digits, in small letters.
-pub fn hex(digest: &Digest) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|nibble| DIGITS[nibble as usize] as char).collect()
-}
-
-/// What [`hex`] wrote; capital letters count as well.
-pub fn unhex(text: &str) -> Option<Digest> {
-    let nibble = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
-    let mut digest = Digest::default();
-    let bytes = text.as_bytes();
-    if bytes.len() != 2 * digest.len() {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-    }
-    Some(digest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hexadecimal_digits_come_back() {
-        let digest: Digest = std::array::from_fn(|place| place as u8 * 8);
-        assert_eq!(unhex(&hex(&digest)), Some(digest));
-        assert_eq!(unhex(&hex(&digest).to_uppercase()), Some(digest));
-        assert_eq!(unhex("ab"), None);
-        assert_eq!(unhex(&"g0".repeat(32)), None);
-    }
 }

@@ -403,4 +403,4 @@ fn hex(digit: u8) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

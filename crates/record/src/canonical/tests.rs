@@ -282,7 +282,7 @@ proptest! {
 }
 
 /// Runs `script` with `input` on a Python's standard input, where there is one.
-fn python(script: &str, input: &str) -> Option<String> {
+pub(crate) fn python(script: &str, input: &str) -> Option<String> {
     let program = caudal_testkit::find_program(&["python3"]).or_else(|| {
         eprintln!("skipped: no python3");
         None

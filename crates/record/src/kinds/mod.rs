@@ -11,6 +11,7 @@ use caudal_types::{ErrorKind, Explain, nearest, shorten};
 
 pub use check::{PayloadError, PayloadFault};
 pub use table::Kind;
+pub(crate) use table::LEVELS;
 
 /// Most bytes of an event type's name.
 pub const LONGEST_NAME: usize = 100;

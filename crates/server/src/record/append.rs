@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_record::{Consultations, Ingested, event::hex, time::rfc3339};
+use caudal_record::{Consultations, Ingested, hash::Hex, time::iso};
 use caudal_store::{Appended, NewRecord, Range};
 use caudal_types::{ErrorKind, Stage};
 use serde::{Deserialize, Serialize};
@@ -78,9 +78,9 @@ pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, req
             consultation_id: id.clone(),
             sequence: appended.last,
             event_count: appended.last,
-            timestamp: rfc3339(time),
-            audit_hash: hex(&digest),
-            chain_hash: hex(&chain),
+            timestamp: iso(time),
+            audit_hash: Hex(digest).to_string(),
+            chain_hash: Hex(chain).to_string(),
             repeated: appended.repeated,
         };
         let one = match appended.repeated {
@@ -165,14 +165,14 @@ pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, r
             true => before(&record, &id, &appended).await?,
         };
         let events = events.iter().zip(appended.first..).map(|((event_id, digest), sequence)| {
-            json!({"event_id": event_id, "sequence": sequence, "audit_hash": hex(digest)})
+            json!({"event_id": event_id, "sequence": sequence, "audit_hash": Hex(*digest)})
         });
         let mut answer = json!({
             "consultation_id": id,
             "event_count": appended.last,
             "first_sequence": appended.first,
             "last_sequence": appended.last,
-            "timestamp": rfc3339(time),
+            "timestamp": iso(time),
             "events": events.collect::<Vec<_>>(),
         });
         if appended.repeated {

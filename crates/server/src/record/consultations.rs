@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_record::{Consultation, NewConsultation, time::rfc3339};
+use caudal_record::{Consultation, NewConsultation, time::iso};
 use caudal_store::Order;
 use caudal_types::ErrorKind;
 use serde::Serialize;
@@ -66,7 +66,7 @@ pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Respo
         let made = Made {
             consultation_id: stream.id.name.into(),
             session_id: about.session_id,
-            created_at: rfc3339(stream.created),
+            created_at: iso(stream.created),
             repeated,
         };
         Ok(Answer::json(&made).status(StatusCode::CREATED))
@@ -96,8 +96,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
         let each = page.streams.iter().map(|stream| {
             json!({
                 "consultation_id": stream.id.name,
-                "created_at": rfc3339(stream.created),
-                "updated_at": rfc3339(stream.head.time),
+                "created_at": iso(stream.created),
+                "updated_at": iso(stream.head.time),
                 "event_count": stream.head.sequence,
             })
         });
@@ -135,8 +135,8 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
         Ok(Answer::json(&json!({"consultation": {
             "consultation_id": stream.id.name,
             "about": about,
-            "created_at": rfc3339(stream.created),
-            "updated_at": rfc3339(stream.head.time),
+            "created_at": iso(stream.created),
+            "updated_at": iso(stream.head.time),
             "event_count": stream.head.sequence,
         }})))
     })
