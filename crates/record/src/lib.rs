@@ -1,1 +1,3 @@
 //! Consultations: what happened, for ever.
+
+pub mod archive;
