@@ -21,6 +21,18 @@ pub(crate) fn command() -> Command {
         .subcommand(profile())
         .subcommand(bench())
         .subcommand(config())
+        .subcommand(read_events())
+}
+
+fn read_events() -> Command {
+    let number =
+        |name, default| option(name, "N").value_parser(value_parser!(u64).range(1..=1_000_000)).default_value(default);
+    Command::new(caudal_record::archive::IMPORT_COMMAND)
+        .about("Reads the events of an HDF5 file, within limits, for an import")
+        .hide(true)
+        .arg(Arg::new("file").required(true).value_name("FILE").value_parser(value_parser!(PathBuf)))
+        .arg(number("memory-mb", "4096").help("address space"))
+        .arg(number("cpu-seconds", "3600").help("CPU time"))
 }
 
 fn serve() -> Command {
@@ -214,9 +226,10 @@ fn profile() -> Command {
 
 fn bench() -> Command {
     Command::new("bench")
-        .about("Sends load to a server and counts what comes back")
+        .about("Sends load to a server and counts what comes back; times the codecs of archives")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(bench_codec())
         .subcommand(bench_replay())
         .subcommand(bench_run())
 }
@@ -225,6 +238,24 @@ fn bench() -> Command {
 const BENCH_CODES: &str = "Exit code: 0 if every request was sent and answered without an error, 1 if some were not (hey, and k6 \
                            without thresholds, answer 0 then) or the\nserver cannot be reached, 2 for a wrong command line or trace, 130 \
                            after Ctrl-C, which prints the report so far.";
+
+fn bench_codec() -> Command {
+    let number = |name, value, default, most| {
+        option(name, value).value_parser(value_parser!(u64).range(1..=most)).default_value(default)
+    };
+    let file = |name, value| option(name, value).value_parser(value_parser!(PathBuf));
+    Command::new("codec")
+        .about("Times the codecs that archives of records can have, without a server, and recommends one")
+        .after_help(
+            "Examples:\n  caudal bench codec\n  caudal bench codec --events 100000 --json codecs.json --plot codecs.svg",
+        )
+        .arg(number("events", "N", "1000", 1_000_000).help("events of each corpus"))
+        .arg(number("bytes", "N", "1000", 1_000_000).help("bytes of a realistic event, about"))
+        .arg(number("repeats", "N", "5", 1_000).help("how often each is timed; the median counts"))
+        .arg(file("json", "FILE").help("write what was measured there, as JSON"))
+        .arg(file("plot", "FILE").help("write a plot there, as SVG"))
+        .arg(file("dir", "DIR").help("where files are written meanwhile: the disk that is to be timed [default: the system's]"))
+}
 
 fn bench_replay() -> Command {
     let examples = "Examples:\n  \

@@ -1,5 +1,6 @@
 //! Consultations: what happened, for ever.
 
+pub mod archive;
 pub mod canonical;
 mod consultations;
 mod error;

@@ -155,6 +155,7 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::QueueFull | ErrorKind::TooManyRequests | ErrorKind::MemoryFull | ErrorKind::DeadlineUnreachable => {
             StatusCode::TOO_MANY_REQUESTS
         }
+        ErrorKind::ArchiveDamaged => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::InferenceFailed | ErrorKind::ExportFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::ProfileRunning => StatusCode::CONFLICT,
         ErrorKind::NotBuiltIn | ErrorKind::RecordOff => StatusCode::NOT_IMPLEMENTED,

@@ -95,6 +95,8 @@ kinds! {
     NotBuiltIn => "not_built_in",
     /// What was asked to be written on the server's disk could not be.
     ExportFailed => "export_failed",
+    /// An archive of records is not what was written: damaged, cut short, or something else.
+    ArchiveDamaged => "archive_damaged",
     /// The model failed on this input.
     InferenceFailed => "inference_failed",
     /// There is one of that name already.

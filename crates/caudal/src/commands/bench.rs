@@ -19,7 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, bench_table, other, pictures, usage};
+use super::{CommandError, bench_codec, bench_table, other, pictures, usage};
 
 /// How often the bar moves.
 const STEP: Duration = Duration::from_millis(100);
@@ -27,6 +27,9 @@ const STEP: Duration = Duration::from_millis(100);
 const INTERRUPTED: u8 = 130;
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    if let Some(("codec", matches)) = matches.subcommand() {
+        return bench_codec::run(matches);
+    }
     allow_sockets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| other(format!("the async runtime could not be started: {error}")))?;

@@ -1,6 +1,8 @@
 //! One file per subcommand.
 
 mod bench;
+mod bench_codec;
+mod bench_plot;
 mod bench_table;
 mod config;
 mod detect;
@@ -12,6 +14,7 @@ mod operators;
 mod optimize;
 mod pictures;
 mod profile;
+mod read_events;
 mod reload;
 mod remote;
 mod seen;
@@ -73,6 +76,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("profile", matches)) => profile::run(matches),
         Some(("bench", matches)) => bench::run(matches),
         Some(("config", matches)) => config::run(matches),
+        Some((caudal_record::archive::IMPORT_COMMAND, matches)) => read_events::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),
     }
 }

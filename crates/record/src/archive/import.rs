@@ -1,0 +1,156 @@
+//! Events out of HDF5 files of others, read by a process that may crash (`worker.rs`).
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::Arc,
+};
+
+use super::{
+    error::ArchiveError,
+    worker::{Said, Why},
+};
+
+/// The hidden command of `caudal` that is that process.
+pub const IMPORT_COMMAND: &str = "read-events";
+
+/// What an import may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportLimits {
+    /// Bytes of one event.
+    pub event: usize,
+    /// Bytes of all events.
+    pub total: u64,
+}
+
+impl Default for ImportLimits {
+    fn default() -> Self {
+        Self { event: 64 << 20, total: 64 << 30 }
+    }
+}
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Imported {
+    /// An event.
+    Event {
+        /// The consultation that it stands under.
+        consultation: Arc<str>,
+        /// Its text as it stands in the file, which may be JSON.
+        json: String,
+    },
+    /// A part of the file that is not carried over: its path within.
+    Skipped(String),
+}
+
+/// The events of a file, as they come. Dropped early, it ends the process.
+pub struct Import {
+    path: PathBuf,
+    limits: ImportLimits,
+    child: Child,
+    from: BufReader<ChildStdout>,
+    consultation: Arc<str>,
+    events: u64,
+    bytes: u64,
+    over: bool,
+}
+
+/// Reads the events of `file` by `program`, which is `caudal`.
+///
+/// # Errors
+/// Where the process cannot be started. What is wrong with the file comes as the last item.
+pub fn import(program: &Path, file: &Path, limits: ImportLimits) -> Result<Import, ArchiveError> {
+    // The library's words for it are long.
+    std::fs::File::open(file).map_err(ArchiveError::io(file, "open it"))?;
+    let mut command = Command::new(program);
+    command.arg(IMPORT_COMMAND).arg("--").arg(file).env_clear();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.map_err(ArchiveError::io(program, "start it"))?;
+    let from = BufReader::new(child.stdout.take().expect("it was piped"));
+    let (path, consultation) = (file.to_owned(), Arc::from(""));
+    Ok(Import { path, limits, child, from, consultation, events: 0, bytes: 0, over: false })
+}
+
+impl Import {
+    fn advance(&mut self) -> Result<Option<Imported>, ArchiveError> {
+        loop {
+            match self.said()? {
+                Said::Consultation(name) => self.consultation = name.into(),
+                Said::Skipped(part) => return Ok(Some(Imported::Skipped(part))),
+                Said::Event(json) => {
+                    self.events += 1;
+                    return Ok(Some(Imported::Event { consultation: Arc::clone(&self.consultation), json }));
+                }
+                Said::Done(events) if events == self.events => return Ok(None),
+                Said::Done(_) => return Err(self.failed("events went missing on the way")),
+                Said::Failed { why, words } => return Err(self.told(why, words)),
+            }
+        }
+    }
+
+    fn said(&mut self) -> Result<Said, ArchiveError> {
+        let mut line = Vec::new();
+        // A text may be six times as long in JSON.
+        let most = (self.limits.event as u64).saturating_mul(6).saturating_add(64);
+        let read = self.from.by_ref().take(most).read_until(b'\n', &mut line);
+        read.map_err(ArchiveError::io(&self.path, "read what was found in it"))?;
+        self.bytes += line.len() as u64;
+        if line.last() != Some(&b'\n') {
+            return Err(match line.len() as u64 == most {
+                true => self.failed("an event is longer than an import may bring"),
+                false => self.ended(),
+            });
+        }
+        if self.bytes > self.limits.total {
+            return Err(self.failed("there is more than an import may bring"));
+        }
+        serde_json::from_slice(&line).map_err(|error| self.failed(format!("it was misread: {error}")))
+    }
+
+    /// The process ended before it said that it was done.
+    fn ended(&mut self) -> ArchiveError {
+        match self.child.wait() {
+            Ok(status) => {
+                self.failed(format!("reading it ended too early ({status}): the file is damaged, or made to harm"))
+            }
+            Err(error) => self.failed(format!("reading it ended too early: {error}")),
+        }
+    }
+
+    fn told(&self, why: Why, words: String) -> ArchiveError {
+        let path = self.path.clone();
+        match why {
+            Why::NotHdf5 => ArchiveError::NotHdf5 { path },
+            Why::OpenElsewhere => ArchiveError::OpenElsewhere { path, words },
+            Why::FilterMissing => ArchiveError::FilterMissing { path, words },
+            Why::Damaged => ArchiveError::Damaged { path, what: words },
+            Why::Other => ArchiveError::Import { path, words },
+        }
+    }
+
+    fn failed(&self, words: impl Into<String>) -> ArchiveError {
+        ArchiveError::Import { path: self.path.clone(), words: words.into() }
+    }
+}
+
+impl Iterator for Import {
+    type Item = Result<Imported, ArchiveError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let found = self.advance().transpose();
+        self.over = !matches!(found, Some(Ok(_)));
+        found
+    }
+}
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        // It may be done already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
