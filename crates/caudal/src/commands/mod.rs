@@ -7,6 +7,7 @@ mod detect;
 mod embed;
 mod explain;
 mod fuse;
+mod media;
 mod models;
 mod operators;
 mod optimize;
@@ -72,6 +73,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("explain", matches)) => explain::run(matches),
         Some(("profile", matches)) => profile::run(matches),
         Some(("bench", matches)) => bench::run(matches),
+        Some(("media", matches)) => media::run(matches),
         Some(("config", matches)) => config::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),
     }
