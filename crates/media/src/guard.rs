@@ -16,7 +16,8 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    path_beneath_rules,
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
 
@@ -116,12 +117,18 @@ fn parse(words: &[OsString]) -> Option<(String, Reach, PathBuf, &[OsString])> {
     }
 }
 
-fn restrict(access: &Reach, program: &Path) -> Result<(), RulesetError> {
+/// Whether this kernel keeps rules about files at all. Asked on a thread of its own, which is all that they bind.
+pub fn kernel_guards() -> bool {
+    let asked = std::thread::spawn(|| restrict(&Reach::default(), Path::new("/")));
+    asked.join().is_ok_and(|status| status.is_ok_and(|status| status != RulesetStatus::NotEnforced))
+}
+
+fn restrict(access: &Reach, program: &Path) -> Result<RulesetStatus, RulesetError> {
     let system = SYSTEM.iter().map(OsStr::new).chain([program.as_os_str()]);
     let reads = system.chain(access.reads.iter().map(|path| path.as_os_str()));
     let devices = if access.devices { &DEVICES[..] } else { &["/dev/null"][..] };
     let writes = access.writes.iter().map(|path| path.as_os_str()).chain(devices.iter().map(OsStr::new));
-    Ruleset::default()
+    let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(RULES))?
         .handle_access(AccessNet::from_all(RULES))?
         .scope(Scope::from_all(RULES))?
@@ -129,7 +136,7 @@ fn restrict(access: &Reach, program: &Path) -> Result<(), RulesetError> {
         .add_rules(path_beneath_rules(reads, AccessFs::from_read(RULES)))?
         .add_rules(path_beneath_rules(writes, AccessFs::from_all(RULES)))?
         .restrict_self()?;
-    Ok(())
+    Ok(restricted.ruleset)
 }
 
 #[cfg(test)]

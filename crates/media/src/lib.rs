@@ -30,7 +30,7 @@ pub use concat::{ConcatOrder, Joined};
 pub use encoder::{Choice, Quality, VideoCodec};
 pub use error::MediaError;
 pub use film::{Film, Kind, Ratio, Stream};
-pub use guard::guard;
+pub use guard::{guard, kernel_guards};
 pub use limits::Limits;
 pub use sniff::Container;
 pub use source::Source;

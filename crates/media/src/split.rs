@@ -83,7 +83,7 @@ const IN_MP4: [&str; 14] = [
     "opus",
 ];
 /// A number of a frame that no film reaches: "do not cut".
-const NEVER: &str = "2147483647";
+const NEVER: &str = "2147483646";
 
 impl Workshop<'_> {
     /// Cuts a film as `order` says.

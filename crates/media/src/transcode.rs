@@ -133,6 +133,7 @@ impl Workshop<'_> {
         let film = self.probe(&order.input)?;
         let read = Read { timeline: self.timeline(&film, "reading")?, film };
         let mut notes = order.notes(&read.film)?;
+        notes.extend(self.unguarded());
         let encoder = self.encoder(order, &read.film, &mut notes)?;
         let (parts, shares) = plan(order, &read, encoder.as_ref(), cpus, &mut notes);
         let work = Work { workshop: self, order, wrapping, read: &read, place: place.work(), encoder, parts, shares };

@@ -69,6 +69,12 @@ impl<'a> Workshop<'a> {
         Ok(Self { ffmpeg, ffprobe, version, guard, limits, stop, told })
     }
 
+    /// What people should know where the kernel does not keep ffmpeg to its files.
+    pub(crate) fn unguarded(&self) -> Option<String> {
+        let words = "this kernel has no Landlock: ffmpeg was kept to its files by its own options alone";
+        (self.guard.is_some() && !guard::kernel_guards()).then(|| words.to_owned())
+    }
+
     pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
