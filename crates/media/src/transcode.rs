@@ -274,12 +274,10 @@ impl Work<'_> {
         let meters = Mutex::new(vec![Meter::default(); segments + 1]);
         let first_error = Mutex::new(None);
         let fail = |error: MediaError| {
-            abort.store(true, Ordering::Relaxed);
-            // Those that are ended because one failed say "stopped", which is not why.
+            // Those that are ended because one failed say "stopped", which is not why: the first error stands.
             let mut first = first_error.lock().expect("nobody panics here");
-            if first.is_none() {
-                *first = Some(error);
-            }
+            first.get_or_insert(error);
+            abort.store(true, Ordering::Relaxed);
         };
         let report = |place: usize, meter: Meter| {
             let mut meters = meters.lock().expect("nobody panics here");
