@@ -46,7 +46,7 @@ struct Package {
     without: &'static str,
 }
 
-const PACKAGES: [Package; 3] = [
+const PACKAGES: [Package; 4] = [
     Package { program: "cc", package: "build-essential", needed: true, without: "C sources cannot be compiled" },
     Package { program: "make", package: "make", needed: true, without: "the allocator cannot be built" },
     Package {
@@ -55,6 +55,7 @@ const PACKAGES: [Package; 3] = [
         needed: false,
         without: "JPEGs are decoded without vector instructions, about three times slower",
     },
+    Package { program: "ffmpeg", package: "ffmpeg", needed: false, without: "films are not cut or encoded" },
 ];
 
 fn debian_packages() -> Result {

@@ -9,6 +9,7 @@ mod detect;
 mod embed;
 mod explain;
 mod fuse;
+mod media;
 mod models;
 mod operators;
 mod optimize;
@@ -75,6 +76,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("explain", matches)) => explain::run(matches),
         Some(("profile", matches)) => profile::run(matches),
         Some(("bench", matches)) => bench::run(matches),
+        Some(("media", matches)) => media::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some((caudal_record::archive::IMPORT_COMMAND, matches)) => read_events::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),
