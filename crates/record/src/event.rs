@@ -1,7 +1,12 @@
-//! An event, as the folds see it.
+//! An event, as the folds see it and as it is shown.
 
-use caudal_store::{Record, Time};
+use caudal_store::{Record, StreamId, Time};
+use serde::Serialize;
 use uuid::Uuid;
+
+use crate::hash::Hash;
+use crate::raw::Raw;
+use crate::time::iso;
 
 /// An event of a consultation.
 #[derive(Debug, Clone, Copy)]
@@ -22,5 +27,48 @@ impl<'a> From<&'a Record> for Event<'a> {
     fn from(record: &'a Record) -> Self {
         let Record { sequence, time, id, kind, body, .. } = record;
         Self { sequence: *sequence, time: *time, id: *id, kind, payload: body }
+    }
+}
+
+/// An event as answers and exports show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EventView {
+    /// Its own name.
+    pub event_id: Uuid,
+    /// The consultation it belongs to.
+    pub consultation_id: String,
+    /// Its place in the stream, from 1.
+    pub sequence: u64,
+    /// When it was appended, for people.
+    pub timestamp: String,
+    /// The same as it was hashed: microseconds since 1970.
+    pub time: Time,
+    /// Its type.
+    pub event_type: String,
+    /// What it says.
+    pub payload: Raw,
+    /// What is said about it.
+    pub metadata: Raw,
+    /// SHA-256 of the payload's canonical form.
+    pub audit_hash: Hash,
+    /// The link of the chain that it makes.
+    pub chain_hash: Hash,
+}
+
+impl EventView {
+    /// How `record` of a stream is shown.
+    pub fn of(stream: &StreamId, record: &Record) -> Self {
+        Self {
+            event_id: record.id,
+            consultation_id: stream.name.as_ref().into(),
+            sequence: record.sequence,
+            timestamp: iso(record.time),
+            time: record.time,
+            event_type: record.kind.as_ref().into(),
+            payload: Raw::json_or_text(&record.body),
+            metadata: Raw::json_or_text(&record.meta),
+            audit_hash: record.digest.into(),
+            chain_hash: record.chain.into(),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod canonical;
 pub mod event;
+pub mod export;
 pub mod hash;
 pub mod kinds;
 mod members;
@@ -10,4 +11,5 @@ mod raw;
 pub mod soap;
 pub mod state;
 pub mod time;
+pub mod timeline;
 pub mod verify;
