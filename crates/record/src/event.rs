@@ -1,9 +1,12 @@
-//! An event: as the folds see it, and as the world does.
+//! An event, as the folds see it and as it is shown.
 
-use caudal_store::{Record, Time};
+use caudal_store::{Record, StreamId, Time};
+use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{hash::Hex, time::iso};
+use crate::hash::Hash;
+use crate::raw::Raw;
+use crate::time::iso;
 
 /// An event of a consultation.
 #[derive(Debug, Clone, Copy)]
@@ -27,27 +30,47 @@ impl<'a> From<&'a Record> for Event<'a> {
     }
 }
 
-/// Appends the event that `record` keeps to `out` as JSON: system A's fields, and beside them its place and its link in the
-/// chain. Payload and metadata stand as they are kept, byte by byte.
-pub fn write(out: &mut Vec<u8>, consultation: &str, record: &Record) {
-    let text = |out: &mut Vec<u8>, name: &str, value: &str| {
-        out.extend_from_slice(name.as_bytes());
-        string(out, value);
-    };
-    out.extend_from_slice(b"{\"event_id\": \"");
-    out.extend_from_slice(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
-    text(out, "\", \"consultation_id\": ", consultation);
-    out.extend_from_slice(b", \"sequence\": ");
-    out.extend_from_slice(record.sequence.to_string().as_bytes());
-    text(out, ", \"timestamp\": ", &iso(record.time));
-    text(out, ", \"event_type\": ", &record.kind);
-    out.extend_from_slice(b", \"payload\": ");
-    out.extend_from_slice(&record.body);
-    out.extend_from_slice(b", \"metadata\": ");
-    out.extend_from_slice(&record.meta);
-    text(out, ", \"audit_hash\": ", &Hex(record.digest).to_string());
-    text(out, ", \"chain_hash\": ", &Hex(record.chain).to_string());
-    out.push(b'}');
+/// An event as answers and exports show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EventView {
+    /// Its own name.
+    pub event_id: Uuid,
+    /// The consultation it belongs to.
+    pub consultation_id: String,
+    /// Its place in the stream, from 1.
+    pub sequence: u64,
+    /// When it was appended, for people.
+    pub timestamp: String,
+    /// The same as it was hashed: microseconds since 1970.
+    pub time: Time,
+    /// Its type.
+    pub event_type: String,
+    /// What it says.
+    pub payload: Raw,
+    /// What is said about it.
+    pub metadata: Raw,
+    /// SHA-256 of the payload's canonical form.
+    pub audit_hash: Hash,
+    /// The link of the chain that it makes.
+    pub chain_hash: Hash,
+}
+
+impl EventView {
+    /// How `record` of a stream is shown.
+    pub fn of(stream: &StreamId, record: &Record) -> Self {
+        Self {
+            event_id: record.id,
+            consultation_id: stream.name.as_ref().into(),
+            sequence: record.sequence,
+            timestamp: iso(record.time),
+            time: record.time,
+            event_type: record.kind.as_ref().into(),
+            payload: Raw::json_or_text(&record.body),
+            metadata: Raw::json_or_text(&record.meta),
+            audit_hash: record.digest.into(),
+            chain_hash: record.chain.into(),
+        }
+    }
 }
 
 /// Appends `text` to `out` as a JSON string.

@@ -5,6 +5,7 @@ pub mod canonical;
 mod consultations;
 mod error;
 pub mod event;
+pub mod export;
 pub mod hash;
 mod ingest;
 pub mod kinds;
@@ -14,6 +15,7 @@ mod raw;
 pub mod soap;
 pub mod state;
 pub mod time;
+pub mod timeline;
 pub mod verify;
 
 pub use consultations::{About, Consultation, Consultations, NewConsultation, SPACE, stream_of};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::members::{Members, text};
 
@@ -16,6 +16,12 @@ impl Raw {
     /// The value that stands so; `None` if it is no JSON.
     pub(crate) fn new(value: &str) -> Option<Self> {
         RawValue::from_string(value.to_owned()).ok().map(Self)
+    }
+
+    /// The JSON value that `bytes` are; what is none, as a string.
+    pub(crate) fn json_or_text(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        Self::new(&text).unwrap_or_else(|| Self(to_raw_value(&text).unwrap_or_default()))
     }
 
     /// The value as JSON.

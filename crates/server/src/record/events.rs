@@ -6,21 +6,32 @@ use axum::{
     extract::{Path, Request, State},
     response::Response,
 };
-use caudal_record::{Consultations, RecordError, event};
+use caudal_record::{Consultations, RecordError, event::EventView, stream_of};
 use caudal_store::{Range, Record};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{record, written};
+use super::record;
 use crate::{
     admin::Parameters,
     app::App,
-    http::door::{self, Answer, JSON, Visitor},
+    http::door::{self, Answer, Visitor},
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
 
 /// Most events of one answer.
 const MOST: u32 = 1_000;
+
+#[derive(Serialize)]
+struct Events<'a> {
+    consultation_id: &'a str,
+    /// All of the consultation's.
+    event_count: u64,
+    returned_count: usize,
+    offset: u64,
+    events: Vec<EventView>,
+}
 
 /// Events of a consultation, in order.
 #[utoipa::path(
@@ -43,23 +54,12 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Path(id): Path<String>, re
         let limit = parameters.number("limit", 100, 1, MOST)?;
         let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
         let after = parameters.number("after", 0, 0, i64::MAX as u64)?;
-        let count = record.find(&id).await?.stream.head.sequence;
+        let event_count = record.find(&id).await?.stream.head.sequence;
         let range = Range { kind: parameters.text("type").map(Into::into), ..Range::after(after, limit) };
         let events = skip(&record, &id, range, offset).await?;
-        let body = written(|out| {
-            let head = format!(
-                "{{\"consultation_id\": {}, \"event_count\": {count}, \"returned_count\": {}, \"offset\": {offset}, \"events\": [",
-                Value::from(&*id),
-                events.len(),
-            );
-            out.extend_from_slice(head.as_bytes());
-            for (number, found) in events.iter().enumerate() {
-                out.extend_from_slice(if number == 0 { b"" } else { b", " });
-                event::write(out, &id, found);
-            }
-            out.extend_from_slice(b"]}");
-        });
-        Ok(Answer::new(JSON, body))
+        let stream = stream_of(&id);
+        let shown: Vec<_> = events.iter().map(|found| EventView::of(&stream, found)).collect();
+        Ok(Answer::json(&Events { consultation_id: &id, event_count, returned_count: shown.len(), offset, events: shown }))
     })
     .await
 }
@@ -95,7 +95,7 @@ pub(crate) async fn show(
 ) -> Response {
     door::keep(app, Route::Event, request, false, async |app: Arc<App>, _: Visitor, _: Request| {
         let found = record(&app)?.event(&id, &which).await?;
-        Ok::<_, Problem>(Answer::new(JSON, written(|out| event::write(out, &id, &found))))
+        Ok::<_, Problem>(Answer::json(&EventView::of(&stream_of(&id), &found)))
     })
     .await
 }

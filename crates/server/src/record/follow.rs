@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use caudal_record::{Consultations, RecordError, event};
+use caudal_record::{Consultations, RecordError, event::EventView, stream_of};
 use caudal_store::Range;
 use futures_util::stream;
 use tokio::{
@@ -88,11 +88,12 @@ impl Follower {
             if let Some(last) = events.last() {
                 self.after = last.sequence;
                 self.spoke = Instant::now();
-                let mut out = Vec::new();
+                let (stream, mut out) = (stream_of(&self.id), Vec::new());
                 for found in &events {
                     let head = format!("id: {}\nevent: {}\ndata: ", found.sequence, found.kind);
                     out.extend_from_slice(head.as_bytes());
-                    event::write(&mut out, &self.id, found);
+                    // Plain data, written to memory.
+                    let _ = serde_json::to_writer(&mut out, &EventView::of(&stream, found));
                     out.extend_from_slice(b"\n\n");
                 }
                 return Some(Ok(out.into()));

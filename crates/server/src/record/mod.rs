@@ -7,7 +7,6 @@ pub(crate) mod follow;
 pub(crate) mod stream;
 
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
 use caudal_record::{Consultations, Ingest};
 use caudal_types::{ErrorKind, shorten};
 
@@ -77,11 +76,4 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         )),
         false => Ok(Some(key.to_owned())),
     }
-}
-
-/// Takes note that a line of text is JSON.
-fn written(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut out = Vec::with_capacity(512);
-    write(&mut out);
-    out.into()
 }
