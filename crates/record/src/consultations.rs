@@ -1,10 +1,10 @@
 //! Consultations: made, written to, read. Where a record lies, in the store or in an archive, is settled here.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use caudal_store::{
-    Append, Appended, Key, List, NewRecord, NewStream, Order, Page, Range, Record, Store, StoreError, Stream, StreamId,
+    Append, Appended, Key, List, NewRecord, NewStream, Order, Page, Range, Record, Snapshot, Store, StoreError, Stream, StreamId,
 };
 use futures_util::{
     FutureExt,
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{canonical::canonical, error::RecordError, event};
+use crate::{canonical::canonical, error::RecordError, event, folder::Folder, state::State};
 
 /// The space of streams in which consultations stand.
 pub const SPACE: &str = "consultation";
@@ -24,12 +24,39 @@ const LONGEST_NAME: usize = 200;
 /// All consultations of a store.
 #[derive(Clone)]
 pub struct Consultations {
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) folder: Option<Arc<Folder>>,
+    snapshot_every: u64,
 }
 
 impl std::fmt::Debug for Consultations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Consultations")
+    }
+}
+
+/// Events that are read and applied in one go.
+const REPLAYED: u32 = 2_000;
+
+/// What events come to, as it is kept.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Kept {
+    form: u32,
+    state: State,
+}
+
+impl Kept {
+    /// Changes whenever the same events come to something else.
+    const FORM: u32 = 1;
+}
+
+/// Does what takes long where it keeps nobody waiting.
+pub(crate) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RecordError> + Send + 'static,
+) -> Result<T, RecordError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(RecordError::BrokeOff(error.to_string().into())),
     }
 }
 
@@ -92,9 +119,11 @@ pub fn stream_of(name: &str) -> StreamId {
 }
 
 impl Consultations {
-    /// Those in `store`.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    /// Those in `store`, with archives, exports and keys in `folder`. What the events of one come to is kept every
+    /// `snapshot_every` events, so that no more have to be read again.
+    pub fn new(store: Arc<dyn Store>, folder: Option<PathBuf>, snapshot_every: u64) -> Self {
+        let folder = folder.map(|folder| Arc::new(Folder::new(folder)));
+        Self { store, folder, snapshot_every: snapshot_every.max(1) }
     }
 
     /// The store that they lie in.
@@ -153,9 +182,14 @@ impl Consultations {
         Consultation::of(self.stream(name).await?, false)
     }
 
-    async fn stream(&self, name: &str) -> Result<Stream, RecordError> {
+    pub(crate) async fn stream(&self, name: &str) -> Result<Stream, RecordError> {
         let stream = self.store.stream(&stream_of(name)).await?;
         stream.ok_or_else(|| RecordError::NoConsultation(name.into()))
+    }
+
+    /// The folder of archives, exports and keys.
+    pub(crate) fn folder(&self, what: &'static str) -> Result<&Arc<Folder>, RecordError> {
+        self.folder.as_ref().ok_or(RecordError::NoFolder(what))
     }
 
     /// Some of them.
@@ -166,7 +200,63 @@ impl Consultations {
 
     /// Events of one, in order.
     pub async fn events(&self, name: &str, range: Range) -> Result<Vec<Record>, RecordError> {
-        self.store.read(&stream_of(name), range).await.map_err(|error| missing(name, error))
+        loop {
+            let stream = self.stream(name).await?;
+            let found = self.read(&stream, &range).await?;
+            // What was sealed while it was read was in neither place for us.
+            if self.stream(name).await?.sealed == stream.sealed {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Events of a stream, from archives as far as it is sealed, then from the store.
+    async fn read(&self, stream: &Stream, range: &Range) -> Result<Vec<Record>, RecordError> {
+        let mut found = Vec::new();
+        if range.after < stream.sealed {
+            let (parts, folder) = (self.store.sealed(&stream.id).await?, Arc::clone(self.folder("archives")?));
+            let (id, range) = (stream.id.clone(), range.clone());
+            found = aside(move || folder.archived(&parts, &id, &range)).await?;
+        }
+        let bytes: usize = found.iter().map(|record| record.body.len() + record.meta.len()).sum();
+        if found.len() >= range.limit as usize || bytes >= range.bytes {
+            return Ok(found);
+        }
+        let limit = range.limit - found.len() as u32;
+        let rest = Range { after: range.after.max(stream.sealed), limit, ..range.clone() };
+        found.extend(self.store.read(&stream.id, rest).await?);
+        Ok(found)
+    }
+
+    /// Where one stands: what its events say together.
+    pub async fn state(&self, name: &str) -> Result<(Consultation, State), RecordError> {
+        let consultation = self.find(name).await?;
+        let stream = &consultation.stream;
+        let kept = self.store.snapshot(&stream.id).await?;
+        let kept = kept.and_then(|snapshot| serde_json::from_slice::<Kept>(&snapshot.body).ok());
+        let mut state = kept.filter(|kept| kept.form == Kept::FORM).map(|kept| kept.state).unwrap_or_default();
+        let began = state.sequence;
+        while state.sequence < stream.head.sequence {
+            let some = self.events(name, Range::after(state.sequence, REPLAYED)).await?;
+            if some.is_empty() {
+                return Err(StoreError::Damaged(format!("consultation {name} ends at event {}", state.sequence)).into());
+            }
+            state = aside(move || {
+                some.iter().for_each(|record| state.apply(&record.into()));
+                Ok(state)
+            })
+            .await?;
+        }
+        if state.sequence - began >= self.snapshot_every {
+            let kept = Kept { form: Kept::FORM, state };
+            if let Ok(body) = serde_json::to_vec(&kept) {
+                // It is handed over, and nobody waits for it.
+                let snapshot = Snapshot { sequence: kept.state.sequence, body: body.into() };
+                drop(self.store.keep_snapshot(&stream.id, snapshot));
+            }
+            state = kept.state;
+        }
+        Ok((consultation, state))
     }
 
     /// One event, by its id or by its sequence.

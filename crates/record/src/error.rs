@@ -1,11 +1,12 @@
 //! What goes wrong with a record.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 use caudal_store::StoreError;
 use caudal_types::{ErrorKind, Explain, shorten};
 
 use crate::{
+    archive::ArchiveError,
     canonical::JsonError,
     kinds::{KindError, PayloadError},
 };
@@ -37,9 +38,43 @@ pub enum RecordError {
     /// A name that no consultation can have.
     #[error("{0}")]
     Name(&'static str),
+    /// An archive cannot be read, or written.
+    #[error(transparent)]
+    Archive(Arc<ArchiveError>),
+    /// A file or folder of ours cannot be read, or written.
+    #[error("{path}: {words}")]
+    File {
+        /// Which.
+        path: Box<str>,
+        /// What was said.
+        words: Box<str>,
+    },
+    /// No such export.
+    #[error("there is no export {:?}", shorten(.0))]
+    NoExport(Box<str>),
+    /// What cannot be done without a folder for it.
+    #[error("there is no folder for {0}")]
+    NoFolder(&'static str),
+    /// What ran aside broke off.
+    #[error("the work broke off: {0}")]
+    BrokeOff(Box<str>),
     /// Nothing to append.
     #[error("there is no event in the request")]
     Nothing,
+}
+
+impl From<ArchiveError> for RecordError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(Arc::new(error))
+    }
+}
+
+impl RecordError {
+    /// What went wrong with a file.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.display().to_string().into();
+        move |error| Self::File { path, words: error.to_string().into() }
+    }
 }
 
 impl Explain for RecordError {
@@ -52,6 +87,11 @@ impl Explain for RecordError {
             Self::NoConsultation(_) | Self::NoEvent(_) => ErrorKind::NotFound,
             Self::EventId(_) | Self::Name(_) => ErrorKind::InvalidParameter,
             Self::Nothing => ErrorKind::EmptyBody,
+            Self::Archive(error) => error.kind(),
+            Self::File { .. } => ErrorKind::StoreUnavailable,
+            Self::NoExport(_) => ErrorKind::NotFound,
+            Self::NoFolder(_) => ErrorKind::RecordOff,
+            Self::BrokeOff(_) => ErrorKind::Internal,
         }
     }
 
@@ -65,6 +105,11 @@ impl Explain for RecordError {
             Self::NoEvent(_) => "GET /consultations/{id}/events lists them".into(),
             Self::EventId(_) => "send a UUID, or leave it out: one is made".into(),
             Self::Name(_) => "leave consultation_id out: one is made".into(),
+            Self::Archive(error) => error.hint(),
+            Self::File { .. } => "look at the data folder: its disk, and who may read and write there".into(),
+            Self::NoExport(_) => "POST /api/exports makes one".into(),
+            Self::NoFolder(_) => "start with --data-dir DIR".into(),
+            Self::BrokeOff(_) => "try again; if it stays so, caudal record verify --all tells what is damaged".into(),
             Self::Nothing => "send at least one event".into(),
         }
     }

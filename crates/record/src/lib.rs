@@ -1,23 +1,32 @@
 //! Consultations: what happened, for ever.
 
 pub mod archive;
+mod audit;
 pub mod canonical;
 mod consultations;
 mod error;
 pub mod event;
 pub mod export;
+mod exports;
+mod folder;
 pub mod hash;
 mod ingest;
 pub mod kinds;
 mod members;
 pub mod proof;
+mod proofs;
 mod raw;
+mod seals;
 pub mod soap;
 pub mod state;
 pub mod time;
 pub mod timeline;
 pub mod verify;
 
+pub use audit::{AUDIT, Access};
 pub use consultations::{About, Consultation, Consultations, NewConsultation, SPACE, stream_of};
 pub use error::RecordError;
+pub use exports::{Checked, CheckedFile, MANIFEST, check_folder};
 pub use ingest::{Ingest, Ingested};
+pub use proofs::Verdict;
+pub use seals::{Done, Sealing};

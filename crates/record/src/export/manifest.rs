@@ -148,8 +148,16 @@ impl Manifest {
     pub fn verify_file(&self, name: &str, mut file: impl io::Read) -> Result<(), FileFault> {
         let told =
             self.files.iter().find(|file| file.name == name).ok_or_else(|| FileFault::Unknown(name.to_owned()))?;
-        let mut hash = Sha256::new();
-        let bytes = io::copy(&mut file, &mut hash)?;
+        let (mut hash, mut bytes, mut piece) = (Sha256::new(), 0, [0; 8 << 10]);
+        loop {
+            match file.read(&mut piece)? {
+                0 => break,
+                count => {
+                    hash.update(&piece[..count]);
+                    bytes += count as u64;
+                }
+            }
+        }
         if bytes != told.bytes {
             return Err(FileFault::Size { told: told.bytes, found: bytes });
         }

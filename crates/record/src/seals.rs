@@ -1,0 +1,207 @@
+//! Consultations moved to archives: written, verified, and only then forgotten by the store.
+
+use std::{fs, path::Path};
+
+use caudal_store::{Archive, ArchiveNote, ArchivePart, Clock, Head, List, Order, Range, Stream, Time};
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+
+use crate::{
+    Consultations, RecordError, SPACE,
+    archive::{Link, Options, Reader, Sealed, Series},
+    consultations::aside,
+};
+
+/// Streams that are listed in one go.
+const STEP: u32 = 1_000;
+/// Records that are read in one go.
+const RECORDS: u32 = 1_000;
+
+/// What is to be sealed, and how.
+#[derive(Debug, Clone)]
+pub struct Sealing {
+    /// Consultations to which nothing was appended since then.
+    pub idle_since: Time,
+    /// This one alone.
+    pub only: Option<String>,
+    /// How files are written.
+    pub options: Options,
+}
+
+/// What was sealed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Done {
+    /// Consultations.
+    pub consultations: u64,
+    /// Their events.
+    pub events: u64,
+    /// Bytes of these.
+    pub bytes_in: u64,
+    /// Bytes of the files.
+    pub bytes_out: u64,
+    /// The files' names.
+    pub files: Vec<String>,
+}
+
+impl Consultations {
+    /// Seals. `progress` hears of events as they are written.
+    pub async fn seal(
+        &self,
+        sealing: Sealing,
+        progress: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Done, RecordError> {
+        let folder = self.folder("archives")?.archives();
+        let streams = self.sealable(&sealing).await?;
+        if streams.is_empty() {
+            return Ok(Done::default());
+        }
+        fs::create_dir_all(&folder).map_err(RecordError::file(&folder))?;
+        self.tidy(&folder).await?;
+        let (record, handle) = (self.clone(), Handle::current());
+        let written = {
+            let folder = folder.clone();
+            aside(move || record.write_archives(&streams, &folder, sealing.options, &handle, &progress))
+        };
+        let mut done = Done::default();
+        for sealed in written.await? {
+            let archive = aside(move || describe(&sealed).map(|archive| (sealed, archive)));
+            let (sealed, archive) = archive.await?;
+            done.consultations += archive.parts.len() as u64;
+            done.events += sealed.records;
+            done.bytes_in += sealed.bytes_in;
+            done.bytes_out += sealed.bytes_out;
+            done.files.push(archive.note.file.to_string());
+            self.store.seal(archive).await?;
+        }
+        Ok(done)
+    }
+
+    /// Streams that may be sealed, as they stand.
+    async fn sealable(&self, sealing: &Sealing) -> Result<Vec<Stream>, RecordError> {
+        if let Some(name) = &sealing.only {
+            let stream = self.stream(name).await?;
+            return Ok(if stream.head.sequence > stream.sealed { vec![stream] } else { Vec::new() });
+        }
+        let mut streams = Vec::new();
+        loop {
+            let list = List {
+                space: SPACE.into(),
+                order: Order::Oldest,
+                limit: STEP,
+                offset: streams.len() as u64,
+                idle_since: Some(sealing.idle_since),
+            };
+            let page = self.store.streams(list).await?;
+            if page.streams.is_empty() {
+                return Ok(streams);
+            }
+            streams.extend(page.streams);
+        }
+    }
+
+    /// Removes what seals that were cut off have left: files of which the store knows nothing. It still has all that they
+    /// hold.
+    async fn tidy(&self, folder: &Path) -> Result<(), RecordError> {
+        let known = self.store.archives().await?;
+        let wrong = || RecordError::file(folder);
+        for entry in fs::read_dir(folder).map_err(wrong())? {
+            let entry = entry.map_err(wrong())?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = name.trim_start_matches('.').starts_with("sealed-") && name.contains(".h5");
+            if ours && !known.iter().any(|note| *note.file == *name) {
+                tracing::warn!("{name} was left by a seal that was cut off, and is removed");
+                fs::remove_file(entry.path()).map_err(wrong())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_archives(
+        &self,
+        streams: &[Stream],
+        folder: &Path,
+        options: Options,
+        handle: &Handle,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Vec<Sealed>, RecordError> {
+        let day = crate::time::iso(Clock::system().now())[..19].replace(['-', ':'], "");
+        let mut series = Series::new(folder, &format!("sealed-{day}"), options);
+        for stream in streams {
+            let from = handle.block_on(self.link_at_seal(stream))?;
+            let records = Records { record: self, handle, stream, at: from.sequence, page: Vec::new().into_iter() };
+            series.add(stream, from, records.inspect(|_| progress(1)))?;
+        }
+        Ok(series.finish()?)
+    }
+
+    /// Where the part of a stream that is not sealed begins.
+    async fn link_at_seal(&self, stream: &Stream) -> Result<Link, RecordError> {
+        if stream.sealed == 0 {
+            return Ok(Link::origin(stream));
+        }
+        let last = self.store.sealed(&stream.id).await?.pop();
+        let last = last.ok_or_else(|| RecordError::NoEvent(stream.sealed.to_string().into()))?;
+        let part = self.folder("archives")?.reader(&last.file)?.stream(&stream.id)?;
+        let part = part.ok_or_else(|| RecordError::NoEvent(stream.sealed.to_string().into()))?;
+        Ok(Link { sequence: part.last, chain: part.link })
+    }
+}
+
+/// Records of a stream that the store holds, up to its head as it was when sealing began.
+struct Records<'a> {
+    record: &'a Consultations,
+    handle: &'a Handle,
+    stream: &'a Stream,
+    at: u64,
+    page: std::vec::IntoIter<caudal_store::Record>,
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<caudal_store::Record, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.stream.head.sequence {
+            return None;
+        }
+        if self.page.len() == 0 {
+            let read = self.record.store.read(&self.stream.id, Range::after(self.at, RECORDS));
+            match self.handle.block_on(read) {
+                Ok(page) => self.page = page.into_iter(),
+                Err(error) => {
+                    self.at = u64::MAX;
+                    return Some(Err(error.into()));
+                }
+            }
+        }
+        let record = self.page.next()?;
+        self.at = record.sequence;
+        Some(Ok(record))
+    }
+}
+
+/// What the store is to know of a sealed file.
+fn describe(sealed: &Sealed) -> Result<Archive, RecordError> {
+    let path = &sealed.path;
+    let reader = Reader::open(path)?;
+    let part = |part: crate::archive::Part| {
+        let Stream { id, head, .. } = part.stream;
+        ArchivePart { stream: id, first: part.first, last: Head { sequence: part.last, chain: part.link, time: head.time } }
+    };
+    let parts: Result<Vec<_>, _> = reader.streams().map(|found| found.map(part)).collect();
+    let mut file = fs::File::open(path).map_err(RecordError::file(path))?;
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match std::io::Read::read(&mut file, &mut piece).map_err(RecordError::file(path))? {
+            0 => break,
+            count => hash.update(&piece[..count]),
+        }
+    }
+    let note = ArchiveNote {
+        file: path.file_name().map(|name| name.to_string_lossy().into()).unwrap_or_default(),
+        time: Clock::system().now(),
+        records: sealed.records,
+        bytes: sealed.bytes_out,
+        digest: hash.finalize().into(),
+    };
+    Ok(Archive { note, parts: parts?.into_iter().filter(|part| part.last.sequence >= part.first).collect() })
+}
