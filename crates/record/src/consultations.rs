@@ -4,7 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use caudal_store::{
-    Append, Appended, Key, List, NewRecord, NewStream, Order, Page, Range, Record, Snapshot, Store, StoreError, Stream, StreamId,
+    Append, Appended, Key, List, NewRecord, NewStream, Order, Page, Range, Record, Snapshot, Store, StoreError, Stream,
+    StreamId,
 };
 use futures_util::{
     FutureExt,

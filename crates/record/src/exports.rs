@@ -106,12 +106,7 @@ impl Consultations {
     }
 
     /// Writes one out into a folder of the server's own, and tells its name.
-    pub async fn export(
-        &self,
-        name: &str,
-        formats: &[Format],
-        by: &str,
-    ) -> Result<(String, Manifest), RecordError> {
+    pub async fn export(&self, name: &str, formats: &[Format], by: &str) -> Result<(String, Manifest), RecordError> {
         let exports = self.folder("exports")?.exports();
         fs::create_dir_all(&exports).map_err(RecordError::file(&exports))?;
         let id = Uuid::new_v4().to_string();

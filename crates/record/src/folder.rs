@@ -109,7 +109,8 @@ fn parse(path: &Path, text: &str) -> Result<SigningKey, RecordError> {
 
 fn make(path: &Path) -> Result<SigningKey, RecordError> {
     // Two UUIDs of version 4 hold 244 bits of the system's randomness; their hash is the key.
-    let seed = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()];
+    let seed =
+        [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()];
     let bytes = crate::canonical::sha256(seed.as_flattened());
     let wrong = || RecordError::file(path);
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);

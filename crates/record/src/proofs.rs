@@ -51,7 +51,9 @@ impl Consultations {
         while verifier.head().sequence < stream.head.sequence {
             let at = verifier.head().sequence;
             let some = match self.events(name, Range::after(at, STEP)).await {
-                Ok(some) if some.is_empty() => return Ok(bad(at, Some(at + 1), format!("event {} is missing", at + 1))),
+                Ok(some) if some.is_empty() => {
+                    return Ok(bad(at, Some(at + 1), format!("event {} is missing", at + 1)));
+                }
                 Ok(some) => some,
                 Err(error) if is_damage(&error) => {
                     let (first, fault) = self.first_bad(name, at, error).await;

@@ -185,7 +185,11 @@ fn describe(sealed: &Sealed) -> Result<Archive, RecordError> {
     let reader = Reader::open(path)?;
     let part = |part: crate::archive::Part| {
         let Stream { id, head, .. } = part.stream;
-        ArchivePart { stream: id, first: part.first, last: Head { sequence: part.last, chain: part.link, time: head.time } }
+        ArchivePart {
+            stream: id,
+            first: part.first,
+            last: Head { sequence: part.last, chain: part.link, time: head.time },
+        }
     };
     let parts: Result<Vec<_>, _> = reader.streams().map(|found| found.map(part)).collect();
     let mut file = fs::File::open(path).map_err(RecordError::file(path))?;

@@ -37,7 +37,7 @@ impl Answers {
     /// Whether `path` is answered.
     pub(crate) fn answers(self, path: &str) -> bool {
         let below = |paths: &[&str]| paths.iter().any(|prefix| path.starts_with(prefix));
-        if below(&["/admin/", "/debug/", "/v2/repository/"]) {
+        if below(&["/admin/", "/debug/", "/v2/repository/", "/api/audit/"]) {
             return self.administers();
         }
         let watches = ["/v2/health/", "/livez", "/readyz", "/health", "/status", "/metrics", "/api/kpis"];
@@ -70,6 +70,18 @@ fn working() -> Router<Arc<App>> {
         .route("/consultations/{id}/events/batch", post(record::append::batch))
         .route("/consultations/{id}/events/stream", get(record::follow::follow).post(record::stream::stream))
         .route("/consultations/{id}/events/{event}", get(record::events::show))
+        .route("/consultations/{id}/events/{event}/receipt", get(record::proofs::receipt))
+        .route("/consultations/{id}/soap", get(record::consultations::soap))
+        .route("/consultations/{id}/head", get(record::proofs::head))
+        .route("/consultations/{id}/verify", post(record::proofs::verify))
+        .route("/api/timeline/sessions", get(record::timeline::sessions))
+        .route("/api/timeline/sessions/{id}", get(record::timeline::session))
+        .route("/api/timeline/stats", get(record::timeline::stats))
+        .route("/api/timeline/verify-hash", post(record::timeline::verify_hash))
+        .route("/api/exports", post(record::exports::make))
+        .route("/api/exports/{id}", get(record::exports::show))
+        .route("/api/exports/{id}/verify", post(record::exports::verify))
+        .route("/api/exports/{id}/download/{file}", get(record::exports::download))
         .route("/v2", get(kserve::metadata::server_metadata))
         .route("/v2/models/{model}", get(kserve::metadata::model_metadata))
         .route("/v2/models/{model}/ready", get(kserve::metadata::model_ready))
@@ -100,6 +112,9 @@ fn administering() -> Router<Arc<App>> {
         .route("/debug/pprof/flamegraph", get(debug::flamegraph))
         .route("/debug/pprof/collapsed", get(debug::collapsed))
         .route("/debug/pprof/heap", get(debug::heap))
+        .route("/api/audit/logs", get(record::audit::logs))
+        .route("/api/audit/stats", get(record::audit::stats))
+        .route("/api/audit/operations", get(record::audit::operations))
         .route("/admin/memory", get(admin::memory::show))
         .route("/admin/memory/cleanup", post(admin::memory::cleanup))
 }

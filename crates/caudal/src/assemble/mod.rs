@@ -67,7 +67,7 @@ pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Lock)
     let Some(folder) = &settings.data_dir else { return Ok(None) };
     let lock = caudal_store::lock(folder)?;
     let store = Sqlite::open(Options::within(folder))?;
-    Ok(Some((Consultations::new(Arc::new(store)), lock)))
+    Ok(Some((Consultations::new(Arc::new(store), Some(folder.clone()), settings.record_snapshot_every), lock)))
 }
 
 /// The backend; none where there is no library for it and nothing that would need one.

@@ -27,6 +27,8 @@ pub(crate) enum Load {
 pub(crate) struct Settings {
     /// Where consultations are kept, if they are.
     pub(crate) data_dir: Option<PathBuf>,
+    /// How often it is kept what a consultation comes to.
+    pub(crate) record_snapshot_every: u64,
     pub(crate) model_repository: PathBuf,
     pub(crate) onnxruntime_library: Option<PathBuf>,
     pub(crate) log_level: String,
@@ -77,6 +79,7 @@ impl Settings {
             },
             watch: read.word("watch", &["true", "false"], "it is true or false")? == "true",
             data_dir: read.optional_text("data_dir").map(PathBuf::from),
+            record_snapshot_every: read.number("record_snapshot_every", 1, 1 << 32)?,
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),
             log_level: read.text("log_level").to_lowercase(),

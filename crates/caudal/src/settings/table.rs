@@ -66,6 +66,12 @@ pub(crate) const TABLE: &[Key] = &[
         &["FI_DATA_DIR"],
     ),
     key("record_max_event_kb", "1024", "KIB", "largest event; a batch may have 16 times as much"),
+    key(
+        "record_snapshot_every",
+        "50",
+        "EVENTS",
+        "what a consultation comes to is kept every so many events, to be replayed from",
+    ),
     key("record_timezone", "UTC", "NAME", "where the clinic is, as events say it; times themselves are in UTC"),
     key("model_repository", "models", "DIR", "folder of models: <name>/<version>/model.onnx"),
     key(

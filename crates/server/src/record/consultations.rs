@@ -7,13 +7,13 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_record::{Consultation, NewConsultation, time::iso};
+use caudal_record::{Consultation, NewConsultation, hash::Hex, soap::SoapView, time::iso};
 use caudal_store::Order;
 use caudal_types::ErrorKind;
 use serde::Serialize;
 use serde_json::json;
 
-use super::record;
+use super::{note, record};
 use crate::{
     admin::Parameters,
     app::App,
@@ -87,27 +87,35 @@ pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Respo
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::keep(app, Route::ConsultationList, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
-        let record = record(&app)?;
-        let parameters = Parameters::of(request.uri(), &["limit", "offset", "sort"])?;
-        let limit = parameters.number("limit", 50, 1, MOST)?;
-        let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
-        let page = record.list(sort(&parameters)?, limit, offset).await?;
-        let each = page.streams.iter().map(|stream| {
-            json!({
-                "consultation_id": stream.id.name,
-                "created_at": iso(stream.created),
-                "updated_at": iso(stream.head.time),
-                "event_count": stream.head.sequence,
-            })
-        });
-        Ok(Answer::json(&json!({
-            "total": page.total,
-            "offset": offset,
-            "returned_count": page.streams.len(),
-            "consultations": each.collect::<Vec<_>>(),
-        })))
-    })
+    door::keep(
+        app,
+        Route::ConsultationList,
+        request,
+        false,
+        async |app: Arc<App>, visitor: Visitor, request: Request| {
+            let record = record(&app)?;
+            let parameters = Parameters::of(request.uri(), &["limit", "offset", "sort"])?;
+            let limit = parameters.number("limit", 50, 1, MOST)?;
+            let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
+            let page = record.list(sort(&parameters)?, limit, offset).await?;
+            note(&record, (visitor.peer, &visitor.id, request.headers()), "CONSULTATIONS_LISTED", None, json!(null))
+                .await?;
+            let each = page.streams.iter().map(|stream| {
+                json!({
+                    "consultation_id": stream.id.name,
+                    "created_at": iso(stream.created),
+                    "updated_at": iso(stream.head.time),
+                    "event_count": stream.head.sequence,
+                })
+            });
+            Ok(Answer::json(&json!({
+                "total": page.total,
+                "offset": offset,
+                "returned_count": page.streams.len(),
+                "consultations": each.collect::<Vec<_>>(),
+            })))
+        },
+    )
     .await
 }
 
@@ -121,7 +129,7 @@ pub(super) fn sort(parameters: &Parameters) -> Result<Order, Problem> {
     })
 }
 
-/// Shows a consultation.
+/// Shows a consultation: where it stands, by all its events.
 #[utoipa::path(
     get,
     path = "/consultations/{id}",
@@ -130,15 +138,42 @@ pub(super) fn sort(parameters: &Parameters) -> Result<Order, Problem> {
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
-    door::keep(app, Route::Consultation, request, false, async |app: Arc<App>, _: Visitor, _: Request| {
-        let Consultation { stream, about, .. } = record(&app)?.find(&id).await?;
+    door::keep(app, Route::Consultation, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
+        let record = record(&app)?;
+        let who = (visitor.peer, &visitor.id, request.headers());
+        let (noted, told) =
+            tokio::join!(note(&record, who, "CONSULTATION_READ", Some(&id), json!(null)), record.state(&id));
+        let (Consultation { stream, about, .. }, state) = told?;
+        noted?;
         Ok(Answer::json(&json!({"consultation": {
             "consultation_id": stream.id.name,
             "about": about,
             "created_at": iso(stream.created),
             "updated_at": iso(stream.head.time),
             "event_count": stream.head.sequence,
+            "chain_hash": Hex(stream.head.chain),
+            "state": state,
         }})))
+    })
+    .await
+}
+
+/// The SOAP note of a consultation, as its events make it.
+#[utoipa::path(
+    get,
+    path = "/consultations/{id}/soap",
+    tag = "consultations",
+    params(("id" = String, Path)),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn soap(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+    door::keep(app, Route::Soap, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
+        let record = record(&app)?;
+        let who = (visitor.peer, &visitor.id, request.headers());
+        let (noted, told) = tokio::join!(note(&record, who, "SOAP_READ", Some(&id), json!(null)), record.state(&id));
+        let (_, state) = told?;
+        noted?;
+        Ok(Answer::json(&SoapView::of(&state)))
     })
     .await
 }

@@ -9,9 +9,9 @@ use axum::{
 use caudal_record::{Consultations, RecordError, event::EventView, stream_of};
 use caudal_store::{Range, Record};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::json;
 
-use super::record;
+use super::{note, record};
 use crate::{
     admin::Parameters,
     app::App,
@@ -45,10 +45,10 @@ struct Events<'a> {
         ("after" = Option<u64>, Query, description = "only events after this sequence"),
         ("type" = Option<String>, Query, description = "only events of this type"),
     ),
-    responses((status = 200, body = Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
-    door::keep(app, Route::EventList, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
+    door::keep(app, Route::EventList, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
         let parameters = Parameters::of(request.uri(), &["limit", "offset", "after", "type"])?;
         let limit = parameters.number("limit", 100, 1, MOST)?;
@@ -57,9 +57,18 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Path(id): Path<String>, re
         let event_count = record.find(&id).await?.stream.head.sequence;
         let range = Range { kind: parameters.text("type").map(Into::into), ..Range::after(after, limit) };
         let events = skip(&record, &id, range, offset).await?;
+        let who = (visitor.peer, &visitor.id, request.headers());
+        let details = json!({"after": after, "offset": offset, "returned": events.len()});
+        note(&record, who, "EVENTS_READ", Some(&id), details).await?;
         let stream = stream_of(&id);
         let shown: Vec<_> = events.iter().map(|found| EventView::of(&stream, found)).collect();
-        Ok(Answer::json(&Events { consultation_id: &id, event_count, returned_count: shown.len(), offset, events: shown }))
+        Ok(Answer::json(&Events {
+            consultation_id: &id,
+            event_count,
+            returned_count: shown.len(),
+            offset,
+            events: shown,
+        }))
     })
     .await
 }
@@ -86,15 +95,18 @@ async fn skip(record: &Consultations, id: &str, range: Range, offset: u64) -> Re
     path = "/consultations/{id}/events/{event}",
     tag = "consultations",
     params(("id" = String, Path), ("event" = String, Path, description = "its id, or its sequence")),
-    responses((status = 200, body = Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Path((id, which)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    door::keep(app, Route::Event, request, false, async |app: Arc<App>, _: Visitor, _: Request| {
-        let found = record(&app)?.event(&id, &which).await?;
+    door::keep(app, Route::Event, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
+        let record = record(&app)?;
+        let found = record.event(&id, &which).await?;
+        let who = (visitor.peer, &visitor.id, request.headers());
+        note(&record, who, "EVENT_READ", Some(&id), json!({"event_id": found.id})).await?;
         Ok::<_, Problem>(Answer::json(&EventView::of(&stream_of(&id), &found)))
     })
     .await

@@ -11,16 +11,20 @@ use bytes::Bytes;
 use caudal_record::{Consultations, RecordError, event::EventView, stream_of};
 use caudal_store::Range;
 use futures_util::stream;
+use serde_json::json;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
 
-use super::record;
+use super::{note, record};
 use crate::{
-    admin::Parameters,
+    admin::{Parameters, owner::Peer},
     app::App,
-    http::door::{self, Answer},
+    http::{
+        RequestId,
+        door::{self, Answer},
+    },
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -51,6 +55,10 @@ pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, 
         let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
         let after = parameters.number("after", last.unwrap_or(0), 0, i64::MAX as u64)?;
         record.find(&id).await?;
+        let peer = request.extensions().get::<Peer>().copied();
+        let request_id = RequestId::of(request.headers());
+        note(&record, (peer, &request_id, request.headers()), "EVENTS_FOLLOWED", Some(&id), json!({"after": after}))
+            .await?;
         let told = record.follow(&id);
         let follower = Follower { app, record, id, after, told, spoke: Instant::now() };
         let events = stream::unfold(follower, |mut follower| async {

@@ -1,18 +1,27 @@
 //! What happened in consultations: written, read, followed.
 
 pub(crate) mod append;
+pub(crate) mod audit;
 pub(crate) mod consultations;
 pub(crate) mod events;
+pub(crate) mod exports;
 pub(crate) mod follow;
+pub(crate) mod proofs;
 pub(crate) mod stream;
+pub(crate) mod timeline;
 
 use axum::http::{HeaderMap, header};
-use caudal_record::{Consultations, Ingest};
+use caudal_record::{Access, Consultations, Ingest};
 use caudal_types::{ErrorKind, shorten};
+use serde_json::Value;
 
 use crate::{
+    admin::owner::Peer,
     app::App,
-    http::body::{self, BodyLimits, Received},
+    http::{
+        RequestId,
+        body::{self, BodyLimits, Received},
+    },
     problem::Problem,
 };
 
@@ -30,6 +39,26 @@ fn record(app: &App) -> Result<Consultations, Problem> {
             "start it with --data-dir DIR, the folder in which they are kept",
         )
     })
+}
+
+/// Takes note of who reads what. It is on disk before anything is told.
+async fn note(
+    record: &Consultations,
+    (peer, id, headers): (Option<Peer>, &RequestId, &HeaderMap),
+    operation: &'static str,
+    consultation: Option<&str>,
+    details: Value,
+) -> Result<(), Problem> {
+    let user = headers.get("x-user-id").and_then(|user| user.to_str().ok()).map(|user| shorten(user).into_owned());
+    let access = Access {
+        operation,
+        consultation_id: consultation.map(|id| shorten(id).into_owned()),
+        user,
+        from: peer.map(|peer| peer.0.ip().to_string()),
+        request_id: id.as_str().to_owned(),
+        details,
+    };
+    Ok(record.note(access).await?)
 }
 
 /// What makes events of bodies.

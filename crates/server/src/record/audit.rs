@@ -1,0 +1,95 @@
+//! Who read or exported what: for whoever administers the server.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use caudal_record::{AUDIT, event::EventView};
+use caudal_store::StreamId;
+use serde_json::json;
+
+use super::record;
+use crate::{
+    admin::{Parameters, owner},
+    app::App,
+    http::door::{self, Answer, Visitor},
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+
+/// Most entries of one answer.
+const MOST: u32 = 1_000;
+
+/// What was noted, the last first.
+#[utoipa::path(
+    get,
+    path = "/api/audit/logs",
+    tag = "admin",
+    params(("limit" = Option<u32>, Query, description = "1 to 1000; default 100"), ("offset" = Option<u64>, Query)),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn logs(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::keep(app, Route::AuditLogs, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
+        owner::check(&app, request.headers(), request.extensions())?;
+        let parameters = Parameters::of(request.uri(), &["limit", "offset"])?;
+        let limit = parameters.number("limit", 100, 1, MOST)?;
+        let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
+        let (total, noted) = record(&app)?.noted(limit, offset).await?;
+        let stream = StreamId::new(AUDIT, "log");
+        let logs: Vec<_> = noted.iter().map(|noted| EventView::of(&stream, noted)).collect();
+        Ok(Answer::json(&json!({"total": total, "offset": offset, "returned_count": logs.len(), "logs": logs})))
+    })
+    .await
+}
+
+/// How often what was done, among the last thousand entries.
+#[utoipa::path(
+    get,
+    path = "/api/audit/stats",
+    tag = "admin",
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::keep(app, Route::AuditStats, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
+        owner::check(&app, request.headers(), request.extensions())?;
+        let (total, noted) = record(&app)?.noted(MOST, 0).await?;
+        let mut operations = BTreeMap::<&str, u64>::new();
+        for entry in &noted {
+            *operations.entry(&entry.kind).or_default() += 1;
+        }
+        Ok::<_, Problem>(Answer::json(&json!({"total": total, "among": noted.len(), "operations": operations})))
+    })
+    .await
+}
+
+/// What is noted.
+const OPERATIONS: [&str; 12] = [
+    "CONSULTATIONS_LISTED",
+    "CONSULTATION_READ",
+    "SOAP_READ",
+    "EVENTS_READ",
+    "EVENT_READ",
+    "EVENTS_FOLLOWED",
+    "TIMELINE_LISTED",
+    "TIMELINE_READ",
+    "RECEIPT_MADE",
+    "VERIFIED",
+    "EXPORTED",
+    "EXPORT_DOWNLOADED",
+];
+
+/// What is noted at all.
+#[utoipa::path(
+    get,
+    path = "/api/audit/operations",
+    tag = "admin",
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn operations(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::ask(&app, Route::AuditOperations, &request, |app| {
+        owner::check(app, request.headers(), request.extensions())?;
+        Ok(Answer::json(&json!({"operations": OPERATIONS})))
+    })
+}

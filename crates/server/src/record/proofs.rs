@@ -1,0 +1,102 @@
+//! What a consultation can prove.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use caudal_record::proof::SignedHead;
+use caudal_types::ErrorKind;
+use serde_json::json;
+
+use super::{note, record};
+use crate::{
+    app::App,
+    http::door::{self, Answer, Visitor},
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+
+/// Most bytes of a head.
+const LARGEST: u64 = 16 << 10;
+
+/// Reads a consultation again and computes everything about it anew: the first bad event, or its head, signed.
+///
+/// With a head that was kept elsewhere as the body, what was cut off or rewritten since shows too.
+#[utoipa::path(
+    post,
+    path = "/consultations/{id}/verify",
+    tag = "consultations",
+    params(("id" = String, Path)),
+    request_body(content = Option<serde_json::Value>, content_type = "application/json", description = "a head that was kept elsewhere, or nothing"),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+    door::keep(app, Route::Verify, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
+        let record = record(&app)?;
+        let (head, body) = request.into_parts();
+        let received = super::json(&app, &head.headers, body, LARGEST).await?;
+        let known: Option<SignedHead> = match received.bytes.is_empty() {
+            true => None,
+            false => Some(serde_json::from_slice(&received.bytes).map_err(|error| {
+                let message = format!("the body is no head: {error}");
+                Problem::new(
+                    ErrorKind::InvalidParameter,
+                    message,
+                    "send what GET /consultations/{id}/head answered, or nothing",
+                )
+            })?),
+        };
+        let verdict = record.verify(&id, known.as_ref()).await?;
+        let details = json!({"valid": verdict.valid, "events": verdict.events});
+        note(&record, (visitor.peer, &visitor.id, &head.headers), "VERIFIED", Some(&id), details).await?;
+        Ok(Answer::json(&verdict))
+    })
+    .await
+}
+
+/// How far a consultation has come, signed: to be kept elsewhere.
+#[utoipa::path(
+    get,
+    path = "/consultations/{id}/head",
+    tag = "consultations",
+    params(("id" = String, Path)),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn head(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+    door::keep(app, Route::Head, request, true, async |app: Arc<App>, _: Visitor, _: Request| {
+        let record = record(&app)?;
+        let head = record.head(&id).await?;
+        let key = record.public_key()?;
+        let mut answer = serde_json::to_value(&head).unwrap_or_default();
+        if let Some((_, key)) = key {
+            answer["public_key"] = key.into();
+        }
+        Ok::<_, Problem>(Answer::json(&answer))
+    })
+    .await
+}
+
+/// The receipt of an event: the proof that it is in the consultation, checked by `caudal record verify-receipt`.
+#[utoipa::path(
+    get,
+    path = "/consultations/{id}/events/{event}/receipt",
+    tag = "consultations",
+    params(("id" = String, Path), ("event" = String, Path, description = "its id, or its sequence")),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn receipt(
+    State(app): State<Arc<App>>,
+    Path((id, which)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    door::keep(app, Route::Receipt, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
+        let record = record(&app)?;
+        let receipt = record.receipt(&id, &which).await?;
+        let who = (visitor.peer, &visitor.id, request.headers());
+        note(&record, who, "RECEIPT_MADE", Some(&id), json!({"event_id": receipt.event.event_id})).await?;
+        Ok::<_, Problem>(Answer::json(&receipt))
+    })
+    .await
+}

@@ -1,0 +1,202 @@
+//! The timeline: sessions, their events with badges, hashes compared. By system A's names.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use caudal_record::{
+    Consultations, stream_of,
+    time::iso,
+    timeline::{ComparedHash, ExpectedHash, TimelineItem, check_count, compare, sum_up},
+};
+use caudal_store::{Digest, Order, Range};
+use caudal_types::{ErrorKind, Explain};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{consultations::sort, note, record};
+use crate::{
+    admin::Parameters,
+    app::App,
+    http::door::{self, Answer, Visitor},
+    problem::{ErrorAnswer, Problem},
+    route::Route,
+};
+
+/// Most sessions, and most events, of one answer.
+const MOST: u32 = 500;
+/// Most bytes of hashes to compare.
+const LARGEST: u64 = 64 << 10;
+
+/// Sessions, with how many events each has.
+#[utoipa::path(
+    get,
+    path = "/api/timeline/sessions",
+    tag = "consultations",
+    params(
+        ("limit" = Option<u32>, Query, description = "1 to 500; default 50"),
+        ("offset" = Option<u64>, Query),
+        ("sort" = Option<String>, Query, description = "recent (default), oldest, events_desc or events_asc"),
+    ),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn sessions(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::keep(
+        app,
+        Route::TimelineSessions,
+        request,
+        false,
+        async |app: Arc<App>, visitor: Visitor, request: Request| {
+            let record = record(&app)?;
+            let parameters = Parameters::of(request.uri(), &["limit", "offset", "sort"])?;
+            let limit = parameters.number("limit", 50, 1, MOST)?;
+            let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
+            let page = record.list(sort(&parameters)?, limit, offset).await?;
+            note(&record, (visitor.peer, &visitor.id, request.headers()), "TIMELINE_LISTED", None, json!(null)).await?;
+            let sessions = page.streams.iter().map(|stream| {
+                json!({
+                    "session_id": stream.id.name,
+                    "created_at": iso(stream.created),
+                    "updated_at": iso(stream.head.time),
+                    "event_count": stream.head.sequence,
+                    "archived_events": stream.sealed,
+                })
+            });
+            let sessions: Vec<_> = sessions.collect();
+            Ok(Answer::json(&json!({"total": page.total, "offset": offset, "limit": limit, "sessions": sessions})))
+        },
+    )
+    .await
+}
+
+/// A session with its events, each with four badges. A badge says `OK` only of what was checked for this answer.
+#[utoipa::path(
+    get,
+    path = "/api/timeline/sessions/{id}",
+    tag = "consultations",
+    params(
+        ("id" = String, Path),
+        ("limit" = Option<u32>, Query, description = "1 to 500; default 100"),
+        ("after" = Option<u64>, Query, description = "only events after this sequence"),
+    ),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
+    door::keep(
+        app,
+        Route::TimelineSession,
+        request,
+        false,
+        async |app: Arc<App>, visitor: Visitor, request: Request| {
+            let record = record(&app)?;
+            let parameters = Parameters::of(request.uri(), &["limit", "after"])?;
+            let limit = parameters.number("limit", 100, 1, MOST)?;
+            let after = parameters.number("after", 0, 0, i64::MAX as u64)?;
+            let stream = record.find(&id).await?.stream;
+            let mut before = link_before(&record, &id, after, stream.origin()).await?;
+            let found = record.events(&id, Range::after(after, limit)).await?;
+            let mut items = Vec::with_capacity(found.len());
+            for event in &found {
+                items.push(TimelineItem::of(&stream.id, event, before.as_ref(), Some(&stream.head)));
+                before = Some(event.chain);
+            }
+            let who = (visitor.peer, &visitor.id, request.headers());
+            note(&record, who, "TIMELINE_READ", Some(&id), json!({"after": after, "returned": items.len()})).await?;
+            Ok(Answer::json(&json!({
+                "session_id": id,
+                "created_at": iso(stream.created),
+                "updated_at": iso(stream.head.time),
+                "event_count": stream.head.sequence,
+                "returned_count": items.len(),
+                "events": items,
+            })))
+        },
+    )
+    .await
+}
+
+/// The link of the event at `place`, or the chain's origin.
+async fn link_before(record: &Consultations, id: &str, place: u64, origin: Digest) -> Result<Option<Digest>, Problem> {
+    let Some(before) = place.checked_sub(1) else { return Ok(Some(origin)) };
+    Ok(record.events(id, Range::after(before, 1)).await?.first().map(|event| event.chain))
+}
+
+/// How much there is.
+#[utoipa::path(
+    get,
+    path = "/api/timeline/stats",
+    tag = "consultations",
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::keep(app, Route::TimelineStats, request, false, async |app: Arc<App>, _: Visitor, _: Request| {
+        let record = record(&app)?;
+        let longest = record.list(Order::Longest, 1, 0).await?;
+        let newest = record.list(Order::Newest, 1, 0).await?;
+        let figures = record.store().figures();
+        Ok::<_, Problem>(Answer::json(&json!({
+            "sessions": longest.total,
+            "longest_session": longest.streams.first().map(|stream| stream.head.sequence),
+            "last_session_at": newest.streams.first().map(|stream| iso(stream.created)),
+            "events_since_start": figures.appended,
+            "store": figures.engine,
+        })))
+    })
+    .await
+}
+
+/// Hashes to compare.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Items {
+    items: Vec<ExpectedHash>,
+}
+
+/// Compares hashes that somebody expects with what is recorded: audit hashes of events, last links of consultations.
+#[utoipa::path(
+    post,
+    path = "/api/timeline/verify-hash",
+    tag = "consultations",
+    request_body(content = serde_json::Value, content_type = "application/json", description = "{items: [{target_id, expected_hash}, …]}, 1 to 100"),
+    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+)]
+pub(crate) async fn verify_hash(State(app): State<Arc<App>>, request: Request) -> Response {
+    door::keep(app, Route::VerifyHash, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
+        let (record, began) = (record(&app)?, Instant::now());
+        let (head, body) = request.into_parts();
+        let received = super::json(&app, &head.headers, body, LARGEST).await?;
+        let Items { items } = serde_json::from_slice(&received.bytes).map_err(|error| {
+            let hint = "send {\"items\": [{\"target_id\": …, \"expected_hash\": …}, …]}";
+            Problem::new(ErrorKind::InvalidParameter, format!("the body holds no hashes: {error}"), hint)
+        })?;
+        check_count(items.len()).map_err(|error| Problem::new(error.kind(), error.to_string(), error.hint()))?;
+        let mut compared = Vec::with_capacity(items.len());
+        for item in items {
+            compared.push(one(&record, item).await?);
+        }
+        let mut answer = serde_json::to_value(sum_up(compared)).unwrap_or_default();
+        answer["duration_ms"] = (began.elapsed().as_secs_f64() * 1e3).into();
+        Ok(Answer::json(&answer))
+    })
+    .await
+}
+
+async fn one(record: &Consultations, item: ExpectedHash) -> Result<ComparedHash, Problem> {
+    // What is given back was checked against its hashes already; what is damaged does not match.
+    let computed = match uuid::Uuid::try_parse(&item.target_id) {
+        Ok(id) => match record.store().find(id).await.map_err(caudal_record::RecordError::from)? {
+            Some((stream, sequence)) if stream == stream_of(&stream.name) => {
+                record.event(&stream.name, &sequence.to_string()).await.ok().map(|event| event.digest)
+            }
+            _ => None,
+        },
+        Err(_) => None,
+    };
+    let computed = match computed {
+        Some(digest) => Some(digest),
+        None => record.find(&item.target_id).await.ok().map(|found| found.stream.head.chain),
+    };
+    Ok(compare(item, computed))
+}
