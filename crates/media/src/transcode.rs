@@ -89,6 +89,8 @@ pub struct Report {
     pub seconds: f64,
     /// Frames of its video, which are as many as the source's.
     pub frames: u64,
+    /// Whether frames were counted by decoding the source, for its packets are more; their times were not compared then.
+    pub counted: bool,
     /// What encoded the video.
     pub encoder: Option<&'static str>,
     /// Whether that is hardware.
@@ -155,6 +157,7 @@ impl Workshop<'_> {
             source_bytes,
             seconds: checked.seconds,
             frames: checked.frames,
+            counted: checked.counted,
             encoder: encoder.map(|encoder| encoder.name),
             hardware: encoder.is_some_and(|encoder| encoder.is_hardware()),
             segments: shares.segments,
