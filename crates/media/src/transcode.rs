@@ -1,8 +1,10 @@
-//! A film encoded anew: its video in parts, at once where the machine has the cores, and its sound beside that as a whole.
+//! A film encoded anew: its video in parts, at once where the machine has the cores, and its sound beside that as a
+//! whole.
 //!
-//! Parts are not cut out of the file first: each encoder reads the whole film, begins to decode at a key frame and passes
-//! on the frames between two moments, told in the film's own ticks. So a frame lies in one part whatever the film is like:
-//! open groups, variable rates, edits. Sound is not cut, for each seam between two runs of its encoder would be heard.
+//! Parts are not cut out of the file first: each encoder reads the whole film, begins to decode at a key frame and
+//! passes on the frames between two moments, told in the film's own ticks. So a frame lies in one part whatever the film
+//! is like: open groups, variable rates, edits. Sound is not cut, for each seam between two runs of its encoder would be
+//! heard.
 
 use std::{
     ffi::OsString,
