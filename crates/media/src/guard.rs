@@ -4,9 +4,9 @@
 //! would take `unsafe` code between fork and exec. So the child is our own program first, which says it of itself and
 //! then becomes ffmpeg by `exec`, which keeps all of it.
 //!
-//! The rules about files and sockets are Landlock's: kept by the kernel, whatever a broken decoder is made to do. A kernel
-//! without them (before 5.13; before 6.7 for sockets) runs ffmpeg without, and what holds then is what ffmpeg is told:
-//! one reader, one protocol.
+//! The rules about files and sockets are Landlock's: kept by the kernel, whatever a broken decoder is made to do. A
+//! kernel without them (before 5.13; before 6.7 for sockets) runs ffmpeg without, and what holds then is what ffmpeg is
+//! told: one reader, one protocol.
 
 use std::{
     ffi::{OsStr, OsString},

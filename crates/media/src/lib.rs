@@ -1,12 +1,12 @@
 //! Films cut, encoded in parallel and joined again, by the system's ffmpeg.
 //!
 //! A [`Workshop`] knows the programs and the limits; it probes, splits, transcodes and joins. Whatever it makes is made
-//! beside its place, compared with its source (frames, their times, sound, length) and renamed: there is a whole result or
-//! none. Inputs are not trusted: ffmpeg is told which reader to take and may read no other file, which the kernel keeps
-//! where it can ([`guard`]).
+//! beside its place, compared with its source (frames, their times, sound, length) and renamed: there is a whole result
+//! or none. Inputs are not trusted: ffmpeg is told which reader to take and may read no other file, which the kernel
+//! keeps where it can ([`guard()`]).
 //!
-//! What comes in are names of files; what goes out are files and plain reports. This room knows no HTTP, no runtime and no
-//! terminal.
+//! What comes in are names of files; what goes out are files and plain reports. This room knows no HTTP, no runtime and
+//! no terminal.
 
 mod call;
 mod check;

@@ -1,5 +1,5 @@
-//! What kind of file something is, by its first bytes alone. ffmpeg is told which reader to take and may take no other, so
-//! what a file is called, or what else ffmpeg might see in it, does not matter.
+//! What kind of file something is, by its first bytes alone. ffmpeg is told which reader to take and may take no other,
+//! so what a file is called, or what else ffmpeg might see in it, does not matter.
 
 /// Containers that are opened. None of them makes ffmpeg open another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

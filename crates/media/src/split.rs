@@ -162,9 +162,9 @@ impl Workshop<'_> {
             }
             let (from, to) = span(&piece.film, &piece.timeline, |_| true).unwrap_or_default();
             let start = match (parts.get(segments.len()), read.film.video(), segments.last()) {
+                (_, _, None) => 0.0,
                 (Some(part), Some(stream), _) => stream.time_base.seconds(part.from) - base,
                 (_, _, Some(last)) => last.start + last.seconds,
-                _ => 0.0,
             };
             segments.push(Piece { file, start, seconds: to - from, frames, bytes: piece.film.source.bytes });
         }

@@ -1,8 +1,10 @@
-//! A film encoded anew: its video in parts, at once where the machine has the cores, and its sound beside that as a whole.
+//! A film encoded anew: its video in parts, at once where the machine has the cores, and its sound beside that as a
+//! whole.
 //!
-//! Parts are not cut out of the file first: each encoder reads the whole film, begins to decode at a key frame and passes
-//! on the frames between two moments, told in the film's own ticks. So a frame lies in one part whatever the film is like:
-//! open groups, variable rates, edits. Sound is not cut, for each seam between two runs of its encoder would be heard.
+//! Parts are not cut out of the file first: each encoder reads the whole film, begins to decode at a key frame and
+//! passes on the frames between two moments, told in the film's own ticks. So a frame lies in one part whatever the film
+//! is like: open groups, variable rates, edits. Sound is not cut, for each seam between two runs of its encoder would be
+//! heard.
 
 use std::{
     ffi::OsString,
@@ -89,6 +91,8 @@ pub struct Report {
     pub seconds: f64,
     /// Frames of its video, which are as many as the source's.
     pub frames: u64,
+    /// Whether frames were counted by decoding the source, for its packets are more; their times were not compared then.
+    pub counted: bool,
     /// What encoded the video.
     pub encoder: Option<&'static str>,
     /// Whether that is hardware.
@@ -155,6 +159,7 @@ impl Workshop<'_> {
             source_bytes,
             seconds: checked.seconds,
             frames: checked.frames,
+            counted: checked.counted,
             encoder: encoder.map(|encoder| encoder.name),
             hardware: encoder.is_some_and(|encoder| encoder.is_hardware()),
             segments: shares.segments,

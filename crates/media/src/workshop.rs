@@ -53,8 +53,8 @@ pub(crate) enum Program {
 impl<'a> Workshop<'a> {
     /// The workshop with the ffmpeg of `PATH`.
     ///
-    /// `guard` is a command that hands the words after it to [`guard::guard`]: children then die with us and see no files
-    /// but theirs. Without it, ffmpeg runs as it is. All work ends soon after `stop` is set.
+    /// `guard` is a command that hands the words after it to [`guard::guard`]: children then die with us and see no
+    /// files but theirs. Without it, ffmpeg runs as it is. All work ends soon after `stop` is set.
     ///
     /// # Errors
     /// [`MediaError::NoProgram`] and [`MediaError::TooOld`].

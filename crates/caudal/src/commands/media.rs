@@ -267,7 +267,12 @@ fn report_table(report: &Report) -> String {
     if report.frames > 0 {
         text += &format!(", {:.0} frames a second", report.frames as f64 / took);
     }
-    text += "\n  checked  frames, their times, sound and length are the source's\n";
+    let what = match (report.frames, report.counted) {
+        (0, _) => "sound and length",
+        (_, true) => "the number of frames, sound and length",
+        (_, false) => "frames, their times, sound and length",
+    };
+    text += &format!("\n  checked  {what} are the source's\n");
     text + &notes(&report.notes)
 }
 
