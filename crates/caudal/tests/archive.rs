@@ -129,13 +129,15 @@ import sys, h5py
 file = h5py.File(sys.argv[1])
 print(file.attrs["filter_plugin"], file.attrs["filter_id"])
 try:
-    next(iter(file["consultations"].values()))["events"][:]
+    for group in file["consultations"].values():
+        group["events"][:]
 except OSError as error:
     print(error)
 "#;
     let Some(mut command) = python(script, &[&path]) else { return };
     let said = output(&mut command);
-    assert!(said.starts_with("hdf5plugin 32015\n") && said.contains("filter"), "{said}");
+    // What h5py says itself is about folders of plugins.
+    assert!(said.starts_with("hdf5plugin 32015\n") && said.contains("read data"), "{said}");
 }
 
 #[test]
@@ -252,7 +254,7 @@ fn what_lies_elsewhere_or_is_something_else_is_refused() {
         (&["elsewhere"][..], "another file"),
         (&["elsewhere", "external"], "another file"),
         (&["numbers"], "does not hold strings"),
-        (&["lzf"], "filter"),
+        (&["lzf"], "stock HDF5 does not have"),
     ] {
         let Some((_folder, path)) = corpus(words) else { return };
         let error = imported(&path).unwrap_err().to_string();
@@ -309,7 +311,8 @@ fn a_damaged_corpus_harms_nobody() {
             }
         }
         fs::write(&damaged, &bytes).unwrap();
-        match imported(&damaged) {
+        let limits = ImportLimits { patience: 1, ..ImportLimits::default() };
+        match import(Path::new(CAUDAL), &damaged, limits).and_then(|found| found.collect::<Result<Vec<_>, _>>()) {
             Ok(_) => {}
             Err(error) => {
                 told += 1;

@@ -1,10 +1,16 @@
 //! Sealing: 2,000 consultations of 50 events of 1 KB, and one of a million; how small they get, and one event out of them.
 //!
 //!     cargo bench -p caudal-record --bench archive [-- CODEC...]
+//!
+//! `-- table` prints what `caudal bench codec --events 20000` measures instead.
 
 use std::{convert::Infallible, env, fs, path::Path, time::Instant};
 
-use caudal_record::archive::{Codec, Link, Options, Reader, Writer, sample};
+use caudal_record::archive::{
+    Codec, Link, Options, Reader, Writer,
+    bench::{self, Plan},
+    sample,
+};
 use caudal_store::{Record, Stream};
 
 type Made = Vec<(Stream, Vec<Record>)>;
@@ -14,6 +20,10 @@ fn main() {
     let codecs = if words.is_empty() { vec!["zstd-3".to_owned(), Codec::default().to_string()] } else { words };
     let folder = env::temp_dir().join(format!("caudal-archive-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("the system has a folder for temporary files");
+    if codecs == ["table"] {
+        table(&folder);
+        return;
+    }
     let small: Made = (0..2_000).map(|number| sample::consultation(number, 50, 1_000)).collect();
     for codec in &codecs {
         seal("2,000 consultations of 50 events", &folder.join("a.h5"), codec, &small);
@@ -24,6 +34,26 @@ fn main() {
         seal("one consultation of 1,000,000 events", &folder.join("a.h5"), codec, &large);
     }
     fs::remove_dir_all(&folder).expect("it was made above");
+}
+
+fn table(folder: &Path) {
+    let plan = Plan { events: 20_000, bytes: 1_000, repeats: 5 };
+    let report = bench::codecs(plan, folder, &mut |_| {}).expect("files can be written");
+    for row in report.rows {
+        println!(
+            "| {} | {:?} | {} | {:.0} | {:.0} | {:.0} | {:.2} | {:.0} | {:.0} |",
+            row.corpus,
+            row.layout,
+            row.codec,
+            row.write_ms,
+            row.read_ms,
+            row.size as f64 / 1e3,
+            row.ratio,
+            row.write_mb_s,
+            row.read_mb_s
+        );
+    }
+    println!("{} {}", report.recommended, report.recommended_with_plugin);
 }
 
 fn seal(what: &str, path: &Path, codec: &str, made: &Made) {

@@ -44,6 +44,11 @@ use hdf5_metno_sys::{
     h5z::{H5Z_FILTER_DEFLATE, H5Z_FILTER_SHUFFLE, H5Z_FLAG_OPTIONAL},
 };
 
+unsafe extern "C" {
+    /// As the library's header has it; the bindings take a pointer instead of a mask.
+    fn H5PLset_loading_state(mask: c_uint) -> c_int;
+}
+
 /// What the library says about a call that failed: its innermost words, then its outermost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failed(pub(super) String);
@@ -57,9 +62,10 @@ const ALL: hid_t = 0;
 fn alone<T>(calls: impl FnOnce() -> T) -> T {
     static OPEN: Once = Once::new();
     let _lock = LOCK.lock();
-    // The library would print its own errors to standard error.
+    // The library would print its own errors to standard error, and load code from folders that it knows.
     OPEN.call_once(|| unsafe {
         H5open();
+        H5PLset_loading_state(0);
         H5Eset_auto2(DEFAULT, None, ptr::null_mut());
     });
     calls()
@@ -82,6 +88,10 @@ fn reason() -> Failed {
         H5Eclear2(DEFAULT);
     }
     words.dedup();
+    // Which filter it is stands in the middle.
+    if let Some(filter) = words.iter().find(|words| words.contains("required filter")) {
+        return Failed(filter.clone());
+    }
     match (words.first(), words.last()) {
         (Some(inner), Some(outer)) if inner != outer => Failed(format!("{inner} ({outer})")),
         (Some(words), _) => Failed(words.clone()),
