@@ -153,7 +153,7 @@ except OSError as error:
     print("told")
 "#;
     for codec in [Codec::None, Codec::Gzip(4), Codec::Lzf] {
-        let path = folder.path().join("a.h5");
+        let path = folder.path().join(format!("{codec}.h5"));
         seal(&path, codec);
         let mut bytes = fs::read(&path).unwrap();
         let middle = bytes.len() / 2;

@@ -88,4 +88,5 @@ fn seal(what: &str, path: &Path, codec: &str, made: &Made) {
         .collect();
     times.sort_by(f64::total_cmp);
     println!("  one event, opening included: median {:.2} ms, worst {:.2} ms", times[50], times[100]);
+    fs::remove_file(path).expect("it was sealed above");
 }
