@@ -219,7 +219,11 @@ fn corpus(words: &[&str]) -> Option<(tempfile::TempDir, PathBuf)> {
 }
 
 fn imported(path: &Path) -> Result<Vec<Imported>, ArchiveError> {
-    import(Path::new(CAUDAL), path, ImportLimits::default())?.collect()
+    imported_within(path, ImportLimits::default())
+}
+
+fn imported_within(path: &Path, limits: ImportLimits) -> Result<Vec<Imported>, ArchiveError> {
+    import(Path::new(CAUDAL), path, limits)?.collect()
 }
 
 #[test]
@@ -312,7 +316,7 @@ fn a_damaged_corpus_harms_nobody() {
         }
         fs::write(&damaged, &bytes).unwrap();
         let limits = ImportLimits { patience: 1, ..ImportLimits::default() };
-        match import(Path::new(CAUDAL), &damaged, limits).and_then(|found| found.collect::<Result<Vec<_>, _>>()) {
+        match imported_within(&damaged, limits) {
             Ok(_) => {}
             Err(error) => {
                 told += 1;
@@ -327,12 +331,11 @@ fn a_damaged_corpus_harms_nobody() {
 #[test]
 fn an_import_has_limits() {
     let Some((_folder, path)) = corpus(&[]) else { return };
-    let run = |limits| import(Path::new(CAUDAL), &path, limits).unwrap().collect::<Result<Vec<_>, _>>();
     for limits in [
         ImportLimits { total: 10_000, ..ImportLimits::default() },
         ImportLimits { event: 4, ..ImportLimits::default() },
     ] {
-        let error = run(limits).unwrap_err().to_string();
+        let error = imported_within(&path, limits).unwrap_err().to_string();
         assert!(error.contains("than an import may bring"), "{error}");
     }
     // Too little memory to start the library is an end, not a hang.
