@@ -5,14 +5,15 @@
 
 FROM rust:1-bookworm AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends build-essential cmake nasm python3 python3-pip \
+ && apt-get install -y --no-install-recommends build-essential nasm python3 python3-pip \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # setup brings ONNX Runtime's library into the cache folder, pinned and checked.
 ENV CAUDAL_CACHE_DIR=/cache
+# CMake is among it: Debian's is too old for HDF5.
 RUN cargo xtask setup \
- && cargo build --release --locked --package caudal \
+ && CMAKE=/cache/cmake/cmake/data/bin/cmake cargo build --release --locked --package caudal \
  && cp "$(find /cache -name 'libonnxruntime.so*' -type f)" /libonnxruntime.so
 
 FROM debian:bookworm-slim

@@ -33,6 +33,10 @@ pub(crate) fn run() -> Result<Tools> {
         tools.variables.push(("CMAKE", cmake));
     }
     onnxruntime()?;
+    // Only tests need it, and they say so where it is missing.
+    if let Err(reason) = h5py() {
+        eprintln!("  h5py is missing, tests of archives beside it are skipped: {reason}");
+    }
     Ok(tools)
 }
 
@@ -127,9 +131,18 @@ fn pip() -> Result<Command> {
     Ok(command)
 }
 
+/// The oldest CMake that builds HDF5.
+const CMAKE: (u32, u32) = (3, 26);
+
+fn has_cmake() -> bool {
+    let says = ask("cmake", &["--version"]).unwrap_or_default();
+    let mut numbers = says.split_whitespace().nth(2).unwrap_or_default().split('.').map_while(|part| part.parse().ok());
+    (numbers.next(), numbers.next()) >= (Some(CMAKE.0), Some(CMAKE.1))
+}
+
 /// CMake: the machine's, or the one from PyPI, whose path is returned.
 fn cmake() -> Result<Option<PathBuf>> {
-    if env::var_os("CMAKE").is_some() || ask("cmake", &["--version"]).is_some() {
+    if env::var_os("CMAKE").is_some() || has_cmake() {
         return Ok(None);
     }
     let folder = cache_dir().join("cmake");
@@ -141,6 +154,26 @@ fn cmake() -> Result<Option<PathBuf>> {
         say::run(command.arg(&folder).arg("-r").arg(root().join("xtask/requirements/cmake.txt")))?;
     }
     Ok(Some(program))
+}
+
+/// h5py with the filters that it has not itself, for whoever runs Python with it in the path.
+fn h5py() -> Result {
+    let folder = cache_dir().join("h5py");
+    if folder.join("h5py/__init__.py").is_file() {
+        return Ok(());
+    }
+    step("fetching h5py from PyPI");
+    let mut command = pip()?;
+    command.args([
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+        "--upgrade",
+        "--target",
+    ]);
+    say::run(command.arg(&folder).arg("-r").arg(root().join("xtask/requirements/h5py.txt")))
 }
 
 /// The SHA-256 of the library within the wheel, for each kind of processor; the wheel's own is pip's to check.

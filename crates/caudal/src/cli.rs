@@ -34,6 +34,7 @@ fn read_events() -> Command {
         .arg(Arg::new("file").required(true).value_name("FILE").value_parser(value_parser!(PathBuf)))
         .arg(number("memory-mb", "4096").help("address space"))
         .arg(number("cpu-seconds", "3600").help("CPU time"))
+        .arg(number("patience", "30").help("CPU seconds in which it has to find something more"))
 }
 
 fn serve() -> Command {

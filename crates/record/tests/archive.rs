@@ -1,4 +1,5 @@
 //! Archives: what goes in comes out, and what is damaged is told.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
     convert::Infallible,
@@ -155,6 +156,10 @@ fn what_the_store_has_damaged_is_not_sealed() {
     assert!(damage(&|records| records.swap(3, 4)).contains("record 4 was to come next"));
     let twice = vec![(stream.clone(), records.clone()), (stream.clone(), records.clone())];
     assert!(matches!(seal(&path, options(Codec::Lzf), &twice), Err(ArchiveError::Unfit { .. })));
+    fs::write(&path, "somebody's").unwrap();
+    assert!(matches!(Writer::create(&path, options(Codec::None)), Err(ArchiveError::Io { .. })));
+    assert_eq!(fs::read(&path).unwrap(), b"somebody's");
+    fs::remove_file(&path).unwrap();
     let failing = &mut std::iter::once(Err::<Record, _>("the store is gone"));
     let mut writer = Writer::create(&path, options(Codec::None)).unwrap();
     let error = writer.add(&stream, Link::origin(&stream), failing).unwrap_err();
@@ -162,7 +167,7 @@ fn what_the_store_has_damaged_is_not_sealed() {
 }
 
 fn sealed(folder: &Path, codec: Codec) -> (PathBuf, Streams) {
-    let (path, streams) = (folder.join("a.h5"), sizes());
+    let (path, streams) = (folder.join(format!("{codec}.h5")), sizes());
     seal(&path, options(codec), &streams).unwrap();
     (path, streams)
 }
@@ -239,8 +244,10 @@ fn what_is_cut_short_or_something_else_is_told() {
 fn seals_in_a_loop() {
     let Some(folder) = std::env::var_os("CAUDAL_TEST_SEAL_IN") else { return };
     let streams = sizes();
+    let path = Path::new(&folder).join("a.h5");
     loop {
-        seal(&Path::new(&folder).join("a.h5"), options(Codec::Zstd(1)), &streams).unwrap();
+        let _ = fs::remove_file(&path);
+        seal(&path, options(Codec::Zstd(1)), &streams).unwrap();
     }
 }
 
@@ -270,7 +277,10 @@ fn killed_at_any_moment_the_archive_is_absent_or_whole() {
         let path = folder.path().join("a.h5");
         parts += u32::from(part.exists());
         match path.exists() {
-            true => check(&path, &streams),
+            true => {
+                check(&path, &streams);
+                fs::remove_file(&path).unwrap();
+            }
             false => absent += 1,
         }
         // Whoever comes next is not in the way of what was left.

@@ -10,7 +10,8 @@ use super::{CommandError, other};
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let file = matches.get_one::<PathBuf>("file").expect("it is required");
     let number = |name: &str| *matches.get_one::<u64>(name).expect("it has a default");
-    let limits = WorkerLimits { memory: number("memory-mb") << 20, seconds: number("cpu-seconds") };
+    let (memory, seconds, patience) = (number("memory-mb") << 20, number("cpu-seconds"), number("patience"));
+    let limits = WorkerLimits { memory, seconds, patience };
     let done = import_worker(file, limits, io::stdout().lock());
     done.map(|()| ExitCode::SUCCESS).map_err(|error| other(format!("what was found could not be told: {error}")))
 }

@@ -140,7 +140,7 @@ impl ArchiveError {
                 Self::NotHdf5 { path }
             } else if says("unable to lock file") || says("already open for") {
                 Self::OpenElsewhere { path, words }
-            } else if says("required filter") || says("not registered") {
+            } else if says("required filter") || says("filter plugins disabled") {
                 Self::FilterMissing { path, words }
             } else {
                 Self::Hdf5 { path, words }

@@ -12,7 +12,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::Path,
     ptr,
-    sync::Once,
+    sync::{Once, OnceLock},
 };
 
 use hdf5_metno_sys::{
@@ -30,8 +30,8 @@ use hdf5_metno_sys::{
     h5l::{H5L_info2_t, H5Lexists, H5Literate2},
     h5p::{
         H5P_CLS_DATASET_CREATE, H5P_CLS_FILE_ACCESS, H5P_CLS_GROUP_CREATE, H5Pcreate, H5Pget_external_count,
-        H5Pget_layout, H5Pset_chunk, H5Pset_fclose_degree, H5Pset_file_locking, H5Pset_filter, H5Pset_libver_bounds,
-        H5Pset_obj_track_times,
+        H5Pget_layout, H5Pset_chunk, H5Pset_dset_no_attrs_hint, H5Pset_est_link_info, H5Pset_fclose_degree,
+        H5Pset_file_locking, H5Pset_filter, H5Pset_libver_bounds, H5Pset_obj_track_times,
     },
     h5s::{
         H5S_UNLIMITED, H5S_class_t, H5S_seloper_t, H5Screate, H5Screate_simple, H5Sget_simple_extent_dims,
@@ -43,6 +43,11 @@ use hdf5_metno_sys::{
     },
     h5z::{H5Z_FILTER_DEFLATE, H5Z_FILTER_SHUFFLE, H5Z_FLAG_OPTIONAL},
 };
+
+unsafe extern "C" {
+    /// As the library's header has it; the bindings take a pointer instead of a mask.
+    fn H5PLset_loading_state(mask: c_uint) -> c_int;
+}
 
 /// What the library says about a call that failed: its innermost words, then its outermost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +62,10 @@ const ALL: hid_t = 0;
 fn alone<T>(calls: impl FnOnce() -> T) -> T {
     static OPEN: Once = Once::new();
     let _lock = LOCK.lock();
-    // The library would print its own errors to standard error.
+    // The library would print its own errors to standard error, and load code from folders that it knows.
     OPEN.call_once(|| unsafe {
         H5open();
+        H5PLset_loading_state(0);
         H5Eset_auto2(DEFAULT, None, ptr::null_mut());
     });
     calls()
@@ -82,6 +88,10 @@ fn reason() -> Failed {
         H5Eclear2(DEFAULT);
     }
     words.dedup();
+    // Which filter it is stands in the middle.
+    if let Some(filter) = words.iter().find(|words| words.contains("required filter")) {
+        return Failed(filter.clone());
+    }
     match (words.first(), words.last()) {
         (Some(inner), Some(outer)) if inner != outer => Failed(format!("{inner} ({outer})")),
         (Some(words), _) => Failed(words.clone()),
@@ -197,11 +207,7 @@ impl Group {
     /// A new group within it.
     pub(super) fn create_group(&self, name: &str) -> Result<Self> {
         let name = words(name)?;
-        alone(|| unsafe {
-            let how = Id::new(H5Pcreate(*H5P_CLS_GROUP_CREATE))?;
-            done(H5Pset_obj_track_times(how.0, 0))?;
-            Id::new(H5Gcreate2(self.0.0, name.as_ptr(), DEFAULT, how.0, DEFAULT)).map(Self)
-        })
+        alone(|| unsafe { Id::new(H5Gcreate2(self.0.0, name.as_ptr(), DEFAULT, shared()?.group.0, DEFAULT)).map(Self) })
     }
 
     /// A group within it.
@@ -245,8 +251,8 @@ impl Group {
     pub(super) fn set_number(&self, name: &str, value: u64) -> Result<()> {
         let name = words(name)?;
         alone(|| unsafe {
-            let space = Id::new(H5Screate(H5S_class_t::H5S_SCALAR))?;
-            let id = Id::new(H5Acreate2(self.0.0, name.as_ptr(), *H5T_NATIVE_UINT64, space.0, DEFAULT, DEFAULT))?;
+            let space = shared()?.scalar.0;
+            let id = Id::new(H5Acreate2(self.0.0, name.as_ptr(), *H5T_NATIVE_UINT64, space, DEFAULT, DEFAULT))?;
             done(H5Awrite(id.0, *H5T_NATIVE_UINT64, (&raw const value).cast()))
         })
     }
@@ -293,7 +299,7 @@ impl Group {
         let count = values.len() as hsize_t;
         let values: Vec<CString> = values.iter().map(|value| words(value.as_str())).collect::<Result<_>>()?;
         alone(|| unsafe {
-            let kind = text_kind()?;
+            let kind = &shared()?.text;
             let set = self.create(name, kind.0, count, count, count.clamp(1, 1000), filters)?;
             let (place, one) = (Id::new(H5Dget_space(set.0.0))?, 1);
             let memory = Id::new(H5Screate_simple(1, &one, ptr::null()))?;
@@ -321,6 +327,8 @@ impl Group {
         unsafe {
             let how = Id::new(H5Pcreate(*H5P_CLS_DATASET_CREATE))?;
             done(H5Pset_obj_track_times(how.0, 0))?;
+            // Nothing is said about datasets, so they need no room for it.
+            done(H5Pset_dset_no_attrs_hint(how.0, 1))?;
             done(H5Pset_chunk(how.0, 1, &chunk))?;
             for filter in filters {
                 // Optional, for this library need not have it: chunks are made by us. Who reads needs it all the same.
@@ -425,21 +433,37 @@ impl Dataset {
     }
 }
 
-unsafe fn text_kind() -> Result<Id> {
+/// What is the same for each group and attribute, made once and never closed.
+struct Shared {
+    text: Id,
+    scalar: Id,
+    group: Id,
+}
+
+unsafe fn shared() -> Result<&'static Shared> {
+    static SHARED: OnceLock<Shared> = OnceLock::new();
+    if let Some(shared) = SHARED.get() {
+        return Ok(shared);
+    }
     unsafe {
-        let kind = Id::new(H5Tcopy(*H5T_C_S1))?;
-        done(H5Tset_size(kind.0, H5T_VARIABLE))?;
-        done(H5Tset_cset(kind.0, H5T_cset_t::H5T_CSET_UTF8))?;
-        Ok(kind)
+        let text = Id::new(H5Tcopy(*H5T_C_S1))?;
+        done(H5Tset_size(text.0, H5T_VARIABLE))?;
+        done(H5Tset_cset(text.0, H5T_cset_t::H5T_CSET_UTF8))?;
+        let group = Id::new(H5Pcreate(*H5P_CLS_GROUP_CREATE))?;
+        done(H5Pset_obj_track_times(group.0, 0))?;
+        // Room for the names of two datasets, and no more.
+        done(H5Pset_est_link_info(group.0, 2, 8))?;
+        let scalar = Id::new(H5Screate(H5S_class_t::H5S_SCALAR))?;
+        Ok(SHARED.get_or_init(|| Shared { text, scalar, group }))
     }
 }
 
 fn set_text(on: &Id, name: &str, value: &str) -> Result<()> {
     let (name, value) = (words(name)?, words(value)?);
     alone(|| unsafe {
-        let (kind, space) = (text_kind()?, Id::new(H5Screate(H5S_class_t::H5S_SCALAR))?);
-        let id = Id::new(H5Acreate2(on.0, name.as_ptr(), kind.0, space.0, DEFAULT, DEFAULT))?;
+        let Shared { text, scalar, .. } = shared()?;
+        let id = Id::new(H5Acreate2(on.0, name.as_ptr(), text.0, scalar.0, DEFAULT, DEFAULT))?;
         let value = value.as_ptr();
-        done(H5Awrite(id.0, kind.0, (&raw const value).cast()))
+        done(H5Awrite(id.0, text.0, (&raw const value).cast()))
     })
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     error::ArchiveError,
-    worker::{Said, Why},
+    worker::{STUCK, Said, Why},
 };
 
 /// The hidden command of `caudal` that is that process.
@@ -22,11 +22,13 @@ pub struct ImportLimits {
     pub event: usize,
     /// Bytes of all events.
     pub total: u64,
+    /// Seconds of CPU time in which it has to find something more.
+    pub patience: u64,
 }
 
 impl Default for ImportLimits {
     fn default() -> Self {
-        Self { event: 64 << 20, total: 64 << 30 }
+        Self { event: 64 << 20, total: 64 << 30, patience: 30 }
     }
 }
 
@@ -64,7 +66,7 @@ pub fn import(program: &Path, file: &Path, limits: ImportLimits) -> Result<Impor
     // The library's words for it are long.
     std::fs::File::open(file).map_err(ArchiveError::io(file, "open it"))?;
     let mut command = Command::new(program);
-    command.arg(IMPORT_COMMAND).arg("--").arg(file).env_clear();
+    command.arg(IMPORT_COMMAND).arg("--patience").arg(limits.patience.to_string()).arg("--").arg(file).env_clear();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.map_err(ArchiveError::io(program, "start it"))?;
     let from = BufReader::new(child.stdout.take().expect("it was piped"));
@@ -111,6 +113,9 @@ impl Import {
     /// The process ended before it said that it was done.
     fn ended(&mut self) -> ArchiveError {
         match self.child.wait() {
+            Ok(status) if status.code() == Some(STUCK) => {
+                self.failed("reading it led nowhere: the file is damaged, or made to harm")
+            }
             Ok(status) => {
                 self.failed(format!("reading it ended too early ({status}): the file is damaged, or made to harm"))
             }

@@ -10,7 +10,7 @@
 //! So every byte of the file is covered by some SHA-256, and a record is read by three small reads and its chunk, each
 //! checked before it is looked at, without the HDF5 library: damage is told, and cannot crash anybody.
 
-use caudal_store::{Digest, Head, Stream, StreamId, Time};
+use caudal_store::{Digest, Head, Stream, StreamId, Time, origin};
 use sha2::{Digest as _, Sha256};
 
 /// How a tail begins, and how the file ends.
@@ -73,6 +73,8 @@ impl Entry {
             to.extend_from_slice(&(text.len() as u32).to_le_bytes());
             to.extend_from_slice(text);
         }
+        let (at_origin, at_head) = (self.before == origin(&stream.id), self.last == stream.head.chain);
+        to.extend_from_slice(&(u32::from(at_origin) | u32::from(at_head) << 1).to_le_bytes());
         to.extend_from_slice(&stream.created.to_le_bytes());
         to.extend_from_slice(&stream.head.sequence.to_le_bytes());
         to.extend_from_slice(&stream.head.time.to_le_bytes());
@@ -81,18 +83,21 @@ impl Entry {
         for number in [self.first, self.count, self.length] {
             to.extend_from_slice(&number.to_le_bytes());
         }
-        to.extend_from_slice(&self.before);
-        to.extend_from_slice(&self.last);
+        // Most streams are small and begin and end here: what follows from the rest is left out.
+        to.extend_from_slice(if at_origin { &[] } else { &self.before });
+        to.extend_from_slice(if at_head { &[] } else { &self.last });
         to.extend_from_slice(&self.chunk.to_le_bytes());
         to.extend_from_slice(&(self.chunks.len() as u32).to_le_bytes());
-        for chunk in &self.chunks {
+        for (number, chunk) in self.chunks.iter().enumerate() {
             to.extend_from_slice(&chunk.address.to_le_bytes());
             to.extend_from_slice(&chunk.stored.to_le_bytes());
             to.extend_from_slice(&u32::from(chunk.as_is).to_le_bytes());
-            to.extend_from_slice(&chunk.first.to_le_bytes());
-            to.extend_from_slice(&chunk.at.to_le_bytes());
-            to.extend_from_slice(&chunk.before);
             to.extend_from_slice(&chunk.sum);
+            if number > 0 {
+                to.extend_from_slice(&chunk.first.to_le_bytes());
+                to.extend_from_slice(&chunk.at.to_le_bytes());
+                to.extend_from_slice(&chunk.before);
+            }
         }
         to
     }
@@ -101,18 +106,21 @@ impl Entry {
         let mut from = From(bytes);
         let (space, name) = (from.text()?, from.text()?);
         let meta = from.bytes()?.to_vec().into();
+        let flags = from.u32()?;
         let created = from.time()?;
         let head = Head { sequence: from.u64()?, time: from.time()?, chain: from.array()? };
         let stream = Stream { id: StreamId { space, name }, meta, created, head, sealed: from.u64()? };
         let (first, count, length) = (from.u64()?, from.u64()?, from.u64()?);
-        let (before, last) = (from.array()?, from.array()?);
+        let before = if flags & 1 == 0 { from.array()? } else { origin(&stream.id) };
+        let last = if flags & 2 == 0 { from.array()? } else { stream.head.chain };
         let (chunk, chunks) = (from.u32()?, from.u32()? as usize);
         // Numbers that fit together, so that nobody has to look again.
         let fits = first >= 1 && first.checked_add(count).is_some() && chunk >= 1;
-        if !fits || chunks as u64 != length.div_ceil(chunk.into()) || from.0.len() != chunks * 96 {
+        if !fits || chunks as u64 != length.div_ceil(chunk.into()) || from.0.len() != (chunks * 96).saturating_sub(48) {
             return None;
         }
-        let chunks = (0..chunks).map(|_| from.chunk()).collect::<Option<_>>()?;
+        let begin = |number| (number == 0).then_some((first, 0, before));
+        let chunks = (0..chunks).map(|number| from.chunk(begin(number))).collect::<Option<_>>()?;
         Some(Self { stream, first, count, before, last, length, chunk, chunks })
     }
 }
@@ -152,16 +160,14 @@ impl<'a> From<'a> {
         std::str::from_utf8(self.bytes()?).ok().map(Box::from)
     }
 
-    fn chunk(&mut self) -> Option<Chunk> {
-        Some(Chunk {
-            address: self.u64()?,
-            stored: self.u32()?,
-            as_is: self.u32()? != 0,
-            first: self.u64()?,
-            at: self.u64()?,
-            before: self.array()?,
-            sum: self.array()?,
-        })
+    /// A chunk; where its first line begins is said unless it is known.
+    fn chunk(&mut self, begin: Option<(u64, u64, Digest)>) -> Option<Chunk> {
+        let (address, stored, as_is, sum) = (self.u64()?, self.u32()?, self.u32()? != 0, self.array()?);
+        let (first, at, before) = match begin {
+            Some(begin) => begin,
+            None => (self.u64()?, self.u64()?, self.array()?),
+        };
+        Some(Chunk { address, stored, as_is, first, at, before, sum })
     }
 }
 

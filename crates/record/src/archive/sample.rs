@@ -108,7 +108,7 @@ impl Events {
 
     fn body(&mut self, kind: &str) -> String {
         let said = self.text(self.size.saturating_sub(560).max(40));
-        let (sure, millis) = (self.random.f64(), self.random.u32(200..9_000));
+        let (sure, millis) = ((self.random.f64() * 1e3).round() / 1e3, self.random.u32(200..9_000));
         match kind {
             "MESSAGE_RECEIVED" | "MESSAGE_PROCESSED" => {
                 let role = if self.random.bool() { "user" } else { "assistant" };
@@ -121,7 +121,7 @@ impl Events {
                 self.random.u32(100..4_000)
             ),
             _ => format!(
-                "{{\"completeness\": {sure:.3}, \"notes\": \"{said}\", \"severity\": {}, \"urgency\": \"moderate\"}}",
+                "{{\"completeness\": {sure}, \"notes\": \"{said}\", \"severity\": {}, \"urgency\": \"moderate\"}}",
                 self.random.u32(1..11)
             ),
         }

@@ -7,9 +7,17 @@
 use std::{
     io::{self, BufWriter, Write},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{error::ArchiveError, hdf5, names};
@@ -26,7 +34,12 @@ pub struct WorkerLimits {
     pub memory: u64,
     /// Seconds of CPU time.
     pub seconds: u64,
+    /// Seconds of CPU time in which it has to find something more.
+    pub patience: u64,
 }
+
+/// The exit code of a process that found nothing more for too long.
+pub(super) const STUCK: i32 = 75;
 
 /// A line of what it says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,14 +74,39 @@ pub(super) enum Why {
 /// # Errors
 /// Where the limits cannot be set or nobody reads what is written. What is wrong with the file is said in the output.
 pub fn import_worker(file: &Path, limits: WorkerLimits, to: impl Write) -> io::Result<()> {
+    let found = Arc::new(AtomicU64::new(0));
+    watch(limits.patience, Arc::clone(&found))?;
     confine(limits)?;
     let mut to = BufWriter::new(to);
-    match read(file, &mut |said| say(&mut to, said)) {
+    let mut tell = |said: &Said| {
+        found.fetch_add(1, Relaxed);
+        say(&mut to, said)
+    };
+    match read(file, &mut tell) {
         Ok(()) => {}
         Err(Stopped::Output(error)) => return Err(error),
         Err(Stopped::File(error)) => say(&mut to, &failed(&error))?,
     }
     to.flush()
+}
+
+/// Ends the process when it works and finds nothing: files can lead the library round in circles. Time is the processor's,
+/// so that a reader who is slow does no harm.
+fn watch(patience: u64, found: Arc<AtomicU64>) -> io::Result<()> {
+    let worked = || clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
+    let watch = move || {
+        let (mut last, mut since) = (0, 0);
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            let (now, count) = (worked(), found.load(Relaxed));
+            if count != last {
+                (last, since) = (count, now);
+            } else if now - since >= patience {
+                std::process::exit(STUCK);
+            }
+        }
+    };
+    std::thread::Builder::new().name("patience".to_owned()).spawn(watch).map(drop)
 }
 
 fn confine(limits: WorkerLimits) -> io::Result<()> {

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     error::Error,
     fs::{self, File, OpenOptions},
+    io,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -122,8 +123,12 @@ impl Writer {
     /// under that name is overwritten.
     ///
     /// # Errors
-    /// Where the file cannot be made.
-    pub fn create(path: &Path, options: Options) -> Result<Self, ArchiveError> {
+    /// Where the file cannot be made, or is there already.
+    pub fn create(path: &Path, mut options: Options) -> Result<Self, ArchiveError> {
+        if path.exists() {
+            return Err(ArchiveError::io(path, "create it")(io::ErrorKind::AlreadyExists.into()));
+        }
+        options.chunk = options.chunk.clamp(1, 16 << 20);
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let part = path.with_file_name(format!(".{name}.part"));
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&part);
@@ -230,7 +235,7 @@ impl Writer {
     }
 
     fn write(&mut self, ticket: &Ticket, through: u64) -> Result<(), ArchiveError> {
-        let packed = ticket.recv().unwrap_or_else(|_| Err(std::io::Error::other("a thread that packs is gone")));
+        let packed = ticket.recv().unwrap_or_else(|_| Err(io::Error::other("a thread that packs is gone")));
         let (packed, sum) = packed.map_err(ArchiveError::io(&self.part, "pack a chunk of it"))?;
         let mut growing = self.growing.pop_front().expect("its end comes after its chunks");
         let number = growing.written();
