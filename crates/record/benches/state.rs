@@ -3,11 +3,14 @@
 
 use std::hint::black_box;
 
-use caudal_record::canonical::canonical;
+use bytes::Bytes;
+use caudal_record::canonical::{canonical, sha256};
 use caudal_record::event::Event;
 use caudal_record::kinds::Kind;
 use caudal_record::soap::SoapView;
 use caudal_record::state::State;
+use caudal_record::verify::Verifier;
+use caudal_store::{Record, StreamId, link, origin};
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -66,5 +69,28 @@ fn replay(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, replay);
+/// A stream of 10,000 records read again, every hash computed anew.
+fn verify(c: &mut Criterion) {
+    let stream = StreamId::new("consultation", "c-1");
+    let mut before = origin(&stream);
+    let mut records = Vec::new();
+    for (index, (kind, payload)) in events(10_000).into_iter().enumerate() {
+        let (sequence, digest) = (index as u64 + 1, sha256(&payload));
+        let (id, meta) = (Uuid::from_u128(index as u128), Bytes::from_static(br#"{"user_id": "dra. lopez"}"#));
+        let mut record =
+            Record { sequence, time: 0, id, kind: kind.into(), meta, body: payload.into(), digest, chain: before };
+        record.chain = link(&before, &record.leaf());
+        before = record.chain;
+        records.push(record);
+    }
+    c.bench_function("verify/10,000 records", |bencher| {
+        bencher.iter(|| {
+            let mut verifier = Verifier::new(stream.clone(), 0);
+            records.iter().for_each(|record| verifier.check(record).unwrap());
+            verifier.root()
+        });
+    });
+}
+
+criterion_group!(benches, replay, verify);
 criterion_main!(benches);

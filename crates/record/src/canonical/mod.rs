@@ -30,7 +30,10 @@ use object::Member;
 /// How deep arrays and objects may stand within each other, unless said otherwise.
 pub const DEPTH: u8 = 64;
 
-/// Brings JSON texts into their canonical form. Keeps its working memory from one text to the next.
+/// Working memory beyond this is given back after a text.
+const KEPT: usize = 1 << 20;
+
+/// Brings JSON texts into their canonical form. Keeps its working memory from one text to the next, up to a megabyte.
 #[derive(Debug)]
 pub struct Canonicaliser {
     depth: u8,
@@ -57,7 +60,9 @@ impl Canonicaliser {
     pub fn value(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<Digest, JsonError> {
         let start = out.len();
         let mut walk = Walk::new(text, self, out)?;
-        match walk.value(0).and_then(|()| walk.end()) {
+        let walked = walk.value(0).and_then(|()| walk.end());
+        self.rest();
+        match walked {
             Ok(()) => Ok(sha256(&out[start..])),
             Err(error) => {
                 out.truncate(start);
@@ -75,10 +80,18 @@ impl Canonicaliser {
         let start = out.len();
         let mut walk = Walk::new(text, self, out)?;
         let envelope = walk.envelope().and_then(|envelope| walk.end().map(|()| envelope));
+        self.rest();
         if envelope.is_err() {
             out.truncate(start);
         }
         envelope
+    }
+
+    fn rest(&mut self) {
+        self.members.clear();
+        self.members.shrink_to(KEPT / size_of::<Member>());
+        self.scratch.clear();
+        self.scratch.shrink_to(KEPT);
     }
 }
 
@@ -113,7 +126,6 @@ impl<'a, 'w> Walk<'a, 'w> {
             let at = std::str::from_utf8(text).err().map_or(0, |error| error.valid_up_to());
             Fault::NotUtf8.at(at)
         })?;
-        work.members.clear();
         out.reserve(text.len() + 16);
         let Canonicaliser { depth, members, scratch } = work;
         let mut walk = Self { source, text, at: 0, depth: *depth, members, scratch, out };

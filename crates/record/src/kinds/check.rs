@@ -94,9 +94,8 @@ impl Shape {
             Self::Integer(least, most) => match value.parse::<i64>() {
                 Ok(number) => (least..=most).contains(&number),
                 Err(_) => value
-                    .strip_suffix(".0")
-                    .and_then(|whole| whole.parse().ok())
-                    .is_some_and(|number: i64| (least..=most).contains(&number)),
+                    .parse::<f64>()
+                    .is_ok_and(|number| number.fract() == 0.0 && (least as f64..=most as f64).contains(&number)),
             },
         }
     }

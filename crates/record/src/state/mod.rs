@@ -5,6 +5,7 @@ mod apply;
 mod messages;
 #[cfg(test)]
 pub(crate) mod tests;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,10 @@ use uuid::Uuid;
 
 pub use crate::raw::Raw;
 pub use messages::{Message, Messages};
+pub use view::{ConsultationView, MessageView};
+
+/// The form of a [`State`] that is written down. One of another form is not read: the events are folded anew.
+pub const SNAPSHOT_VERSION: u32 = 1;
 
 /// Of errors, so many are kept, the last ones; all are counted.
 pub const ERRORS_KEPT: usize = 20;

@@ -163,6 +163,28 @@ fn what_no_check_let_in_does_no_harm() {
     serde_json::to_string(&state).unwrap();
 }
 
+#[test]
+fn answers_have_the_names_that_clients_know() {
+    let state = fold(&[
+        ("MESSAGE_RECEIVED", json!({ "message_content": "Hola", "message_role": "user" })),
+        ("EXTRACTION_COMPLETED", json!({ "iteration": 2, "extraction_data": { "a": 1 } })),
+        ("CONSULTATION_COMMITTED", json!({ "commit_hash": "ab" })),
+    ]);
+    let stream = caudal_store::StreamId::new("consultation", "c-1");
+    let view = serde_json::to_value(ConsultationView::of(&stream, 0, Some("s-1"), &state)).unwrap();
+    assert_eq!((&view["consultation_id"], &view["session_id"]), (&json!("c-1"), &json!("s-1")));
+    assert_eq!(
+        (&view["created_at"], &view["updated_at"]),
+        (&json!("1970-01-01T00:00:00.000000Z"), &json!("1970-01-01T00:00:03.000000Z"))
+    );
+    assert_eq!(view["messages"][0]["message_content"], "Hola");
+    assert_eq!((&view["extraction_data"], &view["extraction_iteration"]), (&json!({ "a": 1 }), &json!(2)));
+    assert_eq!(
+        (&view["is_committed"], &view["commit_hash"], &view["event_count"]),
+        (&json!(true), &json!("ab"), &json!(3))
+    );
+}
+
 fn any_event() -> impl Strategy<Value = (&'static str, Value)> {
     let kind = prop::sample::select(crate::kinds::Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>());
     let id = prop::sample::select(vec!["a", "b", "c", "00000000-0000-0000-0000-000000000003"]);
