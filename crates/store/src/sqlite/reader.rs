@@ -23,6 +23,7 @@ use crate::{
     engine::{ArchiveNote, List, Order, Page, Range, Reply, Sealed, Snapshot},
     error::StoreError,
     figures::Gauges,
+    guard,
     record::{Record, Stream, StreamId},
     verified::verified,
 };
@@ -206,9 +207,7 @@ pub(super) fn snapshot(connection: &Connection, id: &StreamId) -> Result<Option<
     });
     let found = found.optional().map_err(fault)?;
     // It is made of records: one that is damaged is not missed.
-    let whole = |(sequence, body, guard): &(u64, Vec<u8>, Digest)| {
-        rows::guard(&[&key.to_be_bytes(), &sequence.to_be_bytes(), body]) == *guard
-    };
+    let whole = |(sequence, body, guard): &(u64, Vec<u8>, Digest)| guard::snapshot(key, *sequence, body) == *guard;
     Ok(found.filter(whole).map(|(sequence, body, _)| Snapshot { sequence, body: Bytes::from(body) }))
 }
 
@@ -273,7 +272,7 @@ pub(super) fn check(connection: &Connection) -> Result<Vec<String>, StoreError> 
                 let parts: Vec<Vec<u8>> = (0..parts).map(|column| as_bytes(row, column)).collect::<Result<_, _>>()?;
                 let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
                 let guard: Vec<u8> = row.get(parts.len())?;
-                broken += usize::from(rows::guard(&parts)[..] != guard[..]);
+                broken += usize::from(guard::guard(&parts)[..] != guard[..]);
             }
             Ok(broken)
         });
@@ -285,6 +284,9 @@ pub(super) fn check(connection: &Connection) -> Result<Vec<String>, StoreError> 
     };
     guarded("repeats", "select stream, name, request, first, last, guard from repeats", 5);
     guarded("snapshots", "select stream, sequence, body, guard from snapshots", 3);
+    guarded("streams", "select key, space, name, meta, created, sequence, time, chain, guard from streams", 8);
+    guarded("archives", "select file, time, records, bytes, digest, guard from archives", 5);
+    guarded("sealed", "select stream, first, last, chain, file, guard from sealed", 5);
     Ok(wrong)
 }
 
@@ -297,7 +299,7 @@ fn as_bytes(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>>
 }
 
 /// What must be nought.
-const CHECKS: [(&str, &str); 5] = [
+const CHECKS: [(&str, &str); 8] = [
     (
         "records whose id stands nowhere or elsewhere",
         "select count(*) from records r left join ids i on i.id = r.id
@@ -319,6 +321,22 @@ const CHECKS: [(&str, &str); 5] = [
         "streams that are sealed further than their archives go",
         "select count(*) from streams s
          where s.sealed <> coalesce((select max(last) from sealed where stream = s.key), 0)",
+    ),
+    (
+        "streams that do not end with their last record",
+        "select count(*) from streams s left join records r on r.stream = s.key and r.sequence = s.sequence
+         where s.sequence > s.sealed and (r.time is not s.time or r.chain is not s.chain)",
+    ),
+    (
+        "streams with records missing or beyond their end",
+        "select count(*) from streams s left join
+            (select stream, count(*) as count, min(sequence) as first, max(sequence) as last from ids group by stream) i
+            on i.stream = s.key
+         where coalesce(i.count, 0) <> s.sequence or coalesce(i.last, 0) <> s.sequence or coalesce(i.first, 1) <> 1",
+    ),
+    (
+        "records that are there twice",
+        "select count(*) from (select 1 from ids group by stream, sequence having count(*) > 1)",
     ),
     ("archives that are not known", "select count(*) from sealed where file not in (select file from archives)"),
 ];
