@@ -31,7 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Postgres {
     folder: tempfile::TempDir,
     programs: PathBuf,
-    user: Option<String>,
+    /// Whose it is, and of which group, if not ours.
+    user: Option<(String, String)>,
     server: Mutex<Option<Child>>,
     names: AtomicU32,
 }
@@ -43,10 +44,11 @@ impl Postgres {
         let folder = tempfile::Builder::new().prefix("caudal-pg").tempdir().unwrap();
         let root = output(Command::new("id").arg("-u")).trim() == "0";
         // PostgreSQL does not run as root.
-        let user = root.then(|| "nobody".to_owned());
-        if let Some(user) = &user {
+        let number = |which| output(Command::new("id").args([which, "nobody"])).trim().to_owned();
+        let user = root.then(|| (number("-u"), number("-g")));
+        if let Some((user, group)) = &user {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-            output(Command::new("chown").arg(format!("{user}:")).arg(folder.path()));
+            output(Command::new("chown").arg(format!("{user}:{group}")).arg(folder.path()));
         }
         let server = Self { folder, programs, user, server: Mutex::default(), names: AtomicU32::new(0) };
         let data = server.folder.path().join("data");
@@ -78,9 +80,9 @@ impl Postgres {
         let program = self.programs.join(name);
         let mut command = match &self.user {
             None => Command::new(program),
-            Some(user) => {
+            Some((user, group)) => {
                 let mut command = Command::new("setpriv");
-                command.args(["--reuid", user, "--regid", user, "--clear-groups"]).arg(program);
+                command.args(["--reuid", user, "--regid", group, "--clear-groups"]).arg(program);
                 command
             }
         };

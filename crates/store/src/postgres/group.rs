@@ -69,11 +69,50 @@ const NO_NUL: &str = "PostgreSQL keeps no name or kind with a NUL in it";
 
 /// Does all jobs in one transaction.
 pub(super) async fn attempt(client: &Object, jobs: &[&Job], clock: &Clock) -> Result<Outcomes, Trouble> {
-    let mut state = look(client, jobs).await?;
-    state.create(client, jobs, clock).await?;
+    let statements = Statements::of(client).await.map_err(harmless)?;
+    let asking = Asking { client, statements: &statements };
+    let mut state = asking.look(jobs).await?;
+    asking.create(&mut state, jobs, clock).await?;
     let outcomes = jobs.iter().map(|job| state.plan(job, clock)).collect();
-    state.write(client).await?;
+    asking.write(&state).await?;
     Ok(outcomes)
+}
+
+/// All statements. They are prepared before any is sent: one that had to be prepared in the middle would be overtaken by
+/// those behind it, the commit among them.
+struct Statements {
+    lock: Statement,
+    heads: Statement,
+    repeats: Statement,
+    create: Statement,
+    records: Statement,
+    ids: Statement,
+    kept_repeats: Statement,
+    kept_heads: Statement,
+    kept_snapshots: Statement,
+}
+
+impl Statements {
+    async fn of(client: &Object) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            lock: client.prepare_cached(LOCK).await?,
+            heads: client.prepare_cached(&HEADS.replace("{STREAM}", rows::STREAM)).await?,
+            repeats: client.prepare_cached(REPEATS).await?,
+            create: client.prepare_cached(CREATE).await?,
+            records: client.prepare_cached(RECORDS).await?,
+            ids: client.prepare_cached(IDS).await?,
+            kept_repeats: client.prepare_cached(KEPT_REPEATS).await?,
+            kept_heads: client.prepare_cached(KEPT_HEADS).await?,
+            kept_snapshots: client.prepare_cached(KEPT_SNAPSHOTS).await?,
+        })
+    }
+}
+
+/// A connection, with what is asked over it.
+#[derive(Clone, Copy)]
+struct Asking<'c> {
+    client: &'c Object,
+    statements: &'c Statements,
 }
 
 /// A stream as the next job finds it.
@@ -138,50 +177,167 @@ fn fits(job: &Job) -> bool {
         && append.records.iter().all(|record| whole(&record.kind))
 }
 
-/// Begins, locks the heads of all streams that the jobs are about, and reads what stands there.
-async fn look<'a>(client: &Object, jobs: &[&Job]) -> Result<State<'a>, Trouble> {
-    let fitting = || jobs.iter().filter(|job| fits(job));
-    let ids: BTreeSet<&StreamId> = fitting().filter_map(|job| stream_of(job)).collect();
-    let (spaces, names): (Vec<&str>, Vec<&str>) = ids.iter().map(|id| (&*id.space, &*id.name)).unzip();
-    let keys: BTreeSet<(&str, &str, &str)> = fitting()
-        .filter_map(|job| match job {
-            Job::Append(append, _) => Some((&*append.stream.space, &*append.stream.name, &*append.key.as_ref()?.name)),
-            _ => None,
-        })
-        .collect();
-    let key_spaces: Vec<&str> = keys.iter().map(|key| key.0).collect();
-    let key_names: Vec<&str> = keys.iter().map(|key| key.1).collect();
-    let key_keys: Vec<&str> = keys.iter().map(|key| key.2).collect();
-    let lock = client.prepare_cached(LOCK).await.map_err(harmless)?;
-    let heads = client.prepare_cached(&HEADS.replace("{STREAM}", rows::STREAM)).await.map_err(harmless)?;
-    let repeats = client.prepare_cached(REPEATS).await.map_err(harmless)?;
-    let streams: [&(dyn ToSql + Sync); 2] = [&spaces, &names];
-    let repeated: [&(dyn ToSql + Sync); 3] = [&key_spaces, &key_names, &key_keys];
-    // All is sent before the first answer is awaited. Each statement sees what was committed before it began, and the
-    // second begins once the first has the locks.
-    let (begun, locked, heads, repeats) = join4(
-        client.batch_execute("begin isolation level read committed"),
-        client.execute(&lock, &streams),
-        client.query(&heads, &streams),
-        async {
-            match keys.is_empty() {
-                true => Ok(Vec::new()),
-                false => client.query(&repeats, &repeated).await,
+impl Asking<'_> {
+    /// Begins, locks the heads of all streams that the jobs are about, and reads what stands there.
+    async fn look<'a>(self, jobs: &[&Job]) -> Result<State<'a>, Trouble> {
+        let Self { client, statements } = self;
+        let fitting = || jobs.iter().filter(|job| fits(job));
+        let ids: BTreeSet<&StreamId> = fitting().filter_map(|job| stream_of(job)).collect();
+        let (spaces, names): (Vec<&str>, Vec<&str>) = ids.iter().map(|id| (&*id.space, &*id.name)).unzip();
+        let keys: BTreeSet<(&str, &str, &str)> = fitting()
+            .filter_map(|job| match job {
+                Job::Append(append, _) => {
+                    Some((&*append.stream.space, &*append.stream.name, &*append.key.as_ref()?.name))
+                }
+                _ => None,
+            })
+            .collect();
+        let key_spaces: Vec<&str> = keys.iter().map(|key| key.0).collect();
+        let key_names: Vec<&str> = keys.iter().map(|key| key.1).collect();
+        let key_keys: Vec<&str> = keys.iter().map(|key| key.2).collect();
+        let streams: [&(dyn ToSql + Sync); 2] = [&spaces, &names];
+        let repeated: [&(dyn ToSql + Sync); 3] = [&key_spaces, &key_names, &key_keys];
+        // All is sent before the first answer is awaited. Each statement sees what was committed before it began, and the
+        // second begins once the first has the locks.
+        let (begun, locked, heads, repeats) = join4(
+            client.batch_execute("begin isolation level read committed"),
+            client.execute(&statements.lock, &streams),
+            client.query(&statements.heads, &streams),
+            async {
+                match keys.is_empty() {
+                    true => Ok(Vec::new()),
+                    false => client.query(&statements.repeats, &repeated).await,
+                }
+            },
+        )
+        .await;
+        begun.map_err(harmless)?;
+        locked.map_err(harmless)?;
+        let mut state = State::default();
+        for row in heads.map_err(harmless)? {
+            state.known.insert(rows::stream_id(&row)?, known(&row));
+        }
+        for row in repeats.map_err(harmless)? {
+            state.repeats.insert((value(&row, 0)?, text(&row, 1)?), before(&row));
+        }
+        Ok(state)
+    }
+
+    /// Makes the streams that are to be made and are not there.
+    async fn create(self, state: &mut State<'_>, jobs: &[&Job], clock: &Clock) -> Result<(), Trouble> {
+        let mut made: HashMap<StreamId, (&NewStream, Stream)> = HashMap::new();
+        for job in jobs.iter().filter(|job| fits(job)) {
+            let Job::Create(new, _) = job else { continue };
+            if !state.known.contains_key(&new.id) && !made.contains_key(&new.id) {
+                made.insert(new.id.clone(), (new, begun(new, clock)));
             }
-        },
-    )
-    .await;
-    begun.map_err(harmless)?;
-    locked.map_err(harmless)?;
-    let mut state = State::default();
-    for row in heads.map_err(harmless)? {
-        state.known.insert(rows::stream_id(&row)?, known(&row));
+        }
+        if made.is_empty() {
+            return Ok(());
+        }
+        // Of two groups that make the same streams, one waits for the other.
+        let mut sorted: Vec<&Stream> = made.values().map(|(_, stream)| stream).collect();
+        sorted.sort_by_key(|stream| &stream.id);
+        let spaces: Vec<&str> = sorted.iter().map(|stream| &*stream.id.space).collect();
+        let names: Vec<&str> = sorted.iter().map(|stream| &*stream.id.name).collect();
+        let metas: Vec<&[u8]> = sorted.iter().map(|stream| &stream.meta[..]).collect();
+        let times: Vec<Time> = sorted.iter().map(|stream| stream.created).collect();
+        let chains: Vec<&[u8]> = sorted.iter().map(|stream| &stream.head.chain[..]).collect();
+        let create = &self.statements.create;
+        let rows = self.client.query(create, &[&spaces, &names, &metas, &times, &chains]).await?;
+        if rows.len() < made.len() {
+            // Somebody else made one meanwhile: seen and locked the next time.
+            let error = StoreError::Unreachable("others make the same streams all the time".to_owned());
+            return Err(Trouble { error, again: true });
+        }
+        for row in rows {
+            let id = StreamId { space: text(&row, 1)?, name: text(&row, 2)? };
+            let Some((_, stream)) = made.remove(&id) else { continue };
+            // The guard is over the key too: it is written with the head.
+            let known = Known { key: value(&row, 0)?, stream: stream.clone(), changed: true };
+            state.known.insert(id.clone(), Ok(known));
+            state.created.insert(id, stream);
+        }
+        Ok(())
     }
-    for row in repeats.map_err(harmless)? {
-        state.repeats.insert((value(&row, 0)?, text(&row, 1)?), before(&row));
+
+    /// Writes what the group adds, and commits. If anything fails, PostgreSQL makes a rollback of the commit. All is sent
+    /// before the first answer is awaited, in this order.
+    async fn write(self, state: &State<'_>) -> Result<(), Trouble> {
+        let changed: Vec<&Known> = state.known.values().flatten().filter(|known| known.changed).collect();
+        let snapshots: Vec<(i64, &Snapshot)> = state.snapshots.iter().map(|(key, kept)| (*key, *kept)).collect();
+        let ((records, ids, heads, kept), (snapshots, committed)) = join(
+            join4(
+                self.records(&state.records),
+                self.ids(&state.records),
+                self.heads(&changed),
+                self.repeats(&state.kept),
+            ),
+            join(self.snapshots(&snapshots), self.client.batch_execute("commit")),
+        )
+        .await;
+        for outcome in [records, ids, heads, kept, snapshots, committed] {
+            outcome?;
+        }
+        Ok(())
     }
-    Ok(state)
+
+    async fn records(self, records: &Records<'_>) -> Sent {
+        let chains = slices(&records.chains);
+        let Records { streams, sequences, times, ids, kinds, metas, bodies, digests, .. } = records;
+        let columns: [&(dyn ToSql + Sync); 9] =
+            [streams, sequences, times, ids, kinds, metas, bodies, digests, &chains];
+        self.send(&self.statements.records, ids.len(), &columns).await
+    }
+
+    async fn ids(self, records: &Records<'_>) -> Sent {
+        let Records { ids, streams, sequences, .. } = records;
+        self.send(&self.statements.ids, ids.len(), &[ids, streams, sequences]).await
+    }
+
+    async fn heads(self, changed: &[&Known]) -> Sent {
+        let guards: Vec<Digest> = changed.iter().map(|known| guard::stream(known.key, &known.stream)).collect();
+        let keys: Vec<i64> = changed.iter().map(|known| known.key).collect();
+        let sequences: Vec<i64> = changed.iter().map(|known| signed(known.stream.head.sequence)).collect();
+        let times: Vec<Time> = changed.iter().map(|known| known.stream.head.time).collect();
+        let chains: Vec<&[u8]> = changed.iter().map(|known| &known.stream.head.chain[..]).collect();
+        let columns: [&(dyn ToSql + Sync); 5] = [&keys, &sequences, &times, &chains, &slices(&guards)];
+        self.send(&self.statements.kept_heads, changed.len(), &columns).await
+    }
+
+    async fn repeats(self, kept: &[Kept<'_>]) -> Sent {
+        let guard =
+            |kept: &Kept<'_>| guard::repeat(kept.stream, &kept.key.name, &kept.key.request, kept.first, kept.last);
+        let guards: Vec<Digest> = kept.iter().map(guard).collect();
+        let streams: Vec<i64> = kept.iter().map(|kept| kept.stream).collect();
+        let names: Vec<&str> = kept.iter().map(|kept| &*kept.key.name).collect();
+        let requests: Vec<&[u8]> = kept.iter().map(|kept| &kept.key.request[..]).collect();
+        let firsts: Vec<i64> = kept.iter().map(|kept| signed(kept.first)).collect();
+        let lasts: Vec<i64> = kept.iter().map(|kept| signed(kept.last)).collect();
+        let columns: [&(dyn ToSql + Sync); 6] = [&streams, &names, &requests, &firsts, &lasts, &slices(&guards)];
+        self.send(&self.statements.kept_repeats, kept.len(), &columns).await
+    }
+
+    async fn snapshots(self, kept: &[(i64, &Snapshot)]) -> Sent {
+        let guards: Vec<Digest> =
+            kept.iter().map(|(key, snapshot)| guard::snapshot(*key, snapshot.sequence, &snapshot.body)).collect();
+        let streams: Vec<i64> = kept.iter().map(|(key, _)| *key).collect();
+        let sequences: Vec<i64> = kept.iter().map(|(_, snapshot)| signed(snapshot.sequence)).collect();
+        let bodies: Vec<&[u8]> = kept.iter().map(|(_, snapshot)| &snapshot.body[..]).collect();
+        let columns: [&(dyn ToSql + Sync); 4] = [&streams, &sequences, &bodies, &slices(&guards)];
+        self.send(&self.statements.kept_snapshots, kept.len(), &columns).await
+    }
+
+    /// Sends a statement when it is first polled, if there are any rows for it.
+    async fn send(self, statement: &Statement, rows: usize, columns: &[&(dyn ToSql + Sync)]) -> Sent {
+        if rows > 0 {
+            self.client.execute(statement, columns).await?;
+        }
+        Ok(())
+    }
 }
+
+type Sent = Result<(), tokio_postgres::Error>;
 
 /// A head. What is appended next is chained to it: a damaged one is not carried on.
 fn known(row: &Row) -> Result<Known, StoreError> {
@@ -211,44 +367,6 @@ fn before(row: &Row) -> Before {
 }
 
 impl<'a> State<'a> {
-    /// Makes the streams that are to be made and are not there.
-    async fn create(&mut self, client: &Object, jobs: &[&Job], clock: &Clock) -> Result<(), Trouble> {
-        let mut made: HashMap<StreamId, (&NewStream, Stream)> = HashMap::new();
-        for job in jobs.iter().filter(|job| fits(job)) {
-            let Job::Create(new, _) = job else { continue };
-            if !self.known.contains_key(&new.id) && !made.contains_key(&new.id) {
-                made.insert(new.id.clone(), (new, begun(new, clock)));
-            }
-        }
-        if made.is_empty() {
-            return Ok(());
-        }
-        // Of two groups that make the same streams, one waits for the other.
-        let mut sorted: Vec<&Stream> = made.values().map(|(_, stream)| stream).collect();
-        sorted.sort_by_key(|stream| &stream.id);
-        let spaces: Vec<&str> = sorted.iter().map(|stream| &*stream.id.space).collect();
-        let names: Vec<&str> = sorted.iter().map(|stream| &*stream.id.name).collect();
-        let metas: Vec<&[u8]> = sorted.iter().map(|stream| &stream.meta[..]).collect();
-        let times: Vec<Time> = sorted.iter().map(|stream| stream.created).collect();
-        let chains: Vec<&[u8]> = sorted.iter().map(|stream| &stream.head.chain[..]).collect();
-        let statement = client.prepare_cached(CREATE).await?;
-        let rows = client.query(&statement, &[&spaces, &names, &metas, &times, &chains]).await?;
-        if rows.len() < made.len() {
-            // Somebody else made one meanwhile: seen and locked the next time.
-            let error = StoreError::Unreachable("others make the same streams all the time".to_owned());
-            return Err(Trouble { error, again: true });
-        }
-        for row in rows {
-            let id = StreamId { space: text(&row, 1)?, name: text(&row, 2)? };
-            let Some((_, stream)) = made.remove(&id) else { continue };
-            // The guard is over the key too: it is written with the head.
-            let known = Known { key: value(&row, 0)?, stream: stream.clone(), changed: true };
-            self.known.insert(id.clone(), Ok(known));
-            self.created.insert(id, stream);
-        }
-        Ok(())
-    }
-
     /// What comes of a job, if the group is committed.
     fn plan(&mut self, job: &&'a Job, clock: &Clock) -> Result<Done, StoreError> {
         if !fits(job) {
@@ -315,96 +433,6 @@ impl<'a> State<'a> {
         }
         Ok(())
     }
-
-    /// Writes what the group adds, and commits. If anything fails, PostgreSQL makes a rollback of the commit.
-    async fn write(&self, client: &Object) -> Result<(), Trouble> {
-        let changed: Vec<&Known> = self.known.values().flatten().filter(|known| known.changed).collect();
-        let ((records, ids, heads, kept), (snapshots, committed)) = join(
-            join4(
-                self.records.write(client),
-                self.records.write_ids(client),
-                write_heads(client, &changed),
-                self.write_kept(client),
-            ),
-            join(self.write_snapshots(client), async { Ok(client.batch_execute("commit").await?) }),
-        )
-        .await;
-        for outcome in [records, ids, heads, kept, snapshots] {
-            outcome?;
-        }
-        committed
-    }
-
-    async fn write_kept(&self, client: &Object) -> Result<(), Trouble> {
-        let kept = &self.kept;
-        let guards: Vec<Digest> = kept
-            .iter()
-            .map(|kept| guard::repeat(kept.stream, &kept.key.name, &kept.key.request, kept.first, kept.last))
-            .collect();
-        let streams: Vec<i64> = kept.iter().map(|kept| kept.stream).collect();
-        let names: Vec<&str> = kept.iter().map(|kept| &*kept.key.name).collect();
-        let requests: Vec<&[u8]> = kept.iter().map(|kept| &kept.key.request[..]).collect();
-        let firsts: Vec<i64> = kept.iter().map(|kept| signed(kept.first)).collect();
-        let lasts: Vec<i64> = kept.iter().map(|kept| signed(kept.last)).collect();
-        let guards = slices(&guards);
-        let columns: [&(dyn ToSql + Sync); 6] = [&streams, &names, &requests, &firsts, &lasts, &guards];
-        send(client, KEPT_REPEATS, kept.len(), &columns).await
-    }
-
-    async fn write_snapshots(&self, client: &Object) -> Result<(), Trouble> {
-        let kept: Vec<(i64, &Snapshot)> = self.snapshots.iter().map(|(key, snapshot)| (*key, *snapshot)).collect();
-        let guards: Vec<Digest> =
-            kept.iter().map(|(key, snapshot)| guard::snapshot(*key, snapshot.sequence, &snapshot.body)).collect();
-        let streams: Vec<i64> = kept.iter().map(|(key, _)| *key).collect();
-        let sequences: Vec<i64> = kept.iter().map(|(_, snapshot)| signed(snapshot.sequence)).collect();
-        let bodies: Vec<&[u8]> = kept.iter().map(|(_, snapshot)| &snapshot.body[..]).collect();
-        send(client, KEPT_SNAPSHOTS, kept.len(), &[&streams, &sequences, &bodies, &slices(&guards)]).await
-    }
-}
-
-impl Records<'_> {
-    async fn write(&self, client: &Object) -> Result<(), Trouble> {
-        let chains = slices(&self.chains);
-        let columns: [&(dyn ToSql + Sync); 9] = [
-            &self.streams,
-            &self.sequences,
-            &self.times,
-            &self.ids,
-            &self.kinds,
-            &self.metas,
-            &self.bodies,
-            &self.digests,
-            &chains,
-        ];
-        send(client, RECORDS, self.ids.len(), &columns).await
-    }
-
-    async fn write_ids(&self, client: &Object) -> Result<(), Trouble> {
-        send(client, IDS, self.ids.len(), &[&self.ids, &self.streams, &self.sequences]).await
-    }
-}
-
-async fn write_heads(client: &Object, changed: &[&Known]) -> Result<(), Trouble> {
-    let guards: Vec<Digest> = changed.iter().map(|known| guard::stream(known.key, &known.stream)).collect();
-    let keys: Vec<i64> = changed.iter().map(|known| known.key).collect();
-    let sequences: Vec<i64> = changed.iter().map(|known| signed(known.stream.head.sequence)).collect();
-    let times: Vec<Time> = changed.iter().map(|known| known.stream.head.time).collect();
-    let chains: Vec<&[u8]> = changed.iter().map(|known| &known.stream.head.chain[..]).collect();
-    send(client, KEPT_HEADS, changed.len(), &[&keys, &sequences, &times, &chains, &slices(&guards)]).await
-}
-
-/// Sends a statement when it is first polled, if there are any rows for it.
-async fn send(client: &Object, sql: &str, rows: usize, columns: &[&(dyn ToSql + Sync)]) -> Result<(), Trouble> {
-    if rows > 0 {
-        let statement = prepared(client, sql).await?;
-        client.execute(&statement, columns).await?;
-    }
-    Ok(())
-}
-
-/// Statements are prepared when a connection first needs them: that alone is a round trip of its own.
-async fn prepared(client: &Object, sql: &str) -> Result<Statement, Trouble> {
-    Ok(client.prepare_cached(sql).await?)
 }
 
 fn slices(digests: &[Digest]) -> Vec<&[u8]> {

@@ -51,7 +51,7 @@ const THREADS: usize = 2;
 /// How often streams that are followed are asked whether another process appended to them.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often connections beyond the usual number are looked for.
-const SHRINK: Duration = Duration::from_secs(5);
+const SHRINK: Duration = Duration::from_secs(1);
 /// Rows removed in one go once an archive holds them: others write in between.
 const SWEPT: i64 = 2_000;
 /// How long closing waits for what was handed over.

@@ -49,11 +49,13 @@ pub(super) async fn migrate(client: &mut Object, schema: &str) -> Result<(), Sto
 
 /// The form that `schema` has, if it has one.
 async fn form(client: &impl GenericClient, schema: &str) -> Result<Option<u32>, StoreError> {
-    let table = format!("{}.form", quoted(schema));
-    let there = client.query_one("select to_regclass($1) is not null", &[&table]).await.map_err(fault)?;
-    if !value::<bool>(&there, 0)? {
+    // By the catalogue's tables: names alone are looked up in a memory that may be older than the lock.
+    let sql = "select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+               where n.nspname = $1 and c.relname = 'form'";
+    if client.query(sql, &[&schema]).await.map_err(fault)?.is_empty() {
         return Ok(None);
     }
+    let table = format!("{}.form", quoted(schema));
     let found = client.query_one(&format!("select form from {table}"), &[]).await.map_err(fault)?;
     Ok(u32::try_from(value::<i32>(&found, 0)?).ok())
 }

@@ -13,7 +13,7 @@ const LOCK: &str = "select {STREAM} from streams s
     where (s.space, s.name) in (select * from unnest($1::text[], $2::text[])) order by s.key for no key update";
 
 /// The chain's link of the record at a sequence, wherever that is.
-const LINK: &str = "select case when $2 > $3
+const LINK: &str = "select case when $2::bigint > $3::bigint
     then (select chain from records where stream = $1 and sequence = $2)
     else (select chain from sealed where stream = $1 and last = $2) end";
 

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
@@ -33,8 +33,9 @@ type Question = Box<dyn FnOnce(&Connection) + Send>;
 /// The threads.
 #[derive(Debug)]
 pub(super) struct Readers {
-    questions: mpsc::Sender<Question>,
-    count: usize,
+    /// None once they are to end.
+    questions: Option<mpsc::Sender<Question>>,
+    threads: Vec<JoinHandle<()>>,
     awaited: Arc<AtomicUsize>,
     gauges: Arc<Gauges>,
 }
@@ -43,6 +44,7 @@ impl Readers {
     pub(super) fn start(file: &Path, count: usize, gauges: &Arc<Gauges>) -> Result<Self, StoreError> {
         let (questions, asked) = mpsc::channel::<Question>();
         let asked = Arc::new(Mutex::new(asked));
+        let mut threads = Vec::with_capacity(count);
         for number in 0..count {
             let connection = connect(file, Access::Read)?;
             let (asked, gauges) = (Arc::clone(&asked), Arc::clone(gauges));
@@ -55,13 +57,13 @@ impl Readers {
                 }
             };
             let thread = thread::Builder::new().name(format!("store-read-{number}"));
-            thread.spawn(work).map_err(|error| StoreError::Io(error.to_string()))?;
+            threads.push(thread.spawn(work).map_err(|error| StoreError::Io(error.to_string()))?);
         }
-        Ok(Self { questions, count, awaited: Arc::default(), gauges: Arc::clone(gauges) })
+        Ok(Self { questions: Some(questions), threads, awaited: Arc::default(), gauges: Arc::clone(gauges) })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.threads.len()
     }
 
     pub(super) fn awaited(&self) -> usize {
@@ -87,7 +89,8 @@ impl Readers {
                 let _ = reply.send(found);
             }
         });
-        let asked = self.questions.send(question).map_err(|_| StoreError::Closed);
+        let asked =
+            self.questions.as_ref().and_then(|questions| questions.send(question).ok()).ok_or(StoreError::Closed);
         async move {
             asked?;
             found.await.unwrap_or(Err(StoreError::Closed))
@@ -110,6 +113,16 @@ impl Readers {
             done.await.unwrap_or(Err(StoreError::Closed))
         }
         .boxed()
+    }
+}
+
+impl Drop for Readers {
+    /// Whoever closes the database last tidies up beside it: nobody does so later, when the place may be another's.
+    fn drop(&mut self) {
+        self.questions = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 

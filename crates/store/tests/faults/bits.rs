@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use caudal_store::{
-    Appended, Archive, ArchiveNote, ArchivePart, Clock, Head, Key, List, Order, Record, Sealed, Snapshot, Store,
-    StoreError, Stream, StreamId,
+    Appended, Archive, ArchiveNote, ArchivePart, Clock, Head, Key, List, Order, Record, Sealed, Snapshot, StoreError,
+    Stream, StreamId,
 };
 use uuid::Uuid;
 
