@@ -1,6 +1,7 @@
 //! What stands beside a row that no chain covers, to tell whether it is as it was written.
 
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::{chain::Digest, engine::ArchiveNote, error::StoreError, record::Stream};
 
@@ -44,8 +45,53 @@ pub(crate) fn archive(note: &ArchiveNote) -> Digest {
 }
 
 /// Of what an archive holds of a stream.
-pub(crate) fn sealed(key: i64, first: u64, last: u64, chain: &Digest, file: &str) -> Digest {
-    guard(&[&key.to_be_bytes(), &first.to_be_bytes(), &last.to_be_bytes(), chain, file.as_bytes()])
+pub(crate) fn sealed(key: i64, first: u64, last: u64, chain: &Digest, file: &str, ids: &Digest) -> Digest {
+    guard(&[&key.to_be_bytes(), &first.to_be_bytes(), &last.to_be_bytes(), chain, file.as_bytes(), ids])
+}
+
+/// Of the ids of records that an archive holds, in their order: they stay when the records go.
+#[derive(Default)]
+pub(crate) struct Ids(Sha256);
+
+impl Ids {
+    pub(crate) fn add(&mut self, id: &Uuid) {
+        self.0.update(id.as_bytes());
+    }
+
+    pub(crate) fn digest(self) -> Digest {
+        self.0.finalize().into()
+    }
+}
+
+/// How many parts of archives hold other ids than they did, of rows that come in order: which part, what its ids came to
+/// when it was sealed, and one of its ids.
+#[derive(Default)]
+pub(crate) struct Parts {
+    part: Option<((i64, i64), Vec<u8>, Ids)>,
+    broken: usize,
+}
+
+impl Parts {
+    pub(crate) fn add(&mut self, part: (i64, i64), expected: &[u8], id: &Uuid) {
+        if self.part.as_ref().is_none_or(|(last, ..)| *last != part) {
+            self.end();
+            self.part = Some((part, expected.to_owned(), Ids::default()));
+        }
+        if let Some((_, _, ids)) = &mut self.part {
+            ids.add(id);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some((_, expected, ids)) = self.part.take() {
+            self.broken += usize::from(ids.digest()[..] != expected[..]);
+        }
+    }
+
+    pub(crate) fn broken(mut self) -> usize {
+        self.end();
+        self.broken
+    }
 }
 
 /// Of what an idempotency key stands for.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, error::Error as _};
 
 use deadpool_postgres::{HookError, PoolError};
-use tokio_postgres::Error;
+use tokio_postgres::{Error, error::SqlState};
 
 use crate::error::StoreError;
 
@@ -23,7 +23,7 @@ impl From<StoreError> for Trouble {
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         // Two who wait for each other, and one who saw too old a state.
-        let again = matches!(error.code().map(|code| code.code()), Some("40001" | "40P01"));
+        let again = matches!(error.code().map(SqlState::code), Some("40001" | "40P01"));
         Self { error: fault(error), again }
     }
 }

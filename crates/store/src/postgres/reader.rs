@@ -1,6 +1,6 @@
 //! What is read. What is given back has been checked against its hashes.
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::{IsolationLevel, Row, types::ToSql};
 use uuid::Uuid;
 
@@ -215,8 +215,30 @@ pub(super) async fn check(client: &mut Object) -> Result<Vec<String>, StoreError
             wrong.push(format!("rows of {table} that were changed: {broken}"));
         }
     }
+    let changed = changed_ids(&look).await?;
+    if changed > 0 {
+        wrong.push(format!("archives whose records had other ids: {changed}"));
+    }
     look.commit().await.map_err(fault)?;
     Ok(wrong)
+}
+
+async fn changed_ids(look: &Transaction<'_>) -> Result<usize, StoreError> {
+    let sql = "select a.stream, a.first, a.ids, i.id
+               from sealed a join ids i on i.stream = a.stream and i.sequence between a.first and a.last
+               order by a.stream, a.first, i.sequence";
+    let statement = look.prepare(sql).await.map_err(fault)?;
+    let portal = look.bind(&statement, &[]).await.map_err(fault)?;
+    let mut parts = guard::Parts::default();
+    loop {
+        let rows = look.query_portal(&portal, 10_000).await.map_err(fault)?;
+        if rows.is_empty() {
+            return Ok(parts.broken());
+        }
+        for row in &rows {
+            parts.add((value(row, 0)?, value(row, 1)?), value(row, 2)?, &value(row, 3)?);
+        }
+    }
 }
 
 /// Whether the last column is the guard of those before it.
@@ -245,7 +267,8 @@ const GUARDED: [(&str, &str); 5] = [
     ),
     (
         "sealed",
-        "select int8send(stream), int8send(first), int8send(last), chain, convert_to(file, 'UTF8'), guard from sealed",
+        "select int8send(stream), int8send(first), int8send(last), chain, convert_to(file, 'UTF8'), ids, guard
+         from sealed",
     ),
 ];
 

@@ -69,6 +69,8 @@ create table sealed (
     last bigint not null,
     chain bytea not null,
     file text not null,
+    -- Of the records' ids, in their order.
+    ids bytea not null,
     -- Whether the rows are gone.
     swept boolean not null,
     guard bytea not null,

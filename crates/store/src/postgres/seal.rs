@@ -1,13 +1,14 @@
 //! Records that have gone to an archive: the mark, and the removal of their rows.
 
 use deadpool_postgres::Object;
+use tokio_postgres::types::ToSql;
 
 use super::{
     SWEPT, Shared,
     fault::{Trouble, fault},
     rows::{self, number, signed, value},
 };
-use crate::{engine::Archive, error::StoreError, guard, record::Stream};
+use crate::{chain::Digest, engine::Archive, error::StoreError, guard, record::Stream};
 
 const LOCK: &str = "select {STREAM} from streams s
     where (s.space, s.name) in (select * from unnest($1::text[], $2::text[])) order by s.key for no key update";
@@ -46,17 +47,31 @@ async fn mark(client: &Object, archive: &Archive) -> Result<Result<(), StoreErro
         if !follows || link(client, *key, stream, last).await?.as_deref() != Some(&chain[..]) {
             return Ok(Err(StoreError::NotSealed(part.stream.clone())));
         }
-        let sql = "insert into sealed (stream, first, last, chain, file, swept, guard)
-                   values ($1, $2, $3, $4, $5, false, $6)";
+        let sql = "insert into sealed (stream, first, last, chain, file, ids, swept, guard)
+                   values ($1, $2, $3, $4, $5, $6, false, $7)";
         let sealed = client.prepare_cached(sql).await?;
-        let guard = guard::sealed(*key, first, last, chain, &note.file);
         let values = (signed(first), signed(last));
-        client.execute(&sealed, &[&*key, &values.0, &values.1, &&chain[..], &&*note.file, &&guard[..]]).await?;
+        let ids = ids(client, *key, values.0, values.1).await?;
+        let guard = guard::sealed(*key, first, last, chain, &note.file, &ids);
+        let columns: [&(dyn ToSql + Sync); 7] =
+            [&*key, &values.0, &values.1, &&chain[..], &&*note.file, &&ids[..], &&guard[..]];
+        client.execute(&sealed, &columns).await?;
         let sealed = client.prepare_cached("update streams set sealed = $2 where key = $1").await?;
         client.execute(&sealed, &[&*key, &values.1]).await?;
         stream.sealed = last;
     }
     Ok(Ok(()))
+}
+
+/// What the ids of some records come to.
+async fn ids(client: &Object, key: i64, first: i64, last: i64) -> Result<Digest, Trouble> {
+    let sql = "select id from records where stream = $1 and sequence between $2 and $3 order by sequence";
+    let statement = client.prepare_cached(sql).await?;
+    let mut ids = guard::Ids::default();
+    for row in client.query(&statement, &[&key, &first, &last]).await? {
+        ids.add(&value(&row, 0)?);
+    }
+    Ok(ids.digest())
 }
 
 async fn link(client: &Object, key: i64, stream: &Stream, sequence: u64) -> Result<Option<Vec<u8>>, Trouble> {

@@ -4,6 +4,7 @@ mod backup;
 mod reader;
 mod rows;
 mod schema;
+mod settle;
 mod writer;
 
 use std::{
@@ -86,6 +87,7 @@ impl Sqlite {
             std::fs::create_dir_all(folder)
                 .map_err(|error| StoreError::ReadOnly(format!("{}: {error}", folder.display())))?;
         }
+        settle::settle(&options.file)?;
         let (gauges, followers) = (Arc::<Gauges>::default(), Arc::<Followers>::default());
         let writer = Writer::start(&options, Arc::clone(&gauges), Arc::clone(&followers))?;
         let readers = Readers::start(&options.file, options.readers.max(1), &gauges)?;

@@ -299,8 +299,26 @@ pub(super) fn check(connection: &Connection) -> Result<Vec<String>, StoreError> 
     guarded("snapshots", "select stream, sequence, body, guard from snapshots", 3);
     guarded("streams", "select key, space, name, meta, created, sequence, time, chain, guard from streams", 8);
     guarded("archives", "select file, time, records, bytes, digest, guard from archives", 5);
-    guarded("sealed", "select stream, first, last, chain, file, guard from sealed", 5);
+    guarded("sealed", "select stream, first, last, chain, file, ids, guard from sealed", 6);
+    match changed_ids(connection) {
+        Ok(0) => {}
+        Ok(broken) => wrong.push(format!("archives whose records had other ids: {broken}")),
+        Err(error) => wrong.push(format!("ids: {error}")),
+    }
     Ok(wrong)
+}
+
+fn changed_ids(connection: &Connection) -> rusqlite::Result<usize> {
+    let sql = "select a.stream, a.first, a.ids, i.id
+               from sealed a join ids i on i.stream = a.stream and i.sequence between a.first and a.last
+               order by a.stream, a.first, i.sequence";
+    let mut statement = connection.prepare(sql)?;
+    let mut found = statement.query([])?;
+    let mut parts = guard::Parts::default();
+    while let Some(row) = found.next()? {
+        parts.add((row.get(0)?, row.get(1)?), &row.get::<_, Digest>(2)?, &Uuid::from_bytes(row.get(3)?));
+    }
+    Ok(parts.broken())
 }
 
 fn as_bytes(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {

@@ -68,6 +68,8 @@ create table sealed (
     last integer not null,
     chain blob not null,
     file text not null,
+    -- Of the records' ids, in their order.
+    ids blob not null,
     -- Whether the rows are gone.
     swept integer not null,
     guard blob not null,

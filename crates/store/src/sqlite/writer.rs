@@ -10,6 +10,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use uuid::Uuid;
 
 use super::{Access, Options, SWEPT, connect, fault, reader, schema};
 use crate::{
@@ -372,19 +373,33 @@ fn seal(change: &Transaction<'_>, heads: &mut Heads, archive: &Archive) -> Outco
     let mut statement = change.prepare_cached(sql).map_err(fault)?;
     let values = params![note.file, note.time, note.records, note.bytes, note.digest, guard::archive(note)];
     statement.execute(values).map_err(fault)?;
-    let sql = "insert into sealed (stream, first, last, chain, file, swept, guard) values (?1, ?2, ?3, ?4, ?5, 0, ?6)";
+    let sql = "insert into sealed (stream, first, last, chain, file, ids, swept, guard)
+               values (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)";
     let mut sealed = change.prepare_cached(sql).map_err(fault)?;
     let mut streams = change.prepare_cached("update streams set sealed = ?2 where key = ?1").map_err(fault)?;
     for part in &archive.parts {
         let Some(known) = heads.find(change, &part.stream)? else { continue };
         let last = part.last.sequence;
         let chain = &part.last.chain;
-        let guard = guard::sealed(known.key, part.first, last, chain, &note.file);
-        sealed.execute(params![known.key, part.first, last, chain, note.file, guard]).map_err(fault)?;
+        let ids = ids(change, known.key, part.first, last)?;
+        let guard = guard::sealed(known.key, part.first, last, chain, &note.file, &ids);
+        sealed.execute(params![known.key, part.first, last, chain, note.file, ids, guard]).map_err(fault)?;
         streams.execute(params![known.key, last]).map_err(fault)?;
         known.stream.sealed = last;
     }
     Ok(Ok(()))
+}
+
+/// What the ids of some records come to.
+fn ids(change: &Transaction<'_>, key: i64, first: u64, last: u64) -> Result<Digest, StoreError> {
+    let sql = "select id from records where stream = ?1 and sequence between ?2 and ?3 order by sequence";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    let mut found = statement.query(params![key, first, last]).map_err(fault)?;
+    let mut ids = guard::Ids::default();
+    while let Some(row) = found.next().map_err(fault)? {
+        ids.add(&Uuid::from_bytes(row.get(0).map_err(fault)?));
+    }
+    Ok(ids.digest())
 }
 
 /// Removes some rows that an archive holds, and tells whether that was all.

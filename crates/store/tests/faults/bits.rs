@@ -34,9 +34,7 @@ fn no_flipped_bit_gives_back_what_was_never_written() {
         fs::write(folder.join("caudal.db"), flipped).expect("a file");
         match Content::of(&folder, &ids) {
             Err(_) => told += 1,
-            Ok(content) => {
-                assert!(content == expected, "bit {bit} of byte {byte} changed what is read, and nobody noticed")
-            }
+            Ok(content) => assert_eq!(content, expected, "bit {bit} of byte {byte}: nobody noticed"),
         }
     }
     println!("{flips} flips in {} bytes: {told} told, {} in places that hold nothing", bytes.len(), flips - told);
