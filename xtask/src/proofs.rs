@@ -13,7 +13,7 @@ use crate::{
 
 /// The tests of overload, memory, expiry and shutdown, in full length and in release; they print their figures.
 pub(crate) fn soak(filter: &[&str]) -> Result {
-    let tools = setup::run()?;
+    let tools = setup::tests()?;
     step("soak: about an hour");
     let mut command = cargo();
     command.args([
@@ -42,6 +42,11 @@ pub(crate) fn soak(filter: &[&str]) -> Result {
         "--",
     ]);
     command.args(["--include-ignored", "--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");
+    say::run(tools.equip(&mut command))?;
+    step("what stores live through: about an hour more");
+    let mut command = cargo();
+    command.args(["test", "--release", "--package", "caudal-store", "--test", "faults", "--test", "postgres", "--"]);
+    command.args(["--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");
     say::run(tools.equip(&mut command))
 }
 

@@ -24,10 +24,16 @@ impl Tools {
     }
 }
 
+/// Sets everything up, and what tests are skipped without.
+pub(crate) fn tests() -> Result<Tools> {
+    debian_packages(&missing(&FOR_TESTS))?;
+    run()
+}
+
 /// Sets everything up.
 pub(crate) fn run() -> Result<Tools> {
     let mut tools = Tools::default();
-    debian_packages()?;
+    debian_packages(&missing(&PACKAGES))?;
     forget_builds_without_nasm()?;
     if let Some(cmake) = cmake()? {
         tools.variables.push(("CMAKE", cmake));
@@ -62,8 +68,14 @@ const PACKAGES: [Package; 4] = [
     Package { program: "ffmpeg", package: "ffmpeg", needed: false, without: "films are not cut or encoded" },
 ];
 
-fn debian_packages() -> Result {
-    let missing = missing();
+const FOR_TESTS: [Package; 1] = [Package {
+    program: "pg_ctlcluster",
+    package: "postgresql",
+    needed: false,
+    without: "tests of the store on PostgreSQL are skipped",
+}];
+
+fn debian_packages(missing: &[&'static Package]) -> Result {
     if missing.is_empty() {
         return Ok(());
     }
@@ -81,7 +93,7 @@ fn debian_packages() -> Result {
         }
     }
     let command = format!("sudo apt-get install --no-install-recommends {}", names.join(" "));
-    for package in &missing {
+    for package in missing {
         eprintln!("  {} is missing: {}", package.program, package.without);
     }
     eprintln!("  to have all of it, type:\n    {command}");
@@ -91,14 +103,14 @@ fn debian_packages() -> Result {
     }
 }
 
-fn missing() -> Vec<&'static Package> {
-    PACKAGES.iter().filter(|package| !installed(package)).collect()
+fn missing(packages: &'static [Package]) -> Vec<&'static Package> {
+    packages.iter().filter(|package| !installed(package)).collect()
 }
 
 /// What was built without NASM does not notice that it has come: it is built anew.
 fn forget_builds_without_nasm() -> Result {
     let mark = say::target().join("built-without-nasm");
-    if missing().iter().any(|package| package.program == "nasm") {
+    if missing(&PACKAGES).iter().any(|package| package.program == "nasm") {
         let made = fs::create_dir_all(say::target()).and_then(|()| fs::write(&mark, ""));
         return made.map_err(|error| format!("{} cannot be written: {error}", mark.display()));
     }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 pub(crate) fn run(filter: &[&str]) -> Result {
-    let tools = setup::run()?;
+    let tools = setup::tests()?;
     step("arrows between rooms");
     arrows::run()?;
     if ask("cargo", &["fmt", "--version"]).is_some() {

@@ -63,7 +63,8 @@ pub trait Store: Send + Sync + 'static {
     /// How it does.
     fn figures(&self) -> Figures;
 
-    /// Tells of appends to a stream by this process, and of nothing else.
+    /// Tells of appends to a stream: at once of this process's, and with PostgreSQL within about 250 ms of others'.
+    /// What it tells at first, before any append, may be how far the stream has come already.
     fn follow(&self, id: &StreamId) -> tokio::sync::watch::Receiver<u64>;
 }
 

@@ -25,7 +25,18 @@ impl Followers {
     pub(crate) fn tell(&self, stream: &StreamId, sequence: u64) {
         let followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = followed.get(stream) {
-            sender.send_replace(sequence);
+            sender.send_if_modified(|told| {
+                let grown = sequence > *told;
+                *told = sequence.max(*told);
+                grown
+            });
         }
+    }
+
+    /// Which streams somebody follows.
+    pub(crate) fn followed(&self) -> Vec<StreamId> {
+        let mut followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.retain(|_, sender| sender.receiver_count() > 0);
+        followed.keys().cloned().collect()
     }
 }

@@ -6,11 +6,13 @@
 pub mod contract;
 pub mod http;
 pub mod load;
+mod postgres;
 mod quota;
 mod repository;
 mod scripted;
 mod server;
 
+pub use postgres::Postgres;
 pub use quota::Quota;
 pub use repository::Repo;
 pub use scripted::{Log, Scripted};

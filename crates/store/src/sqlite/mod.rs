@@ -4,6 +4,7 @@ mod backup;
 mod reader;
 mod rows;
 mod schema;
+mod settle;
 mod writer;
 
 use std::{
@@ -24,15 +25,14 @@ use crate::{
     error::StoreError,
     figures::{Figures, Gauges},
     followers::Followers,
+    jobs::Job,
     record::{Record, Stream, StreamId},
 };
 use reader::Readers;
-use writer::{Job, Writer};
+use writer::Writer;
 
 /// How long a connection waits for another process's write to end.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pages of the write-ahead log after which it is written back to the database.
-const LOG_PAGES: u32 = 8_000;
 /// Rows removed in one go once an archive holds them: others write in between.
 const SWEPT: u32 = 2_000;
 
@@ -49,6 +49,8 @@ pub struct Options {
     pub waiting_bytes: usize,
     /// Whether a commit waits for the disk. Without, what was acknowledged can be lost when the machine fails.
     pub flush: bool,
+    /// Pages of 8 KB of the write-ahead log after which it is written back to the database.
+    pub log_pages: u32,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -62,6 +64,7 @@ impl Options {
             waiting: 10_000,
             waiting_bytes: 64 << 20,
             flush: true,
+            log_pages: 8_000,
             clock: Clock::system(),
         }
     }
@@ -84,6 +87,7 @@ impl Sqlite {
             std::fs::create_dir_all(folder)
                 .map_err(|error| StoreError::ReadOnly(format!("{}: {error}", folder.display())))?;
         }
+        settle::settle(&options.file)?;
         let (gauges, followers) = (Arc::<Gauges>::default(), Arc::<Followers>::default());
         let writer = Writer::start(&options, Arc::clone(&gauges), Arc::clone(&followers))?;
         let readers = Readers::start(&options.file, options.readers.max(1), &gauges)?;
@@ -179,7 +183,7 @@ impl Store for Sqlite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     Read,
-    Write { flush: bool },
+    Write { flush: bool, log_pages: u32 },
 }
 
 fn connect(file: &Path, access: Access) -> Result<Connection, StoreError> {
@@ -196,11 +200,11 @@ fn connect(file: &Path, access: Access) -> Result<Connection, StoreError> {
             set("query_only", &true)?;
             set("cache_size", &-16_384)?;
         }
-        Access::Write { flush } => {
+        Access::Write { flush, log_pages } => {
             set("page_size", &8192)?;
             set("journal_mode", &"wal")?;
             set("synchronous", &if flush { "full" } else { "off" })?;
-            set("wal_autocheckpoint", &LOG_PAGES)?;
+            set("wal_autocheckpoint", &log_pages)?;
             set("journal_size_limit", &(128i64 << 20))?;
             set("cache_size", &-65_536)?;
         }
@@ -210,16 +214,20 @@ fn connect(file: &Path, access: Access) -> Result<Connection, StoreError> {
 
 /// What a fault of SQLite's is to us.
 fn fault(error: rusqlite::Error) -> StoreError {
-    let rusqlite::Error::SqliteFailure(code, message) = &error else {
+    let rusqlite::Error::SqliteFailure(code, message) = error else {
         return match error {
             // A value that is none of ours.
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..) => StoreError::Damaged(error.to_string()),
+            rusqlite::Error::FromSqlConversionFailure(_, _, error) => match error.downcast::<StoreError>() {
+                Ok(error) => *error,
+                Err(error) => StoreError::Damaged(error.to_string()),
+            },
+            rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::IntegralValueOutOfRange(..) => {
+                StoreError::Damaged(error.to_string())
+            }
             error => StoreError::Io(error.to_string()),
         };
     };
-    let words = message.clone().unwrap_or_else(|| code.to_string());
+    let words = message.unwrap_or_else(|| code.to_string());
     match code.code {
         ErrorCode::DiskFull => StoreError::DiskFull,
         ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied => StoreError::ReadOnly(words),

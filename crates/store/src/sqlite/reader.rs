@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
@@ -23,6 +23,7 @@ use crate::{
     engine::{ArchiveNote, List, Order, Page, Range, Reply, Sealed, Snapshot},
     error::StoreError,
     figures::Gauges,
+    guard,
     record::{Record, Stream, StreamId},
     verified::verified,
 };
@@ -32,8 +33,9 @@ type Question = Box<dyn FnOnce(&Connection) + Send>;
 /// The threads.
 #[derive(Debug)]
 pub(super) struct Readers {
-    questions: mpsc::Sender<Question>,
-    count: usize,
+    /// None once they are to end.
+    questions: Option<mpsc::Sender<Question>>,
+    threads: Vec<JoinHandle<()>>,
     awaited: Arc<AtomicUsize>,
     gauges: Arc<Gauges>,
 }
@@ -42,6 +44,7 @@ impl Readers {
     pub(super) fn start(file: &Path, count: usize, gauges: &Arc<Gauges>) -> Result<Self, StoreError> {
         let (questions, asked) = mpsc::channel::<Question>();
         let asked = Arc::new(Mutex::new(asked));
+        let mut threads = Vec::with_capacity(count);
         for number in 0..count {
             let connection = connect(file, Access::Read)?;
             let (asked, gauges) = (Arc::clone(&asked), Arc::clone(gauges));
@@ -54,13 +57,13 @@ impl Readers {
                 }
             };
             let thread = thread::Builder::new().name(format!("store-read-{number}"));
-            thread.spawn(work).map_err(|error| StoreError::Io(error.to_string()))?;
+            threads.push(thread.spawn(work).map_err(|error| StoreError::Io(error.to_string()))?);
         }
-        Ok(Self { questions, count, awaited: Arc::default(), gauges: Arc::clone(gauges) })
+        Ok(Self { questions: Some(questions), threads, awaited: Arc::default(), gauges: Arc::clone(gauges) })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.threads.len()
     }
 
     pub(super) fn awaited(&self) -> usize {
@@ -86,7 +89,8 @@ impl Readers {
                 let _ = reply.send(found);
             }
         });
-        let asked = self.questions.send(question).map_err(|_| StoreError::Closed);
+        let asked =
+            self.questions.as_ref().and_then(|questions| questions.send(question).ok()).ok_or(StoreError::Closed);
         async move {
             asked?;
             found.await.unwrap_or(Err(StoreError::Closed))
@@ -109,6 +113,16 @@ impl Readers {
             done.await.unwrap_or(Err(StoreError::Closed))
         }
         .boxed()
+    }
+}
+
+impl Drop for Readers {
+    /// Whoever closes the database last tidies up beside it: nobody does so later, when the place may be another's.
+    fn drop(&mut self) {
+        self.questions = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -206,9 +220,7 @@ pub(super) fn snapshot(connection: &Connection, id: &StreamId) -> Result<Option<
     });
     let found = found.optional().map_err(fault)?;
     // It is made of records: one that is damaged is not missed.
-    let whole = |(sequence, body, guard): &(u64, Vec<u8>, Digest)| {
-        rows::guard(&[&key.to_be_bytes(), &sequence.to_be_bytes(), body]) == *guard
-    };
+    let whole = |(sequence, body, guard): &(u64, Vec<u8>, Digest)| guard::snapshot(key, *sequence, body) == *guard;
     Ok(found.filter(whole).map(|(sequence, body, _)| Snapshot { sequence, body: Bytes::from(body) }))
 }
 
@@ -273,7 +285,7 @@ pub(super) fn check(connection: &Connection) -> Result<Vec<String>, StoreError> 
                 let parts: Vec<Vec<u8>> = (0..parts).map(|column| as_bytes(row, column)).collect::<Result<_, _>>()?;
                 let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
                 let guard: Vec<u8> = row.get(parts.len())?;
-                broken += usize::from(rows::guard(&parts)[..] != guard[..]);
+                broken += usize::from(guard::guard(&parts)[..] != guard[..]);
             }
             Ok(broken)
         });
@@ -285,7 +297,28 @@ pub(super) fn check(connection: &Connection) -> Result<Vec<String>, StoreError> 
     };
     guarded("repeats", "select stream, name, request, first, last, guard from repeats", 5);
     guarded("snapshots", "select stream, sequence, body, guard from snapshots", 3);
+    guarded("streams", "select key, space, name, meta, created, sequence, time, chain, guard from streams", 8);
+    guarded("archives", "select file, time, records, bytes, digest, guard from archives", 5);
+    guarded("sealed", "select stream, first, last, chain, file, ids, guard from sealed", 6);
+    match changed_ids(connection) {
+        Ok(0) => {}
+        Ok(broken) => wrong.push(format!("archives whose records had other ids: {broken}")),
+        Err(error) => wrong.push(format!("ids: {error}")),
+    }
     Ok(wrong)
+}
+
+fn changed_ids(connection: &Connection) -> rusqlite::Result<usize> {
+    let sql = "select a.stream, a.first, a.ids, i.id
+               from sealed a join ids i on i.stream = a.stream and i.sequence between a.first and a.last
+               order by a.stream, a.first, i.sequence";
+    let mut statement = connection.prepare(sql)?;
+    let mut found = statement.query([])?;
+    let mut parts = guard::Parts::default();
+    while let Some(row) = found.next()? {
+        parts.add((row.get(0)?, row.get(1)?), &row.get::<_, Digest>(2)?, &Uuid::from_bytes(row.get(3)?));
+    }
+    Ok(parts.broken())
 }
 
 fn as_bytes(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
@@ -297,7 +330,7 @@ fn as_bytes(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>>
 }
 
 /// What must be nought.
-const CHECKS: [(&str, &str); 5] = [
+const CHECKS: [(&str, &str); 8] = [
     (
         "records whose id stands nowhere or elsewhere",
         "select count(*) from records r left join ids i on i.id = r.id
@@ -319,6 +352,22 @@ const CHECKS: [(&str, &str); 5] = [
         "streams that are sealed further than their archives go",
         "select count(*) from streams s
          where s.sealed <> coalesce((select max(last) from sealed where stream = s.key), 0)",
+    ),
+    (
+        "streams that do not end with their last record",
+        "select count(*) from streams s left join records r on r.stream = s.key and r.sequence = s.sequence
+         where s.sequence > s.sealed and (r.time is not s.time or r.chain is not s.chain)",
+    ),
+    (
+        "streams with records missing or beyond their end",
+        "select count(*) from streams s left join
+            (select stream, count(*) as count, min(sequence) as first, max(sequence) as last from ids group by stream) i
+            on i.stream = s.key
+         where coalesce(i.count, 0) <> s.sequence or coalesce(i.last, 0) <> s.sequence or coalesce(i.first, 1) <> 1",
+    ),
+    (
+        "records that are there twice",
+        "select count(*) from (select 1 from ids group by stream, sequence having count(*) > 1)",
     ),
     ("archives that are not known", "select count(*) from sealed where file not in (select file from archives)"),
 ];

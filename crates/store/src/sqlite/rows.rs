@@ -1,16 +1,18 @@
 //! Rows as values, and values as rows.
 
 use bytes::Bytes;
-use rusqlite::{Row, types::FromSqlError};
-use sha2::{Digest as _, Sha256};
+use rusqlite::{
+    Row,
+    types::{FromSqlError, Type},
+};
 use uuid::Uuid;
 
 use crate::{
-    chain::Digest,
+    guard::guarded,
     record::{Head, Record, Stream, StreamId},
 };
 
-pub(super) const STREAM: &str = "space, name, meta, created, sequence, time, chain, sealed, key";
+pub(super) const STREAM: &str = "space, name, meta, created, sequence, time, chain, sealed, key, guard";
 pub(super) const RECORD: &str = "sequence, time, id, kind, meta, body, digest, chain";
 
 pub(super) fn stream(row: &Row<'_>) -> rusqlite::Result<(i64, Stream)> {
@@ -21,7 +23,9 @@ pub(super) fn stream(row: &Row<'_>) -> rusqlite::Result<(i64, Stream)> {
         head: Head { sequence: row.get(4)?, time: row.get(5)?, chain: row.get(6)? },
         sealed: row.get(7)?,
     };
-    Ok((row.get(8)?, stream))
+    let (key, guard) = (row.get(8)?, row.get_ref(9)?.as_blob().unwrap_or_default());
+    let stream = guarded(key, stream, guard).map_err(|error| damaged(9, error))?;
+    Ok((key, stream))
 }
 
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
@@ -39,18 +43,10 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
 
 fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
     let blob = row.get_ref(column)?.as_blob();
-    let blob = blob.map_err(|error: FromSqlError| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(error))
-    })?;
+    let blob = blob.map_err(|error: FromSqlError| damaged(column, error))?;
     Ok(Bytes::copy_from_slice(blob))
 }
 
-/// What stands beside a row that no chain covers, to tell whether it is as it was written.
-pub(super) fn guard(parts: &[&[u8]]) -> Digest {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
+fn damaged(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error))
 }

@@ -1,3 +1,4 @@
+-- A guard is a hash of its row (guard.rs): what no chain covers shows its damage too.
 create table streams (
     key integer primary key,
     space text not null,
@@ -8,6 +9,7 @@ create table streams (
     time integer not null,
     chain blob not null,
     sealed integer not null,
+    guard blob not null,
     unique (space, name)
 ) strict;
 create index streams_created on streams (space, created);
@@ -56,7 +58,8 @@ create table archives (
     time integer not null,
     records integer not null,
     bytes integer not null,
-    digest blob not null
+    digest blob not null,
+    guard blob not null
 ) strict;
 
 create table sealed (
@@ -65,7 +68,10 @@ create table sealed (
     last integer not null,
     chain blob not null,
     file text not null,
+    -- Of the records' ids, in their order.
+    ids blob not null,
     -- Whether the rows are gone.
     swept integer not null,
+    guard blob not null,
     primary key (stream, first)
 ) strict, without rowid;

@@ -3,19 +3,16 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
     time::Instant,
 };
 
-use futures_util::FutureExt;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use uuid::Uuid;
 
-use super::{Access, Options, SWEPT, connect, fault, reader, rows, schema};
+use super::{Access, Options, SWEPT, connect, fault, reader, schema};
 use crate::{
     chain::{self, Digest},
     clock::Clock,
@@ -23,102 +20,13 @@ use crate::{
     error::StoreError,
     figures::Gauges,
     followers::Followers,
+    guard,
+    jobs::{Answer, Asker, Done, Gate, Job, Waiting, group},
     record::{Head, Stream, StreamId},
 };
 
-/// Most jobs of a group, and about the most bytes: what the first of them waits for.
-const GROUP: usize = 1_024;
-const GROUP_BYTES: usize = 8 << 20;
 /// Streams whose heads are kept in memory.
 const HEADS: usize = 16_384;
-/// Waiting bytes are counted in steps of this.
-const STEP: usize = 256;
-
-/// Where the answer goes.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// What the thread is asked to do.
-pub(super) enum Job {
-    Create(NewStream, Answer<Stream>),
-    Append(Append, Answer<Appended>),
-    Snapshot(StreamId, Snapshot, Answer<()>),
-    Seal(Archive, Answer<()>),
-}
-
-impl Job {
-    fn fail(self, error: StoreError) {
-        match self {
-            Self::Create(_, answer) => drop(answer.send(Err(error))),
-            Self::Append(_, answer) => drop(answer.send(Err(error))),
-            Self::Snapshot(_, _, answer) | Self::Seal(_, answer) => drop(answer.send(Err(error))),
-        }
-    }
-}
-
-/// What came of a job, once its group is committed.
-enum Done {
-    Created(Stream),
-    Appended(Appended),
-    Kept,
-}
-
-/// A job on its way, and the place it takes.
-struct Waiting {
-    job: Job,
-    bytes: usize,
-    _place: OwnedSemaphorePermit,
-}
-
-/// Asks the thread.
-#[derive(Debug, Clone)]
-pub(super) struct Asker {
-    jobs: mpsc::UnboundedSender<Waiting>,
-    bytes: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
-    most: usize,
-    most_steps: usize,
-}
-
-/// Counts a job for as long as it waits.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-impl Asker {
-    /// Hands over a job of so many bytes. Who brings more than fits waits in line for room.
-    pub(super) fn ask<T: Send + 'static>(&self, bytes: usize, job: impl FnOnce(Answer<T>) -> Job) -> Reply<T> {
-        let (answer, done) = oneshot::channel();
-        let job = job(answer);
-        let counted = Counted(Arc::clone(&self.waiting));
-        let waiting = self.waiting.fetch_add(1, Relaxed);
-        if waiting >= self.most {
-            return async move { Err(StoreError::Full { waiting }) }.boxed();
-        }
-        let (room, jobs) = (Arc::clone(&self.bytes), self.jobs.clone());
-        let steps = bytes.div_ceil(STEP).clamp(1, self.most_steps) as u32;
-        // What can be handed over at once is, so that appends of one caller stay in their order.
-        let handed = match Arc::clone(&room).try_acquire_many_owned(steps) {
-            Ok(place) => Ok(jobs.send(Waiting { job, bytes, _place: place }).map_err(|_| StoreError::Closed)),
-            Err(_) => Err(job),
-        };
-        async move {
-            let _counted = counted;
-            match handed {
-                Ok(handed) => handed?,
-                Err(job) => {
-                    let place = room.acquire_many_owned(steps).await.map_err(|_| StoreError::Closed)?;
-                    jobs.send(Waiting { job, bytes, _place: place }).map_err(|_| StoreError::Closed)?;
-                }
-            }
-            done.await.unwrap_or(Err(StoreError::Closed))
-        }
-        .boxed()
-    }
-}
 
 /// The thread.
 #[derive(Debug)]
@@ -129,19 +37,11 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(options: &Options, gauges: Arc<Gauges>, followers: Arc<Followers>) -> Result<Self, StoreError> {
-        let access = Access::Write { flush: options.flush };
+        let access = Access::Write { flush: options.flush, log_pages: options.log_pages };
         let mut connection = connect(&options.file, access)?;
         schema::migrate(&mut connection)?;
         let unswept = unswept(&connection)?;
-        let (jobs, asked) = mpsc::unbounded_channel();
-        let steps = (options.waiting_bytes / STEP).clamp(1, Semaphore::MAX_PERMITS);
-        let asker = Asker {
-            jobs,
-            bytes: Arc::new(Semaphore::new(steps)),
-            waiting: Arc::default(),
-            most: options.waiting,
-            most_steps: steps,
-        };
+        let (asker, asked) = Asker::new(Gate::new(options.waiting, options.waiting_bytes));
         let file = options.file.clone();
         let heads = Heads { heads: HashMap::new(), version: 0 };
         let (connection, clock) = (Some(connection), options.clock.clone());
@@ -157,10 +57,7 @@ impl Writer {
 
     /// How many jobs wait, and how many bytes they have.
     pub(super) fn waiting(&self) -> (usize, u64) {
-        self.asker.as_ref().map_or((0, 0), |asker| {
-            let taken = asker.most_steps.saturating_sub(asker.bytes.available_permits());
-            (asker.waiting.load(Relaxed), (taken * STEP) as u64)
-        })
+        self.asker.as_ref().map_or((0, 0), |asker| asker.gate().waiting())
     }
 }
 
@@ -204,7 +101,6 @@ struct Work {
 
 impl Work {
     fn run(&mut self, mut asked: mpsc::UnboundedReceiver<Waiting>) {
-        let mut group = Vec::new();
         loop {
             let first = match self.unswept.is_empty() {
                 true => asked.blocking_recv(),
@@ -217,14 +113,7 @@ impl Work {
                 },
             };
             let Some(first) = first else { break };
-            let mut bytes = first.bytes;
-            group.push(first);
-            while group.len() < GROUP && bytes < GROUP_BYTES {
-                let Ok(next) = asked.try_recv() else { break };
-                bytes += next.bytes;
-                group.push(next);
-            }
-            self.write(group.drain(..).map(|waiting| (waiting.job, waiting._place)).collect());
+            self.write(group(first, &mut asked));
             if !self.unswept.is_empty() {
                 self.sweep();
             }
@@ -251,22 +140,22 @@ impl Work {
     }
 
     /// Writes a group, and answers all who wait for it.
-    fn write(&mut self, group: Vec<(Job, OwnedSemaphorePermit)>) {
+    fn write(&mut self, mut group: Vec<(Job, OwnedSemaphorePermit)>) {
         let jobs: Vec<&Job> = group.iter().map(|(job, _)| job).collect();
         let start = Instant::now();
         match self.commit(&jobs) {
             Ok(outcomes) => {
-                let records = jobs.iter().zip(&outcomes).map(|(job, outcome)| appended(job, outcome)).sum();
+                let records = jobs.iter().zip(&outcomes).map(|(job, outcome)| job.records(outcome)).sum();
                 self.gauges.committed(records, start.elapsed());
                 for ((job, _), outcome) in group.into_iter().zip(outcomes) {
                     self.answer(job, outcome);
                 }
             }
-            // One of them is at fault: each for itself.
-            Err(StoreError::Duplicate) if group.len() > 1 => {
-                for (job, place) in group {
-                    self.write(vec![(job, place)]);
-                }
+            // One of them is at fault: the half that it is not in is written.
+            Err(StoreError::Duplicate | StoreError::Damaged(_)) if group.len() > 1 => {
+                let rest = group.split_off(group.len() / 2);
+                self.write(group);
+                self.write(rest);
             }
             Err(error) => {
                 self.gauges.failures.fetch_add(1, Relaxed);
@@ -318,14 +207,6 @@ impl Work {
     }
 }
 
-/// How many records were appended.
-fn appended(job: &Job, outcome: &Result<Done, StoreError>) -> usize {
-    match (job, outcome) {
-        (Job::Append(append, _), Ok(Done::Appended(Appended { repeated: false, .. }))) => append.records.len(),
-        _ => 0,
-    }
-}
-
 fn attempt(
     connection: &mut Connection,
     jobs: &[&Job],
@@ -368,11 +249,12 @@ impl Heads {
 
     /// Writes the heads that have changed, each once.
     fn write(&mut self, change: &Transaction<'_>) -> Result<(), StoreError> {
-        let sql = "update streams set sequence = ?2, time = ?3, chain = ?4 where key = ?1";
+        let sql = "update streams set sequence = ?2, time = ?3, chain = ?4, guard = ?5 where key = ?1";
         let mut statement = change.prepare_cached(sql).map_err(fault)?;
         for known in self.heads.values_mut().filter(|known| known.changed) {
             let Head { sequence, time, chain } = known.stream.head;
-            statement.execute(params![known.key, sequence, time, chain]).map_err(fault)?;
+            let guard = guard::stream(known.key, &known.stream);
+            statement.execute(params![known.key, sequence, time, chain, guard]).map_err(fault)?;
             known.changed = false;
         }
         Ok(())
@@ -390,12 +272,13 @@ fn create(change: &Transaction<'_>, heads: &mut Heads, new: &NewStream, clock: &
     let chain = chain::origin(&new.id, created, &new.meta);
     let head = Head { sequence: 0, time: created, chain };
     let stream = Stream { id: new.id.clone(), meta: new.meta.clone(), created, head, sealed: 0 };
-    let sql = "insert into streams (space, name, meta, created, sequence, time, chain, sealed)
-               values (?1, ?2, ?3, ?4, 0, ?4, ?5, 0)";
+    // The guard is over the key too: it is written with the head.
+    let sql = "insert into streams (space, name, meta, created, sequence, time, chain, sealed, guard)
+               values (?1, ?2, ?3, ?4, 0, ?4, ?5, 0, zeroblob(32))";
     let mut statement = change.prepare_cached(sql).map_err(fault)?;
     let values = params![new.id.space, new.id.name, &new.meta[..], created, chain];
     let key = statement.insert(values).map_err(fault)?;
-    heads.heads.insert(new.id.clone(), Known { key, stream: stream.clone(), changed: false });
+    heads.heads.insert(new.id.clone(), Known { key, stream: stream.clone(), changed: true });
     Ok(Ok(stream))
 }
 
@@ -435,14 +318,10 @@ fn append(change: &Transaction<'_>, heads: &mut Heads, append: &Append, clock: &
     if let Some(key) = &append.key {
         let sql = "insert into repeats (stream, name, request, first, last, guard) values (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut statement = change.prepare_cached(sql).map_err(fault)?;
-        let guard = repeat_guard(known.key, &key.name, &key.request, first, last);
+        let guard = guard::repeat(known.key, &key.name, &key.request, first, last);
         statement.execute(params![known.key, key.name, key.request, first, last, guard]).map_err(fault)?;
     }
     Ok(Ok(Appended { first, last, time, chain: head.chain, repeated: false }))
-}
-
-fn repeat_guard(key: i64, name: &str, request: &Digest, first: u64, last: u64) -> Digest {
-    rows::guard(&[&key.to_be_bytes(), name.as_bytes(), request, &first.to_be_bytes(), &last.to_be_bytes()])
 }
 
 /// What became of the append that had this key, and what it asked for.
@@ -453,7 +332,7 @@ fn repeated(change: &Transaction<'_>, known: &Known, name: &str) -> Result<Optio
         Ok((row.get::<_, Digest>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?, row.get::<_, Digest>(3)?))
     });
     let Some((request, first, last, guard)) = found.optional().map_err(fault)? else { return Ok(None) };
-    if repeat_guard(known.key, name, &request, first, last) != guard {
+    if guard::repeat(known.key, name, &request, first, last) != guard {
         return Err(StoreError::Damaged(format!("what is kept of the idempotency key {name}")));
     }
     // The record may be in an archive by now; its time is the caller's to read there.
@@ -470,7 +349,7 @@ fn keep(change: &Transaction<'_>, id: &StreamId, snapshot: &Snapshot) -> Outcome
     if *sequence > stream.head.sequence {
         return Ok(Ok(()));
     }
-    let guard = rows::guard(&[&key.to_be_bytes(), &sequence.to_be_bytes(), body]);
+    let guard = guard::snapshot(key, *sequence, body);
     let sql = "insert into snapshots (stream, sequence, body, guard) values (?1, ?2, ?3, ?4)
                on conflict (stream) do update set sequence = ?2, body = ?3, guard = ?4 where sequence < ?2";
     let mut statement = change.prepare_cached(sql).map_err(fault)?;
@@ -490,20 +369,37 @@ fn seal(change: &Transaction<'_>, heads: &mut Heads, archive: &Archive) -> Outco
         }
     }
     let note = &archive.note;
-    let sql = "insert into archives (file, time, records, bytes, digest) values (?1, ?2, ?3, ?4, ?5)";
+    let sql = "insert into archives (file, time, records, bytes, digest, guard) values (?1, ?2, ?3, ?4, ?5, ?6)";
     let mut statement = change.prepare_cached(sql).map_err(fault)?;
-    statement.execute(params![note.file, note.time, note.records, note.bytes, note.digest]).map_err(fault)?;
-    let sql = "insert into sealed (stream, first, last, chain, file, swept) values (?1, ?2, ?3, ?4, ?5, 0)";
+    let values = params![note.file, note.time, note.records, note.bytes, note.digest, guard::archive(note)];
+    statement.execute(values).map_err(fault)?;
+    let sql = "insert into sealed (stream, first, last, chain, file, ids, swept, guard)
+               values (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)";
     let mut sealed = change.prepare_cached(sql).map_err(fault)?;
     let mut streams = change.prepare_cached("update streams set sealed = ?2 where key = ?1").map_err(fault)?;
     for part in &archive.parts {
         let Some(known) = heads.find(change, &part.stream)? else { continue };
         let last = part.last.sequence;
-        sealed.execute(params![known.key, part.first, last, part.last.chain, note.file]).map_err(fault)?;
+        let chain = &part.last.chain;
+        let ids = ids(change, known.key, part.first, last)?;
+        let guard = guard::sealed(known.key, part.first, last, chain, &note.file, &ids);
+        sealed.execute(params![known.key, part.first, last, chain, note.file, ids, guard]).map_err(fault)?;
         streams.execute(params![known.key, last]).map_err(fault)?;
         known.stream.sealed = last;
     }
     Ok(Ok(()))
+}
+
+/// What the ids of some records come to.
+fn ids(change: &Transaction<'_>, key: i64, first: u64, last: u64) -> Result<Digest, StoreError> {
+    let sql = "select id from records where stream = ?1 and sequence between ?2 and ?3 order by sequence";
+    let mut statement = change.prepare_cached(sql).map_err(fault)?;
+    let mut found = statement.query(params![key, first, last]).map_err(fault)?;
+    let mut ids = guard::Ids::default();
+    while let Some(row) = found.next().map_err(fault)? {
+        ids.add(&Uuid::from_bytes(row.get(0).map_err(fault)?));
+    }
+    Ok(ids.digest())
 }
 
 /// Removes some rows that an archive holds, and tells whether that was all.

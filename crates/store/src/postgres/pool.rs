@@ -1,0 +1,122 @@
+//! Connections: how many, how old, and what each is told before it is used.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status,
+};
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, config::SslMode};
+
+use super::{Options, fault::none_free, schema::quoted};
+use crate::error::StoreError;
+
+/// How long a login may take.
+const LOGIN: Duration = Duration::from_secs(5);
+/// How often connections beyond the usual number are looked for, and how long they must have been idle.
+const OVERFLOW_IDLE: Duration = Duration::from_secs(5);
+
+const NO_TLS: &str = "TLS to PostgreSQL is not built in: take a Unix socket, or a network that is yours alone";
+const NO_FSYNC: &str = "PostgreSQL runs with fsync = off, so that nothing it acknowledges is on disk: turn it on";
+const NO_UTF8: &str = "the database is not in UTF8: make one with `createdb -E UTF8`";
+
+/// What every connection is told. Every statement finds its rows by an index: a plan made while tables were small would
+/// read them from end to end when they are large.
+const SETTINGS: &str = "set statement_timeout = '30s'; set lock_timeout = '10s';
+    set idle_in_transaction_session_timeout = '30s'; set client_min_messages = warning;
+    set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;
+    set plan_cache_mode = force_generic_plan;
+    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
+    select current_setting('fsync') as fsync, current_setting('server_encoding') as encoding";
+
+/// The connections.
+#[derive(Clone)]
+pub(super) struct Connections {
+    pool: Pool,
+    usual: usize,
+    recycle: Duration,
+}
+
+impl Connections {
+    /// None is made yet. There are never fewer than `least`.
+    pub(super) fn new(options: &Options, least: usize) -> Result<Self, StoreError> {
+        let mut config: Config = options.url.parse().map_err(|error: tokio_postgres::Error| {
+            let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            StoreError::Unreachable(format!("the database's address is none: {why}"))
+        })?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(StoreError::Unsupported(NO_TLS));
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("caudal");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(LOGIN);
+        }
+        let recycling = if options.pre_ping { RecyclingMethod::Verified } else { RecyclingMethod::Fast };
+        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: recycling });
+        let settings: Arc<str> = format!("set search_path to {}; {SETTINGS}", quoted(&options.schema)).into();
+        let (usual, recycle) = (options.pool_size.max(least), options.pool_recycle);
+        let young = move |_: &mut ClientWrapper, metrics: &deadpool_postgres::Metrics| match metrics.age() < recycle {
+            true => Ok(()),
+            false => Err(HookError::message("old")),
+        };
+        let told = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+            let settings = Arc::clone(&settings);
+            Box::pin(async move { fit(&client.simple_query(&settings).await.map_err(HookError::Backend)?) })
+        });
+        let pool = Pool::builder(manager)
+            .max_size(options.pool_size.saturating_add(options.max_overflow).max(least))
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(options.pool_timeout))
+            .create_timeout(Some(2 * LOGIN))
+            .recycle_timeout(Some(LOGIN))
+            .pre_recycle(Hook::sync_fn(young))
+            .post_create(told)
+            .build()
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Self { pool, usual, recycle })
+    }
+
+    /// A connection that is fit for use, once there is one.
+    pub(super) async fn get(&self) -> Result<Object, StoreError> {
+        self.pool.get().await.map_err(none_free)
+    }
+
+    /// Whether a connection that is kept in use has become too old.
+    pub(super) fn is_old(&self, connection: &Object) -> bool {
+        Object::metrics(connection).age() >= self.recycle
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.pool.status()
+    }
+
+    /// Closes connections beyond the usual number that nobody has needed for a while.
+    pub(super) fn shrink(&self) {
+        let mut excess = self.pool.status().size.saturating_sub(self.usual);
+        self.pool.retain(|_, metrics| {
+            let kept = excess == 0 || metrics.last_used() < OVERFLOW_IDLE;
+            excess -= usize::from(!kept);
+            kept
+        });
+    }
+}
+
+/// Whether the server that answered so is one that keeps what it is given.
+fn fit(answers: &[SimpleQueryMessage]) -> Result<(), HookError> {
+    let row = answers.iter().rev().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let is = |name: &str, expected: &str| row.and_then(|row: &SimpleQueryRow| row.get(name)) == Some(expected);
+    match (is("fsync", "on"), is("encoding", "UTF8")) {
+        (true, true) => Ok(()),
+        (false, _) => Err(HookError::message(NO_FSYNC)),
+        (true, false) => Err(HookError::message(NO_UTF8)),
+    }
+}
+
+/// Gives up a connection of which nobody knows in what state it is.
+pub(super) fn discard(connection: Object) {
+    drop(Object::take(connection));
+}
