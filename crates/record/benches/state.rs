@@ -72,7 +72,7 @@ fn replay(c: &mut Criterion) {
 /// A stream of 10,000 records read again, every hash computed anew.
 fn verify(c: &mut Criterion) {
     let stream = StreamId::new("consultation", "c-1");
-    let mut before = origin(&stream);
+    let mut before = origin(&stream, 0, b"");
     let mut records = Vec::new();
     for (index, (kind, payload)) in events(10_000).into_iter().enumerate() {
         let (sequence, digest) = (index as u64 + 1, sha256(&payload));
@@ -85,7 +85,7 @@ fn verify(c: &mut Criterion) {
     }
     c.bench_function("verify/10,000 records", |bencher| {
         bencher.iter(|| {
-            let mut verifier = Verifier::new(stream.clone(), 0);
+            let mut verifier = Verifier::new(stream.clone(), 0, b"");
             records.iter().for_each(|record| verifier.check(record).unwrap());
             verifier.root()
         });

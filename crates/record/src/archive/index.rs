@@ -10,7 +10,7 @@
 //! So every byte of the file is covered by some SHA-256, and a record is read by three small reads and its chunk, each
 //! checked before it is looked at, without the HDF5 library: damage is told, and cannot crash anybody.
 
-use caudal_store::{Digest, Head, Stream, StreamId, Time, origin};
+use caudal_store::{Digest, Head, Stream, StreamId, Time};
 use sha2::{Digest as _, Sha256};
 
 /// How a tail begins, and how the file ends.
@@ -73,7 +73,7 @@ impl Entry {
             to.extend_from_slice(&(text.len() as u32).to_le_bytes());
             to.extend_from_slice(text);
         }
-        let (at_origin, at_head) = (self.before == origin(&stream.id), self.last == stream.head.chain);
+        let (at_origin, at_head) = (self.before == stream.origin(), self.last == stream.head.chain);
         to.extend_from_slice(&(u32::from(at_origin) | u32::from(at_head) << 1).to_le_bytes());
         to.extend_from_slice(&stream.created.to_le_bytes());
         to.extend_from_slice(&stream.head.sequence.to_le_bytes());
@@ -111,7 +111,7 @@ impl Entry {
         let head = Head { sequence: from.u64()?, time: from.time()?, chain: from.array()? };
         let stream = Stream { id: StreamId { space, name }, meta, created, head, sealed: from.u64()? };
         let (first, count, length) = (from.u64()?, from.u64()?, from.u64()?);
-        let before = if flags & 1 == 0 { from.array()? } else { origin(&stream.id) };
+        let before = if flags & 1 == 0 { from.array()? } else { stream.origin() };
         let last = if flags & 2 == 0 { from.array()? } else { stream.head.chain };
         let (chunk, chunks) = (from.u32()?, from.u32()? as usize);
         // Numbers that fit together, so that nobody has to look again.
