@@ -18,7 +18,7 @@ fn some() -> Vec<Record> {
 }
 
 fn head(records: &[Record]) -> SignedHead {
-    let mut verifier = Verifier::new(stream(), 0);
+    let mut verifier = Verifier::new(stream(), 0, b"");
     records.iter().for_each(|record| verifier.check(record).unwrap());
     SignedHead::new(&stream(), &verifier.head(), verifier.root()).sign(&SigningKey::from_bytes(&[7; 32]))
 }
