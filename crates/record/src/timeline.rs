@@ -261,7 +261,7 @@ mod tests {
         use Badge::{Fail, NotApplicable, Ok, Pending};
         let records = some();
         let first = Some(&records[0].chain);
-        // No user sent this one's payload through the check.
+        // "dire" is no level: the check on the way in would not have taken it.
         assert_eq!(badges(&records[1], first, Some(2)), [Ok, Fail, NotApplicable, Ok]);
         assert_eq!(badges(&records[2], Some(&records[1].chain), Some(2)), [Ok, Ok, NotApplicable, Pending]);
         assert_eq!(badges(&records[2], first, None), [Fail, Ok, NotApplicable, Pending]);

@@ -1,6 +1,7 @@
 //! The one form of a JSON value that its hash is taken of: what Python's
 //! `json.dumps(value, sort_keys=True, ensure_ascii=False)` writes, made from the bytes that came in one walk over them.
-//! No tree is built, and what is in order already is copied as it stands.
+//! No tree is built, and what is in order already is copied as it stands. That the text is UTF-8 is found out before, in a
+//! pass of its own by vectors.
 //!
 //! The form: keys sorted by code points, `", "` between members and `": "` behind keys, no other white space; strings
 //! in UTF-8 with escapes for the quote, the backslash and control characters alone; integers as they came; floats as
