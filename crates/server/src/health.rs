@@ -27,6 +27,9 @@ pub(crate) struct Health {
     uptime_seconds: f64,
     performance: Performance,
     models: BTreeMap<String, ModelHealth>,
+    /// What is recorded; absent where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<RecordHealth>,
     /// The settings in effect but those that name files.
     config: BTreeMap<String, String>,
 }
@@ -130,6 +133,39 @@ fn rounded(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
 
+/// How recording does.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct RecordHealth {
+    /// `sqlite` or `postgres`.
+    store: &'static str,
+    events_appended: u64,
+    commits: u64,
+    failures: u64,
+    waiting: usize,
+    connections: usize,
+    connections_busy: usize,
+    /// The ten statements that took longest, in milliseconds.
+    slowest_ms: BTreeMap<String, f64>,
+}
+
+impl RecordHealth {
+    fn of(figures: caudal_store::Figures) -> Self {
+        let slowest = figures.slowest.iter();
+        Self {
+            store: figures.engine,
+            events_appended: figures.appended,
+            commits: figures.commits,
+            failures: figures.failures,
+            waiting: figures.waiting,
+            connections: figures.connections,
+            connections_busy: figures.connections_busy,
+            slowest_ms: slowest
+                .map(|statement| (statement.text.to_string(), rounded(statement.longest.as_secs_f64() * 1e3)))
+                .collect(),
+        }
+    }
+}
+
 impl Health {
     fn of(app: &App) -> Self {
         let model = |(name, entry): (&str, &Entry)| {
@@ -152,6 +188,7 @@ impl Health {
         };
         Self {
             status,
+            record: app.record.as_ref().map(|record| RecordHealth::of(record.store().figures())),
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: rounded(app.started.elapsed().as_secs_f64()),
             performance: Performance {

@@ -4,6 +4,7 @@
 mod classic;
 mod memory;
 mod process;
+mod record;
 mod traces;
 mod triton;
 
@@ -69,6 +70,12 @@ struct RouteMetrics {
 }
 
 impl HttpMetrics {
+    /// Errors of that kind that were told to callers.
+    fn errors_of(&self, kind: ErrorKind) -> u64 {
+        let place = ErrorKind::ALL.iter().position(|known| *known == kind);
+        place.map_or(0, |place| self.errors[place].load(Relaxed))
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             routes: Route::ALL.iter().map(|_| RouteMetrics::default()).collect(),
@@ -173,6 +180,9 @@ impl Collector for Reader {
         machine(&mut encoder, &app)?;
         process::encode(&mut encoder)?;
         memory::encode(&mut encoder, &app.memory)?;
+        if let Some(record) = &app.record {
+            record::encode(&mut encoder, &record.store().figures(), &app.metrics)?;
+        }
         if let Some(tracer) = &app.tracer {
             traces::encode(&mut encoder, tracer.counts())?;
         }

@@ -1,6 +1,6 @@
 //! The one place that joins the parts: which backend, which models, which limits.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use caudal_engine::{
     Backend, LoadError, names,
@@ -10,7 +10,8 @@ use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
 use caudal_record::Consultations;
 use caudal_server::{Facts, Flags, ListenError, Listener, Listeners, ModelControl, Server};
 use caudal_store::{
-    Lock, StoreError,
+    Lock, Store, StoreError,
+    postgres::Postgres,
     sqlite::{Options, Sqlite},
 };
 use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
@@ -63,11 +64,20 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
 }
 
 /// What is recorded, where there is a folder for it, and the lock on that folder.
-pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Lock)>, AssembleError> {
+pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Option<Lock>)>, AssembleError> {
     let Some(folder) = &settings.data_dir else { return Ok(None) };
-    let lock = caudal_store::lock(folder)?;
-    let store = Sqlite::open(Options::within(folder))?;
-    Ok(Some((Consultations::new(Arc::new(store), Some(folder.clone()), settings.record_snapshot_every), lock)))
+    // Servers that share a database share the folder of its archives.
+    let lock = settings.database.is_none().then(|| caudal_store::lock(folder)).transpose()?;
+    Ok(Some((record_store(settings, folder)?, lock)))
+}
+
+/// What is recorded, for the server or for a command beside it.
+pub(crate) fn record_store(settings: &Settings, folder: &Path) -> Result<Consultations, AssembleError> {
+    let store: Arc<dyn Store> = match &settings.database {
+        Some(database) => Arc::new(Postgres::open(database.clone())?),
+        None => Arc::new(Sqlite::open(Options::within(folder))?),
+    };
+    Ok(Consultations::new(store, Some(folder.to_owned()), settings.record_snapshot_every))
 }
 
 /// The backend; none where there is no library for it and nothing that would need one.

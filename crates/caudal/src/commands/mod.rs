@@ -18,6 +18,7 @@ mod profile;
 mod read_events;
 mod reload;
 mod remote;
+mod sealing;
 mod seen;
 mod serve;
 

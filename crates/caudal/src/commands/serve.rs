@@ -13,7 +13,7 @@ use rustix::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, Loaded, load, reload::Reload};
+use super::{CommandError, Loaded, load, reload::Reload, sealing::keep_sealing};
 use crate::{
     assemble, logging,
     settings::{Raw, TABLE},
@@ -51,7 +51,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             known.is_some_and(|key| !secret(key.value) && !key.name.starts_with("admin_"))
         };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
+        let sealed = record.clone();
         let server = assemble::server(&settings, config, tracer.clone(), record)?;
+        if let Some(record) = sealed {
+            tokio::spawn(keep_sealing(record, settings.seal.clone()));
+        }
         warn_if_open(&settings.server);
         let (address, ready, control) = (server.address(), server.is_ready(), server.control());
         tracing::info!(

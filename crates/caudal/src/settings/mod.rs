@@ -11,5 +11,5 @@ mod table;
 mod telemetry;
 
 pub(crate) use gather::{Gathered, Origin, Raw, SettingsError, gather};
-pub(crate) use resolve::{Load, Settings};
+pub(crate) use resolve::{Load, SealPolicy, Settings};
 pub(crate) use table::{Key, TABLE};

@@ -9,6 +9,7 @@ use std::{
 
 use caudal_engine::{Provider, UnknownProvider};
 use caudal_memory::Policy;
+use caudal_record::archive::Codec;
 use caudal_server::{ModelControl, Profiling, RecordSettings, ServerSettings, WINDOWS};
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
@@ -22,11 +23,25 @@ pub(crate) enum Load {
     Named(Vec<String>),
 }
 
+/// How archives are made.
+#[derive(Debug, Clone)]
+pub(crate) struct SealPolicy {
+    /// Of consultations to which nothing was appended for so long; none by itself.
+    pub(crate) after: Option<Duration>,
+    pub(crate) codec: Codec,
+    /// Bytes after which a file takes no more.
+    pub(crate) limit: u64,
+}
+
 /// All settings, resolved.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Where consultations are kept, if they are.
     pub(crate) data_dir: Option<PathBuf>,
+    /// The database for their events, where it is PostgreSQL.
+    pub(crate) database: Option<caudal_store::postgres::Options>,
+    /// How archives are made.
+    pub(crate) seal: SealPolicy,
     /// How often it is kept what a consultation comes to.
     pub(crate) record_snapshot_every: u64,
     pub(crate) model_repository: PathBuf,
@@ -79,6 +94,8 @@ impl Settings {
             },
             watch: read.word("watch", &["true", "false"], "it is true or false")? == "true",
             data_dir: read.optional_text("data_dir").map(PathBuf::from),
+            database: read.database()?,
+            seal: read.seal_policy()?,
             record_snapshot_every: read.number("record_snapshot_every", 1, 1 << 32)?,
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),
@@ -164,6 +181,34 @@ impl Reader<'_> {
 
     pub(super) fn text(&self, key: &str) -> &str {
         self.raw(key).value.trim()
+    }
+
+    /// PostgreSQL, where that is asked for.
+    fn database(&self) -> Result<Option<caudal_store::postgres::Options>, SettingsError> {
+        let seconds = |key, least| Ok::<_, SettingsError>(Duration::from_secs_f64(self.number(key, least, 1e7)?));
+        let Some(url) = self.optional_text("database_url") else { return Ok(None) };
+        Ok(Some(caudal_store::postgres::Options {
+            pool_size: self.number("db_pool_size", 1, 10_000)?,
+            max_overflow: self.number("db_max_overflow", 0, 10_000)?,
+            pool_timeout: seconds("db_pool_timeout_secs", 0.001)?,
+            pool_recycle: seconds("db_pool_recycle_secs", 1.0)?,
+            pre_ping: self.word("db_pool_pre_ping", &["true", "false"], "it is true or false")? == "true",
+            echo: self.word("db_echo", &["true", "false"], "it is true or false")? == "true",
+            schema: self.text("database_schema").to_owned(),
+            ..caudal_store::postgres::Options::at(url)
+        }))
+    }
+
+    fn seal_policy(&self) -> Result<SealPolicy, SettingsError> {
+        let days = match self.optional_text("seal_after_days") {
+            Some(_) => Some(self.number::<f64>("seal_after_days", 0.0, 100_000.0)?),
+            None => None,
+        };
+        Ok(SealPolicy {
+            after: days.map(|days| Duration::from_secs_f64(days * 86_400.0)),
+            codec: self.parsed("seal_codec", "none, gzip-1 to gzip-9, lzf, lz4, or zstd-1 to zstd-19")?,
+            limit: self.number::<u64>("seal_file_mb", 1, 1 << 30)? * 1_000_000,
+        })
     }
 
     fn address(&self, key: &str) -> Result<IpAddr, SettingsError> {

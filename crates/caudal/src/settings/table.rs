@@ -65,6 +65,39 @@ pub(crate) const TABLE: &[Key] = &[
         ),
         &["FI_DATA_DIR"],
     ),
+    known_as(
+        key(
+            "database_url",
+            "",
+            "URL",
+            "PostgreSQL in which events are kept, instead of SQLite in data_dir: postgres://…",
+        ),
+        &["DATABASE_URL"],
+    ),
+    key("database_schema", "caudal", "NAME", "schema of that database; it is made if it is not there"),
+    known_as(key("db_pool_size", "20", "N", "connections to PostgreSQL that stay open"), &["DB_POOL_SIZE"]),
+    known_as(
+        key("db_max_overflow", "10", "N", "connections beyond these, while they are needed"),
+        &["DB_MAX_OVERFLOW"],
+    ),
+    known_as(
+        key("db_pool_timeout_secs", "10", "SECS", "how long a caller waits for a connection"),
+        &["DB_POOL_TIMEOUT"],
+    ),
+    known_as(key("db_pool_recycle_secs", "1800", "SECS", "how old a connection may become"), &["DB_POOL_RECYCLE"]),
+    known_as(
+        key("db_pool_pre_ping", "true", "BOOL", "whether an idle connection is tried before it is used"),
+        &["DB_POOL_PRE_PING"],
+    ),
+    known_as(key("db_echo", "false", "BOOL", "whether what is asked of PostgreSQL is logged"), &["DB_ECHO"]),
+    key(
+        "seal_after_days",
+        "",
+        "DAYS",
+        "consultations idle for so long are moved to archives; by hand only when absent",
+    ),
+    key("seal_codec", "gzip-4", "CODEC", "how archives are packed: none, gzip-1 to 9, lzf, lz4, zstd-1 to 19"),
+    key("seal_file_mb", "4000", "MB", "an archive that has grown so large is closed, and the next one begun"),
     key("record_max_event_kb", "1024", "KIB", "largest event; a batch may have 16 times as much"),
     key(
         "record_snapshot_every",

@@ -1,0 +1,81 @@
+//! What Prometheus reads of what is recorded: system A's names, and the store's own.
+
+use std::fmt;
+
+use caudal_store::Figures;
+use caudal_types::{ErrorKind, Stage};
+use prometheus_client::{
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+
+use super::{HttpMetrics, STAGES, histogram};
+use crate::route::Route;
+
+/// Bounds of system A's budgets, in milliseconds.
+const MILLISECONDS: [f64; 14] =
+    [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_700.0, 2_000.0];
+
+/// What keeps an event from being recorded.
+const FAULTS: [ErrorKind; 4] =
+    [ErrorKind::DiskFull, ErrorKind::StoreUnavailable, ErrorKind::RecordDamaged, ErrorKind::TooManyRequests];
+
+pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, http: &HttpMetrics) -> fmt::Result {
+    let help = "Time that appended events spent at each stage (fi.ingest.latency_ms).";
+    let mut family = encoder.encode_descriptor("fi_ingest_latency_ms", help, None, MetricType::Histogram)?;
+    for stage in [Stage::Ingest, Stage::Segment, Stage::Hash, Stage::Persist] {
+        let section = &STAGES[Route::EventAppend as usize][stage as usize];
+        let summaries = caudal_observe::summaries();
+        if let Some(summary) = summaries.iter().find(|summary| std::ptr::eq(summary.section, section)) {
+            histogram(&mut family, &[("stage", stage.name())], &summary.times, &MILLISECONDS, 1e6)?;
+        }
+    }
+    let counter = |encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64| {
+        encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&value, None)
+    };
+    let gauge = |encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64| {
+        encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    };
+    counter(encoder, "fi_events_appended", "Events appended since the start (fi.events.appended).", figures.appended)?;
+    let help = "Appends that wait to be written (fi.buffer.size).";
+    gauge(encoder, "fi_buffer_size", help, figures.waiting as u64)?;
+    let help = "Appends that could not be made to last (fi.persist.errors).";
+    let mut family = encoder.encode_descriptor("fi_persist_errors", help, None, MetricType::Counter)?;
+    for kind in FAULTS {
+        let count = http.errors_of(kind);
+        family.encode_family(&[("error_type", kind.code())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    counter(encoder, "caudal_store_commits", "Groups of appends that were committed.", figures.commits)?;
+    counter(encoder, "caudal_store_failures", "Groups of appends that could not be committed.", figures.failures)?;
+    gauge(encoder, "caudal_store_waiting_bytes", "Bytes of the appends that wait.", figures.waiting_bytes)?;
+    encoder
+        .encode_descriptor(
+            "caudal_store_commit",
+            "Time spent committing, the disk's flush included.",
+            Some(&Unit::Seconds),
+            MetricType::Counter,
+        )?
+        .encode_counter::<NoLabelSet, _, u64>(&figures.committing.as_secs_f64(), None)?;
+    let help =
+        "Connections to the database: that there may be, that there are, that are in use, that callers wait for.";
+    let mut family = encoder.encode_descriptor("caudal_store_connections", help, None, MetricType::Gauge)?;
+    for (state, count) in [
+        ("max", figures.connections_max),
+        ("open", figures.connections),
+        ("busy", figures.connections_busy),
+        ("awaited", figures.connections_awaited),
+    ] {
+        family.encode_family(&[("state", state)])?.encode_gauge(&(count as u64))?;
+    }
+    let help = "The longest that each kind of statement took, of the slowest ten.";
+    let mut family =
+        encoder.encode_descriptor("caudal_store_slowest", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    for statement in &figures.slowest {
+        let labels = [("statement", &*statement.text)];
+        family.encode_family(&labels)?.encode_gauge(&statement.longest.as_secs_f64())?;
+    }
+    Ok(())
+}
