@@ -787,6 +787,10 @@ fn encoders_die_with_whoever_started_them() {
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     are_gone(&pids);
     assert!(!studio.path("out.mp4").exists());
+    // What could not be tidied then is tidied by whoever comes next.
+    assert!(studio.entries().iter().any(|name| name.starts_with(".caudal-media-")));
+    studio.does(&["transcode", "long.mp4", "-o", "sound.m4a", "--video-codec", "none"]);
+    assert_eq!(studio.entries(), ["long.mp4", "sound.m4a"]);
 }
 
 #[test]

@@ -11,8 +11,11 @@ use tempfile::TempDir;
 
 use crate::error::MediaError;
 
-/// How the folders begin in which results are made. One is left where we were killed; nothing needs it then.
+/// How the folders begin in which results are made. One is left where we were killed; whoever works beside it next
+/// removes it.
 const PREFIX: &str = ".caudal-media-";
+/// The file that whoever works in a folder holds locked for as long.
+const LOCK: &str = "lock";
 
 /// By what a folder is known to be a result of ours, which may be replaced as a whole.
 pub(crate) const LIST: &str = "segments.json";
@@ -29,6 +32,8 @@ pub(crate) struct Place {
     target: PathBuf,
     replace: bool,
     work: TempDir,
+    /// Ends with us, however we end.
+    _lock: File,
 }
 
 impl Place {
@@ -59,8 +64,10 @@ impl Place {
                 return Err(MediaError::Order(words));
             }
         }
+        sweep(&parent);
         let work = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).map_err(MediaError::io(&parent))?;
-        Ok(Self { target, replace, work })
+        let lock = lock(work.path()).map_err(MediaError::io(work.path()))?;
+        Ok(Self { target, replace, work, _lock: lock })
     }
 
     /// The folder to work in.
@@ -106,6 +113,27 @@ impl Place {
     }
 }
 
+/// Locked before it gets its name: a folder without that file belongs to somebody who is just beginning.
+fn lock(work: &Path) -> io::Result<File> {
+    let early = work.join("lock.early");
+    let lock = File::create(&early)?;
+    lock.try_lock()?;
+    fs::rename(early, work.join(LOCK))?;
+    Ok(lock)
+}
+
+/// Removes what those left who were killed at their work.
+fn sweep(parent: &Path) {
+    let is_ours = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    for folder in entries.map(|entry| entry.path()).filter(is_ours) {
+        let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
+        if lock.try_lock().is_ok() {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
 fn is_same(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
@@ -137,6 +165,22 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         assert!(matches!(Place::prepare(&target, Shape::File, false, &[]), Err(MediaError::Exists(_))));
         assert!(matches!(Place::prepare(&target, Shape::File, true, &[&target]), Err(MediaError::Same(_))));
+    }
+
+    #[test]
+    fn what_the_dead_left_is_swept_and_the_living_are_let_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let living = Place::prepare(&folder.path().join("one.mp4"), Shape::File, false, &[]).unwrap();
+        let dead = folder.path().join(format!("{PREFIX}dead"));
+        let beginning = folder.path().join(format!("{PREFIX}new"));
+        for path in [&dead, &beginning] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::write(dead.join(LOCK), "").unwrap();
+        fs::write(dead.join("segment_0.mp4"), "half").unwrap();
+        let other = Place::prepare(&folder.path().join("two.mp4"), Shape::File, false, &[]).unwrap();
+        assert!(!dead.exists() && beginning.exists());
+        assert!(living.work().exists() && other.work().exists());
     }
 
     #[test]
