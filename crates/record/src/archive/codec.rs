@@ -1,8 +1,15 @@
 //! How bytes of a chunk are made smaller, in the forms that HDF5's filters give them.
 
-use std::{borrow::Cow, fmt, io::Read as _, io::Write as _, str::FromStr};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    fmt,
+    io::{self, Read as _, Write as _},
+    str::FromStr,
+};
 
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::{error::ArchiveError, fletcher, hdf5::Filter, lzf};
 
@@ -109,7 +116,7 @@ impl Codec {
     }
 
     /// Packs a chunk.
-    pub(super) fn pack(self, plain: &[u8]) -> std::io::Result<Packed> {
+    pub(super) fn pack(self, plain: &[u8]) -> io::Result<Packed> {
         let packed = match self {
             Self::None => None,
             Self::Gzip(level) => {
@@ -119,7 +126,7 @@ impl Codec {
             }
             Self::Lzf => lzf::compress(plain),
             Self::Lz4 => Some(pack_lz4(plain)),
-            Self::Zstd(level) => Some(zstd::bulk::compress(plain, level.into())?),
+            Self::Zstd(level) => Some(pack_zstd(plain, level.into())?),
         };
         let as_is = packed.is_none() && self != Self::None;
         let mut bytes = packed.unwrap_or_else(|| plain.to_vec());
@@ -144,10 +151,30 @@ impl Codec {
             }
             Self::Lzf => lzf::decompress(bytes, length)?.into(),
             Self::Lz4 => unpack_lz4(bytes, length)?.into(),
-            Self::Zstd(_) => zstd::bulk::decompress(bytes, length).ok()?.into(),
+            Self::Zstd(_) => unpack_zstd(bytes, length).ok()?.into(),
         };
         (plain.len() == length).then(|| plain.into_owned())
     }
+}
+
+thread_local! {
+    // Tables of some megabytes, which would be made for each chunk anew.
+    static ZSTD: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+    static UNZSTD: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn pack_zstd(plain: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    ZSTD.with_borrow_mut(|kept| match kept {
+        Some((of, compressor)) if *of == level => compressor.compress(plain),
+        _ => kept.insert((level, Compressor::new(level)?)).1.compress(plain),
+    })
+}
+
+fn unpack_zstd(bytes: &[u8], length: usize) -> io::Result<Vec<u8>> {
+    UNZSTD.with_borrow_mut(|kept| match kept {
+        Some(decompressor) => decompressor.decompress(bytes, length),
+        None => kept.insert(Decompressor::new()?).decompress(bytes, length),
+    })
 }
 
 /// The form of HDF5's LZ4 filter: the length of all and that of a block, big-endian, then each block with its length.
