@@ -1,6 +1,6 @@
 //! How many records a store takes, each acknowledged once it is on disk.
 //!
-//! `cargo run --release -p caudal-store --example measure -- [sqlite|postgres] [FOLDER] [SECONDS]`
+//! `cargo run --release -p caudal-store --example measure -- [sqlite|postgres] [FOLDER] [SECONDS] [WRITERS]`
 
 use std::{
     path::Path,
@@ -26,6 +26,7 @@ fn main() {
     let word = |place: usize, usual: &str| words.get(place).map_or(usual.to_owned(), String::clone);
     let (engine, folder, seconds) = (word(0, "sqlite"), word(1, "."), word(2, "5"));
     let seconds: u64 = seconds.parse().expect("a number of seconds");
+    let writers: usize = word(3, "2").parse().expect("a number of writers");
     let server = (engine == "postgres").then(|| Server::start().expect("PostgreSQL is installed"));
     if let Some(server) = &server {
         pgbench(server, seconds);
@@ -34,7 +35,7 @@ fn main() {
         let place = tempfile::tempdir_in(&folder).expect("a folder");
         let store: Arc<dyn Store> = match &server {
             None => Arc::new(sqlite::Sqlite::open(sqlite::Options::within(place.path())).expect("a store")),
-            Some(server) => Arc::new(open(server)),
+            Some(server) => Arc::new(open(server, writers)),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (records, took, p99) = runtime.block_on(measure(&store, tasks, batch, Duration::from_secs(seconds)));
@@ -56,14 +57,19 @@ fn size(folder: &Path) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-fn open(server: &Server) -> postgres::Postgres {
-    postgres::Postgres::open(postgres::Options { schema: server.name(), ..postgres::Options::at(server.url()) })
-        .expect("a store")
+fn open(server: &Server, writers: usize) -> postgres::Postgres {
+    postgres::Postgres::open(postgres::Options {
+        schema: server.name(),
+        writers,
+        ..postgres::Options::at(server.url())
+    })
+    .expect("a store")
 }
 
 async fn measure(store: &Arc<dyn Store>, tasks: usize, batch: usize, time: Duration) -> (u64, Duration, Duration) {
-    for number in 0..STREAMS {
-        store.create(NewStream { id: stream(number), meta: Vec::new().into() }).await.expect("made");
+    let made = (0..STREAMS).map(|number| store.create(NewStream { id: stream(number), meta: Vec::new().into() }));
+    for made in futures_util::future::join_all(made).await {
+        made.expect("made");
     }
     let body = bytes::Bytes::from(vec![b'x'; BODY]);
     let digest = Sha256::digest(&body).into();

@@ -44,8 +44,6 @@ use crate::{
 use pool::Connections;
 use writer::Writer;
 
-/// Tasks that write. More of them overlap the work of one group with the flush of another, and make groups smaller.
-const WRITERS: usize = 2;
 /// Threads of the engine's own runtime.
 const THREADS: usize = 2;
 /// How often streams that are followed are asked whether another process appended to them.
@@ -74,6 +72,8 @@ pub struct Options {
     pub pre_ping: bool,
     /// Whether what is asked of the database is logged.
     pub echo: bool,
+    /// Tasks that write. More of them overlap the work of one group with the flush of another, and make groups smaller.
+    pub writers: usize,
     /// Appends that may wait.
     pub waiting: usize,
     /// Bytes that these may have.
@@ -95,6 +95,7 @@ impl Options {
             pool_recycle: Duration::from_secs(1_800),
             pre_ping: true,
             echo: false,
+            writers: 2,
             waiting: 10_000,
             waiting_bytes: 64 << 20,
             clock: Clock::system(),
@@ -148,7 +149,8 @@ impl Shared {
 impl Postgres {
     /// Opens the database: logs in, and brings its tables to the newest form.
     pub fn open(options: Options) -> Result<Self, StoreError> {
-        let connections = Connections::new(&options, WRITERS + 2)?;
+        let writers = options.writers.max(1);
+        let connections = Connections::new(&options, writers + 2)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("store-pg")
@@ -175,7 +177,7 @@ impl Postgres {
         }
         let gate = Gate::new(options.waiting, options.waiting_bytes);
         let (writing, written) = mpsc::channel();
-        let askers = (0..WRITERS).map(|_| {
+        let askers = (0..writers).map(|_| {
             let (asker, asked) = Asker::new(gate.clone());
             let writer = Writer::new(shared.clone(), options.clock.clone(), options.pre_ping);
             let writing = writing.clone();

@@ -199,6 +199,9 @@ fn connect(file: &Path, access: Access) -> Result<Connection, StoreError> {
         Access::Read => {
             set("query_only", &true)?;
             set("cache_size", &-16_384)?;
+            // SQLite opens the log with the first look. Whoever has it open keeps its index alive: a group whose flush
+            // failed is not in that, and is written over by the next one, even if the writer has to come anew.
+            connection.query_row("select count(*) from sqlite_schema", [], |_| Ok(())).map_err(fault)?;
         }
         Access::Write { flush, log_pages } => {
             set("page_size", &8192)?;

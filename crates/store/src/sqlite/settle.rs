@@ -9,12 +9,15 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rustix::fs::FallocateFlags;
 
 use super::fault;
 use crate::error::StoreError;
 
 /// Bytes that are written back in one go.
 const STEP: usize = 1 << 20;
+/// A page of the log, with what stands before each.
+const PAGE: u64 = 8192 + 24;
 
 /// Writes the log that is found back in its place, and flushes it.
 ///
@@ -48,8 +51,26 @@ fn write_back(log: &Path) -> io::Result<()> {
         if count == 0 {
             return log.sync_all();
         }
-        log.write_all_at(&bytes[..count], place)?;
+        // Room that nobody has written to yet need not be written to.
+        if bytes[..count].iter().any(|byte| *byte != 0) {
+            log.write_all_at(&bytes[..count], place)?;
+        }
         place += count as u64;
+    }
+}
+
+/// Gives the log the room that it will take: a flush that need not note a new length as well takes two thirds of the time.
+/// Where there is no room, the log grows as it goes.
+pub(super) fn make_room(file: &Path, pages: u32) {
+    let room = u64::from(pages) * PAGE;
+    let made = File::options().write(true).open(beside(file)).and_then(|log| {
+        if log.metadata()?.len() < room {
+            rustix::fs::fallocate(&log, FallocateFlags::empty(), 0, room)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = made {
+        tracing::debug!("the log grows as it goes: {error}");
     }
 }
 

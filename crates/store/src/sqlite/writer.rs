@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
-use super::{Access, Options, SWEPT, connect, fault, reader, schema};
+use super::{Access, Options, SWEPT, connect, fault, reader, schema, settle};
 use crate::{
     chain::{self, Digest},
     clock::Clock,
@@ -40,6 +40,7 @@ impl Writer {
         let access = Access::Write { flush: options.flush, log_pages: options.log_pages };
         let mut connection = connect(&options.file, access)?;
         schema::migrate(&mut connection)?;
+        settle::make_room(&options.file, options.log_pages);
         let unswept = unswept(&connection)?;
         let (asker, asked) = Asker::new(Gate::new(options.waiting, options.waiting_bytes));
         let file = options.file.clone();
@@ -190,7 +191,10 @@ impl Work {
     fn commit(&mut self, jobs: &[&Job]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => connect(&self.file, self.access)?,
+            None => {
+                settle::settle(&self.file)?;
+                connect(&self.file, self.access)?
+            }
         };
         let outcome = attempt(&mut connection, jobs, &mut self.heads, &self.clock);
         match &outcome {

@@ -64,6 +64,7 @@ pub(crate) fn faults(place: &Place) {
                 fail("-");
                 recovers(&*store, one()).await;
                 kept += 1;
+                assert_eq!(all(&*store, "a").await.len(), kept, "{letter}: what was refused is not there");
             }
         }
         assert_eq!(store.check().await.expect("checked"), Vec::<String>::new());
