@@ -75,7 +75,7 @@ pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Optio
 pub(crate) fn record_store(settings: &Settings, folder: &Path) -> Result<Consultations, AssembleError> {
     let store: Arc<dyn Store> = match &settings.database {
         Some(database) => Arc::new(Postgres::open(database.clone())?),
-        None => Arc::new(Sqlite::open(Options::within(folder))?),
+        None => Arc::new(Sqlite::open(Options { flush: settings.record_flush, ..Options::within(folder) })?),
     };
     Ok(Consultations::new(store, Some(folder.to_owned()), settings.record_snapshot_every))
 }

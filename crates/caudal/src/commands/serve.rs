@@ -57,6 +57,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             tokio::spawn(keep_sealing(record, settings.seal.clone()));
         }
         warn_if_open(&settings.server);
+        if !settings.record_flush {
+            tracing::warn!("record_flush is off: what is acknowledged is lost if the machine fails");
+        }
         let (address, ready, control) = (server.address(), server.is_ready(), server.control());
         tracing::info!(
             ready,

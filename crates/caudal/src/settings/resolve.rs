@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) database: Option<caudal_store::postgres::Options>,
     /// How archives are made.
     pub(crate) seal: SealPolicy,
+    /// Whether an acknowledgement waits for the disk.
+    pub(crate) record_flush: bool,
     /// How often it is kept what a consultation comes to.
     pub(crate) record_snapshot_every: u64,
     pub(crate) model_repository: PathBuf,
@@ -96,6 +98,7 @@ impl Settings {
             data_dir: read.optional_text("data_dir").map(PathBuf::from),
             database: read.database()?,
             seal: read.seal_policy()?,
+            record_flush: read.word("record_flush", &["true", "false"], "it is true or false")? == "true",
             record_snapshot_every: read.number("record_snapshot_every", 1, 1 << 32)?,
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),

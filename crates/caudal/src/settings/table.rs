@@ -100,6 +100,12 @@ pub(crate) const TABLE: &[Key] = &[
     key("seal_file_mb", "4000", "MB", "an archive that has grown so large is closed, and the next one begun"),
     key("record_max_event_kb", "1024", "KIB", "largest event; a batch may have 16 times as much"),
     key(
+        "record_flush",
+        "true",
+        "BOOL",
+        "whether an event is acknowledged once the disk has it; if not, what was acknowledged is lost when the machine fails",
+    ),
+    key(
         "record_snapshot_every",
         "50",
         "EVENTS",
