@@ -407,6 +407,15 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                 "raise model_memory_mb so that the models that are asked for fit, or idle_unload_secs so that they stay".into(),
                 None,
             ),
+            Limit::StoreWrites => (
+                format!("events waited for {} of their time until the disk had them", percent(share(Stage::Persist))),
+                vec![("persist_share", share(Stage::Persist)), ("io_busy", watched.busy(Role::Io))],
+                None,
+                "more events at a time share a flush: let more clients append at once, or append in batches or streams; else \
+                 a disk that flushes more quickly"
+                    .into(),
+                None,
+            ),
             Limit::SlowClients => (
                 match watched.requests.is_empty() {
                     true => format!("{:.1} requests were on their way in, and none ended", watched.doors.working),

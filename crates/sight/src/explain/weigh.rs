@@ -53,6 +53,8 @@ pub enum Limit {
     DeadlinesTooShort,
     /// Models are loaded again and again.
     ModelsComeAndGo,
+    /// Events wait until they are on disk.
+    StoreWrites,
     /// Clients send their requests slowly.
     SlowClients,
     /// Clients open a connection for each of many small requests.
@@ -93,6 +95,7 @@ pub(crate) fn weigh(watched: &Watched) -> BTreeMap<Charge, f64> {
     scale.whole = watched.whole() + scale.on_the_way();
     if scale.whole > 0.0 {
         scale.receive();
+        scale.persist();
         scale.decode();
         (0..watched.models.len()).for_each(|model| scale.model(model));
     }
@@ -127,7 +130,8 @@ impl Scale<'_> {
         let decoding = watched.decoding + watched.role(Role::Decode).cpu / watched.seconds;
         let receiving = (watched.doors.working - elsewhere - decoding).max(0.0) * watched.seconds;
         // Who comes and goes between two looks is counted by either.
-        (receiving - watched.spent(Stage::Receive) - watched.spent(Stage::Encode)).max(0.0)
+        let others = [Stage::Receive, Stage::Encode, Stage::Ingest, Stage::Segment, Stage::Hash, Stage::Persist];
+        (receiving - others.map(|stage| watched.spent(stage)).iter().sum::<f64>()).max(0.0)
     }
 
     /// Whom to charge who waits for a core.
@@ -170,6 +174,12 @@ impl Scale<'_> {
             () => Limit::SlowClients,
         };
         self.charge((limit, None), seconds / self.whole);
+    }
+
+    /// Charges waiting for the disk, and for cores where there are none: the thread that writes needs one too.
+    fn persist(&mut self) {
+        let to = if self.cores_are_free() { (Limit::StoreWrites, None) } else { self.core() };
+        self.charge(to, self.watched.spent(Stage::Persist) / self.whole);
     }
 
     fn decode(&mut self) {
