@@ -1,8 +1,11 @@
 //! What writers are asked to do, and how much of it may wait.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
@@ -17,6 +20,10 @@ use crate::{
 /// Most jobs of a group, and about the most bytes: what the first of them waits for.
 const GROUP: usize = 1_024;
 const GROUP_BYTES: usize = 8 << 20;
+/// For at most this part of the time that the last group took is waited for those who were in it to come back, and at
+/// most so long.
+const SHARE: u32 = 5;
+const LONGEST: Duration = Duration::from_millis(1);
 /// Waiting bytes are counted in steps of this.
 const STEP: usize = 256;
 
@@ -63,16 +70,59 @@ pub(crate) struct Waiting {
     place: OwnedSemaphorePermit,
 }
 
-/// `first`, and what waits behind it, as far as it fits into one group.
-pub(crate) fn group(first: Waiting, asked: &mut mpsc::UnboundedReceiver<Waiting>) -> Vec<(Job, OwnedSemaphorePermit)> {
-    let mut bytes = first.bytes;
-    let mut group = vec![(first.job, first.place)];
-    while group.len() < GROUP && bytes < GROUP_BYTES {
-        let Ok(next) = asked.try_recv() else { break };
-        bytes += next.bytes;
-        group.push((next.job, next.place));
+/// Jobs that are committed together, each with the place that it takes.
+pub(crate) type Jobs = Vec<(Job, OwnedSemaphorePermit)>;
+
+/// A group that gathers.
+pub(crate) struct Group {
+    jobs: Jobs,
+    bytes: usize,
+}
+
+impl Group {
+    /// `first`, and what waits behind it, as far as it fits.
+    pub(crate) fn of(first: Waiting, asked: &mut mpsc::UnboundedReceiver<Waiting>) -> Self {
+        let mut group = Self { jobs: vec![(first.job, first.place)], bytes: first.bytes };
+        group.fill(asked);
+        group
     }
-    group
+
+    /// Takes what has come meanwhile, as far as it fits.
+    pub(crate) fn fill(&mut self, asked: &mut mpsc::UnboundedReceiver<Waiting>) {
+        while !self.is_full() {
+            let Ok(next) = asked.try_recv() else { break };
+            self.bytes += next.bytes;
+            self.jobs.push((next.job, next.place));
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.jobs.len() >= GROUP || self.bytes >= GROUP_BYTES
+    }
+
+    pub(crate) fn jobs(self) -> Jobs {
+        self.jobs
+    }
+}
+
+/// How many may be expected in the next group. Without it, those who were just answered miss the group that begins at
+/// once with those who waited, and the two take turns for ever: half as many share each flush as could.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    expected: usize,
+    patience: Duration,
+}
+
+impl Pace {
+    /// `answered` were answered after `took`, and `waiting` had come by then.
+    pub(crate) fn after(answered: usize, waiting: usize, took: Duration) -> Self {
+        Self { expected: answered + waiting, patience: (took / SHARE).min(LONGEST) }
+    }
+
+    /// Whether it is worth waiting for more, since `start`.
+    pub(crate) fn waits(&self, group: &Group, start: Instant) -> bool {
+        group.jobs.len() < self.expected && !group.is_full() && start.elapsed() < self.patience
+    }
 }
 
 /// How much may wait, and how much does.

@@ -306,9 +306,9 @@ fn a_server_that_restarts_loses_nothing_that_was_acknowledged() {
             tokio::time::sleep(Duration::from_millis(100 + fastrand::u64(..200))).await;
             tokio::task::block_in_place(|| {
                 if round % 2 == 0 {
-                    server.kill()
+                    server.kill();
                 } else {
-                    server.stop()
+                    server.stop();
                 }
                 server.go();
             });

@@ -6,16 +6,13 @@ use std::{
 };
 
 use deadpool_postgres::Object;
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{Shared, fault::Trouble, group, pool, seal};
 use crate::{
     clock::Clock,
     error::StoreError,
-    jobs::{self, Done, Job, Waiting},
+    jobs::{Done, Group, Job, Jobs, Pace, Waiting},
 };
 
 /// How often a group is tried that was certainly not committed: others were in its way.
@@ -26,8 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(35);
 const IDLE: Duration = Duration::from_secs(1);
 /// How long that may take.
 const PING: Duration = Duration::from_secs(5);
-
-type Group = Vec<(Job, OwnedSemaphorePermit)>;
 
 /// What came of each job of a group. An error in place of all is of the group, of which nothing was done then, or, if the
 /// database went away in the middle of it, perhaps all.
@@ -47,13 +42,23 @@ impl Writer {
     }
 
     pub(super) async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Waiting>) {
+        let mut pace = Pace::default();
         while let Some(first) = asked.recv().await {
-            self.write(jobs::group(first, &mut asked)).await;
+            let (mut group, start) = (Group::of(first, &mut asked), Instant::now());
+            // The runtime's clock is too coarse to sleep by.
+            while pace.waits(&group, start) {
+                tokio::task::yield_now().await;
+                group.fill(&mut asked);
+            }
+            let (group, start) = (group.jobs(), Instant::now());
+            let count = group.len();
+            self.write(group).await;
+            pace = Pace::after(count, asked.len(), start.elapsed());
         }
     }
 
     /// Writes a group, and answers all who wait for it.
-    async fn write(&mut self, group: Group) {
+    async fn write(&mut self, group: Jobs) {
         let mut groups = vec![group];
         while let Some(mut group) = groups.pop() {
             if let Some(rest) = split(&mut group) {
@@ -154,7 +159,7 @@ impl Writer {
 }
 
 /// Takes from `group` all behind what must stand alone.
-fn split(group: &mut Group) -> Option<Group> {
+fn split(group: &mut Jobs) -> Option<Jobs> {
     let place = group.iter().position(|(job, _)| matches!(job, Job::Seal(..)))?;
     let rest = group.split_off(place.max(1));
     (!rest.is_empty()).then_some(rest)

@@ -5,11 +5,11 @@ use std::{
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{Access, Options, SWEPT, connect, fault, reader, schema, settle};
@@ -21,12 +21,14 @@ use crate::{
     figures::Gauges,
     followers::Followers,
     guard,
-    jobs::{Answer, Asker, Done, Gate, Job, Waiting, group},
+    jobs::{Answer, Asker, Done, Gate, Group, Job, Jobs, Pace, Waiting},
     record::{Head, Stream, StreamId},
 };
 
 /// Streams whose heads are kept in memory.
 const HEADS: usize = 16_384;
+/// Between two looks at who has come back.
+const PAUSE: Duration = Duration::from_micros(20);
 
 /// The thread.
 #[derive(Debug)]
@@ -102,6 +104,7 @@ struct Work {
 
 impl Work {
     fn run(&mut self, mut asked: mpsc::UnboundedReceiver<Waiting>) {
+        let mut pace = Pace::default();
         loop {
             let first = match self.unswept.is_empty() {
                 true => asked.blocking_recv(),
@@ -114,7 +117,15 @@ impl Work {
                 },
             };
             let Some(first) = first else { break };
-            self.write(group(first, &mut asked));
+            let (mut group, start) = (Group::of(first, &mut asked), Instant::now());
+            while pace.waits(&group, start) {
+                thread::sleep(PAUSE);
+                group.fill(&mut asked);
+            }
+            let (group, start) = (group.jobs(), Instant::now());
+            let count = group.len();
+            self.write(group);
+            pace = Pace::after(count, asked.len(), start.elapsed());
             if !self.unswept.is_empty() {
                 self.sweep();
             }
@@ -141,7 +152,7 @@ impl Work {
     }
 
     /// Writes a group, and answers all who wait for it.
-    fn write(&mut self, mut group: Vec<(Job, OwnedSemaphorePermit)>) {
+    fn write(&mut self, mut group: Jobs) {
         let jobs: Vec<&Job> = group.iter().map(|(job, _)| job).collect();
         let start = Instant::now();
         match self.commit(&jobs) {
