@@ -116,6 +116,21 @@ impl Connection {
 
     /// Reads an answer.
     pub fn read(&mut self) -> io::Result<Answer> {
+        let mut answer = self.read_head()?;
+        if answer.header("transfer-encoding") == "chunked" {
+            while let Some(chunk) = self.read_chunk()? {
+                answer.body.extend(chunk);
+            }
+            return Ok(answer);
+        }
+        let length: usize = answer.header("content-length").parse().unwrap_or(0);
+        answer.body.resize(length, 0);
+        self.reader.read_exact(&mut answer.body)?;
+        Ok(answer)
+    }
+
+    /// Reads status and headers of an answer, and leaves its body.
+    pub fn read_head(&mut self) -> io::Result<Answer> {
         let status_line = self.line()?;
         let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("no status line: {status_line:?}"));
         let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(bad)?;
@@ -125,14 +140,31 @@ impl Connection {
             let Some((name, value)) = line.split_once(':') else { break };
             headers.push((name.to_lowercase(), value.trim().to_owned()));
         }
-        if status == 100 {
-            return self.read();
+        match status {
+            100 => self.read_head(),
+            _ => Ok(Answer { status, headers, body: Vec::new() }),
         }
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        let length: usize = answer.header("content-length").parse().unwrap_or(0);
-        answer.body.resize(length, 0);
-        self.reader.read_exact(&mut answer.body)?;
-        Ok(answer)
+    }
+
+    /// Reads the next piece of a body that comes in chunks; `None` at its end.
+    pub fn read_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let size = self.line()?;
+        let size = usize::from_str_radix(&size, 16)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("no size of a chunk: {size:?}")))?;
+        let mut chunk = vec![0; size];
+        self.reader.read_exact(&mut chunk)?;
+        self.line()?;
+        Ok((size > 0).then_some(chunk))
+    }
+
+    /// A second handle on the same socket, to send while somebody else reads.
+    pub fn sender(&mut self) -> io::Result<TcpStream> {
+        self.stream().try_clone()
+    }
+
+    /// Sends `bytes` as one chunk of a body; none ends it.
+    pub fn send_chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.send(&chunk(bytes))
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -142,6 +174,11 @@ impl Connection {
             _ => Ok(line.trim_end().to_owned()),
         }
     }
+}
+
+/// `bytes` as one chunk of a body; none ends it.
+pub fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 /// Sends one request on a connection of its own.
