@@ -10,7 +10,7 @@ use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
 use caudal_record::Consultations;
 use caudal_server::{Facts, Flags, ListenError, Listener, Listeners, ModelControl, Server};
 use caudal_store::{
-    Lock, StoreError,
+    Lock, Store, StoreError,
     sqlite::{Options, Sqlite},
 };
 use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
@@ -62,12 +62,24 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
     }
 }
 
+/// The store of what is recorded, where there is a folder for it. Several processes may have it open; who serves takes the
+/// folder's lock before.
+pub(crate) fn record_store(settings: &Settings) -> Result<Option<Arc<dyn Store>>, AssembleError> {
+    let Some(folder) = &settings.data_dir else { return Ok(None) };
+    Ok(Some(Arc::new(Sqlite::open(Options::within(folder))?)))
+}
+
+/// What is recorded, where there is a folder for it.
+pub(crate) fn consultations(settings: &Settings) -> Result<Option<Consultations>, AssembleError> {
+    let folder = settings.data_dir.clone();
+    let store = record_store(settings)?;
+    Ok(store.map(|store| Consultations::new(store, folder, settings.record_snapshot_every)))
+}
+
 /// What is recorded, where there is a folder for it, and the lock on that folder.
 pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Lock)>, AssembleError> {
-    let Some(folder) = &settings.data_dir else { return Ok(None) };
-    let lock = caudal_store::lock(folder)?;
-    let store = Sqlite::open(Options::within(folder))?;
-    Ok(Some((Consultations::new(Arc::new(store), Some(folder.clone()), settings.record_snapshot_every), lock)))
+    let lock = settings.data_dir.as_deref().map(caudal_store::lock).transpose()?;
+    Ok(consultations(settings)?.zip(lock))
 }
 
 /// The backend; none where there is no library for it and nothing that would need one.
