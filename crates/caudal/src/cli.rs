@@ -6,6 +6,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::settings::{Key, TABLE};
 
+mod record;
+
 /// The whole command line.
 pub(crate) fn command() -> Command {
     Command::new("caudal")
@@ -21,6 +23,7 @@ pub(crate) fn command() -> Command {
         .subcommand(profile())
         .subcommand(bench())
         .subcommand(media())
+        .subcommand(record::command())
         .subcommand(config())
         .subcommand(read_events())
 }

@@ -145,7 +145,7 @@ impl Consultations {
             (None, None) => Uuid::new_v4().to_string(),
             (None, Some(key)) => made_of("session", &new.user_id, key).to_string(),
         };
-        let meta = about(&new.user_id, &session, new.patient_stub.map(|stub| stub.get()))?;
+        let meta = about(&new.user_id, &session, new.patient_stub.map(serde_json::value::RawValue::get))?;
         let id = stream_of(&name);
         match self.store.create(NewStream { id: id.clone(), meta: meta.clone() }).await {
             Ok(stream) => Consultation::of(stream, false),
@@ -293,7 +293,7 @@ fn missing(name: &str, error: StoreError) -> RecordError {
 }
 
 /// A name that stands in a URL, in a file's name and in a line of text without any ado.
-fn named(name: &str) -> Result<&str, RecordError> {
+pub(crate) fn named(name: &str) -> Result<&str, RecordError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     match !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(fits) && !name.starts_with('.') {
         true => Ok(name),

@@ -1,6 +1,6 @@
 //! The one place that joins the parts: which backend, which models, which limits.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use caudal_engine::{
     Backend, LoadError, names,
@@ -63,21 +63,29 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
     }
 }
 
-/// What is recorded, where there is a folder for it, and the lock on that folder.
-pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Option<Lock>)>, AssembleError> {
+/// The store of what is recorded, where there is a folder for it. Several processes may have it open; who serves takes the
+/// folder's lock before.
+pub(crate) fn record_store(settings: &Settings) -> Result<Option<Arc<dyn Store>>, AssembleError> {
     let Some(folder) = &settings.data_dir else { return Ok(None) };
-    // Servers that share a database share the folder of its archives.
-    let lock = settings.database.is_none().then(|| caudal_store::lock(folder)).transpose()?;
-    Ok(Some((record_store(settings, folder)?, lock)))
-}
-
-/// What is recorded, for the server or for a command beside it.
-pub(crate) fn record_store(settings: &Settings, folder: &Path) -> Result<Consultations, AssembleError> {
-    let store: Arc<dyn Store> = match &settings.database {
+    Ok(Some(match &settings.database {
         Some(database) => Arc::new(Postgres::open(database.clone())?),
         None => Arc::new(Sqlite::open(Options { flush: settings.record_flush, ..Options::within(folder) })?),
-    };
-    Ok(Consultations::new(store, Some(folder.to_owned()), settings.record_snapshot_every))
+    }))
+}
+
+/// What is recorded, where there is a folder for it.
+pub(crate) fn consultations(settings: &Settings) -> Result<Option<Consultations>, AssembleError> {
+    let folder = settings.data_dir.clone();
+    let store = record_store(settings)?;
+    Ok(store.map(|store| Consultations::new(store, folder, settings.record_snapshot_every)))
+}
+
+/// What is recorded, where there is a folder for it, and the lock on that folder.
+pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Option<Lock>)>, AssembleError> {
+    // Servers that share a database share the folder of its archives.
+    let alone = settings.data_dir.as_deref().filter(|_| settings.database.is_none());
+    let lock = alone.map(caudal_store::lock).transpose()?;
+    Ok(consultations(settings)?.map(|record| (record, lock)))
 }
 
 /// The backend; none where there is no library for it and nothing that would need one.

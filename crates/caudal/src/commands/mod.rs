@@ -16,6 +16,7 @@ mod optimize;
 mod pictures;
 mod profile;
 mod read_events;
+mod record;
 mod reload;
 mod remote;
 mod sealing;
@@ -78,6 +79,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("profile", matches)) => profile::run(matches),
         Some(("bench", matches)) => bench::run(matches),
         Some(("media", matches)) => media::run(matches),
+        Some(("record", matches)) => record::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some((caudal_record::archive::IMPORT_COMMAND, matches)) => read_events::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),

@@ -1,0 +1,49 @@
+//! `caudal record seal`.
+
+use std::{process::ExitCode, time::Duration};
+
+use caudal_record::{
+    Sealing,
+    archive::{ArchiveError, Options},
+};
+use caudal_store::{Clock, StoreError};
+use caudal_types::Explain as _;
+use clap::ArgMatches;
+use indicatif::HumanBytes;
+
+use super::{Absent, CommandError, Opened, bar, deliver, explained, other, tell, text, usage};
+
+pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let mut options = Options::default();
+    if let Some(codec) = text(matches, "codec") {
+        let wrong = |error: ArchiveError| usage(format!("{error}; {}", error.hint()));
+        options.codec = codec.parse().map_err(wrong)?;
+    }
+    options.limit = matches.get_one("size-limit").copied().unwrap_or(options.limit);
+    let opened = Opened::new(matches, Absent::Refuse)?;
+    // Who seals removes what seals that were cut off have left: nobody else's may be on its way.
+    let _lock = caudal_store::lock(&opened.folder.join("archives")).map_err(|error| match error {
+        StoreError::InUse(_) => other("another seal is at work on this record; wait until it is done"),
+        error => explained(&error.into()),
+    })?;
+    let older = matches.get_one::<Duration>("older-than").copied().unwrap_or_default();
+    let older = i64::try_from(older.as_micros()).unwrap_or(i64::MAX);
+    let only = text(matches, "id").map(str::to_owned);
+    let sealing = Sealing { idle_since: Clock::system().now().saturating_sub(older), only, options };
+    let bar = bar(None, "events sealed");
+    let counted = bar.clone();
+    let done = opened.wait(opened.record.seal(sealing, move |events| counted.inc(events)))?;
+    bar.finish_and_clear();
+    if matches.get_flag("json") {
+        deliver(&done, None)?;
+    } else if done.files.is_empty() {
+        tell("there is nothing to seal")?;
+    } else {
+        let (before, after) = (HumanBytes(done.bytes_in), HumanBytes(done.bytes_out));
+        tell(format!("{} events of {} consultations: {before} became {after}", done.events, done.consultations))?;
+        for file in &done.files {
+            tell(opened.folder.join("archives").join(file).display())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,418 @@
+//! `caudal record …`, the program itself, alone and beside a server.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
+
+use caudal_testkit::{Repo, Server};
+use serde_json::{Value, json};
+
+const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
+
+/// A data folder, and room beside it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(CAUDAL);
+        command.arg("record").args(words).env("CAUDAL_DATA_DIR", self.data()).current_dir(self.0.path());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// What a command says that does what it should.
+    fn good(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        serde_json::from_str(&self.good(words)).unwrap()
+    }
+
+    /// What a command says that ends with `code`.
+    fn bad(&self, code: i32, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", said(&output));
+        said(&output)
+    }
+
+    fn message(&self, id: &str, words: &str) -> Value {
+        let payload = json!({"message": words}).to_string();
+        self.json(&["append", id, "--type", "MESSAGE_RECEIVED", "--payload", &payload, "--user", "dr", "--create"])
+    }
+
+    /// Flips a bit wherever `words` stand in the database.
+    fn flip(&self, words: &str) {
+        let mut flipped = 0;
+        for name in ["caudal.db", "caudal.db-wal"] {
+            let file = self.data().join(name);
+            let Ok(mut bytes) = fs::read(&file) else { continue };
+            let found = |place: &usize| bytes[*place..].starts_with(words.as_bytes());
+            let places: Vec<_> = (0..bytes.len()).filter(found).collect();
+            flipped += places.len();
+            places.iter().for_each(|place| bytes[*place] ^= 1);
+            fs::write(&file, bytes).unwrap();
+        }
+        assert!(flipped > 0, "{words}");
+    }
+
+    fn events(&self, id: &str) -> Vec<Value> {
+        self.good(&["tail", id]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn events_are_appended_listed_and_shown() {
+    let folder = Folder::new();
+    let first = folder.message("c1", "Hola");
+    assert_eq!((first["sequence"].as_u64(), first["consultation_id"].as_str()), (Some(1), Some("c1")));
+    fs::write(folder.path("event.json"), r#"{"message": "dolor de cabeza"}"#).unwrap();
+    let words = ["append", "c1", "--type", "MESSAGE_RECEIVED", "--payload", "@event.json", "--expected-version", "1"];
+    assert_eq!(folder.json(&words)["sequence"], 2);
+    folder.message("c2", "another");
+
+    let list = folder.good(&["list", "--sort", "events_desc"]);
+    assert!(list.lines().nth(1).unwrap().starts_with("c1 "), "{list}");
+    let lines = folder.good(&["list", "--json", "--limit", "1"]);
+    let only: Value = serde_json::from_str(lines.trim()).unwrap();
+    assert_eq!((only["consultation_id"].as_str(), only["event_count"].as_u64()), (Some("c2"), Some(1)));
+    let shown = folder.good(&["show", "c1"]);
+    assert!(shown.contains("MESSAGE_RECEIVED 2") && shown.contains("0 % complete"), "{shown}");
+    let shown = folder.json(&["show", "c1", "--json"]);
+    assert_eq!((&shown["event_count"], &shown["about"]["user_id"]), (&json!(2), &json!("dr")));
+    assert_eq!(shown["state"]["messages"].as_array().unwrap().len(), 2);
+    assert_eq!(folder.events("c1")[1]["payload"]["message"], "dolor de cabeza");
+    assert_eq!(folder.good(&["tail", "c1", "--after", "1"]).lines().count(), 1);
+    let stats = folder.json(&["stats", "--json"]);
+    assert_eq!((&stats["consultations"], &stats["events"], &stats["engine"]), (&json!(2), &json!(3), &json!("sqlite")));
+    assert!(folder.good(&["stats"]).contains("consultations"));
+}
+
+#[test]
+fn what_is_asked_wrongly_is_said() {
+    let folder = Folder::new();
+    let absent = folder.bad(1, &["list"]);
+    assert!(absent.contains("there is no record in") && !folder.data().exists(), "{absent}");
+    let nowhere = folder.command(&["list"]).env_remove("CAUDAL_DATA_DIR").output().unwrap();
+    assert!(nowhere.status.code() == Some(2) && said(&nowhere).contains("--data-dir"), "{}", said(&nowhere));
+    folder.message("c1", "Hola");
+    assert!(folder.bad(1, &["show", "c9"]).contains("caudal record list"));
+    assert!(folder.bad(1, &["receipt", "c1", "9"]).contains("caudal record tail"));
+    let append = |payload, more: &[&str]| {
+        let words = ["append", "c1", "--type", "MESSAGE_RECEIVED", "--payload", payload];
+        folder.run(&[&words, more].concat())
+    };
+    for payload in ["{", "[]", r#"{"message": "a", "message": "b"}"#, "{}"] {
+        assert_eq!(append(payload, &[]).status.code(), Some(2), "{payload}");
+    }
+    let late = append(r#"{"message": "a"}"#, &["--expected-version", "7"]);
+    assert!(late.status.code() == Some(1) && said(&late).contains("expected_version 1"), "{}", said(&late));
+    folder.bad(2, &["append", "c1", "--type", "MESAGE", "--payload", "{}"]);
+    folder.bad(2, &["seal", "--codec", "zip"]);
+    folder.bad(2, &["seal", "--size-limit", "much"]);
+    folder.bad(2, &["verify"]);
+    assert_eq!(folder.events("c1").len(), 1, "nothing of that was recorded");
+}
+
+#[test]
+fn tail_follows_what_other_processes_append() {
+    let folder = Folder::new();
+    folder.message("c1", "one");
+    let mut tail = folder.command(&["tail", "c1", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap()["sequence"].clone();
+    assert_eq!(next(), 1);
+    folder.message("c1", "two");
+    assert_eq!(next(), 2);
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
+#[test]
+fn a_reader_who_leaves_is_no_fault() {
+    let folder = Folder::new();
+    // More than a pipe holds.
+    fs::write(folder.path("long.json"), json!({"message": "x".repeat(200_000)}).to_string()).unwrap();
+    folder.json(&["append", "c1", "--type", "MESSAGE_RECEIVED", "--payload", "@long.json", "--create"]);
+    let mut tail = folder.command(&["tail", "c1"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut some = [0; 10];
+    tail.stdout.take().unwrap().read_exact(&mut some).unwrap();
+    let output = tail.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", said(&output));
+}
+
+#[test]
+fn heads_and_receipts_prove_what_they_say() {
+    let folder = Folder::new();
+    let made: Vec<_> = (0..5).map(|number| folder.message("c1", &format!("number {number}"))).collect();
+    let second = &made[1];
+    let key = folder.good(&["key"]);
+    folder.good(&["head", "c1", "-o", "head.json"]);
+    folder.good(&["receipt", "c1", second["event_id"].as_str().unwrap(), "-o", "receipt.json"]);
+    folder.message("c1", "later");
+    let kept = ["verify", "c1", "--head", "head.json", "--key", key.trim()];
+    assert!(folder.good(&kept).contains("good c1: 6 events"));
+    // Offline: no folder of a record is named.
+    let offline = |file: &str, key: &str| {
+        let mut command = folder.command(&["verify-receipt", file, "--key", key]);
+        command.env_remove("CAUDAL_DATA_DIR").output().unwrap()
+    };
+    let good = offline("receipt.json", key.trim());
+    assert!(good.status.success() && said(&good).contains("is number 2 of c1"), "{}", said(&good));
+
+    let receipt = fs::read_to_string(folder.path("receipt.json")).unwrap();
+    fs::write(folder.path("forged.json"), receipt.replace("number 1", "number 7")).unwrap();
+    let forged = offline("forged.json", key.trim());
+    assert!(forged.status.code() == Some(1) && said(&forged).contains("BAD"), "{}", said(&forged));
+    let other = Folder::new();
+    other.message("c1", "x");
+    let stranger = offline("receipt.json", other.good(&["key"]).trim());
+    assert!(stranger.status.code() == Some(1) && said(&stranger).contains("another key"), "{}", said(&stranger));
+    let mut head: Value = serde_json::from_slice(&fs::read(folder.path("head.json")).unwrap()).unwrap();
+    head["sequence"] = 4.into();
+    fs::write(folder.path("head.json"), head.to_string()).unwrap();
+    assert!(folder.bad(1, &kept).contains("BAD head"));
+    folder.bad(2, &["verify-receipt", "head.json"]);
+    folder.bad(2, &["verify-receipt", "receipt.json", "--key", "ab"]);
+}
+
+#[test]
+fn exports_are_checked_against_their_manifest() {
+    let folder = Folder::new();
+    folder.message("c1", "Hola");
+    folder.good(&["export", "c1", "-o", "out", "--format", "md,json,csv"]);
+    let key = folder.good(&["key"]);
+    let verify = ["verify-export", "out", "--key", key.trim()];
+    assert_eq!(folder.good(&verify).matches("good ").count(), 3);
+    assert!(folder.bad(2, &["export", "c1", "-o", "out"]).contains("is there already"));
+    let file = folder.path("out/consultation.csv");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("Hola", "Holá")).unwrap();
+    let told = folder.bad(1, &verify);
+    assert!(told.contains("BAD consultation.csv") && told.contains("good consultation.md"), "{told}");
+}
+
+#[test]
+fn what_is_sealed_is_read_across_the_seam() {
+    let folder = Folder::new();
+    for number in 0..4 {
+        folder.message("c1", &format!("number {number}"));
+    }
+    folder.message("c2", "young");
+    assert!(folder.good(&["seal"]).contains("nothing to seal"), "all are young");
+    let before = folder.events("c1");
+    let done = folder.json(&["seal", "c1", "--codec", "zstd-3", "--json"]);
+    assert_eq!((&done["consultations"], &done["events"]), (&json!(1), &json!(4)));
+    assert_eq!(folder.events("c1"), before);
+    folder.message("c1", "after the seal");
+    let events = folder.events("c1");
+    assert_eq!((events.len(), &events[..4]), (5, &before[..]));
+    assert!(folder.good(&["verify", "c1"]).contains("good c1: 5 events"));
+    folder.good(&["seal", "--older-than", "0s"]);
+    let stats = folder.json(&["stats", "--json"]);
+    assert_eq!((&stats["archives"], &stats["archived_events"]), (&json!(2), &json!(6)));
+    let all = folder.json(&["verify", "--all", "--json"]);
+    assert_eq!((&all["valid"], &all["consultations"], &all["archives"]), (&json!(true), &json!(2), &json!(2)));
+    assert_eq!(folder.events("c1"), events);
+
+    let archive = folder.data().join("archives").join(done["files"][0].as_str().unwrap());
+    let mut bytes = fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&archive, bytes).unwrap();
+    assert!(folder.bad(1, &["verify", "--all"]).contains("BAD archive "));
+}
+
+#[test]
+fn a_flipped_byte_is_told_with_its_event() {
+    let folder = Folder::new();
+    folder.message("c0", "well");
+    for number in 1..=5 {
+        folder.message("c1", &format!("marked-{number}"));
+    }
+    assert!(folder.good(&["verify", "--all"]).starts_with("good"));
+    folder.flip("marked-3");
+    let told = folder.bad(1, &["verify", "--all"]);
+    assert!(told.contains("BAD consultation c1: the first bad event is 3") && !told.contains("c0"), "{told}");
+    assert!(folder.bad(1, &["verify", "c1"]).contains("BAD c1: the first bad event is 3"));
+    let one: Value = serde_json::from_slice(&folder.run(&["verify", "c1", "--json"]).stdout).unwrap();
+    assert_eq!((&one["valid"], &one["first_bad_event"]), (&json!(false), &json!(3)));
+    folder.good(&["verify", "c0"]);
+}
+
+#[test]
+fn damage_beside_the_events_is_told_too() {
+    let log = Folder::new();
+    log.message("c1", "Hola");
+    log.good(&["show", "c1"]);
+    log.good(&["tail", "c1"]);
+    log.flip("EVENTS_READ");
+    let told = log.bad(1, &["verify", "--all"]);
+    assert!(told.contains("BAD audit log: the first bad event is 2") && told.contains("1 faults"), "{told}");
+
+    let list = Folder::new();
+    list.message("c1", "Hola");
+    list.flip("session_id");
+    let told = list.bad(1, &["verify", "--all"]);
+    assert!(told.contains("BAD consultation number 1 of the list") && told.contains("BAD database"), "{told}");
+
+    let archives = Folder::new();
+    archives.message("c1", "Hola");
+    archives.good(&["seal", "c1"]);
+    fs::remove_dir_all(archives.data().join("archives")).unwrap();
+    let told = archives.bad(1, &["verify", "--all"]);
+    assert!(told.contains("BAD consultation c1") && told.contains("BAD archive sealed-"), "{told}");
+
+    let database = Folder::new();
+    database.message("c1", "Hola");
+    database.flip("SQLite format 3");
+    assert!(database.bad(1, &["verify", "--all"]).contains("is not a database"));
+}
+
+#[test]
+fn a_backup_made_beside_a_server_is_restored() {
+    let folder = Folder::new();
+    let data = folder.data().display().to_string();
+    let server = Server::start(CAUDAL, &Repo::new(), &["--data-dir", &data]);
+    server.post_json("/consultations", r#"{"user_id": "dr", "consultation_id": "c1"}"#);
+    let event = r#"{"event_type": "MESSAGE_RECEIVED", "payload": {"message": "Hola"}}"#;
+    let append = || assert_eq!(server.post_json("/consultations/c1/events", event).status, 201);
+    (0..50).for_each(|_| append());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                append();
+            }
+        });
+        let told = folder.good(&["backup", "copy.db"]);
+        done.store(true, Relaxed);
+        assert!(told.contains("head.key"), "{told}");
+    });
+    // Beside the server, commands read and write.
+    let count = folder.events("c1").len();
+    assert_eq!(folder.message("c1", "by hand")["sequence"], count as u64 + 1);
+    append();
+    assert_eq!(folder.events("c1").len(), count + 2);
+    assert!(folder.bad(1, &["backup", "copy.db"]).contains("is there already"));
+    assert!(folder.bad(1, &["restore", "copy.db"]).contains("another process uses"));
+
+    let restore = |from: &str, to: &Path| {
+        folder.command(&["restore", from, "--data-dir", &to.display().to_string()]).output().unwrap()
+    };
+    let place = folder.path("restored");
+    let restored = restore("copy.db", &place);
+    assert!(restored.status.success() && said(&restored).contains("1 consultations"), "{}", said(&restored));
+    let verify = folder.good(&["verify", "--all", "--json", "--data-dir", &place.display().to_string()]);
+    let found: Value = serde_json::from_str(&verify).unwrap();
+    assert!(found["valid"] == true && found["events"].as_u64().unwrap() >= 50, "{found}");
+    let again = restore("copy.db", &place);
+    assert!(again.status.code() == Some(1) && said(&again).contains("is there already"), "{}", said(&again));
+    fs::write(folder.path("broken.db"), "no database").unwrap();
+    let elsewhere = folder.path("elsewhere");
+    assert_eq!(restore("broken.db", &elsewhere).status.code(), Some(1));
+    assert!(!elsewhere.join("caudal.db").exists());
+}
+
+/// A corpus as its users have it, with an event that is no JSON; `more`: with events that came later.
+const CORPUS: &str = r#"
+import hashlib, json, sys, uuid, h5py
+path, more = sys.argv[1], len(sys.argv) > 2
+def event(number, name, kind, payload):
+    text = json.dumps(payload, sort_keys=True, ensure_ascii=False)
+    return json.dumps({"event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name} {number}")), "consultation_id": name,
+        "event_type": kind, "payload": payload, "timestamp": "2025-10-29T10:00:00+00:00",
+        "metadata": {"user_id": "dra. López", "session_id": name, "source": "fi_consult_service"},
+        "audit_hash": hashlib.sha256(text.encode()).hexdigest()}, ensure_ascii=False)
+with h5py.File(path, "w") as file:
+    file.create_group("metadata")
+    for name, count in (("session_0", 700), ("session_1", 3)):
+        events = [event(number, name, "MESSAGE_RECEIVED", {"message": f"dolor {number} ñ"}) for number in range(count)]
+        events.append(event(count, name, "VITALS_SEEN", {"pulse": 70}))
+        if name == "session_1":
+            events.append("no JSON")
+            # An id that another consultation's event has.
+            events.append(event(0, "session_0", "MESSAGE_RECEIVED", {"message": "same id"}))
+            if more:
+                events.append(event(99, name, "MESSAGE_RECEIVED", {"message": "later"}))
+        group = file.create_group("consultations/" + name)
+        group.create_dataset("events", data=events, dtype=h5py.string_dtype("utf-8"), maxshape=(None,), compression="gzip")
+"#;
+
+fn corpus(folder: &Folder, words: &[&str]) -> bool {
+    let library = caudal_types::cache_dir().join("h5py");
+    if !library.join("h5py/__init__.py").is_file() {
+        eprintln!("skipped: h5py is missing; `cargo xtask setup` brings it");
+        return false;
+    }
+    let mut command = Command::new("python3");
+    command.args(["-c", CORPUS]).arg(folder.path("corpus.h5")).args(words).env("PYTHONPATH", library);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    true
+}
+
+#[test]
+fn a_corpus_is_imported_once_however_often_it_is_tried() {
+    let folder = Folder::new();
+    if !corpus(&folder, &[]) {
+        return;
+    }
+    let done = folder.json(&["import", "corpus.h5", "--json"]);
+    let expected = json!({
+        "consultations": 2, "made": 2, "events": 707, "already_there": 0, "differing": 0, "renamed": 2, "as_text": 1,
+        "wrong_hashes": 0, "skipped": ["metadata"],
+    });
+    assert_eq!(done, expected);
+    let events = folder.events("session_1");
+    assert_eq!((events.len(), &events[0]["event_type"]), (6, &json!("MESSAGE_RECEIVED")));
+    assert_eq!(events[0]["payload"]["message"], "dolor 0 ñ");
+    let meta = &events[0]["metadata"];
+    assert_eq!(
+        (&meta["user_id"], &meta["original_timestamp"]),
+        (&json!("dra. López"), &json!("2025-10-29T10:00:00+00:00"))
+    );
+    assert_eq!(meta["original_audit_hash"], events[0]["audit_hash"]);
+    assert_eq!(events[3]["event_type"], "imported:VITALS_SEEN");
+    assert_eq!((&events[4]["event_type"], &events[4]["payload"]["text"]), (&json!("imported:TEXT"), &json!("no JSON")));
+    let first = &folder.events("session_0")[0]["event_id"];
+    assert_ne!(&events[5]["event_id"], first);
+    assert_eq!(&events[5]["metadata"]["original_event_id"], first);
+
+    let again = folder.json(&["import", "corpus.h5", "--json"]);
+    assert_eq!((&again["events"], &again["already_there"], &again["made"]), (&json!(0), &json!(707), &json!(0)));
+    assert!(corpus(&folder, &["more"]));
+    let words = folder.good(&["import", "corpus.h5"]);
+    assert!(words.starts_with("1 events of 2 consultations, 0 of these new; 707 events"), "{words}");
+    assert_eq!(folder.events("session_1").len(), 7);
+    assert!(folder.good(&["verify", "--all"]).starts_with("good"));
+    fs::write(folder.path("text.h5"), "a text").unwrap();
+    assert!(folder.bad(1, &["import", "text.h5"]).contains("not an HDF5 file"));
+}
