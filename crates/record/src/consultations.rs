@@ -145,7 +145,7 @@ impl Consultations {
             (None, None) => Uuid::new_v4().to_string(),
             (None, Some(key)) => made_of("session", &new.user_id, key).to_string(),
         };
-        let meta = about(&new.user_id, &session, new.patient_stub.map(|stub| stub.get()))?;
+        let meta = about(&new.user_id, &session, new.patient_stub.map(serde_json::value::RawValue::get))?;
         let id = stream_of(&name);
         match self.store.create(NewStream { id: id.clone(), meta: meta.clone() }).await {
             Ok(stream) => Consultation::of(stream, false),
