@@ -39,6 +39,8 @@ pub(crate) fn soak(filter: &[&str]) -> Result {
         "profile",
         "--test",
         "explain",
+        "--test",
+        "record",
         "--",
     ]);
     command.args(["--include-ignored", "--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");

@@ -57,7 +57,8 @@ fn a_consultation_stands_where_its_events_say() {
 #[test]
 fn what_events_come_to_is_the_same_with_and_without_snapshots() {
     let server = keeps(&["--record-snapshot-every", "3"]);
-    let (id, other) = (visit(&server), visit(&SHARED.get()));
+    let shared = SHARED.get();
+    let (id, other) = (visit(&server), visit(&shared));
     let state = |server: &Server, id: &str| {
         let mut state = read(server, &format!("/consultations/{id}"))["consultation"]["state"].take();
         // Their ids and times are their own.
@@ -68,7 +69,7 @@ fn what_events_come_to_is_the_same_with_and_without_snapshots() {
         state
     };
     let first = state(&server, &id);
-    assert_eq!(first, state(&SHARED.get(), &other));
+    assert_eq!(first, state(&shared, &other));
     for more in 0..7 {
         well(&append(&server, &id, &message(more)));
         let state = state(&server, &id);

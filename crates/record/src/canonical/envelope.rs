@@ -57,6 +57,7 @@ impl<'a> Walk<'a, '_> {
                     _ if field != "event_type" && self.null() => {}
                     "metadata" => parts[index] = Some(self.part(b'{', field, "an object or null")?),
                     "expected_version" => expected_version = Some(self.count(field)?),
+                    _ if self.at >= self.text.len() => return Err(Fault::CutOff("a value").at(self.at)),
                     _ if self.text.get(self.at) != Some(&b'"') => {
                         return Err(Fault::WrongType { field, wanted: "a string" }.at(self.at));
                     }

@@ -390,6 +390,9 @@ impl<'a, 'w> Walk<'a, 'w> {
 
     /// Writes the value that starts here, which must open with `open`, and says where it stands in the output.
     fn part(&mut self, open: u8, field: &'static str, wanted: &'static str) -> Result<Range<usize>, JsonError> {
+        if self.at >= self.text.len() {
+            return Err(Fault::CutOff("a value").at(self.at));
+        }
         if self.text.get(self.at) != Some(&open) {
             return Err(Fault::WrongType { field, wanted }.at(self.at));
         }

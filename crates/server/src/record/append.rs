@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
     response::Response,
 };
@@ -17,7 +17,7 @@ use super::{SMALL, record};
 use crate::{
     app::App,
     http::{
-        aside,
+        Path, aside,
         door::{self, Answer, Visitor},
     },
     problem::{ErrorAnswer, Problem},

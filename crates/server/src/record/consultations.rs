@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
     response::Response,
 };
@@ -17,7 +17,10 @@ use super::{note, record};
 use crate::{
     admin::Parameters,
     app::App,
-    http::door::{self, Answer, Visitor},
+    http::{
+        Path,
+        door::{self, Answer, Visitor},
+    },
     problem::{ErrorAnswer, Problem},
     route::Route,
 };

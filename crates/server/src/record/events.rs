@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use caudal_record::{Consultations, RecordError, event::EventView, stream_of};
@@ -15,7 +15,10 @@ use super::{note, record};
 use crate::{
     admin::Parameters,
     app::App,
-    http::door::{self, Answer, Visitor},
+    http::{
+        Path,
+        door::{self, Answer, Visitor},
+    },
     problem::{ErrorAnswer, Problem},
     route::Route,
 };

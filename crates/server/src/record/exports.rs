@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
     response::Response,
 };
@@ -19,7 +19,10 @@ use tokio::task::spawn_blocking;
 use super::{note, record};
 use crate::{
     app::App,
-    http::door::{self, Answer, Visitor},
+    http::{
+        Path,
+        door::{self, Answer, Visitor},
+    },
     problem::{ErrorAnswer, Problem},
     route::Route,
 };

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use crate::{
     admin::{Parameters, owner::Peer},
     app::App,
     http::{
-        RequestId,
+        Path, RequestId,
         door::{self, Answer},
     },
     problem::{ErrorAnswer, Problem},

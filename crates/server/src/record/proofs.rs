@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use caudal_record::proof::SignedHead;
@@ -13,7 +13,10 @@ use serde_json::json;
 use super::{note, record};
 use crate::{
     app::App,
-    http::door::{self, Answer, Visitor},
+    http::{
+        Path,
+        door::{self, Answer, Visitor},
+    },
     problem::{ErrorAnswer, Problem},
     route::Route,
 };

@@ -7,7 +7,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::Response,
 };
@@ -27,7 +27,7 @@ use crate::{
     admin::Parameters,
     app::App,
     http::{
-        body,
+        Path, body,
         door::{self, Answer, Visitor},
     },
     problem::{ErrorAnswer, Problem},

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use caudal_record::{
@@ -20,7 +20,10 @@ use super::{consultations::sort, note, record};
 use crate::{
     admin::Parameters,
     app::App,
-    http::door::{self, Answer, Visitor},
+    http::{
+        Path,
+        door::{self, Answer, Visitor},
+    },
     problem::{ErrorAnswer, Problem},
     route::Route,
 };

@@ -166,7 +166,8 @@ pub(super) fn read(connection: &Connection, id: &StreamId, range: &Range) -> Res
         "select {} from records where stream = ?1 and sequence > ?2 {and_kind} order by sequence limit ?3",
         rows::RECORD
     );
-    let after = range.after.max(stream.sealed);
+    // No record stands beyond what a column holds.
+    let after = range.after.max(stream.sealed).min(i64::MAX as u64);
     let mut statement = look.prepare_cached(&sql).map_err(fault)?;
     let mut found = statement.query(params![key, after, range.limit, kind]).map_err(fault)?;
     let (mut records, mut bytes) = (Vec::new(), 0);
