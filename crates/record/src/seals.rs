@@ -1,6 +1,6 @@
 //! Consultations moved to archives: written, verified, and only then forgotten by the store.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use caudal_store::{Archive, ArchiveNote, ArchivePart, Clock, Head, List, Order, Range, Stream, Time};
 use sha2::{Digest as _, Sha256};
@@ -16,9 +16,6 @@ use crate::{
 const STEP: u32 = 1_000;
 /// Records that are read in one go.
 const RECORDS: u32 = 1_000;
-
-/// How old a file is that nobody will tell the store of any more.
-const LEFT: Duration = Duration::from_secs(600);
 
 /// What is to be sealed, and how.
 #[derive(Debug, Clone)]
@@ -58,7 +55,8 @@ impl Consultations {
         if streams.is_empty() {
             return Ok(Done::default());
         }
-        fs::create_dir_all(&folder).map_err(RecordError::file(&folder))?;
+        // Who seals removes what seals that were cut off have left: nobody else's may be on its way.
+        let _lock = caudal_store::lock(&folder)?;
         self.tidy(&folder).await?;
         let (record, handle) = (self.clone(), Handle::current());
         let written = {
@@ -111,10 +109,7 @@ impl Consultations {
             let entry = entry.map_err(wrong())?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let ours = name.trim_start_matches('.').starts_with("sealed-") && name.contains(".h5");
-            // One that is new may be another server's, which has not told the store yet.
-            let age = entry.metadata().and_then(|about| about.modified()).map_err(wrong())?.elapsed();
-            let old = age.is_ok_and(|age| age > LEFT);
-            if ours && old && !known.iter().any(|note| *note.file == *name) {
+            if ours && !known.iter().any(|note| *note.file == *name) {
                 tracing::warn!("{name} was left by a seal that was cut off, and is removed");
                 fs::remove_file(entry.path()).map_err(wrong())?;
             }

@@ -80,7 +80,7 @@ impl Opened {
 
     fn of(settings: Settings, absent: Absent) -> Result<Self, CommandError> {
         let folder = folder(&settings)?;
-        if absent == Absent::Refuse && !folder.join(DATABASE).is_file() {
+        if absent == Absent::Refuse && settings.database.is_none() && !folder.join(DATABASE).is_file() {
             let place = folder.display();
             return Err(other(format!("there is no record in {place}; name the folder of a server by --data-dir")));
         }

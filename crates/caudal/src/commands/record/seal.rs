@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use caudal_record::{
-    Sealing,
+    RecordError, Sealing,
     archive::{ArchiveError, Options},
 };
 use caudal_store::{Clock, StoreError};
@@ -14,25 +14,27 @@ use indicatif::HumanBytes;
 use super::{Absent, CommandError, Opened, bar, deliver, explained, other, tell, text, usage};
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let mut options = Options::default();
+    let opened = Opened::new(matches, Absent::Refuse)?;
+    let policy = &opened.settings.seal;
+    let mut options = Options { codec: policy.codec, limit: policy.limit, ..Options::default() };
     if let Some(codec) = text(matches, "codec") {
         let wrong = |error: ArchiveError| usage(format!("{error}; {}", error.hint()));
         options.codec = codec.parse().map_err(wrong)?;
     }
     options.limit = matches.get_one("size-limit").copied().unwrap_or(options.limit);
-    let opened = Opened::new(matches, Absent::Refuse)?;
-    // Who seals removes what seals that were cut off have left: nobody else's may be on its way.
-    let _lock = caudal_store::lock(&opened.folder.join("archives")).map_err(|error| match error {
-        StoreError::InUse(_) => other("another seal is at work on this record; wait until it is done"),
-        error => explained(&error.into()),
-    })?;
     let older = matches.get_one::<Duration>("older-than").copied().unwrap_or_default();
     let older = i64::try_from(older.as_micros()).unwrap_or(i64::MAX);
     let only = text(matches, "id").map(str::to_owned);
     let sealing = Sealing { idle_since: Clock::system().now().saturating_sub(older), only, options };
     let bar = bar(None, "events sealed");
     let counted = bar.clone();
-    let done = opened.wait(opened.record.seal(sealing, move |events| counted.inc(events)))?;
+    let done = opened.runtime.block_on(opened.record.seal(sealing, move |events| counted.inc(events)));
+    let done = done.map_err(|error| match error {
+        RecordError::Store(StoreError::InUse(_)) => {
+            other("another seal is at work on this record; wait until it is done")
+        }
+        error => explained(&error),
+    })?;
     bar.finish_and_clear();
     if matches.get_flag("json") {
         deliver(&done, None)?;
