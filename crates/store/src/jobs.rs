@@ -130,6 +130,8 @@ impl Pace {
 pub(crate) struct Gate {
     bytes: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    /// Those of them for which there was no room at once.
+    in_line: Arc<AtomicUsize>,
     most: usize,
     most_steps: usize,
 }
@@ -138,7 +140,8 @@ impl Gate {
     /// For `most` jobs, and `most_bytes` of theirs.
     pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
         let steps = (most_bytes / STEP).clamp(1, Semaphore::MAX_PERMITS);
-        Self { bytes: Arc::new(Semaphore::new(steps)), waiting: Arc::default(), most, most_steps: steps }
+        let (waiting, in_line) = (Arc::default(), Arc::default());
+        Self { bytes: Arc::new(Semaphore::new(steps)), waiting, in_line, most, most_steps: steps }
     }
 
     /// How many jobs wait, and how many bytes they have.
@@ -186,16 +189,24 @@ impl Asker {
         }
         let (room, jobs) = (Arc::clone(&gate.bytes), self.jobs.clone());
         let steps = bytes.div_ceil(STEP).clamp(1, gate.most_steps) as u32;
-        // What can be handed over at once is, so that appends of one caller stay in their order.
-        let handed = match Arc::clone(&room).try_acquire_many_owned(steps) {
-            Ok(place) => Ok(jobs.send(Waiting { job, bytes, place }).map_err(|_| StoreError::Closed)),
-            Err(_) => Err(job),
+        // What can be handed over at once is, and nobody overtakes who has to wait: appends of one caller stay in their
+        // order.
+        let at_once = match gate.in_line.load(Relaxed) {
+            0 => Arc::clone(&room).try_acquire_many_owned(steps).ok(),
+            _ => None,
+        };
+        let handed = match at_once {
+            Some(place) => Ok(jobs.send(Waiting { job, bytes, place }).map_err(|_| StoreError::Closed)),
+            None => {
+                gate.in_line.fetch_add(1, Relaxed);
+                Err((job, Counted(Arc::clone(&gate.in_line))))
+            }
         };
         async move {
             let _counted = counted;
             match handed {
                 Ok(handed) => handed?,
-                Err(job) => {
+                Err((job, _in_line)) => {
                     let place = room.acquire_many_owned(steps).await.map_err(|_| StoreError::Closed)?;
                     jobs.send(Waiting { job, bytes, place }).map_err(|_| StoreError::Closed)?;
                 }

@@ -174,3 +174,31 @@ fn a_newer_form_is_left_alone() {
     let opened = Sqlite::open(Options::within(folder.0.path()));
     assert_eq!(opened.err(), Some(StoreError::Newer { found: 99, known: 1 }));
 }
+
+#[test]
+fn appends_of_one_caller_stay_in_their_order_when_room_is_short() {
+    use futures_util::{StreamExt, stream::FuturesOrdered};
+    let folder = Folder::new();
+    let options = Options { waiting_bytes: 8 << 10, ..Options::within(folder.0.path()) };
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(options).expect("a store"));
+    run(async {
+        make(&*store, "a").await;
+        // Large ones have to wait for room; small ones would find some.
+        let sizes = [6_000, 10, 3_000, 10, 10, 7_000, 10];
+        let body = |number: usize| format!("{number:05}{}", "x".repeat(sizes[number % sizes.len()]));
+        let mut on_their_way = FuturesOrdered::new();
+        for number in 0..400 {
+            on_their_way.push_back(store.append(append("a", vec![record("one", body(number))])));
+            // Some are waited for, as by a stream that goes on reading.
+            if number % 5 == 0 {
+                on_their_way.next().await.expect("one").expect("appended");
+            }
+        }
+        while let Some(appended) = on_their_way.next().await {
+            appended.expect("appended");
+        }
+        for (number, found) in all(&*store, "a").await.iter().enumerate() {
+            assert_eq!(found.body, body(number).as_bytes(), "record {number}");
+        }
+    });
+}

@@ -74,8 +74,9 @@ impl Options {
 #[derive(Debug)]
 pub struct Sqlite {
     file: PathBuf,
-    writer: Writer,
+    /// They go before the writer does: who closes the database last writes the log back and removes it.
     readers: Readers,
+    writer: Writer,
     gauges: Arc<Gauges>,
     followers: Arc<Followers>,
 }

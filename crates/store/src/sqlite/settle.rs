@@ -26,7 +26,8 @@ const PAGE: u64 = 8192 + 24;
 /// after a power cut all that it appended behind them would be gone with them.
 pub(super) fn settle(file: &Path) -> Result<(), StoreError> {
     let log = beside(file);
-    if std::fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
+    // A log without a database is of one that somebody has removed: SQLite does not take it for that of a new one.
+    if !file.exists() || std::fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
         return Ok(());
     }
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
