@@ -283,7 +283,8 @@ mod tests {
         for (i, stage) in Stage::ALL.into_iter().enumerate() {
             stamps.enter(stage, start + i as u32 * 3 * MS);
         }
-        stamps.enter(Stage::Encode, start + 30 * MS);
+        // The last was entered after all others had their 3 ms.
+        stamps.enter(Stage::Encode, start + (Stage::ALL.len() as u32 - 1) * 3 * MS + 9 * MS);
         assert_eq!(stamps.iter().map(|(_, spent)| spent).sum::<Duration>(), stamps.total());
         assert_eq!((stamps.spent(Stage::Infer), stamps.spent(Stage::Encode)), (3 * MS, 9 * MS));
     }
