@@ -149,11 +149,11 @@ fn seal() -> Command {
                 .conflicts_with("id")
                 .help("consultations to which nothing was appended for so long"),
         )
-        .arg(option("codec", "CODEC").help("none, gzip-1 to 9, lzf, lz4 or zstd-1 to 19 [default: gzip-4]"))
+        .arg(option("codec", "CODEC").help("none, gzip-1 to 9, lzf, lz4 or zstd-1 to 19 [default: seal_codec]"))
         .arg(
             option("size-limit", "SIZE")
                 .value_parser(size)
-                .help("size after which a file takes no more [default: 4GB]"),
+                .help("size after which a file takes no more [default: seal_file_mb]"),
         )
         .arg(json("answer as one JSON object"))
 }
@@ -252,9 +252,8 @@ fn size(text: &str) -> Result<u64, String> {
 
 /// Settings that matter to the record where no server runs.
 fn for_record(key: &Key) -> bool {
-    const NAMES: [&str; 5] =
-        ["data_dir", "record_max_event_kb", "record_snapshot_every", "record_timezone", "log_level"];
-    NAMES.contains(&key.name)
+    const BEGINNINGS: [&str; 4] = ["database_", "db_", "record_", "seal_"];
+    matches!(key.name, "data_dir" | "log_level") || BEGINNINGS.iter().any(|begins| key.name.starts_with(begins))
 }
 
 #[cfg(test)]
