@@ -251,6 +251,34 @@ fn what_is_sealed_is_read_across_the_seam() {
 }
 
 #[test]
+fn an_archive_that_is_newer_than_a_restored_backup_is_kept() {
+    let folder = Folder::new();
+    folder.message("c1", "before the backup");
+    folder.good(&["backup", "early.db"]);
+    folder.message("c1", "after the backup");
+    let restore = || {
+        fs::rename(folder.data().join("caudal.db"), folder.path("moved-away.db")).unwrap();
+        folder.good(&["restore", "early.db"]);
+    };
+    let newer = folder.json(&["seal", "c1", "--json"])["files"][0].as_str().unwrap().to_owned();
+    restore();
+    // What a seal that was cut off has left: a file that is not whole, and one that the store knows nothing of though it has
+    // all that is in it.
+    let archives = folder.data().join("archives");
+    let cut = archives.join(".sealed-20200101T000000-0001.h5.part");
+    fs::write(&cut, "begun").unwrap();
+    let done = folder.json(&["seal", "c1", "--json"]);
+    assert!(archives.join(&newer).exists(), "it alone holds the second event");
+    assert!(archives.join(done["files"][0].as_str().unwrap()).exists() && !cut.exists());
+    assert_eq!(folder.events("c1").len(), 1);
+    restore();
+    folder.good(&["seal", "c1"]);
+    assert!(archives.join(&newer).exists());
+    let files = fs::read_dir(&archives).unwrap().filter(|file| file.as_ref().unwrap().path().extension().is_some());
+    assert_eq!(files.count(), 2, "the store held all of the second: it is gone, and was written anew");
+}
+
+#[test]
 fn a_flipped_byte_is_told_with_its_event() {
     let folder = Folder::new();
     folder.message("c0", "well");

@@ -84,7 +84,8 @@ fn spans_tell_what_the_server_itself_remembers() {
         assert!(span.end_time_unix_nano <= around.end_time_unix_nano, "{span:?} lies within {around:?}");
         assert_eq!((&span.trace_id, text(span, "caudal.model.name").as_deref()), (&around.trace_id, Some("slow")));
     }
-    assert_eq!(server.metric("caudal_otlp_spans_exported_total", ""), 3.0);
+    // Counted once the collector's answer is read, which is after it has them.
+    wait_for(|| (server.metric("caudal_otlp_spans_exported_total", "") == 3.0).then_some(()));
     assert_eq!(server.metric("caudal_otlp_spans_dropped_total", "queue_full"), 0.0);
     assert_eq!(collector.headers()["request"], "POST /v1/traces HTTP/1.1");
     assert_eq!(collector.resource()["service.name"], "caudal");

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use caudal_store::{Clock, Range};
+use caudal_store::{Clock, Range, Stream};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -55,20 +55,16 @@ impl Consultations {
         folder: &Path,
         by: &str,
     ) -> Result<Manifest, RecordError> {
-        let beside = folder.with_extension("part");
-        fs::create_dir_all(&beside).map_err(RecordError::file(&beside))?;
+        let (folder, beside) = (folder.to_owned(), folder.with_extension("part"));
         let written = self.write_out(name, formats, &beside, by).await;
-        let placed = written.and_then(|manifest| {
-            fs::rename(&beside, folder).map_err(RecordError::file(folder))?;
-            let around = folder.parent().unwrap_or(Path::new("."));
-            let around = if around.as_os_str().is_empty() { Path::new(".") } else { around };
-            File::open(around).and_then(|folder| folder.sync_all()).map_err(RecordError::file(around))?;
-            Ok(manifest)
-        });
-        if placed.is_err() {
-            let _ = fs::remove_dir_all(&beside);
-        }
-        placed
+        aside(move || {
+            let placed = written.and_then(|manifest| place(&beside, &folder).map(|()| manifest));
+            if placed.is_err() {
+                let _ = fs::remove_dir_all(&beside);
+            }
+            placed
+        })
+        .await
     }
 
     async fn write_out(
@@ -80,13 +76,10 @@ impl Consultations {
     ) -> Result<Manifest, RecordError> {
         let stream = self.stream(name).await?;
         let head = self.head(name).await?;
-        let mut exporters = Vec::new();
-        for format in formats {
-            let path = folder.join(format!("consultation.{}", format.name()));
-            let file = File::create(&path).map_err(RecordError::file(&path))?;
-            let exporter = Exporter::new(*format, stream.clone(), BufWriter::new(file));
-            exporters.push((path.clone(), exporter.map_err(RecordError::file(&path))?));
-        }
+        let mut exporters = {
+            let (formats, folder) = (formats.to_vec(), folder.to_owned());
+            aside(move || begin(&formats, &stream, &folder)).await?
+        };
         let mut at = 0;
         while at < head.sequence {
             let wanted = u32::try_from(head.sequence - at).unwrap_or(STEP).min(STEP);
@@ -108,7 +101,6 @@ impl Consultations {
     /// Writes one out into a folder of the server's own, and tells its name.
     pub async fn export(&self, name: &str, formats: &[Format], by: &str) -> Result<(String, Manifest), RecordError> {
         let exports = self.folder("exports")?.exports();
-        fs::create_dir_all(&exports).map_err(RecordError::file(&exports))?;
         let id = Uuid::new_v4().to_string();
         let manifest = self.export_to(name, formats, &exports.join(&id), by).await?;
         Ok((id, manifest))
@@ -144,11 +136,29 @@ impl Consultations {
             None if name == MANIFEST => "application/json",
             None => return Err(RecordError::NoExport(format!("{id}/{name}").into())),
         };
-        Ok((File::open(&path).map_err(RecordError::file(&path))?, kind))
+        aside(move || Ok((File::open(&path).map_err(RecordError::file(&path))?, kind))).await
     }
 }
 
 type Exporters = Vec<(PathBuf, Exporter<BufWriter<File>>)>;
+
+fn begin(formats: &[Format], stream: &Stream, folder: &Path) -> Result<Exporters, RecordError> {
+    fs::create_dir_all(folder).map_err(RecordError::file(folder))?;
+    let begun = formats.iter().map(|format| {
+        let path = folder.join(format!("consultation.{}", format.name()));
+        let exporter =
+            File::create(&path).and_then(|file| Exporter::new(*format, stream.clone(), BufWriter::new(file)));
+        exporter.map_err(RecordError::file(&path)).map(|exporter| (path, exporter))
+    });
+    begun.collect()
+}
+
+/// Gives a folder that is written its name, for good.
+fn place(beside: &Path, folder: &Path) -> Result<(), RecordError> {
+    fs::rename(beside, folder).map_err(RecordError::file(folder))?;
+    let around = folder.parent().filter(|around| !around.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(around).and_then(|folder| folder.sync_all()).map_err(RecordError::file(around))
+}
 
 fn finish(exporters: Exporters, head: SignedHead, folder: &Path, by: &str) -> Result<Manifest, RecordError> {
     let mut files: Vec<(String, Written)> = Vec::new();

@@ -1,6 +1,9 @@
 //! Consultations moved to archives: written, verified, and only then forgotten by the store.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use caudal_store::{Archive, ArchiveNote, ArchivePart, Clock, Head, List, Order, Range, Stream, Time};
 use sha2::{Digest as _, Sha256};
@@ -51,12 +54,16 @@ impl Consultations {
         progress: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<Done, RecordError> {
         let folder = self.folder("archives")?.archives();
+        // Held from the first look to the end: nobody else seals the same, and no file that is being written is removed.
+        let lock = {
+            let folder = folder.clone();
+            aside(move || Ok(caudal_store::lock(&folder)?))
+        };
+        let _lock = lock.await?;
         let streams = self.sealable(&sealing).await?;
         if streams.is_empty() {
             return Ok(Done::default());
         }
-        // Who seals removes what seals that were cut off have left: nobody else's may be on its way.
-        let _lock = caudal_store::lock(&folder)?;
         self.tidy(&folder).await?;
         let (record, handle) = (self.clone(), Handle::current());
         let written = {
@@ -100,21 +107,45 @@ impl Consultations {
         }
     }
 
-    /// Removes what seals that were cut off have left: files of which the store knows nothing. It still has all that they
-    /// hold.
+    /// Removes what seals that were cut off have left: files that are not whole, and archives of which the store knows
+    /// nothing while it holds all that is in them. After an older backup was restored, archives hold what nobody else has:
+    /// those stay.
     async fn tidy(&self, folder: &Path) -> Result<(), RecordError> {
         let known = self.store.archives().await?;
-        let wrong = || RecordError::file(folder);
-        for entry in fs::read_dir(folder).map_err(wrong())? {
-            let entry = entry.map_err(wrong())?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = name.trim_start_matches('.').starts_with("sealed-") && name.contains(".h5");
-            if ours && !known.iter().any(|note| *note.file == *name) {
-                tracing::warn!("{name} was left by a seal that was cut off, and is removed");
-                fs::remove_file(entry.path()).map_err(wrong())?;
+        let folder = folder.to_owned();
+        let left = aside(move || left_in(&folder, &known)).await?;
+        for path in left {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with('.') || self.has_all_of(&path).await? {
+                tracing::info!("{name} was left by a seal that was cut off, and is removed");
+                aside(move || fs::remove_file(&path).map_err(RecordError::file(&path))).await?;
+            } else {
+                tracing::warn!("{name} is an archive of which the store knows nothing; it stays");
             }
         }
         Ok(())
+    }
+
+    /// Whether all that an archive holds is among what is not sealed.
+    async fn has_all_of(&self, archive: &Path) -> Result<bool, RecordError> {
+        let path = archive.to_owned();
+        let parts = aside(move || Ok(Reader::open(&path)?.streams().collect::<Result<Vec<_>, _>>()?));
+        let Ok(parts) = parts.await else { return Ok(false) };
+        for part in parts {
+            let id = &part.stream.id;
+            let hot = self.store.stream(id).await?.is_some_and(|stream| stream.sealed < part.first);
+            let same = match part.last.checked_sub(1) {
+                Some(before) if hot => {
+                    self.store.read(id, Range::after(before, 1)).await?.first().map(|last| last.chain)
+                        == Some(part.link)
+                }
+                _ => hot,
+            };
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn write_archives(
@@ -178,6 +209,21 @@ impl Iterator for Records<'_> {
         self.at = record.sequence;
         Some(Ok(record))
     }
+}
+
+/// Files of seals of which the store knows nothing.
+fn left_in(folder: &Path, known: &[ArchiveNote]) -> Result<Vec<PathBuf>, RecordError> {
+    let wrong = || RecordError::file(folder);
+    let mut left = Vec::new();
+    for entry in fs::read_dir(folder).map_err(wrong())? {
+        let entry = entry.map_err(wrong())?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = name.trim_start_matches('.').starts_with("sealed-") && name.contains(".h5");
+        if ours && !known.iter().any(|note| *note.file == *name) {
+            left.push(entry.path());
+        }
+    }
+    Ok(left)
 }
 
 /// What the store is to know of a sealed file.

@@ -240,7 +240,7 @@ fn what_is_cut_short_or_something_else_is_told() {
 
 /// Runs in a process of its own, see below.
 #[test]
-#[ignore = "seals without end, until it is killed"]
+#[ignore = "the process that killed_at_any_moment_the_archive_is_absent_or_whole starts and kills"]
 fn seals_in_a_loop() {
     let Some(folder) = std::env::var_os("CAUDAL_TEST_SEAL_IN") else { return };
     let streams = sizes();

@@ -102,7 +102,7 @@ impl Explain for StoreError {
             Self::Full { .. } => "try again after Retry-After".into(),
             Self::DiskFull => "make room on the disk, or seal and move archives; then it goes on by itself".into(),
             Self::ReadOnly(_) => "let the server's user write to the data folder; then it goes on by itself".into(),
-            Self::Io(_) => "look at the disk; nothing that was acknowledged is lost, and this was not".into(),
+            Self::Io(_) => "look at the disk; nothing that was acknowledged is lost; send this again, under the same Idempotency-Key".into(),
             Self::Unreachable(_) => "try again after Retry-After; nothing that was acknowledged is lost".into(),
             Self::InUse(_) => "one server at a time: stop the other, or take another --data-dir".into(),
             Self::Damaged(_) => "caudal record verify --all tells what is damaged; restore it from a backup".into(),

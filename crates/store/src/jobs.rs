@@ -1,15 +1,13 @@
 //! What writers are asked to do, and how much of it may wait.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     engine::{Append, Appended, Archive, NewStream, Reply, Snapshot},
@@ -31,6 +29,7 @@ const STEP: usize = 256;
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What a writer is asked to do.
+#[derive(Debug)]
 pub(crate) enum Job {
     Create(NewStream, Answer<Stream>),
     Append(Append, Answer<Appended>),
@@ -64,14 +63,15 @@ pub(crate) enum Done {
 }
 
 /// A job on its way, and the place it takes.
+#[derive(Debug)]
 pub(crate) struct Waiting {
     job: Job,
     bytes: usize,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// Jobs that are committed together, each with the place that it takes.
-pub(crate) type Jobs = Vec<(Job, OwnedSemaphorePermit)>;
+pub(crate) type Jobs = Vec<(Job, Place)>;
 
 /// A group that gathers.
 pub(crate) struct Group {
@@ -128,91 +128,114 @@ impl Pace {
 /// How much may wait, and how much does.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
-    bytes: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
-    /// Those of them for which there was no room at once.
-    in_line: Arc<AtomicUsize>,
+    room: Arc<Mutex<Room>>,
     most: usize,
     most_steps: usize,
+}
+
+#[derive(Debug)]
+struct Room {
+    /// Steps that nobody takes.
+    free: usize,
+    /// Jobs that were handed over and are not done, and those in line.
+    waiting: usize,
+    /// Those for which there was no room, in the order in which they came.
+    line: VecDeque<InLine>,
+}
+
+#[derive(Debug)]
+struct InLine {
+    job: Job,
+    bytes: usize,
+    steps: usize,
+    writer: mpsc::UnboundedSender<Waiting>,
 }
 
 impl Gate {
     /// For `most` jobs, and `most_bytes` of theirs.
     pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
-        let steps = (most_bytes / STEP).clamp(1, Semaphore::MAX_PERMITS);
-        let (waiting, in_line) = (Arc::default(), Arc::default());
-        Self { bytes: Arc::new(Semaphore::new(steps)), waiting, in_line, most, most_steps: steps }
+        let most_steps = (most_bytes / STEP).max(1);
+        let room = Room { free: most_steps, waiting: 0, line: VecDeque::new() };
+        Self { room: Arc::new(Mutex::new(room)), most, most_steps }
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many jobs wait, and how many bytes they have.
     pub(crate) fn waiting(&self) -> (usize, u64) {
-        let taken = self.most_steps.saturating_sub(self.bytes.available_permits());
-        (self.waiting.load(Relaxed), (taken * STEP) as u64)
+        let room = self.room();
+        (room.waiting, ((self.most_steps - room.free) * STEP) as u64)
+    }
+
+    /// Hands over who stands first in line, and so on, as far as there is room: nobody overtakes.
+    fn hand_over(&self, mut room: MutexGuard<'_, Room>) {
+        let mut refused = Vec::new();
+        while room.line.front().is_some_and(|first| first.steps <= room.free) {
+            let Some(InLine { job, bytes, steps, writer }) = room.line.pop_front() else { break };
+            if writer.is_closed() {
+                // Whoever asked hears it when the job goes.
+                room.waiting -= 1;
+                continue;
+            }
+            room.free -= steps;
+            let place = Place { gate: self.clone(), steps };
+            // Under the lock: the writer hears of jobs in the order of the line.
+            refused.extend(writer.send(Waiting { job, bytes, place }).err());
+        }
+        // Places are given back under the same lock.
+        drop(room);
+        drop(refused);
     }
 }
 
-/// Counts a job for as long as it waits.
-struct Counted(Arc<AtomicUsize>);
+/// What a job takes until it is done.
+#[derive(Debug)]
+pub(crate) struct Place {
+    gate: Gate,
+    steps: usize,
+}
 
-impl Drop for Counted {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        let mut room = self.gate.room();
+        room.free += self.steps;
+        room.waiting -= 1;
+        self.gate.hand_over(room);
     }
 }
 
 /// Asks a writer.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
-    jobs: mpsc::UnboundedSender<Waiting>,
+    writer: mpsc::UnboundedSender<Waiting>,
     gate: Gate,
 }
 
 impl Asker {
     pub(crate) fn new(gate: Gate) -> (Self, mpsc::UnboundedReceiver<Waiting>) {
-        let (jobs, asked) = mpsc::unbounded_channel();
-        (Self { jobs, gate }, asked)
+        let (writer, asked) = mpsc::unbounded_channel();
+        (Self { writer, gate }, asked)
     }
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 
-    /// Hands over a job of so many bytes. Who brings more than fits waits in line for room.
+    /// Hands over a job of so many bytes. Who brings more than fits stands in line for room, behind who came before.
     pub(crate) fn ask<T: Send + 'static>(&self, bytes: usize, job: impl FnOnce(Answer<T>) -> Job) -> Reply<T> {
-        let (answer, done) = oneshot::channel();
-        let job = job(answer);
         let gate = &self.gate;
-        let counted = Counted(Arc::clone(&gate.waiting));
-        let waiting = gate.waiting.fetch_add(1, Relaxed);
+        let mut room = gate.room();
+        let waiting = room.waiting;
         if waiting >= gate.most {
             return async move { Err(StoreError::Full { waiting }) }.boxed();
         }
-        let (room, jobs) = (Arc::clone(&gate.bytes), self.jobs.clone());
-        let steps = bytes.div_ceil(STEP).clamp(1, gate.most_steps) as u32;
-        // What can be handed over at once is, and nobody overtakes who has to wait: appends of one caller stay in their
-        // order.
-        let at_once = match gate.in_line.load(Relaxed) {
-            0 => Arc::clone(&room).try_acquire_many_owned(steps).ok(),
-            _ => None,
-        };
-        let handed = match at_once {
-            Some(place) => Ok(jobs.send(Waiting { job, bytes, place }).map_err(|_| StoreError::Closed)),
-            None => {
-                gate.in_line.fetch_add(1, Relaxed);
-                Err((job, Counted(Arc::clone(&gate.in_line))))
-            }
-        };
-        async move {
-            let _counted = counted;
-            match handed {
-                Ok(handed) => handed?,
-                Err((job, _in_line)) => {
-                    let place = room.acquire_many_owned(steps).await.map_err(|_| StoreError::Closed)?;
-                    jobs.send(Waiting { job, bytes, place }).map_err(|_| StoreError::Closed)?;
-                }
-            }
-            done.await.unwrap_or(Err(StoreError::Closed))
-        }
-        .boxed()
+        let (answer, done) = oneshot::channel();
+        let steps = bytes.div_ceil(STEP).clamp(1, gate.most_steps);
+        room.waiting += 1;
+        room.line.push_back(InLine { job: job(answer), bytes, steps, writer: self.writer.clone() });
+        gate.hand_over(room);
+        async move { done.await.unwrap_or(Err(StoreError::Closed)) }.boxed()
     }
 }

@@ -202,3 +202,16 @@ fn appends_of_one_caller_stay_in_their_order_when_room_is_short() {
         }
     });
 }
+
+#[test]
+fn a_log_whose_database_is_gone_is_not_begun_anew() {
+    let folder = Folder::new();
+    let options = || Options::within(folder.0.path());
+    let log = folder.0.path().join("caudal.db-wal");
+    std::fs::write(&log, [1; 100]).expect("a log");
+    let error = Sqlite::open(options()).expect_err("its database is missing");
+    assert!(matches!(&error, StoreError::Damaged(words) if words.contains("is missing")), "{error}");
+    assert!(log.exists() && !folder.0.path().join("caudal.db").exists());
+    std::fs::remove_file(log).expect("removed");
+    Sqlite::open(options()).expect("a new store");
+}

@@ -70,7 +70,8 @@ impl Writer {
                 Ok(outcomes) => {
                     let records = jobs.iter().zip(&outcomes).map(|(job, outcome)| job.records(outcome)).sum();
                     self.shared.gauges.committed(records, start.elapsed());
-                    for ((job, _), outcome) in group.into_iter().zip(outcomes) {
+                    for ((job, place), outcome) in group.into_iter().zip(outcomes) {
+                        drop(place);
                         self.answer(job, outcome);
                     }
                 }

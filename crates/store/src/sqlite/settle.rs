@@ -26,9 +26,12 @@ const PAGE: u64 = 8192 + 24;
 /// after a power cut all that it appended behind them would be gone with them.
 pub(super) fn settle(file: &Path) -> Result<(), StoreError> {
     let log = beside(file);
-    // A log without a database is of one that somebody has removed: SQLite does not take it for that of a new one.
-    if !file.exists() || std::fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
+    if std::fs::metadata(&log).map_or(0, |log| log.len()) == 0 {
         return Ok(());
+    }
+    if !file.exists() {
+        let (file, log) = (file.display(), log.display());
+        return Err(StoreError::Damaged(format!("{file} is missing, and its log {log} is there")));
     }
     let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
     connection.busy_timeout(Duration::ZERO).map_err(fault)?;

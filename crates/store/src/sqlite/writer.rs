@@ -159,7 +159,8 @@ impl Work {
             Ok(outcomes) => {
                 let records = jobs.iter().zip(&outcomes).map(|(job, outcome)| job.records(outcome)).sum();
                 self.gauges.committed(records, start.elapsed());
-                for ((job, _), outcome) in group.into_iter().zip(outcomes) {
+                for ((job, place), outcome) in group.into_iter().zip(outcomes) {
+                    drop(place);
                     self.answer(job, outcome);
                 }
             }
