@@ -15,10 +15,11 @@ use crate::{
     error::MediaError,
     film::{Film, Stream},
     guard::Reach,
+    order::MOST_PARTS,
     place::{Place, Shape},
     source::{Source, file_url},
     timeline::span,
-    transcode::{MOST_PARTS, list_input, meter_words},
+    transcode::{list_input, meter_words},
     workshop::{Program, Workshop},
     wrapping::Wrapping,
 };

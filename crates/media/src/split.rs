@@ -13,11 +13,12 @@ use crate::{
     check::Read,
     error::MediaError,
     guard::Reach,
+    order::MOST_PARTS,
     place::{LIST, Place, Shape},
     plan::{self, Cutting, Part},
     source::Source,
     timeline::span,
-    transcode::{MOST_PARTS, meter_words},
+    transcode::meter_words,
     workshop::{Program, Workshop},
 };
 

@@ -23,10 +23,11 @@ use serde::Serialize;
 use crate::{
     call::{Call, Meter},
     check::{Checked, Made, Read},
-    encoder::{Encoder, Quality},
+    encoder::Encoder,
     error::MediaError,
     film::{Film, Kind, Stream},
     guard::Reach,
+    order::{Audio, Order, Video},
     place::{Place, Shape},
     plan::{self, Cutting, Part, Shares},
     source::{Source, file_url, safe_input},
@@ -34,49 +35,6 @@ use crate::{
     workshop::{Program, Workshop},
     wrapping::Wrapping,
 };
-
-/// What becomes of the video.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Video {
-    /// It is encoded.
-    Encode(Quality),
-    /// It is taken as it is.
-    Copy,
-    /// It is left out.
-    Drop,
-}
-
-/// What becomes of the sound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audio {
-    /// It is encoded as AAC.
-    Aac,
-    /// It is encoded as Opus.
-    Opus,
-    /// It is taken as it is.
-    Copy,
-    /// It is left out.
-    Drop,
-}
-
-/// What should be made of a film.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// The film.
-    pub input: PathBuf,
-    /// What is made; its ending says in which container.
-    pub output: PathBuf,
-    /// Whether an output that is there is replaced.
-    pub replace: bool,
-    /// What becomes of the video.
-    pub video: Video,
-    /// What becomes of the sound.
-    pub audio: Audio,
-    /// Parts of the video; what the machine is good for when absent.
-    pub segments: Option<usize>,
-    /// Encoders of parts at once; likewise.
-    pub jobs: Option<usize>,
-}
 
 /// What was made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -187,46 +145,6 @@ impl Workshop<'_> {
         Ok(Some(chosen.encoder))
     }
 }
-
-impl Order {
-    fn check(&self) -> Result<(), MediaError> {
-        if let Video::Encode(quality) = &self.video {
-            quality.check()?;
-        }
-        for (flag, number) in [("segments", self.segments), ("jobs", self.jobs)] {
-            if number.is_some_and(|number| !(1..=MOST_PARTS).contains(&number)) {
-                return Err(MediaError::Order(format!("--{flag} is a number between 1 and {MOST_PARTS}")));
-            }
-        }
-        if self.video == Video::Drop && self.audio == Audio::Drop {
-            return Err(MediaError::Order("neither video nor sound is wanted".to_owned()));
-        }
-        Ok(())
-    }
-
-    /// What of the film is left out, in words.
-    fn notes(&self, film: &Film) -> Result<Vec<String>, MediaError> {
-        let videos = film.streams.iter().filter(|stream| stream.kind == Kind::Video).count();
-        let sounds = film.audio().count();
-        let takes_video = self.video != Video::Drop && videos > 0;
-        if !takes_video && (self.audio == Audio::Drop || sounds == 0) {
-            let lacks = if self.video == Video::Drop { "sound" } else { "video" };
-            return Err(MediaError::Lacks { file: film.source.file.clone(), lacks });
-        }
-        let rest = film.streams.iter().filter(|stream| matches!(stream.kind, Kind::Cover | Kind::Other)).count();
-        let mut notes = Vec::new();
-        if videos > 1 {
-            notes.push(format!("the first of {videos} videos was taken"));
-        }
-        if rest > 0 {
-            notes.push(format!("{rest} streams that are neither video nor sound were left out"));
-        }
-        Ok(notes)
-    }
-}
-
-/// More parts than this are a mistake.
-pub(crate) const MOST_PARTS: usize = 1000;
 
 fn ending(output: &Path) -> String {
     output.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()

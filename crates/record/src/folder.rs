@@ -2,15 +2,15 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, OpenOptions},
+    fs,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use caudal_store::{Range, Record, Sealed, StreamId};
 use ed25519_dalek::SigningKey;
+use tempfile::NamedTempFile;
 
 use crate::{archive::Reader, error::RecordError, hash::Hex};
 
@@ -107,22 +107,47 @@ fn parse(path: &Path, text: &str) -> Result<SigningKey, RecordError> {
     Ok(SigningKey::from_bytes(&bytes.0))
 }
 
+/// Makes it whole or not at all: others who share the folder must never read half of one. The folder is made too, for a
+/// database that lies elsewhere needs none.
 fn make(path: &Path) -> Result<SigningKey, RecordError> {
-    // Two UUIDs of version 4 hold 244 bits of the system's randomness; their hash is the key.
+    // Three UUIDs of version 4 hold 366 bits of the system's randomness; their hash is the key.
     let seed =
         [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()];
     let bytes = crate::canonical::sha256(seed.as_flattened());
     let wrong = || RecordError::file(path);
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match opened {
-        Ok(mut file) => {
-            writeln!(file, "{}", Hex(bytes)).and_then(|()| file.sync_all()).map_err(wrong())?;
-            Ok(SigningKey::from_bytes(&bytes))
-        }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(wrong())?;
+    let mut file = NamedTempFile::new_in(folder).map_err(wrong())?;
+    writeln!(file, "{}", Hex(bytes)).and_then(|()| file.as_file().sync_all()).map_err(wrong())?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(SigningKey::from_bytes(&bytes)),
         // Somebody else was quicker.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(taken) if taken.error.kind() == std::io::ErrorKind::AlreadyExists => {
             parse(path, &fs::read_to_string(path).map_err(wrong())?)
         }
-        Err(error) => Err(wrong()(error)),
+        Err(taken) => Err(wrong()(taken.error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn many_who_need_a_key_at_once_have_the_same() {
+        for _ in 0..20 {
+            let place = tempfile::tempdir().expect("a folder");
+            let path = place.path().join("data");
+            let key = || Folder::new(path.clone()).key().map(SigningKey::to_bytes).map_err(|error| error.to_string());
+            let keys: Vec<_> = thread::scope(|scope| {
+                let asked: Vec<_> = (0..8).map(|_| scope.spawn(key)).collect();
+                asked.into_iter().map(|asked| asked.join().expect("no panic")).collect()
+            });
+            let first = key().expect("a key");
+            assert!(keys.iter().all(|key| *key == Ok(first)), "{keys:?}");
+            assert_eq!(fs::read_dir(&path).expect("the folder").count(), 1, "nothing but the key is left");
+        }
     }
 }

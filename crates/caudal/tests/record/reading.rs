@@ -308,6 +308,24 @@ fn followers_hear_what_is_there_and_what_comes() {
 }
 
 #[test]
+fn whoever_follows_is_noted_under_the_name_of_the_request() {
+    let server = keeps(&[]);
+    let id = make(&server);
+    let path = format!("/consultations/{id}/events/stream");
+    for headers in [&[][..], &[("X-Request-ID", "ward-7")]] {
+        let mut follower = server.connect();
+        follower.send_head(&Ask { headers, ..get(&path) }).unwrap();
+        let answer = follower.read_head().unwrap();
+        let noted = read(&server, "/api/audit/logs?limit=1")["logs"][0].take();
+        assert_eq!(
+            (&noted["event_type"], &noted["payload"]["consultation_id"]),
+            (&json!("EVENTS_FOLLOWED"), &json!(id))
+        );
+        assert_eq!(noted["payload"]["request_id"], answer.header("x-request-id"));
+    }
+}
+
+#[test]
 fn a_server_that_goes_lets_its_followers_go() {
     let mut server = keeps(&[]);
     let id = make(&server);

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use caudal_sight::Kept;
 use caudal_tasks::{Call, within};
 use caudal_telemetry::{Context, Finished};
-use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace, TraceId};
+use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace, TraceId, shorten};
 use hyper::body::Body as _;
 use serde::Serialize;
 
@@ -44,6 +44,8 @@ pub(crate) struct Visit {
 #[derive(Debug, Clone)]
 pub(crate) struct Visitor {
     pub(crate) call: Call,
+    /// Who it is, by their own word.
+    pub(crate) user: Option<String>,
     pub(crate) peer: Option<Peer>,
     pub(crate) id: RequestId,
 }
@@ -146,7 +148,9 @@ where
     if !endless {
         call.deadline = Deadline::after(call.trace.start(), app.settings().request_timeout);
     }
-    let visitor = Visitor { call: call.clone(), peer, id: door.id.clone() };
+    let user = request.headers().get("x-user-id").and_then(|user| user.to_str().ok());
+    let user = user.map(|user| shorten(user).into_owned());
+    let visitor = Visitor { call: call.clone(), user, peer, id: door.id.clone() };
     let outcome = async {
         let slot = app.admit(route)?;
         let work = Box::pin(handle(Arc::clone(&app), visitor, request));

@@ -62,9 +62,8 @@ pub(crate) struct One {
 pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventAppend, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
-        let (head, body) = request.into_parts();
-        let key = super::idempotency_key(&head.headers)?;
-        let received = super::json(&app, &head.headers, body, app.settings().record.max_event).await?;
+        let key = super::idempotency_key(request.headers())?;
+        let received = super::json(&app, request, app.settings().record.max_event).await?;
         let (mut ingest, trace) = (super::ingest(&app), visitor.call.trace.clone());
         let small = received.bytes.len() <= SMALL;
         let read = move || ingest.event(&received.bytes, Some(&trace));
@@ -120,10 +119,9 @@ struct Batch<'a> {
 pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventBatch, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
-        let (head, body) = request.into_parts();
-        let key = super::idempotency_key(&head.headers)?;
+        let key = super::idempotency_key(request.headers())?;
         let largest = app.settings().record.max_event;
-        let received = super::json(&app, &head.headers, body, largest.saturating_mul(BATCH_WEIGHS)).await?;
+        let received = super::json(&app, request, largest.saturating_mul(BATCH_WEIGHS)).await?;
         let (mut ingest, small) = (super::ingest(&app), received.bytes.len() <= SMALL);
         let read = move || {
             let batch: Batch<'_> = serde_json::from_slice(&received.bytes).map_err(|error| {

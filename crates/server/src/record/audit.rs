@@ -10,7 +10,7 @@ use caudal_record::{AUDIT, event::EventView};
 use caudal_store::StreamId;
 use serde_json::json;
 
-use super::record;
+use super::{listing::Part, record};
 use crate::{
     admin::{Parameters, owner},
     app::App,
@@ -34,8 +34,7 @@ pub(crate) async fn logs(State(app): State<Arc<App>>, request: Request) -> Respo
     door::keep(app, Route::AuditLogs, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
         owner::check(&app, request.headers(), request.extensions())?;
         let parameters = Parameters::of(request.uri(), &["limit", "offset"])?;
-        let limit = parameters.number("limit", 100, 1, MOST)?;
-        let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
+        let Part { limit, offset } = Part::of(&parameters, 100, MOST)?;
         let (total, noted) = record(&app)?.noted(limit, offset).await?;
         let stream = StreamId::new(AUDIT, "log");
         let logs: Vec<_> = noted.iter().map(|noted| EventView::of(&stream, noted)).collect();

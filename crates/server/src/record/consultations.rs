@@ -8,14 +8,15 @@ use axum::{
     response::Response,
 };
 use caudal_record::{Consultation, NewConsultation, hash::Hex, soap::SoapView, time::iso};
-use caudal_store::Order;
 use caudal_types::ErrorKind;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{note, record};
+use super::{
+    listing::{self, Part},
+    note, parse, record,
+};
 use crate::{
-    admin::Parameters,
     app::App,
     http::{
         Path,
@@ -25,8 +26,6 @@ use crate::{
     route::Route,
 };
 
-/// Most consultations of one answer.
-const MOST: u32 = 500;
 /// Most bytes of what is said of a new one.
 const LARGEST: u64 = 64 << 10;
 
@@ -52,19 +51,13 @@ pub(crate) struct Made {
 pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::ConsultationMake, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
         let record = record(&app)?;
-        let (head, body) = request.into_parts();
-        let key = super::idempotency_key(&head.headers)?;
-        let received = super::json(&app, &head.headers, body, LARGEST).await?;
+        let key = super::idempotency_key(request.headers())?;
+        let received = super::json(&app, request, LARGEST).await?;
         if received.bytes.is_empty() {
             return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send {\"user_id\": \"…\"}"));
         }
-        let new: NewConsultation<'_> = serde_json::from_slice(&received.bytes).map_err(|error| {
-            Problem::new(
-                ErrorKind::InvalidParameter,
-                format!("the body makes no consultation: {error}"),
-                "send {\"user_id\": \"…\"}, and if you like patient_stub, an object, consultation_id and session_id",
-            )
-        })?;
+        let hint = "send {\"user_id\": \"…\"}, and if you like patient_stub, an object, consultation_id and session_id";
+        let new: NewConsultation<'_> = parse(&received, "the body makes no consultation", hint)?;
         let Consultation { stream, about, repeated } = record.make(&new, key.as_deref()).await?;
         let made = Made {
             consultation_id: stream.id.name.into(),
@@ -96,13 +89,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
         request,
         false,
         async |app: Arc<App>, visitor: Visitor, request: Request| {
-            let record = record(&app)?;
-            let parameters = Parameters::of(request.uri(), &["limit", "offset", "sort"])?;
-            let limit = parameters.number("limit", 50, 1, MOST)?;
-            let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
-            let page = record.list(sort(&parameters)?, limit, offset).await?;
-            note(&record, (visitor.peer, &visitor.id, request.headers()), "CONSULTATIONS_LISTED", None, json!(null))
-                .await?;
+            let (page, Part { offset, .. }) =
+                listing::consultations(&app, &visitor, request.uri(), "CONSULTATIONS_LISTED").await?;
             let each = page.streams.iter().map(|stream| {
                 json!({
                     "consultation_id": stream.id.name,
@@ -122,16 +110,6 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// The order that is asked for, by system A's names.
-pub(super) fn sort(parameters: &Parameters) -> Result<Order, Problem> {
-    Ok(match parameters.word("sort", &["recent", "oldest", "events_desc", "events_asc"])? {
-        "oldest" => Order::Oldest,
-        "events_desc" => Order::Longest,
-        "events_asc" => Order::Shortest,
-        _ => Order::Newest,
-    })
-}
-
 /// Shows a consultation: where it stands, by all its events.
 #[utoipa::path(
     get,
@@ -141,13 +119,8 @@ pub(super) fn sort(parameters: &Parameters) -> Result<Order, Problem> {
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
-    door::keep(app, Route::Consultation, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
-        let record = record(&app)?;
-        let who = (visitor.peer, &visitor.id, request.headers());
-        let (noted, told) =
-            tokio::join!(note(&record, who, "CONSULTATION_READ", Some(&id), json!(null)), record.state(&id));
-        let (Consultation { stream, about, .. }, state) = told?;
-        noted?;
+    door::keep(app, Route::Consultation, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {
+        let (Consultation { stream, about, .. }, state) = stands(&app, &visitor, &id, "CONSULTATION_READ").await?;
         Ok(Answer::json(&json!({"consultation": {
             "consultation_id": stream.id.name,
             "about": about,
@@ -170,13 +143,23 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
     responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn soap(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
-    door::keep(app, Route::Soap, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
-        let record = record(&app)?;
-        let who = (visitor.peer, &visitor.id, request.headers());
-        let (noted, told) = tokio::join!(note(&record, who, "SOAP_READ", Some(&id), json!(null)), record.state(&id));
-        let (_, state) = told?;
-        noted?;
-        Ok(Answer::json(&SoapView::of(&state)))
+    door::keep(app, Route::Soap, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {
+        let (_, state) = stands(&app, &visitor, &id, "SOAP_READ").await?;
+        Ok::<_, Problem>(Answer::json(&SoapView::of(&state)))
     })
     .await
+}
+
+/// Where a consultation stands, once it is noted as `operation` that somebody asks.
+async fn stands(
+    app: &App,
+    visitor: &Visitor,
+    id: &str,
+    operation: &'static str,
+) -> Result<(Consultation, caudal_record::state::State), Problem> {
+    let record = record(app)?;
+    let (noted, told) = tokio::join!(note(&record, visitor, operation, Some(id), Value::Null), record.state(id));
+    let told = told?;
+    noted?;
+    Ok(told)
 }

@@ -11,7 +11,10 @@ use caudal_store::{Range, Record};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{note, record};
+use super::{
+    listing::{self, Part},
+    note, record,
+};
 use crate::{
     admin::Parameters,
     app::App,
@@ -54,15 +57,13 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Path(id): Path<String>, re
     door::keep(app, Route::EventList, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
         let parameters = Parameters::of(request.uri(), &["limit", "offset", "after", "type"])?;
-        let limit = parameters.number("limit", 100, 1, MOST)?;
-        let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
-        let after = parameters.number("after", 0, 0, i64::MAX as u64)?;
+        let Part { limit, offset } = Part::of(&parameters, 100, MOST)?;
+        let after = listing::after(&parameters, 0)?;
         let event_count = record.find(&id).await?.stream.head.sequence;
         let range = Range { kind: parameters.text("type").map(Into::into), ..Range::after(after, limit) };
         let events = skip(&record, &id, range, offset).await?;
-        let who = (visitor.peer, &visitor.id, request.headers());
         let details = json!({"after": after, "offset": offset, "returned": events.len()});
-        note(&record, who, "EVENTS_READ", Some(&id), details).await?;
+        note(&record, &visitor, "EVENTS_READ", Some(&id), details).await?;
         let stream = stream_of(&id);
         let shown: Vec<_> = events.iter().map(|found| EventView::of(&stream, found)).collect();
         Ok(Answer::json(&Events {
@@ -105,11 +106,10 @@ pub(crate) async fn show(
     Path((id, which)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    door::keep(app, Route::Event, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
+    door::keep(app, Route::Event, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {
         let record = record(&app)?;
         let found = record.event(&id, &which).await?;
-        let who = (visitor.peer, &visitor.id, request.headers());
-        note(&record, who, "EVENT_READ", Some(&id), json!({"event_id": found.id})).await?;
+        note(&record, &visitor, "EVENT_READ", Some(&id), json!({"event_id": found.id})).await?;
         Ok::<_, Problem>(Answer::json(&EventView::of(&stream_of(&id), &found)))
     })
     .await

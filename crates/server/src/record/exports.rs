@@ -10,13 +10,13 @@ use axum::{
 };
 use bytes::Bytes;
 use caudal_record::export::Format;
-use caudal_types::{ErrorKind, shorten};
+use caudal_types::shorten;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::{note, record};
+use super::{note, parse, record};
 use crate::{
     app::App,
     http::{
@@ -53,13 +53,9 @@ struct Wanted {
 pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::ExportMake, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
-        let (head, body) = request.into_parts();
-        let received = super::json(&app, &head.headers, body, LARGEST).await?;
-        let Wanted { consultation_id, formats, user_id } =
-            serde_json::from_slice(&received.bytes).map_err(|error| {
-                let hint = "send {\"consultation_id\": \"…\", \"formats\": [\"md\", \"json\", \"csv\"]}";
-                Problem::new(ErrorKind::InvalidParameter, format!("the body asks for no export: {error}"), hint)
-            })?;
+        let received = super::json(&app, request, LARGEST).await?;
+        let hint = "send {\"consultation_id\": \"…\", \"formats\": [\"md\", \"json\", \"csv\"]}";
+        let Wanted { consultation_id, formats, user_id } = parse(&received, "the body asks for no export", hint)?;
         let mut wanted = Vec::new();
         for name in &formats {
             let format = Format::read(name).ok_or_else(|| {
@@ -74,9 +70,8 @@ pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Respo
         }
         let by = user_id.as_deref().unwrap_or("unknown");
         let (id, manifest) = record.export(&consultation_id, &wanted, by).await?;
-        let who = (visitor.peer, &visitor.id, &head.headers);
         let details = json!({"export_id": id, "formats": formats, "by": by});
-        note(&record, who, "EXPORTED", Some(&consultation_id), details).await?;
+        note(&record, &visitor, "EXPORTED", Some(&consultation_id), details).await?;
         Ok(Answer::json(&json!({"export_id": id, "manifest": manifest})).status(StatusCode::CREATED))
     })
     .await
@@ -126,11 +121,10 @@ pub(crate) async fn download(
     Path((id, name)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    door::keep(app, Route::ExportDownload, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
+    door::keep(app, Route::ExportDownload, request, true, async |app: Arc<App>, visitor: Visitor, _: Request| {
         let record = record(&app)?;
         let (file, media_type) = record.export_file(&id, &name).await?;
-        let who = (visitor.peer, &visitor.id, request.headers());
-        note(&record, who, "EXPORT_DOWNLOADED", None, json!({"export_id": id, "file": name})).await?;
+        note(&record, &visitor, "EXPORT_DOWNLOADED", None, json!({"export_id": id, "file": name})).await?;
         let pieces = stream::try_unfold(file, |mut file| async {
             let read = spawn_blocking(move || {
                 let mut piece = vec![0; PIECE];

@@ -17,13 +17,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{note, record};
+use super::{listing, note, record};
 use crate::{
-    admin::{Parameters, owner::Peer},
+    admin::Parameters,
     app::App,
     http::{
-        Path, RequestId,
-        door::{self, Answer},
+        Path,
+        door::{self, Answer, Visitor},
     },
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -49,16 +49,13 @@ const SILENCE: Duration = Duration::from_secs(15);
     responses((status = 200, description = "text/event-stream; id is the sequence, event the type, data the event"), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
-    door::stay(app, Route::EventFollow, request, async |app: Arc<App>, request: Request| {
+    door::keep(app, Route::EventFollow, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
         let parameters = Parameters::of(request.uri(), &["after"])?;
         let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
-        let after = parameters.number("after", last.unwrap_or(0), 0, i64::MAX as u64)?;
+        let after = listing::after(&parameters, last.unwrap_or(0))?;
         record.find(&id).await?;
-        let peer = request.extensions().get::<Peer>().copied();
-        let request_id = RequestId::of(request.headers());
-        note(&record, (peer, &request_id, request.headers()), "EVENTS_FOLLOWED", Some(&id), json!({"after": after}))
-            .await?;
+        note(&record, &visitor, "EVENTS_FOLLOWED", Some(&id), json!({"after": after})).await?;
         let told = record.follow(&id);
         let follower = Follower { app, record, id, after, told, spoke: Instant::now() };
         let events = stream::unfold(follower, |mut follower| async {

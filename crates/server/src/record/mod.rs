@@ -6,21 +6,25 @@ pub(crate) mod consultations;
 pub(crate) mod events;
 pub(crate) mod exports;
 pub(crate) mod follow;
+mod listing;
 pub(crate) mod proofs;
 pub(crate) mod stream;
 pub(crate) mod timeline;
 
-use axum::http::{HeaderMap, header};
+use axum::{
+    extract::Request,
+    http::{HeaderMap, header, request::Parts},
+};
 use caudal_record::{Access, Consultations, Ingest};
 use caudal_types::{ErrorKind, shorten};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    admin::owner::Peer,
     app::App,
     http::{
-        RequestId,
         body::{self, BodyLimits, Received},
+        door::Visitor,
     },
     problem::Problem,
 };
@@ -44,18 +48,17 @@ fn record(app: &App) -> Result<Consultations, Problem> {
 /// Takes note of who reads what. It is on disk before anything is told.
 async fn note(
     record: &Consultations,
-    (peer, id, headers): (Option<Peer>, &RequestId, &HeaderMap),
+    visitor: &Visitor,
     operation: &'static str,
     consultation: Option<&str>,
     details: Value,
 ) -> Result<(), Problem> {
-    let user = headers.get("x-user-id").and_then(|user| user.to_str().ok()).map(|user| shorten(user).into_owned());
     let access = Access {
         operation,
         consultation_id: consultation.map(|id| shorten(id).into_owned()),
-        user,
-        from: peer.map(|peer| peer.0.ip().to_string()),
-        request_id: id.as_str().to_owned(),
+        user: visitor.user.clone(),
+        from: visitor.peer.map(|peer| peer.0.ip().to_string()),
+        request_id: visitor.id.as_str().to_owned(),
         details,
     };
     Ok(record.note(access).await?)
@@ -67,10 +70,11 @@ fn ingest(app: &App) -> Ingest {
 }
 
 /// A body of JSON that holds at most `bytes`.
-async fn json(app: &App, headers: &HeaderMap, body: axum::body::Body, bytes: u64) -> Result<Received, Problem> {
-    content_type(headers, &["application/json"])?;
+async fn json(app: &App, request: Request, bytes: u64) -> Result<Received, Problem> {
+    let (Parts { headers, .. }, body) = request.into_parts();
+    content_type(&headers, &["application/json"])?;
     let limits = BodyLimits { bytes, memory: &app.bodies, pause: app.settings().body_timeout };
-    body::read(headers, body, &limits).await.map_err(|problem| match problem.kind {
+    body::read(&headers, body, &limits).await.map_err(|problem| match problem.kind {
         ErrorKind::BodyTooLarge => Problem::new(
             ErrorKind::BodyTooLarge,
             format!("the body is larger than the {bytes} bytes allowed"),
@@ -78,6 +82,11 @@ async fn json(app: &App, headers: &HeaderMap, body: axum::body::Body, bytes: u64
         ),
         _ => problem,
     })
+}
+
+/// What a body of JSON says: `fault` where it does not, such as "the body is no head", and `hint` is what to send.
+fn parse<'a, T: Deserialize<'a>>(received: &'a Received, fault: &str, hint: &'static str) -> Result<T, Problem> {
+    serde_json::from_slice(&received.bytes).map_err(|error| Problem::parameter(format!("{fault}: {error}"), hint))
 }
 
 /// The type of a body, which is one of `known`; the first where none is said.

@@ -7,10 +7,9 @@ use axum::{
     response::Response,
 };
 use caudal_record::proof::SignedHead;
-use caudal_types::ErrorKind;
 use serde_json::json;
 
-use super::{note, record};
+use super::{note, parse, record};
 use crate::{
     app::App,
     http::{
@@ -38,22 +37,15 @@ const LARGEST: u64 = 16 << 10;
 pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Verify, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
-        let (head, body) = request.into_parts();
-        let received = super::json(&app, &head.headers, body, LARGEST).await?;
+        let received = super::json(&app, request, LARGEST).await?;
+        let hint = "send what GET /consultations/{id}/head answered, or nothing";
         let known: Option<SignedHead> = match received.bytes.is_empty() {
             true => None,
-            false => Some(serde_json::from_slice(&received.bytes).map_err(|error| {
-                let message = format!("the body is no head: {error}");
-                Problem::new(
-                    ErrorKind::InvalidParameter,
-                    message,
-                    "send what GET /consultations/{id}/head answered, or nothing",
-                )
-            })?),
+            false => Some(parse(&received, "the body is no head", hint)?),
         };
         let verdict = record.verify(&id, known.as_ref()).await?;
         let details = json!({"valid": verdict.valid, "events": verdict.events});
-        note(&record, (visitor.peer, &visitor.id, &head.headers), "VERIFIED", Some(&id), details).await?;
+        note(&record, &visitor, "VERIFIED", Some(&id), details).await?;
         Ok(Answer::json(&verdict))
     })
     .await
@@ -94,11 +86,10 @@ pub(crate) async fn receipt(
     Path((id, which)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    door::keep(app, Route::Receipt, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
+    door::keep(app, Route::Receipt, request, true, async |app: Arc<App>, visitor: Visitor, _: Request| {
         let record = record(&app)?;
         let receipt = record.receipt(&id, &which).await?;
-        let who = (visitor.peer, &visitor.id, request.headers());
-        note(&record, who, "RECEIPT_MADE", Some(&id), json!({"event_id": receipt.event.event_id})).await?;
+        note(&record, &visitor, "RECEIPT_MADE", Some(&id), json!({"event_id": receipt.event.event_id})).await?;
         Ok::<_, Problem>(Answer::json(&receipt))
     })
     .await

@@ -12,11 +12,14 @@ use caudal_record::{
     timeline::{ComparedHash, ExpectedHash, TimelineItem, check_count, compare, sum_up},
 };
 use caudal_store::{Digest, Order, Range};
-use caudal_types::{ErrorKind, Explain};
+use caudal_types::Explain;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{consultations::sort, note, record};
+use super::{
+    listing::{self, Part},
+    note, parse, record,
+};
 use crate::{
     admin::Parameters,
     app::App,
@@ -28,7 +31,7 @@ use crate::{
     route::Route,
 };
 
-/// Most sessions, and most events, of one answer.
+/// Most events of one answer.
 const MOST: u32 = 500;
 /// Most bytes of hashes to compare.
 const LARGEST: u64 = 64 << 10;
@@ -52,12 +55,8 @@ pub(crate) async fn sessions(State(app): State<Arc<App>>, request: Request) -> R
         request,
         false,
         async |app: Arc<App>, visitor: Visitor, request: Request| {
-            let record = record(&app)?;
-            let parameters = Parameters::of(request.uri(), &["limit", "offset", "sort"])?;
-            let limit = parameters.number("limit", 50, 1, MOST)?;
-            let offset = parameters.number("offset", 0, 0, u64::from(u32::MAX))?;
-            let page = record.list(sort(&parameters)?, limit, offset).await?;
-            note(&record, (visitor.peer, &visitor.id, request.headers()), "TIMELINE_LISTED", None, json!(null)).await?;
+            let (page, Part { limit, offset }) =
+                listing::consultations(&app, &visitor, request.uri(), "TIMELINE_LISTED").await?;
             let sessions = page.streams.iter().map(|stream| {
                 json!({
                     "session_id": stream.id.name,
@@ -96,7 +95,7 @@ pub(crate) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>,
             let record = record(&app)?;
             let parameters = Parameters::of(request.uri(), &["limit", "after"])?;
             let limit = parameters.number("limit", 100, 1, MOST)?;
-            let after = parameters.number("after", 0, 0, i64::MAX as u64)?;
+            let after = listing::after(&parameters, 0)?;
             let stream = record.find(&id).await?.stream;
             let mut before = link_before(&record, &id, after, stream.origin()).await?;
             let found = record.events(&id, Range::after(after, limit)).await?;
@@ -105,8 +104,8 @@ pub(crate) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>,
                 items.push(TimelineItem::of(&stream.id, event, before.as_ref(), Some(&stream.head)));
                 before = Some(event.chain);
             }
-            let who = (visitor.peer, &visitor.id, request.headers());
-            note(&record, who, "TIMELINE_READ", Some(&id), json!({"after": after, "returned": items.len()})).await?;
+            note(&record, &visitor, "TIMELINE_READ", Some(&id), json!({"after": after, "returned": items.len()}))
+                .await?;
             Ok(Answer::json(&json!({
                 "session_id": id,
                 "created_at": iso(stream.created),
@@ -168,12 +167,9 @@ struct Items {
 pub(crate) async fn verify_hash(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::VerifyHash, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
         let (record, began) = (record(&app)?, Instant::now());
-        let (head, body) = request.into_parts();
-        let received = super::json(&app, &head.headers, body, LARGEST).await?;
-        let Items { items } = serde_json::from_slice(&received.bytes).map_err(|error| {
-            let hint = "send {\"items\": [{\"target_id\": …, \"expected_hash\": …}, …]}";
-            Problem::new(ErrorKind::InvalidParameter, format!("the body holds no hashes: {error}"), hint)
-        })?;
+        let received = super::json(&app, request, LARGEST).await?;
+        let hint = "send {\"items\": [{\"target_id\": …, \"expected_hash\": …}, …]}";
+        let Items { items } = parse(&received, "the body holds no hashes", hint)?;
         check_count(items.len()).map_err(|error| Problem::new(error.kind(), error.to_string(), error.hint()))?;
         let mut compared = Vec::with_capacity(items.len());
         for item in items {

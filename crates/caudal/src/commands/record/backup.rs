@@ -6,7 +6,7 @@ use caudal_record::RecordError;
 use caudal_store::{Order, sqlite::Sqlite};
 use clap::ArgMatches;
 
-use super::{Absent, CommandError, DATABASE, Opened, bar, explained, folder, load, other, path, tell};
+use super::{Absent, CommandError, DATABASE, Opened, bar, explained, folder, load, other, path, tell, usage};
 
 pub(super) fn backup(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Absent::Refuse)?;
@@ -34,6 +34,9 @@ pub(super) fn backup(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 
 pub(super) fn restore(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let settings = load(matches, true)?.settings;
+    if settings.database.is_some() {
+        return Err(usage("a backup is SQLite's, and database_url names PostgreSQL, which is restored by pg_restore"));
+    }
     let place = folder(&settings)?;
     let lock = caudal_store::lock(&place).map_err(|error| explained(&error.into()))?;
     // What is left of a log would be taken for that of the backup.

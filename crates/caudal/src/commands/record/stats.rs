@@ -35,17 +35,20 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             "total_ms": statement.total.as_secs_f64() * 1e3,
         })
     });
-    let told = json!({
+    let mut told = json!({
         "engine": figures.engine,
         "consultations": consultations,
         "events": events,
         "archived_events": sealed,
         "archives": archives.len(),
         "archive_bytes": archives.iter().map(|note| note.bytes).sum::<u64>(),
-        "database_bytes": size(DATABASE),
-        "log_bytes": size("caudal.db-wal"),
         "slowest": slowest.collect::<Vec<_>>(),
     });
+    // Only of its own files does it know how large they are.
+    if opened.settings.database.is_none() {
+        told["database_bytes"] = size(DATABASE).into();
+        told["log_bytes"] = size("caudal.db-wal").into();
+    }
     match matches.get_flag("json") {
         true => deliver(&told, None)?,
         false => tell(words(&told).trim_end()).map(drop)?,
@@ -65,7 +68,9 @@ fn words(told: &Value) -> String {
     line("consultations", count("consultations").to_string());
     line("events", format!("{}, {} of them in archives", count("events"), count("archived_events")));
     line("archives", format!("{}, {}", count("archives"), bytes("archive_bytes")));
-    line("database", format!("{}, {} of log", bytes("database_bytes"), bytes("log_bytes")));
+    if told["database_bytes"].is_u64() {
+        line("database", format!("{}, {} of log", bytes("database_bytes"), bytes("log_bytes")));
+    }
     for statement in told["slowest"].as_array().into_iter().flatten() {
         let longest = statement["longest_ms"].as_f64().unwrap_or_default();
         line("slowest", format!("{longest:.2} ms {}", statement["statement"].as_str().unwrap_or_default()));
