@@ -6,7 +6,7 @@ Needs wrk and, for that part, PostgreSQL's programs. All entrants write the same
 turn by turn; medians are told, with the ratio of Caudal to each.
 """
 
-import argparse, glob, json, os, re, shutil, socket, sqlite3, statistics, subprocess, sys, tempfile, time, urllib.request
+import argparse, atexit, glob, json, os, re, shutil, socket, sqlite3, statistics, subprocess, sys, tempfile, time, urllib.request
 
 WORDS = "el paciente refiere dolor abdominal de tres días con fiebre sin alivio tras paracetamol y niega vómito".split()
 
@@ -24,9 +24,11 @@ class Server:
             self.port = free.getsockname()[1]
         command = [program, "serve", "--data-dir", folder, "--http-port", str(self.port), "--log-level", "warn", *more]
         self.child = subprocess.Popen(command, cwd=folder)
+        atexit.register(self.child.kill)
         for _ in range(200):
             try:
-                return self.ask("GET", "/readyz")
+                self.ask("GET", "/readyz")
+                return
             except OSError:
                 time.sleep(0.05)
         sys.exit("the server does not start")
@@ -48,12 +50,11 @@ class Server:
 def wrk(server, name, secs, connections=16):
     """Events a second, and latency at p50, p95 and p99 in ms."""
     script = tempfile.NamedTemporaryFile("w", suffix=".lua", delete=False)
-    body = json.dumps(event(1))
     script.write(f"""
 wrk.method = "POST"
 wrk.path = "/consultations/{name}/events"
 wrk.headers["Content-Type"] = "application/json"
-wrk.body = {json.dumps(event(1))}
+wrk.body = [==[{event(1)}]==]
 done = function(summary, latency, requests)
   io.write(string.format("RESULT %f %f %f %f %d\\n", summary.requests / summary.duration * 1e6,
     latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3, summary.errors.status))
@@ -129,6 +130,7 @@ class Postgres:
         self.child = subprocess.Popen([*self.user, f"{self.bin}/postgres", "-D", "data", "-k", self.folder, "-p", self.port,
                                        "-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=256MB", "-c", "max_wal_size=2GB"],
                                       cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        atexit.register(self.child.terminate)
         self.environment = {**os.environ, "PGHOST": self.folder, "PGPORT": self.port, "PGUSER": "bench", "PGDATABASE": "postgres"}
         for _ in range(100):
             if subprocess.run([f"{self.bin}/psql", "-qc", "select 1"], env=self.environment, capture_output=True).returncode == 0:
