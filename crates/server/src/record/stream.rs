@@ -41,7 +41,7 @@ const FORM: &str = "multipart/form-data";
 const GROUP: usize = 512;
 const GROUP_BYTES: usize = 512 << 10;
 /// Groups that are on their way to the disk.
-const GROUPS: usize = 4;
+const GROUPS: usize = 8;
 
 /// Streams events in: an event a line (NDJSON), or the same as a file of a form. Those before a bad line are kept.
 ///
