@@ -18,8 +18,11 @@ use crate::{
 /// Most jobs of a group, and about the most bytes: what the first of them waits for.
 const GROUP: usize = 1_024;
 const GROUP_BYTES: usize = 8 << 20;
-/// For at most this part of the time that the last group took is waited for those who were in it to come back, and at
-/// most so long.
+/// From when on a group is slow for its size: it takes so long, and has fewer bytes.
+const SLOW: Duration = Duration::from_millis(1);
+const FEW_BYTES: usize = 256 << 10;
+/// For at most this part of the time that a slow group took is waited for those who were in it to come back, and at most
+/// so long.
 const SHARE: u32 = 5;
 const LONGEST: Duration = Duration::from_millis(1);
 /// Waiting bytes are counted in steps of this.
@@ -100,13 +103,19 @@ impl Group {
         self.jobs.len() >= GROUP || self.bytes >= GROUP_BYTES
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn jobs(self) -> Jobs {
         self.jobs
     }
 }
 
-/// How many may be expected in the next group. Without it, those who were just answered miss the group that begins at
-/// once with those who waited, and the two take turns for ever: half as many share each flush as could.
+/// How many may be expected in the next group where the disk is slow. Without it, those who were just answered miss the
+/// group that begins at once with those who waited, and the two take turns for ever: half as many share each flush as
+/// could. Where the disk is quick, or what takes the time is the writing, the turns are the better way: one half is read
+/// and answered while the other is flushed.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     expected: usize,
@@ -114,9 +123,12 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// `answered` were answered after `took`, and `waiting` had come by then.
-    pub(crate) fn after(answered: usize, waiting: usize, took: Duration) -> Self {
-        Self { expected: answered + waiting, patience: (took / SHARE).min(LONGEST) }
+    /// `answered` with so many `bytes` were answered after `took`, and `waiting` had come by then.
+    pub(crate) fn after(answered: usize, bytes: usize, waiting: usize, took: Duration) -> Self {
+        match took >= SLOW && bytes < FEW_BYTES {
+            true => Self { expected: answered + waiting, patience: (took / SHARE).min(LONGEST) },
+            false => Self::default(),
+        }
     }
 
     /// Whether it is worth waiting for more, since `start`.

@@ -50,10 +50,10 @@ impl Writer {
                 tokio::task::yield_now().await;
                 group.fill(&mut asked);
             }
-            let (group, start) = (group.jobs(), Instant::now());
+            let (bytes, group, start) = (group.bytes(), group.jobs(), Instant::now());
             let count = group.len();
             self.write(group).await;
-            pace = Pace::after(count, asked.len(), start.elapsed());
+            pace = Pace::after(count, bytes, asked.len(), start.elapsed());
         }
     }
 

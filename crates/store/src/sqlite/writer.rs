@@ -122,10 +122,10 @@ impl Work {
                 thread::sleep(PAUSE);
                 group.fill(&mut asked);
             }
-            let (group, start) = (group.jobs(), Instant::now());
+            let (bytes, group, start) = (group.bytes(), group.jobs(), Instant::now());
             let count = group.len();
             self.write(group);
-            pace = Pace::after(count, asked.len(), start.elapsed());
+            pace = Pace::after(count, bytes, asked.len(), start.elapsed());
             if !self.unswept.is_empty() {
                 self.sweep();
             }
