@@ -1,6 +1,6 @@
 """Durable appends of consultation events: Caudal over HTTP beside what people would write.
 
-    python3 benches/peers/record.py [--caudal target/release/caudal] [--secs 4] [--reps 3] [--folder DIR]
+    python3 benches/peers/record.py [--caudal target/release/caudal] [--secs 4] [--reps 3] [--only stream,disk] [--folder DIR]
 
 Needs wrk and, for that part, PostgreSQL's programs. All entrants write the same event of about 1 KB to the same disk,
 turn by turn; medians are told, with the ratio of Caudal to each.
@@ -24,7 +24,7 @@ class Server:
             self.port = free.getsockname()[1]
         command = [program, "serve", "--data-dir", folder, "--http-port", str(self.port), "--log-level", "warn", *more]
         self.child = subprocess.Popen(command, cwd=folder)
-        atexit.register(self.child.kill)
+        atexit.register(self.stop)
         for _ in range(200):
             try:
                 self.ask("GET", "/readyz")
@@ -104,15 +104,18 @@ def sqlite_alone(folder, secs):
 
 
 def flushes(folder, secs):
-    """What the disk does: appends of 1.1 KB, each flushed."""
-    file = os.open(os.path.join(folder, "flush.bin"), os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-    block, times, began = os.urandom(1100), [], time.perf_counter()
-    while time.perf_counter() - began < secs:
-        start = time.perf_counter()
-        os.write(file, block); os.fdatasync(file)
-        times.append(time.perf_counter() - start)
-    os.close(file)
-    return len(times) / (time.perf_counter() - began), statistics.median(times) * 1e3
+    """What the disk does: appends of 1.1 KB, and of 1 MB, each flushed."""
+    def appends(size):
+        file = os.open(os.path.join(folder, "flush.bin"), os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        block, times, began = os.urandom(size), [], time.perf_counter()
+        while time.perf_counter() - began < secs:
+            start = time.perf_counter()
+            os.write(file, block); os.fdatasync(file)
+            times.append(time.perf_counter() - start)
+        os.close(file)
+        return len(times) / (time.perf_counter() - began), statistics.median(times) * 1e3
+    small, large = appends(1100), appends(1 << 20)
+    return *small, large[0] * 1.048576
 
 
 class Postgres:
@@ -130,7 +133,7 @@ class Postgres:
         self.child = subprocess.Popen([*self.user, f"{self.bin}/postgres", "-D", "data", "-k", self.folder, "-p", self.port,
                                        "-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=256MB", "-c", "max_wal_size=2GB"],
                                       cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        atexit.register(self.child.terminate)
+        atexit.register(self.stop)
         self.environment = {**os.environ, "PGHOST": self.folder, "PGPORT": self.port, "PGUSER": "bench", "PGDATABASE": "postgres"}
         for _ in range(100):
             if subprocess.run([f"{self.bin}/psql", "-qc", "select 1"], env=self.environment, capture_output=True).returncode == 0:
@@ -162,52 +165,65 @@ def main():
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--events", type=int, default=300_000, help="events of the stream")
     parser.add_argument("--long", type=int, default=1_000_000, help="events of the long consultation")
+    parser.add_argument("--only", help="some of disk, sqlite, empty, ten, long, loose, stream, postgres, over")
     parser.add_argument("--folder", default=".")
     options = parser.parse_args()
     program = os.path.abspath(options.caudal)
-    folder = tempfile.mkdtemp(prefix="record-", dir=options.folder)
-    folder = os.path.abspath(folder)
-    found = {}
-    def note(name, *values):
-        found.setdefault(name, []).append(values)
-        print(f"{name:44} " + "  ".join(f"{value:10.2f}" for value in values), flush=True)
-    seconds = max(1, int(options.secs))
+    folder = os.path.abspath(tempfile.mkdtemp(prefix="record-", dir=options.folder))
+    known = ["disk", "sqlite", "empty", "ten", "long", "loose", "stream", "postgres", "over"]
+    wanted = options.only.split(",") if options.only else known
+    if unknown := set(wanted) - set(known):
+        sys.exit(f"there is no entrant {', '.join(unknown)}")
+    found, seconds = {}, max(1, int(options.secs))
     try:
-        lines = os.path.join(folder, "events.ndjson")
-        with open(lines, "w") as file:
-            file.writelines(event(number) + "\n" for number in range(options.events))
-        make = lambda name, *more: (os.makedirs(os.path.join(folder, name), exist_ok=True), Server(program, os.path.join(folder, name), *more))[1]
-        kept, loose = make("kept"), make("loose", "--record-flush", "false")
-        ten = kept.consultation()
-        with open(os.path.join(folder, "ten"), "w") as file:
-            file.writelines(event(number) + "\n" for number in range(10_000))
-        stream(kept, ten, os.path.join(folder, "ten"), 10_000)
-        long, have = kept.consultation(), 0
-        while have < options.long:
-            stream(kept, long, lines, options.events)
-            have += options.events
-        postgres = Postgres(folder) if glob.glob("/usr/lib/postgresql/*/bin/initdb") else None
-        over = make("over", "--database-url", postgres.url) if postgres else None
+        lines, few = os.path.join(folder, "events.ndjson"), os.path.join(folder, "few.ndjson")
+        for file, count in (lines, options.events), (few, 10_000):
+            with open(file, "w") as out:
+                out.writelines(event(number) + "\n" for number in range(count))
+
+        def serve(name, *more):
+            os.makedirs(os.path.join(folder, name))
+            return Server(program, os.path.join(folder, name), *more)
+
+        kept = serve("kept")
+        entrants = {
+            "disk": ("disk: flushes/s of 1 KB, ms each, MB/s by 1 MB", lambda: flushes(folder, options.secs / 4)),
+            "sqlite": ("SQLite, a commit an event (Python), 1/s", lambda: [sqlite_alone(folder, options.secs)]),
+            "empty": ("caudal, empty consultation: 1/s, p50 p95 p99", lambda: wrk(kept, kept.consultation(), seconds)),
+            "stream": ("caudal, NDJSON stream, events/s", lambda: [stream(kept, kept.consultation(), lines, options.events)]),
+        }
+        if "ten" in wanted:
+            ten = kept.consultation()
+            stream(kept, ten, few, 10_000)
+            entrants["ten"] = ("caudal, after 10,000 events", lambda: wrk(kept, ten, seconds))
+        if "long" in wanted:
+            long, have = kept.consultation(), 0
+            while have < options.long:
+                stream(kept, long, lines, options.events)
+                have += options.events
+            entrants["long"] = (f"caudal, after {have:,} events", lambda: wrk(kept, long, seconds))
+        if "loose" in wanted:
+            loose = serve("loose", "--record-flush", "false")
+            entrants["loose"] = ("caudal, flushing off", lambda: wrk(loose, loose.consultation(), seconds))
+        if {"postgres", "over"} & set(wanted) and glob.glob("/usr/lib/postgresql/*/bin/initdb"):
+            postgres = Postgres(folder)
+            over = serve("over", "--database-url", postgres.url)
+            entrants["postgres"] = ("PostgreSQL, 16 clients (pgbench), 1/s", lambda: [postgres.alone(options.secs)])
+            entrants["over"] = ("caudal on PostgreSQL", lambda: wrk(over, over.consultation(), seconds))
         for _ in range(options.reps):
-            note("disk: flushed appends/s, ms each", *flushes(folder, options.secs / 2))
-            note("SQLite, a commit an event (Python), 1/s", sqlite_alone(folder, options.secs))
-            note("caudal, empty consultation: 1/s, p50 p95 p99", *wrk(kept, kept.consultation(), seconds))
-            note("caudal, after 10,000 events", *wrk(kept, ten, seconds))
-            note(f"caudal, after {have:,} events", *wrk(kept, long, seconds))
-            note("caudal, flushing off", *wrk(loose, loose.consultation(), seconds))
-            note("caudal, NDJSON stream, events/s", stream(kept, kept.consultation(), lines, options.events))
-            if postgres:
-                note("PostgreSQL, 16 clients (pgbench), 1/s", postgres.alone(options.secs))
-                note("caudal on PostgreSQL", *wrk(over, over.consultation(), seconds))
+            for name in (name for name in wanted if name in entrants):
+                # What one entrant left to be written is not written in the next one's time.
+                os.sync()
+                label, measure = entrants[name]
+                values = measure()
+                found.setdefault(name, []).append(values)
+                print(f"{label:46} " + "  ".join(f"{value:10.2f}" for value in values), flush=True)
         print()
         median = lambda name: statistics.median(values[0] for values in found[name])
-        ours = median("caudal, empty consultation: 1/s, p50 p95 p99")
-        for name in found:
-            first = median(name)
-            print(f"{name:44} median {first:10.0f}   caudal / this {ours / first:6.2f}")
-        kept.stop(), loose.stop()
-        if postgres:
-            over.stop(), postgres.stop()
+        for name, all_of_them in found.items():
+            first = [values[0] for values in all_of_them]
+            ratio = f"   caudal / this {median('empty') / median(name):6.2f}" if "empty" in found else ""
+            print(f"{entrants[name][0]:46} {median(name):10.0f} ({min(first):.0f}-{max(first):.0f}){ratio}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
