@@ -3,7 +3,7 @@
     python3 benches/peers/record.py [--caudal target/release/caudal] [--secs 4] [--reps 3] [--only stream,disk] [--folder DIR]
 
 Needs wrk and, for that part, PostgreSQL's programs. All entrants write the same event of about 1 KB to the same disk,
-turn by turn; medians are told, with the ratio of Caudal to each.
+turn by turn. Told are medians, lowest and highest, and of Caudal to each the ratios within the repetitions.
 """
 
 import argparse, atexit, glob, json, os, re, shutil, socket, sqlite3, statistics, subprocess, sys, tempfile, time, urllib.request
@@ -219,11 +219,17 @@ def main():
                 found.setdefault(name, []).append(values)
                 print(f"{label:46} " + "  ".join(f"{value:10.2f}" for value in values), flush=True)
         print()
-        median = lambda name: statistics.median(values[0] for values in found[name])
+        spread = lambda values, form: f"{statistics.median(values):{form}} ({min(values):{form}}-{max(values):{form}})"
         for name, all_of_them in found.items():
-            first = [values[0] for values in all_of_them]
-            ratio = f"   caudal / this {median('empty') / median(name):6.2f}" if "empty" in found else ""
-            print(f"{entrants[name][0]:46} {median(name):10.0f} ({min(first):.0f}-{max(first):.0f}){ratio}")
+            columns = list(zip(*all_of_them))
+            line = f"{entrants[name][0]:46} {spread(columns[0], '.0f'):24}"
+            if len(columns) == 4:
+                line += f" p95 {spread(columns[2], '.1f')} ms"
+            if "empty" in found and name != "empty":
+                # Within each repetition, as the disk does not stay the same.
+                ratios = [ours[0] / theirs[0] for ours, theirs in zip(found["empty"], all_of_them)]
+                line += f"   empty / this {spread(ratios, '.2f')}"
+            print(line)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
