@@ -27,5 +27,5 @@ pub(crate) fn run(filter: &[&str]) -> Result {
         ])))?;
     }
     step("tests");
-    say::run(tools.equip(cargo().args(["test", "--workspace"]).args(filter)))
+    say::run(tools.equip(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(filter)))
 }
