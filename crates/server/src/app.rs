@@ -13,7 +13,7 @@ use caudal_memory::{Level, Manager, Sources};
 use caudal_record::Consultations;
 use caudal_sight::{History, Kpis, Recorder};
 use caudal_tasks::{Catalog, Pictures};
-use caudal_telemetry::Tracer;
+use caudal_telemetry::{Meter, Telemetry, Tracer};
 use caudal_types::ErrorKind;
 
 use crate::{
@@ -41,6 +41,8 @@ pub(crate) struct App {
     pub(crate) recorder: Recorder,
     /// Who tells a collector of requests, where there is one.
     pub(crate) tracer: Option<Tracer>,
+    /// Who tells a collector of metrics, where there is one.
+    pub(crate) meter: Option<Meter>,
     /// What is recorded, where there is a folder for it.
     pub(crate) record: Option<Consultations>,
     pub(crate) history: History,
@@ -74,7 +76,7 @@ impl App {
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,
-        tracer: Option<Tracer>,
+        Telemetry { tracer, meter }: Telemetry,
         record: Option<Consultations>,
     ) -> std::io::Result<Self> {
         Ok(Self {
@@ -86,6 +88,7 @@ impl App {
             operators: Arc::default(),
             recorder: Recorder::new(Route::ALL.iter().map(|route| route.title())),
             tracer,
+            meter,
             record,
             history: History::new(settings.profiling.span),
             kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),

@@ -36,7 +36,7 @@ use std::{
 use caudal_memory::Manager;
 use caudal_record::Consultations;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
-use caudal_telemetry::Tracer;
+use caudal_telemetry::{Meter, Telemetry};
 use futures_util::future::join_all;
 
 use crate::{
@@ -79,17 +79,17 @@ pub enum Ending {
 }
 
 impl Server {
-    /// A server for `catalog` that answers on `listeners`, and gives `tracer` each request that is told of.
+    /// A server for `catalog` that answers on `listeners`, and gives `telemetry` each request that is told of, and its metrics.
     pub fn new(
         listeners: Listeners,
         catalog: Catalog,
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,
-        tracer: Option<Tracer>,
+        telemetry: Telemetry,
         record: Option<Consultations>,
     ) -> std::io::Result<Self> {
-        let app = Arc::new(App::new(catalog, pictures, settings, facts, tracer, record)?);
+        let app = Arc::new(App::new(catalog, pictures, settings, facts, telemetry, record)?);
         memory::join(&app);
         Ok(Self { app, listeners })
     }
@@ -128,6 +128,7 @@ impl Server {
         let Self { app, listeners } = self;
         watch(&app);
         look_back(&app);
+        tell(&app);
         let each = Arc::downgrade(&app);
         let working = move || each.upgrade().is_some_and(|app| app.working() > 0);
         if let Err(error) = app.memory.watch(working) {
@@ -151,7 +152,11 @@ impl Server {
             connections.end();
             connections.ended().await;
         };
-        match tokio::time::timeout(app.settings().exit_timeout, finish).await {
+        let finished = tokio::time::timeout(app.settings().exit_timeout, finish).await;
+        if let Some(meter) = &app.meter {
+            meter.tell(metrics::told(&app));
+        }
+        match finished {
             Ok(()) => Ending::Clean,
             Err(_) => {
                 let open = connections.open();
@@ -230,6 +235,24 @@ fn look_back(app: &Arc<App>) {
             tokio::time::sleep(span).await;
             let Some(app) = app.upgrade() else { return };
             app.history.mark(&caudal_observe::summaries(), SystemTime::now());
+        }
+    });
+}
+
+/// Tells of all metrics every so often, where a collector is named, until the server ends.
+fn tell(app: &Arc<App>) {
+    let Some(interval) = app.meter.as_ref().map(Meter::interval) else { return };
+    let each = Arc::downgrade(app);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(interval).await;
+            let Some(app) = each.upgrade() else { return };
+            // Reading them asks the kernel for some.
+            tokio::task::spawn_blocking(move || {
+                if let Some(meter) = &app.meter {
+                    meter.tell(metrics::told(&app));
+                }
+            });
         }
     });
 }

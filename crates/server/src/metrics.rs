@@ -3,9 +3,10 @@
 
 mod classic;
 mod memory;
+mod otlp;
 mod process;
 mod record;
-mod traces;
+mod telemetry;
 mod triton;
 
 use std::{
@@ -31,6 +32,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub(crate) use self::otlp::told;
 use crate::{app::App, route::Route};
 
 /// Bounds of time histograms, in seconds: from a tiny model's microseconds to a patient client's limit.
@@ -157,11 +159,15 @@ impl Form {
 
 /// Everything that `app` knows, in OpenMetrics text.
 fn exposition(app: &Arc<App>) -> String {
+    let mut text = String::new();
+    encode(&mut text, &registry(app)).expect("writing to a string does not fail");
+    text
+}
+
+fn registry(app: &Arc<App>) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Reader(Arc::downgrade(app))));
-    let mut text = String::new();
-    encode(&mut text, &registry).expect("writing to a string does not fail");
-    text
+    registry
 }
 
 struct Reader(Weak<App>);
@@ -184,7 +190,10 @@ impl Collector for Reader {
             record::encode(&mut encoder, &record.store().figures(), &app.metrics)?;
         }
         if let Some(tracer) = &app.tracer {
-            traces::encode(&mut encoder, tracer.counts())?;
+            telemetry::encode(&mut encoder, "spans", tracer.counts())?;
+        }
+        if let Some(meter) = &app.meter {
+            telemetry::encode(&mut encoder, "points", meter.counts())?;
         }
         if app.settings().triton_metrics {
             triton::encode(&mut encoder, &app.catalog.now())?;

@@ -3,29 +3,33 @@
 use std::{fs, io::Write as _, sync::Arc, time::Duration};
 
 use flate2::{Compression, write::GzEncoder};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
+use http::uri::PathAndQuery;
+use opentelemetry_proto::tonic::collector::{
+    metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
+    trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
 };
-use prost::Message as _;
+use prost::Message;
 use tokio::runtime::Runtime;
 use tonic::{
-    Code, Request,
+    Code, Request, Status,
+    client::Grpc,
     codec::CompressionEncoding,
     metadata::MetadataMap,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
+use tonic_prost::ProstCodec;
 use ureq::{
     Agent,
     http::{StatusCode, header},
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
-use crate::{Encoding, Protocol, Settings, StartError};
+use crate::{Collector, Encoding, Protocol, StartError};
 
 /// Most of an answer that is read: it says little.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// Why spans did not arrive.
+/// Why an export did not arrive.
 #[derive(Debug, thiserror::Error)]
 #[error("{said}")]
 pub struct SendError {
@@ -36,46 +40,74 @@ pub struct SendError {
     pub(crate) wait: Option<Duration>,
 }
 
-/// A collector, and how to reach it.
+/// What collectors take.
+pub(crate) trait Export: Message + Clone + 'static {
+    /// What they answer.
+    type Answer: Message + Default + 'static;
+    /// The method of gRPC that takes it.
+    const METHOD: &'static str;
+    /// How much of it was not wanted.
+    fn rejected(answer: Self::Answer) -> i64;
+}
+
+impl Export for ExportTraceServiceRequest {
+    type Answer = ExportTraceServiceResponse;
+    const METHOD: &'static str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+    fn rejected(answer: Self::Answer) -> i64 {
+        answer.partial_success.map_or(0, |partial| partial.rejected_spans)
+    }
+}
+
+impl Export for ExportMetricsServiceRequest {
+    type Answer = ExportMetricsServiceResponse;
+    const METHOD: &'static str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+    fn rejected(answer: Self::Answer) -> i64 {
+        answer.partial_success.map_or(0, |partial| partial.rejected_data_points)
+    }
+}
+
+/// The way to a collector.
 pub(crate) enum Sender {
-    Http { agent: Agent, settings: Settings },
-    Grpc { runtime: Runtime, client: TraceServiceClient<Channel>, metadata: MetadataMap, timeout: Duration },
+    Http { agent: Agent, collector: Collector },
+    Grpc { runtime: Runtime, client: Grpc<Channel>, metadata: MetadataMap, timeout: Duration },
 }
 
 impl Sender {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, StartError> {
+    pub(crate) fn new(collector: &Collector) -> Result<Self, StartError> {
         let unreadable = |reason: String| {
-            let path = settings.certificate.clone().unwrap_or_default();
+            let path = collector.certificate.clone().unwrap_or_default();
             StartError::Certificate(path, reason)
         };
-        let trusted = settings.certificate.as_ref().map(fs::read).transpose();
+        let trusted = collector.certificate.as_ref().map(fs::read).transpose();
         let trusted = trusted.map_err(|error| unreadable(error.to_string()))?;
-        match settings.protocol {
-            Protocol::Http => http(settings, trusted.as_deref()).map_err(unreadable),
-            Protocol::Grpc => grpc(settings, trusted),
+        match collector.protocol {
+            Protocol::Http => http(collector, trusted.as_deref()).map_err(unreadable),
+            Protocol::Grpc => grpc(collector, trusted),
         }
     }
 
-    /// Sends `spans`; gives how many of them the collector did not want.
-    pub(crate) fn send(&mut self, spans: &ExportTraceServiceRequest) -> Result<u64, SendError> {
+    /// Sends `export`; gives how many spans, or points, of it the collector did not want.
+    pub(crate) fn send<E: Export>(&mut self, export: &E) -> Result<u64, SendError> {
         let answer = match self {
-            Self::Http { agent, settings } => post(agent, settings, spans)?,
+            Self::Http { agent, collector } => post(agent, collector, export)?,
             Self::Grpc { runtime, client, metadata, timeout } => {
-                let mut request = Request::new(spans.clone());
+                let mut request = Request::new(export.clone());
                 *request.metadata_mut() = metadata.clone();
-                let answer = runtime.block_on(async { tokio::time::timeout(*timeout, client.export(request)).await });
+                let answer = runtime.block_on(async { tokio::time::timeout(*timeout, call(client, request)).await });
                 match answer {
-                    Ok(Ok(answer)) => answer.into_inner(),
+                    Ok(Ok(answer)) => answer,
                     Ok(Err(status)) => return Err(refused(&status)),
                     Err(_) => return Err(late(*timeout)),
                 }
             }
         };
-        Ok(answer.partial_success.map_or(0, |partial| partial.rejected_spans.max(0) as u64))
+        Ok(E::rejected(answer).max(0) as u64)
     }
 }
 
-fn http(settings: &Settings, trusted: Option<&[u8]>) -> Result<Sender, String> {
+fn http(collector: &Collector, trusted: Option<&[u8]>) -> Result<Sender, String> {
     let mut tls = TlsConfig::builder();
     if let Some(pem) = trusted {
         let certificates = parse_pem(pem).filter_map(|item| match item {
@@ -90,32 +122,28 @@ fn http(settings: &Settings, trusted: Option<&[u8]>) -> Result<Sender, String> {
         tls = tls.root_certs(RootCerts::Specific(Arc::new(certificates)));
     }
     let config = Agent::config_builder()
-        .timeout_global(Some(settings.timeout))
+        .timeout_global(Some(collector.timeout))
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("caudal/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls.build());
-    Ok(Sender::Http { agent: Agent::new_with_config(config.build()), settings: settings.clone() })
+    Ok(Sender::Http { agent: Agent::new_with_config(config.build()), collector: collector.clone() })
 }
 
-fn post(
-    agent: &Agent,
-    settings: &Settings,
-    spans: &ExportTraceServiceRequest,
-) -> Result<ExportTraceServiceResponse, SendError> {
-    let mut request = agent.post(&settings.endpoint).header(header::CONTENT_TYPE, "application/x-protobuf");
-    for (name, value) in &settings.headers {
+fn post<E: Export>(agent: &Agent, collector: &Collector, export: &E) -> Result<E::Answer, SendError> {
+    let mut request = agent.post(&collector.endpoint).header(header::CONTENT_TYPE, "application/x-protobuf");
+    for (name, value) in &collector.headers {
         request = request.header(name, value);
     }
-    let mut body = spans.encode_to_vec();
-    if settings.encoding == Encoding::Gzip {
+    let mut body = export.encode_to_vec();
+    if collector.encoding == Encoding::Gzip {
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
         packed.write_all(&body).expect("writing to memory does not fail");
         body = packed.finish().expect("writing to memory does not fail");
         request = request.header(header::CONTENT_ENCODING, "gzip");
     }
     let mut answer = request.send(&body[..]).map_err(|error| match error {
-        ureq::Error::Timeout(_) => late(settings.timeout),
+        ureq::Error::Timeout(_) => late(collector.timeout),
         error => SendError { said: error.to_string(), again: true, wait: None },
     })?;
     let status = answer.status();
@@ -134,19 +162,19 @@ fn post(
             wait: wait.map(Duration::from_secs),
         });
     }
-    // It has taken them: whatever is wrong with its answer is not worth sending them twice.
+    // It has taken it: whatever is wrong with its answer is not worth sending it twice.
     let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec().unwrap_or_default();
-    Ok(ExportTraceServiceResponse::decode(&body[..]).unwrap_or_default())
+    Ok(E::Answer::decode(&body[..]).unwrap_or_default())
 }
 
-fn grpc(settings: &Settings, trusted: Option<Vec<u8>>) -> Result<Sender, StartError> {
+fn grpc(collector: &Collector, trusted: Option<Vec<u8>>) -> Result<Sender, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let wrong = |error: tonic::transport::Error| StartError::Endpoint(settings.endpoint.clone(), error.to_string());
-    let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
+    let wrong = |error: tonic::transport::Error| StartError::Endpoint(collector.endpoint.clone(), error.to_string());
+    let mut endpoint = Endpoint::from_shared(collector.endpoint.clone())
         .and_then(|endpoint| endpoint.user_agent(concat!("caudal/", env!("CARGO_PKG_VERSION"))))
         .map_err(wrong)?
-        .connect_timeout(settings.timeout);
-    if settings.endpoint.starts_with("https://") {
+        .connect_timeout(collector.timeout);
+    if collector.endpoint.starts_with("https://") {
         let tls = match trusted {
             Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
             None => ClientTlsConfig::new().with_webpki_roots(),
@@ -157,15 +185,21 @@ fn grpc(settings: &Settings, trusted: Option<Vec<u8>>) -> Result<Sender, StartEr
         let _within = runtime.enter();
         endpoint.connect_lazy()
     };
-    let mut client = TraceServiceClient::new(channel).accept_compressed(CompressionEncoding::Gzip);
-    if settings.encoding == Encoding::Gzip {
+    let mut client = Grpc::new(channel).accept_compressed(CompressionEncoding::Gzip);
+    if collector.encoding == Encoding::Gzip {
         client = client.send_compressed(CompressionEncoding::Gzip);
     }
-    let metadata = MetadataMap::from_headers(settings.headers.clone());
-    Ok(Sender::Grpc { runtime, client, metadata, timeout: settings.timeout })
+    let metadata = MetadataMap::from_headers(collector.headers.clone());
+    Ok(Sender::Grpc { runtime, client, metadata, timeout: collector.timeout })
 }
 
-fn refused(status: &tonic::Status) -> SendError {
+async fn call<E: Export>(client: &mut Grpc<Channel>, export: Request<E>) -> Result<E::Answer, Status> {
+    client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+    let codec = ProstCodec::<E, E::Answer>::new();
+    Ok(client.unary(export, PathAndQuery::from_static(E::METHOD), codec).await?.into_inner())
+}
+
+fn refused(status: &Status) -> SendError {
     let again = [
         Code::Cancelled,
         Code::DeadlineExceeded,

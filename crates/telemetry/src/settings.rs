@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::Sampler;
 
-/// How spans travel.
+/// How what is told travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// Protobuf by HTTP/1.1.
@@ -25,14 +25,14 @@ pub enum Encoding {
     Gzip,
 }
 
-/// Everything that a tracer keeps to.
+/// A collector, and how it is told.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// How spans travel.
+pub struct Collector {
+    /// How what is told travels.
     pub protocol: Protocol,
     /// Where to, as [`address`] gives it.
     pub endpoint: String,
-    /// What goes with each export, as [`Settings::headers`] reads it.
+    /// What goes with each export, as [`Collector::headers`] reads it.
     pub headers: HeaderMap,
     /// How long an export may take.
     pub timeout: Duration,
@@ -40,6 +40,13 @@ pub struct Settings {
     pub encoding: Encoding,
     /// A file of certificates (PEM) that are trusted instead of those that the web trusts.
     pub certificate: Option<PathBuf>,
+}
+
+/// Everything that a tracer keeps to.
+#[derive(Debug, Clone)]
+pub struct TraceSettings {
+    /// Who is told of requests.
+    pub collector: Collector,
     /// What is said of this process, as names and values.
     pub resource: Vec<(String, String)>,
     /// Which requests are told of.
@@ -54,7 +61,32 @@ pub struct Settings {
     pub stages: bool,
 }
 
-impl Settings {
+/// Everything that a meter keeps to.
+#[derive(Debug, Clone)]
+pub struct MetricSettings {
+    /// Who is told of metrics.
+    pub collector: Collector,
+    /// What is said of this process, as names and values.
+    pub resource: Vec<(String, String)>,
+    /// How often they are told.
+    pub interval: Duration,
+}
+
+/// What is told to whom.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who is told of requests, if anybody.
+    pub traces: Option<TraceSettings>,
+    /// Who is told of metrics, if anybody.
+    pub metrics: Option<MetricSettings>,
+}
+
+/// Where collectors take spans by HTTP.
+pub const TRACES: &str = "/v1/traces";
+/// Where they take metrics.
+pub const METRICS: &str = "/v1/metrics";
+
+impl Collector {
     /// The headers that `text` says, as `name=value` divided by commas.
     pub fn headers(text: &str) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
@@ -69,9 +101,9 @@ impl Settings {
     }
 }
 
-/// Where spans go, of an address that somebody has given. HTTP has a path for them, which is put behind the address
-/// unless this is the `whole` of it; gRPC has its own.
-pub fn address(text: &str, protocol: Protocol, whole: bool) -> Result<String, String> {
+/// Where exports go, of an address that somebody has given. HTTP has a `path` for what they tell of, which is put behind the
+/// address unless there is none because this is the whole of it; gRPC has its own.
+pub fn address(text: &str, protocol: Protocol, path: Option<&str>) -> Result<String, String> {
     let wrong = || "it is an address such as http://collector:4318 (4317 for gRPC) or https://…".to_owned();
     let uri: Uri = text.trim().parse().map_err(|_| wrong())?;
     let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
@@ -80,10 +112,10 @@ pub fn address(text: &str, protocol: Protocol, whole: bool) -> Result<String, St
     if authority.host().is_empty() {
         return Err(wrong());
     }
-    Ok(match protocol {
-        Protocol::Grpc => format!("{scheme}://{authority}"),
-        Protocol::Http if whole => uri.to_string(),
-        Protocol::Http => format!("{scheme}://{authority}{}/v1/traces", uri.path().trim_end_matches('/')),
+    Ok(match (protocol, path) {
+        (Protocol::Grpc, _) => format!("{scheme}://{authority}"),
+        (Protocol::Http, None) => uri.to_string(),
+        (Protocol::Http, Some(path)) => format!("{scheme}://{authority}{}{path}", uri.path().trim_end_matches('/')),
     })
 }
 
@@ -110,9 +142,9 @@ mod tests {
     use super::*;
 
     fn check(text: &str, http: &str, whole: &str, grpc: &str) {
-        assert_eq!(address(text, Protocol::Http, false).as_deref(), Ok(http));
-        assert_eq!(address(text, Protocol::Http, true).as_deref(), Ok(whole));
-        assert_eq!(address(text, Protocol::Grpc, false).as_deref(), Ok(grpc));
+        assert_eq!(address(text, Protocol::Http, Some(TRACES)).as_deref(), Ok(http));
+        assert_eq!(address(text, Protocol::Http, None).as_deref(), Ok(whole));
+        assert_eq!(address(text, Protocol::Grpc, Some(TRACES)).as_deref(), Ok(grpc));
     }
 
     #[test]
@@ -122,7 +154,7 @@ mod tests {
         check("https://c/otlp/", "https://c/otlp/v1/traces", "https://c/otlp/", "https://c");
         check("http://[::1]:4318/x", "http://[::1]:4318/x/v1/traces", "http://[::1]:4318/x", "http://[::1]:4318");
         for bad in ["", "collector:4317", "collector", "ftp://c", "http://", "http:///v1", "/v1/traces", "http://a b"] {
-            assert!(address(bad, Protocol::Http, false).unwrap_err().contains("such as"), "{bad}");
+            assert!(address(bad, Protocol::Http, Some(METRICS)).unwrap_err().contains("such as"), "{bad}");
         }
     }
 
@@ -140,11 +172,11 @@ mod tests {
 
     #[test]
     fn headers_are_headers_and_their_values_stay_out_of_logs() {
-        let headers = Settings::headers("Authorization=Bearer%20secret,x-tenant=me").unwrap();
+        let headers = Collector::headers("Authorization=Bearer%20secret,x-tenant=me").unwrap();
         assert_eq!(headers["authorization"], "Bearer secret");
         assert!(!format!("{headers:?}").contains("secret"));
-        assert!(Settings::headers("two words=1").unwrap_err().contains("no name"));
-        let error = Settings::headers("key=sec%0Aret").unwrap_err();
+        assert!(Collector::headers("two words=1").unwrap_err().contains("no name"));
+        let error = Collector::headers("key=sec%0Aret").unwrap_err();
         assert!(error.contains("key") && !error.contains("sec"), "{error}");
     }
 }

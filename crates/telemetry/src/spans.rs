@@ -5,12 +5,14 @@ use std::time::Duration;
 use caudal_types::{ModelId, Run, Stage, Stamps};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
-    resource::v1::Resource,
+    common::v1::KeyValue,
     trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::SpanKind, status::StatusCode},
 };
 
-use crate::{Context, Parent, SpanId};
+use crate::{
+    Context, Parent, SpanId,
+    attributes::{number, resource, scope, text},
+};
 
 /// What each span says of itself: it is recorded, and it is known whether its parent is elsewhere.
 const FLAGS: u32 = 0x101;
@@ -157,33 +159,14 @@ fn push_run(attributes: &mut Vec<KeyValue>, run: Run) {
     attributes.push(text("caudal.run.reason", run.why));
 }
 
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    attribute(key, Value::StringValue(value.into()))
-}
-
-fn number(key: &str, value: u64) -> KeyValue {
-    attribute(key, Value::IntValue(value.min(i64::MAX as u64) as i64))
-}
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-}
-
 fn nanos(duration: Duration) -> u64 {
     duration.as_nanos() as u64
 }
 
-/// `spans` of the process that `resource` tells of, as they are sent.
-pub(crate) fn export(resource: &[(String, String)], spans: Vec<Span>) -> ExportTraceServiceRequest {
-    let attributes = resource.iter().map(|(name, value)| text(name, value)).collect();
-    let scope = InstrumentationScope {
-        name: "caudal".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    let spans = ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() };
-    let resource = Resource { attributes, ..Resource::default() };
-    let of_this = ResourceSpans { resource: Some(resource), scope_spans: vec![spans], ..ResourceSpans::default() };
+/// `spans` of the process that `of` tells of, as they are sent.
+pub(crate) fn export(of: &[(String, String)], spans: Vec<Span>) -> ExportTraceServiceRequest {
+    let spans = ScopeSpans { scope: Some(scope()), spans, ..ScopeSpans::default() };
+    let of_this = ResourceSpans { resource: Some(resource(of)), scope_spans: vec![spans], ..ResourceSpans::default() };
     ExportTraceServiceRequest { resource_spans: vec![of_this] }
 }
 
@@ -191,6 +174,7 @@ pub(crate) fn export(resource: &[(String, String)], spans: Vec<Span>) -> ExportT
 mod tests {
     use super::*;
     use caudal_types::TraceId;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
     use std::time::Instant;
 
     const MS: Duration = Duration::from_millis(1);

@@ -4,17 +4,14 @@ use std::{
     collections::VecDeque,
     fmt, io,
     path::PathBuf,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
-use crate::{Context, Finished, Parent, SendError, Settings, send::Sender, spans::export};
+use crate::{Context, Counts, Finished, Parent, SendError, TraceSettings, counts::Tally, send::Sender, spans::export};
 
 /// How long to wait before each further try to send the same spans.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
@@ -25,7 +22,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Longer notes of vendors are not handed on: 512 characters are what must be (W3C Trace Context, 3.3.1.5).
 const MAX_STATE: usize = 512;
 
-/// Why there is no tracer.
+/// Why nobody can be told.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The file of certificates.
@@ -35,21 +32,8 @@ pub enum StartError {
     #[error("the collector {0} cannot be reached in any way: {1}")]
     Endpoint(String, String),
     /// No thread, or nothing to wait with.
-    #[error("spans cannot be sent: {0}")]
+    #[error("no collector can be told: {0}")]
     Threads(#[from] io::Error),
-}
-
-/// Spans by what became of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// The collector has them.
-    pub exported: u64,
-    /// There was no room for them.
-    pub queue_full: u64,
-    /// They could not be sent.
-    pub failed: u64,
-    /// The collector did not want them.
-    pub rejected: u64,
 }
 
 /// Tells a collector of requests. All copies are one.
@@ -63,16 +47,13 @@ impl fmt::Debug for Tracer {
 }
 
 struct Shared {
-    settings: Settings,
+    settings: TraceSettings,
     state: Mutex<State>,
     /// Something came, or nothing more will.
     changed: Condvar,
     /// The thread has ended.
     ended: Condvar,
-    exported: AtomicU64,
-    queue_full: AtomicU64,
-    failed: AtomicU64,
-    rejected: AtomicU64,
+    tally: Tally,
 }
 
 #[derive(Default)]
@@ -91,17 +72,14 @@ struct Waiting {
 
 impl Tracer {
     /// A tracer that keeps to `settings`. Whether the collector is there shows when there is something to tell.
-    pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let mut sender = Sender::new(&settings)?;
+    pub fn start(settings: TraceSettings) -> Result<Self, StartError> {
+        let mut sender = Sender::new(&settings.collector)?;
         let shared = Arc::new(Shared {
             settings,
             state: Mutex::default(),
             changed: Condvar::new(),
             ended: Condvar::new(),
-            exported: AtomicU64::new(0),
-            queue_full: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
+            tally: Tally::of("spans"),
         });
         let own = Arc::clone(&shared);
         thread::Builder::new().name("otlp".to_owned()).spawn(move || {
@@ -125,11 +103,11 @@ impl Tracer {
         let ago = Instant::now().saturating_duration_since(finished.stamps.start());
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let began = since_1970.saturating_sub(ago).as_nanos() as u64;
-        let Settings { queue, batch, stages, .. } = self.0.settings;
+        let TraceSettings { queue, batch, stages, .. } = self.0.settings;
         let mut state = self.0.state();
         if state.waiting.len() >= queue || state.closing {
             drop(state);
-            self.0.queue_full.fetch_add(finished.count(stages), Relaxed);
+            self.0.tally.no_room(finished.count(stages));
             return;
         }
         state.waiting.push_back(Waiting { finished, began });
@@ -143,13 +121,7 @@ impl Tracer {
 
     /// What became of spans so far.
     pub fn counts(&self) -> Counts {
-        let Shared { exported, queue_full, failed, rejected, .. } = &*self.0;
-        Counts {
-            exported: exported.load(Relaxed),
-            queue_full: queue_full.load(Relaxed),
-            failed: failed.load(Relaxed),
-            rejected: rejected.load(Relaxed),
-        }
+        self.0.tally.counts()
     }
 
     /// Sends what waits and takes no more, within `patience`: whether all of it was done with by then.
@@ -168,32 +140,14 @@ impl Shared {
     }
 
     fn keep_sending(&self, sender: &mut Sender) {
-        // Spans lost since the collector was there the last time, once that has been said.
-        let mut lost = None;
         while let Some((count, spans)) = self.take() {
-            match self.deliver(sender, &spans) {
-                Ok(rejected) => {
-                    self.rejected.fetch_add(rejected, Relaxed);
-                    self.exported.fetch_add(count.saturating_sub(rejected), Relaxed);
-                    if let Some(lost) = lost.take() {
-                        tracing::info!(lost_spans = lost, "the collector takes spans again");
-                    }
-                }
-                Err(error) => {
-                    self.failed.fetch_add(count, Relaxed);
-                    if lost.is_none() {
-                        // Its address may hold a secret: it stays out of the log.
-                        tracing::warn!(%error, "the collector takes no spans: they are dropped and counted until it does");
-                    }
-                    *lost.get_or_insert(0) += count;
-                }
-            }
+            self.tally.note(count, self.deliver(sender, &spans));
         }
     }
 
     /// The next spans to be sent and how many they are; none when there will be no more.
     fn take(&self) -> Option<(u64, ExportTraceServiceRequest)> {
-        let Settings { batch, delay, stages, .. } = self.settings;
+        let TraceSettings { batch, delay, stages, .. } = self.settings;
         let state = self.state();
         let idle = |state: &mut State| state.waiting.is_empty() && !state.closing;
         let state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);

@@ -15,7 +15,7 @@ use caudal_store::{
     sqlite::{Options, Sqlite},
 };
 use caudal_tasks::{ByteBudget, Catalog, ChangeError, Decoders, Pictures};
-use caudal_telemetry::Tracer;
+use caudal_telemetry::Telemetry;
 use caudal_types::Explain;
 use caudal_vision::Limits;
 
@@ -139,9 +139,9 @@ pub(crate) fn pictures(settings: &Settings) -> Result<Pictures, AssembleError> {
     Ok(Pictures::new(decoders, ByteBudget::new(settings.max_pixel_memory), limits))
 }
 
-/// Who tells a collector of requests, where one is named.
-pub(crate) fn tracer(settings: &Settings) -> Result<Option<Tracer>, AssembleError> {
-    Ok(settings.telemetry.clone().map(Tracer::start).transpose()?)
+/// Who tells collectors of requests and metrics, where one is named.
+pub(crate) fn telemetry(settings: &Settings) -> Result<Telemetry, AssembleError> {
+    Ok(Telemetry::start(settings.telemetry.clone())?)
 }
 
 fn listeners(settings: &Settings) -> Result<Listeners, ListenError> {
@@ -160,7 +160,7 @@ fn listeners(settings: &Settings) -> Result<Listeners, ListenError> {
 pub(crate) fn server(
     settings: &Settings,
     config: Vec<(String, String)>,
-    tracer: Option<Tracer>,
+    telemetry: Telemetry,
     record: Option<Consultations>,
 ) -> Result<Server, AssembleError> {
     if settings.data_dir.is_none() {
@@ -176,7 +176,8 @@ pub(crate) fn server(
         config,
     };
     let catalog = catalog(settings, backend)?;
-    let server = Server::new(listeners, catalog, pictures(settings)?, settings.server.clone(), facts, tracer, record)?;
+    let pictures = pictures(settings)?;
+    let server = Server::new(listeners, catalog, pictures, settings.server.clone(), facts, telemetry, record)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());
     Ok(server)
 }

@@ -19,8 +19,8 @@ use crate::{
     settings::{Raw, TABLE},
 };
 
-/// How long the end waits for a collector to take the last spans.
-const LAST_SPANS: Duration = Duration::from_secs(2);
+/// How long the end waits for collectors to take the last spans and metrics.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let began = Instant::now();
@@ -34,7 +34,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     if settings.pin_to_quota {
         keep_to_quota(settings.models.cpus.cpus);
     }
-    let tracer = assemble::tracer(&settings)?;
+    let telemetry = assemble::telemetry(&settings)?;
     // The folder is this server's until the process ends.
     let (record, _lock) = assemble::record(&settings)?.unzip();
     // This one accepts connections and waits for signals; the server's own threads talk to them.
@@ -52,7 +52,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
         let sealed = record.clone();
-        let server = assemble::server(&settings, config, tracer.clone(), record)?;
+        let server = assemble::server(&settings, config, telemetry.clone(), record)?;
         if let Some(record) = sealed {
             tokio::spawn(keep_sealing(record, settings.seal.clone()));
         }
@@ -77,9 +77,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     })?;
     // Threads of the runtime have nothing left to do but what was cut short.
     runtime.shutdown_background();
-    if tracer.is_some_and(|tracer| !tracer.finish(LAST_SPANS)) {
-        tracing::warn!("the collector did not take the last spans in time");
-    }
+    telemetry.finish(LAST_WORDS);
     match ending {
         Ending::Clean => {
             tracing::info!("stopped");

@@ -31,7 +31,7 @@ pub(crate) const LEGACY: &[Legacy] = &[
         refused: &["true", "1", "yes"],
     },
     idle("OTEL_PROPAGATORS", "callers say which trace a request belongs to by the W3C's traceparent"),
-    idle("OTEL_METRICS_EXPORTER", "figures are read from /metrics"),
+    idle("OTEL_METRIC_EXPORT_TIMEOUT", "otel_timeout_ms bounds each export"),
     idle("OTEL_LOGS_EXPORTER", "log lines go to standard error"),
     idle("OTEL_BSP_EXPORT_TIMEOUT", "otel_timeout_ms bounds each export"),
     Legacy { name: "USE_FP16", why: "a model runs in the precision that its file has", refused: &["true", "1", "yes"] },

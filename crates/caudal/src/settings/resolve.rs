@@ -58,8 +58,8 @@ pub(crate) struct Settings {
     pub(crate) watch: bool,
     pub(crate) load: Load,
     pub(crate) server: ServerSettings,
-    /// Who is told of requests, if anybody.
-    pub(crate) telemetry: Option<caudal_telemetry::Settings>,
+    /// Who is told of requests and metrics, if anybody.
+    pub(crate) telemetry: caudal_telemetry::Settings,
 }
 
 const MIB: u64 = 1 << 20;
@@ -374,6 +374,11 @@ mod tests {
         refused("otel_traces_endpoint", "/v1/traces", "an address such as http://");
         refused("otel_protocol", "http/json", "http/protobuf or grpc");
         refused("otel_headers", "key", "name=value");
+        refused("otel_metrics_exporter", "prometheus", "otlp or none");
+        refused("otel_metrics_endpoint", "/v1/metrics", "an address such as http://");
+        refused("otel_metrics_protocol", "http/json", "http/protobuf or grpc");
+        refused("otel_traces_headers", "key", "name=value");
+        refused("otel_metrics_interval_ms", "0", "1 to");
         refused("otel_timeout_ms", "soon", "1 to");
         refused("otel_compression", "zstd", "none or gzip");
         refused("otel_resource_attributes", "=1", "name=value");

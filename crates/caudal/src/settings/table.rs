@@ -279,41 +279,102 @@ pub(crate) const TABLE: &[Key] = &[
         key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),
         &["SLOW_REQUEST_THRESHOLD_MS"],
     )),
-    known_as(key("otel_disabled", "false", "BOOL", "tell no collector of requests"), &["OTEL_SDK_DISABLED"]),
+    known_as(key("otel_disabled", "false", "BOOL", "tell no collector of anything"), &["OTEL_SDK_DISABLED"]),
     known_as(
-        key("otel_exporter", "", "EXPORTER", "otlp or none; otlp where an endpoint is named"),
+        key("otel_exporter", "", "EXPORTER", "otlp or none, for requests; otlp where an endpoint is named"),
         &["OTEL_TRACES_EXPORTER"],
     ),
     known_as(
-        key("otel_endpoint", "", "URL", "the collector that is told of requests; /v1/traces is put behind it for HTTP"),
+        key("otel_metrics_exporter", "", "EXPORTER", "otlp or none, for metrics; otlp where an endpoint is named"),
+        &["OTEL_METRICS_EXPORTER"],
+    ),
+    known_as(
+        key(
+            "otel_endpoint",
+            "",
+            "URL",
+            "the collector that is told; /v1/traces and /v1/metrics are put behind it for HTTP",
+        ),
         &["OTEL_EXPORTER_OTLP_ENDPOINT"],
     ),
     known_as(
-        key("otel_traces_endpoint", "", "URL", "the same as a whole, with its path; it goes before otel_endpoint"),
+        key(
+            "otel_traces_endpoint",
+            "",
+            "URL",
+            "the one for requests as a whole, with its path; it goes before otel_endpoint",
+        ),
         &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"],
     ),
     known_as(
+        key(
+            "otel_metrics_endpoint",
+            "",
+            "URL",
+            "the one for metrics as a whole, with its path; it goes before otel_endpoint",
+        ),
+        &["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"],
+    ),
+    known_as(
         key("otel_protocol", "http/protobuf", "PROTOCOL", "http/protobuf or grpc"),
-        &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+        &["OTEL_EXPORTER_OTLP_PROTOCOL"],
+    ),
+    known_as(
+        key("otel_traces_protocol", "", "PROTOCOL", "the same for requests alone"),
+        &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"],
+    ),
+    known_as(
+        key("otel_metrics_protocol", "", "PROTOCOL", "the same for metrics alone"),
+        &["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"],
     ),
     known_as(
         key("otel_headers", "", "SECRET", "headers of each export: NAME=VALUE, divided by commas"),
-        &["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+        &["OTEL_EXPORTER_OTLP_HEADERS"],
     ),
     known_as(
-        key("otel_timeout_ms", "10000", "MS", "how long an export may take"),
-        &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
+        key("otel_traces_headers", "", "SECRET", "the same for requests alone"),
+        &["OTEL_EXPORTER_OTLP_TRACES_HEADERS"],
     ),
     known_as(
-        key("otel_compression", "none", "ENCODING", "none or gzip"),
-        &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
+        key("otel_metrics_headers", "", "SECRET", "the same for metrics alone"),
+        &["OTEL_EXPORTER_OTLP_METRICS_HEADERS"],
+    ),
+    known_as(key("otel_timeout_ms", "10000", "MS", "how long an export may take"), &["OTEL_EXPORTER_OTLP_TIMEOUT"]),
+    known_as(
+        key("otel_traces_timeout_ms", "", "MS", "the same for requests alone"),
+        &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"],
+    ),
+    known_as(
+        key("otel_metrics_timeout_ms", "", "MS", "the same for metrics alone"),
+        &["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"],
+    ),
+    known_as(key("otel_compression", "none", "ENCODING", "none or gzip"), &["OTEL_EXPORTER_OTLP_COMPRESSION"]),
+    known_as(
+        key("otel_traces_compression", "", "ENCODING", "the same for requests alone"),
+        &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"],
+    ),
+    known_as(
+        key("otel_metrics_compression", "", "ENCODING", "the same for metrics alone"),
+        &["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION"],
     ),
     known_as(
         key("otel_certificate", "", "FILE", "certificates (PEM) that are trusted instead of those that the web trusts"),
-        &["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
+        &["OTEL_EXPORTER_OTLP_CERTIFICATE"],
     ),
     known_as(
-        key("otel_service_name", "", "NAME", "what this server is called in traces; caudal when nobody says"),
+        key("otel_traces_certificate", "", "FILE", "the same for requests alone"),
+        &["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"],
+    ),
+    known_as(
+        key("otel_metrics_certificate", "", "FILE", "the same for metrics alone"),
+        &["OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE"],
+    ),
+    known_as(
+        key("otel_metrics_interval_ms", "60000", "MS", "how often the collector is told of metrics"),
+        &["OTEL_METRIC_EXPORT_INTERVAL"],
+    ),
+    known_as(
+        key("otel_service_name", "", "NAME", "what collectors are told this server is called; caudal when nobody says"),
         &["OTEL_SERVICE_NAME"],
     ),
     known_as(

@@ -1,66 +1,113 @@
-//! Who is told of requests: OpenTelemetry's own variables, resolved.
+//! Who is told of requests and metrics: OpenTelemetry's own variables, resolved.
 
 use std::time::Duration;
 
-use caudal_telemetry::{Encoding, Protocol, Sampler, Settings, address, pairs};
+use caudal_telemetry::{
+    Collector, Encoding, METRICS, MetricSettings, Protocol, Sampler, Settings, TRACES, TraceSettings, address, pairs,
+};
 
 use super::{Origin, SettingsError, resolve::Reader};
 
 /// What the server is called when nobody says.
 const SERVICE: &str = "caudal";
 
+/// Where collectors listen that say nothing else.
+const BY_HTTP: &str = "http://localhost:4318";
+const BY_GRPC: &str = "http://localhost:4317";
+
+/// What is told of.
+struct Signal {
+    /// What its own settings are called: these go before those of all signals.
+    name: &'static str,
+    /// The setting that asks for it.
+    exporter: &'static str,
+    /// Where collectors take it by HTTP.
+    path: &'static str,
+}
+
+const OF_REQUESTS: Signal = Signal { name: "traces", exporter: "otel_exporter", path: TRACES };
+const OF_METRICS: Signal = Signal { name: "metrics", exporter: "otel_metrics_exporter", path: METRICS };
+
 impl Reader<'_> {
-    /// Who is told of requests, and how; nobody unless a collector is named, or the exporter. What is wrong is wrong even
-    /// where nobody is told.
-    pub(super) fn telemetry(&self) -> Result<Option<Settings>, SettingsError> {
-        let flag = |key| Ok::<_, SettingsError>(self.word(key, &["true", "false"], "it is true or false")? == "true");
-        let millis = |key, least| {
-            Ok::<_, SettingsError>(Duration::from_secs_f64(self.number::<f64>(key, least, 86_400_000.0)? / 1e3))
-        };
-        let disabled = flag("otel_disabled")?;
-        let exporter = self.word("otel_exporter", &["", "otlp", "none"], "it is otlp or none")?;
-        let protocol = match &*self.word("otel_protocol", &["http/protobuf", "grpc"], "it is http/protobuf or grpc")? {
-            "grpc" => Protocol::Grpc,
-            _ => Protocol::Http,
-        };
-        let named = |key, whole| {
-            let said = self.optional_text(key).map(|text| address(text, protocol, whole)).transpose();
-            said.map_err(|reason| self.invalid(key, reason))
-        };
-        let (all, traces) = (named("otel_endpoint", false)?, named("otel_traces_endpoint", true)?);
-        let settings = Settings {
-            protocol,
-            endpoint: traces.clone().or_else(|| all.clone()).unwrap_or_else(|| {
-                // Where collectors listen that say nothing else.
-                let here = match protocol {
-                    Protocol::Http => "http://localhost:4318/v1/traces",
-                    Protocol::Grpc => "http://localhost:4317",
-                };
-                here.to_owned()
-            }),
-            headers: {
-                let headers = Settings::headers(self.text("otel_headers"));
-                headers.map_err(|reason| self.secret("otel_headers", reason))?
-            },
-            timeout: millis("otel_timeout_ms", 1.0)?,
-            encoding: match &*self.word("otel_compression", &["none", "gzip"], "it is none or gzip")? {
-                "gzip" => Encoding::Gzip,
-                _ => Encoding::Plain,
-            },
-            certificate: self.optional_text("otel_certificate").map(Into::into),
+    /// Who is told, and how; nobody unless a collector is named, or the exporter. What is wrong is wrong even where nobody
+    /// is told.
+    pub(super) fn telemetry(&self) -> Result<Settings, SettingsError> {
+        let disabled = self.flag("otel_disabled")?;
+        let (of_requests, of_metrics) = (self.collector(&OF_REQUESTS)?, self.collector(&OF_METRICS)?);
+        let traces = TraceSettings {
+            collector: of_requests,
             resource: self.resource()?,
             sampler: self.sampler()?,
             queue: self.number("otel_queue_size", 1, 1 << 20)?,
             batch: self.batch()?,
-            delay: millis("otel_delay_ms", 0.0)?,
-            stages: flag("otel_stages")?,
+            delay: self.millis("otel_delay_ms", 0.0)?,
+            stages: self.flag("otel_stages")?,
         };
-        let asked = match &*exporter {
-            "none" => false,
-            "otlp" => true,
-            _ => all.is_some() || traces.is_some(),
+        let metrics = MetricSettings {
+            collector: of_metrics,
+            resource: self.resource()?,
+            interval: self.millis("otel_metrics_interval_ms", 1.0)?,
         };
-        Ok(Some(settings).filter(|_| asked && !disabled))
+        let (requests_asked, metrics_asked) = (self.is_asked(&OF_REQUESTS)?, self.is_asked(&OF_METRICS)?);
+        Ok(Settings {
+            traces: Some(traces).filter(|_| requests_asked && !disabled),
+            metrics: Some(metrics).filter(|_| metrics_asked && !disabled),
+        })
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, SettingsError> {
+        Ok(self.word(key, &["true", "false"], "it is true or false")? == "true")
+    }
+
+    fn millis(&self, key: &str, least: f64) -> Result<Duration, SettingsError> {
+        Ok(Duration::from_secs_f64(self.number::<f64>(key, least, 86_400_000.0)? / 1e3))
+    }
+
+    /// Whether a signal is to be told.
+    fn is_asked(&self, signal: &Signal) -> Result<bool, SettingsError> {
+        let exporter = self.word(signal.exporter, &["", "otlp", "none"], "it is otlp or none")?;
+        let named = || self.optional_text(&self.key(signal, "endpoint")).is_some();
+        Ok(exporter == "otlp" || exporter.is_empty() && named())
+    }
+
+    /// The setting `what` that holds for a signal: its own, or that of all signals where nobody says its own.
+    fn key(&self, signal: &Signal, what: &str) -> String {
+        let own = format!("otel_{}_{what}", signal.name);
+        match self.optional_text(&own) {
+            Some(_) => own,
+            None => format!("otel_{what}"),
+        }
+    }
+
+    /// Who is told of a signal.
+    fn collector(&self, signal: &Signal) -> Result<Collector, SettingsError> {
+        let key = |what| self.key(signal, what);
+        let protocol = self.word(&key("protocol"), &["http/protobuf", "grpc"], "it is http/protobuf or grpc")?;
+        let protocol = if protocol == "grpc" { Protocol::Grpc } else { Protocol::Http };
+        let compression = self.word(&key("compression"), &["none", "gzip"], "it is none or gzip")?;
+        let headers = Collector::headers(self.text(&key("headers")));
+        Ok(Collector {
+            protocol,
+            endpoint: self.endpoint(signal, protocol)?,
+            headers: headers.map_err(|reason| self.secret(&key("headers"), reason))?,
+            timeout: self.millis(&key("timeout_ms"), 1.0)?,
+            encoding: if compression == "gzip" { Encoding::Gzip } else { Encoding::Plain },
+            certificate: self.optional_text(&key("certificate")).map(Into::into),
+        })
+    }
+
+    /// Where a signal goes. One's own address is the whole of it; others are for all signals.
+    fn endpoint(&self, signal: &Signal, protocol: Protocol) -> Result<String, SettingsError> {
+        let (own, all) = (format!("otel_{}_endpoint", signal.name), "otel_endpoint");
+        let named = |key: &str, path| {
+            let said = self.optional_text(key).map(|text| address(text, protocol, path)).transpose();
+            said.map_err(|reason| self.invalid(key, reason))
+        };
+        let (own, all) = (named(&own, None)?, named(all, Some(signal.path))?);
+        Ok(own.or(all).unwrap_or_else(|| match protocol {
+            Protocol::Http => format!("{BY_HTTP}{}", signal.path),
+            Protocol::Grpc => BY_GRPC.to_owned(),
+        }))
     }
 
     fn sampler(&self) -> Result<Sampler, SettingsError> {
@@ -117,7 +164,7 @@ mod tests {
     use super::*;
     use crate::settings::{Raw, Settings as All, TABLE};
 
-    fn resolve(said: &[(&str, &str)]) -> Option<Settings> {
+    fn resolve(said: &[(&str, &str)]) -> Settings {
         let raw = |entry: &'static crate::settings::Key| {
             let value = said.iter().find(|(key, _)| *key == entry.name).map_or(entry.default, |(_, value)| value);
             Raw { key: entry.name, value: value.to_owned(), origin: Origin::Default }
@@ -125,29 +172,49 @@ mod tests {
         All::resolve(&TABLE.iter().map(raw).collect::<Vec<_>>()).unwrap().telemetry
     }
 
-    fn endpoint(said: &[(&str, &str)]) -> Option<String> {
-        resolve(said).map(|settings| settings.endpoint)
+    /// Where traces and metrics go, if anywhere.
+    fn check(said: &[(&str, &str)], traces: Option<&str>, metrics: Option<&str>) {
+        let settings = resolve(said);
+        assert_eq!(settings.traces.map(|settings| settings.collector.endpoint).as_deref(), traces, "{said:?}");
+        assert_eq!(settings.metrics.map(|settings| settings.collector.endpoint).as_deref(), metrics, "{said:?}");
     }
 
     #[test]
     fn somebody_is_told_where_a_collector_or_the_exporter_is_named() {
-        assert_eq!(endpoint(&[]), None);
-        assert_eq!(endpoint(&[("otel_exporter", "otlp")]).as_deref(), Some("http://localhost:4318/v1/traces"));
-        assert_eq!(
-            endpoint(&[("otel_exporter", "otlp"), ("otel_protocol", "grpc")]).as_deref(),
-            Some("http://localhost:4317")
-        );
-        assert_eq!(endpoint(&[("otel_endpoint", "http://c:1")]).as_deref(), Some("http://c:1/v1/traces"));
-        let both = [("otel_endpoint", "http://c:1"), ("otel_traces_endpoint", "http://d/x")];
-        assert_eq!(endpoint(&both).as_deref(), Some("http://d/x"));
-        assert_eq!(endpoint(&[("otel_endpoint", "http://c:1"), ("otel_exporter", "none")]), None);
-        assert_eq!(endpoint(&[("otel_endpoint", "http://c:1"), ("otel_disabled", "true")]), None);
+        check(&[], None, None);
+        check(&[("otel_exporter", "otlp")], Some("http://localhost:4318/v1/traces"), None);
+        check(&[("otel_metrics_exporter", "otlp")], None, Some("http://localhost:4318/v1/metrics"));
+        check(&[("otel_exporter", "otlp"), ("otel_protocol", "grpc")], Some("http://localhost:4317"), None);
+        let all = ("otel_endpoint", "http://c:1");
+        check(&[all], Some("http://c:1/v1/traces"), Some("http://c:1/v1/metrics"));
+        check(&[all, ("otel_traces_endpoint", "http://d/x")], Some("http://d/x"), Some("http://c:1/v1/metrics"));
+        check(&[all, ("otel_metrics_endpoint", "http://d/x")], Some("http://c:1/v1/traces"), Some("http://d/x"));
+        check(&[("otel_traces_endpoint", "http://d/x")], Some("http://d/x"), None);
+        check(&[("otel_metrics_endpoint", "http://d/x")], None, Some("http://d/x"));
+        check(&[all, ("otel_exporter", "none")], None, Some("http://c:1/v1/metrics"));
+        check(&[all, ("otel_metrics_exporter", "none")], Some("http://c:1/v1/traces"), None);
+        check(&[all, ("otel_disabled", "true")], None, None);
+    }
+
+    #[test]
+    fn what_is_said_of_one_signal_holds_for_it_alone() {
+        let settings = resolve(&[
+            ("otel_endpoint", "http://c:1"),
+            ("otel_timeout_ms", "5"),
+            ("otel_traces_headers", "key=secret"),
+            ("otel_metrics_protocol", "grpc"),
+            ("otel_metrics_timeout_ms", "7"),
+        ]);
+        let (traces, metrics) = (settings.traces.unwrap().collector, settings.metrics.unwrap().collector);
+        assert_eq!((traces.protocol, traces.headers.len(), traces.timeout.as_millis()), (Protocol::Http, 1, 5));
+        assert_eq!((metrics.protocol, metrics.headers.len(), metrics.timeout.as_millis()), (Protocol::Grpc, 0, 7));
+        assert_eq!(metrics.endpoint, "http://c:1");
     }
 
     #[test]
     fn the_name_of_the_service_goes_before_what_else_is_said() {
         let name = |said: &[(&str, &str)]| {
-            let resource = resolve(&[&[("otel_exporter", "otlp")], said].concat()).unwrap().resource;
+            let resource = resolve(&[&[("otel_exporter", "otlp")], said].concat()).traces.unwrap().resource;
             let names: Vec<_> = resource.into_iter().filter(|(key, _)| key == "service.name").collect();
             assert_eq!(names.len(), 1);
             names[0].1.clone()

@@ -21,6 +21,14 @@ const MILLISECONDS: [f64; 14] =
 const FAULTS: [ErrorKind; 4] =
     [ErrorKind::DiskFull, ErrorKind::StoreUnavailable, ErrorKind::RecordDamaged, ErrorKind::TooManyRequests];
 
+/// What system A's metrics are called by OpenTelemetry's protocol; all others have one name.
+pub(super) const OTEL: [(&str, &str); 4] = [
+    ("fi_ingest_latency_ms", "fi.ingest.latency_ms"),
+    ("fi_events_appended_total", "fi.events.appended"),
+    ("fi_buffer_size", "fi.buffer.size"),
+    ("fi_persist_errors_total", "fi.persist.errors"),
+];
+
 pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, http: &HttpMetrics) -> fmt::Result {
     let help = "Time that appended events spent at each stage (fi.ingest.latency_ms).";
     let mut family = encoder.encode_descriptor("fi_ingest_latency_ms", help, None, MetricType::Histogram)?;

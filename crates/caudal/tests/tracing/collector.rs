@@ -1,4 +1,5 @@
-//! A collector as OpenTelemetry describes it: it takes spans by HTTP or by gRPC, and can misbehave.
+//! A collector as OpenTelemetry describes it: it takes spans and metrics by HTTP or by gRPC, and can
+//! misbehave.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +15,21 @@ use std::{
 
 use caudal_testkit::http::PATIENCE;
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
     },
     common::v1::{KeyValue, any_value::Value},
+    metrics::v1::Metric,
     trace::v1::Span,
 };
-use prost::Message as _;
+use prost::Message;
 use rustls::{
     ServerConnection, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -29,10 +37,11 @@ use rustls::{
 use tonic::{
     Request, Response, Status,
     codec::CompressionEncoding,
+    metadata::MetadataMap,
     transport::{Identity, ServerTlsConfig, server::TcpIncoming},
 };
 
-/// What it does with spans.
+/// What it does with what it is told; `Picky` only with spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// Takes them.
@@ -47,8 +56,11 @@ pub(crate) enum Manner {
     Silent,
 }
 
+/// Values by their names.
+type Texts = BTreeMap<String, String>;
+
 /// What came, each time with its headers.
-type Exports = Vec<(BTreeMap<String, String>, ExportTraceServiceRequest)>;
+type Exports<T> = Mutex<Vec<(Texts, T)>>;
 
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
@@ -58,15 +70,17 @@ pub(crate) struct Collector {
 }
 
 struct Told {
-    exports: Mutex<Exports>,
+    exports: Exports<ExportTraceServiceRequest>,
+    metrics: Exports<ExportMetricsServiceRequest>,
     manner: Mutex<Manner>,
-    /// Exports that it was asked to take.
+    /// Exports of spans that it was asked to take.
     asked: AtomicUsize,
 }
 
 impl Told {
     fn new(manner: Manner) -> Arc<Self> {
-        Arc::new(Self { exports: Mutex::default(), manner: Mutex::new(manner), asked: AtomicUsize::new(0) })
+        let (exports, metrics) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { exports, metrics, manner: Mutex::new(manner), asked: AtomicUsize::new(0) })
     }
 }
 
@@ -118,9 +132,10 @@ impl Collector {
     pub(crate) fn grpc(certificate: Option<&Certificate>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let told = Told::new(Manner::Takes);
-        let service = TraceServiceServer::new(Grpc(Arc::clone(&told)))
+        let traces = TraceServiceServer::new(Grpc(Arc::clone(&told)))
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip);
+        let metrics = MetricsServiceServer::new(Grpc(Arc::clone(&told))).accept_compressed(CompressionEncoding::Gzip);
         let mut server = tonic::transport::Server::builder();
         if let Some(Certificate { pem, key }) = certificate {
             let identity = Identity::from_pem(pem, key);
@@ -129,7 +144,7 @@ impl Collector {
         let address = runtime.block_on(async {
             let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
             let address = incoming.local_addr().unwrap();
-            tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
+            tokio::spawn(server.add_service(traces).add_service(metrics).serve_with_incoming(incoming));
             address
         });
         Self { address, told, secured: certificate.is_some(), _runtime: Some(runtime) }
@@ -143,13 +158,13 @@ impl Collector {
         format!("{}://{}", if self.secured { "https" } else { "http" }, self.address)
     }
 
-    /// Headers of the first export.
-    pub(crate) fn headers(&self) -> BTreeMap<String, String> {
+    /// Headers of the first export of spans.
+    pub(crate) fn headers(&self) -> Texts {
         self.told.exports.lock().unwrap()[0].0.clone()
     }
 
-    /// What the first export says of the server.
-    pub(crate) fn resource(&self) -> BTreeMap<String, String> {
+    /// What the first export of spans says of the server.
+    pub(crate) fn resource(&self) -> Texts {
         let exports = self.told.exports.lock().unwrap();
         said(&exports[0].1.resource_spans[0].resource.as_ref().unwrap().attributes)
     }
@@ -176,6 +191,15 @@ impl Collector {
             let within = spans.into_iter().filter(|span| span.parent_span_id == around.span_id).collect();
             Some((around, within))
         })
+    }
+
+    /// Headers of the last export of metrics, what it says of the server, and the metrics; none if none came.
+    pub(crate) fn metrics(&self) -> Option<(Texts, Texts, Vec<Metric>)> {
+        let exports = self.told.metrics.lock().unwrap();
+        let (headers, export) = exports.last()?;
+        let of = &export.resource_metrics[0];
+        let metrics = of.scope_metrics.iter().flat_map(|of| of.metrics.clone()).collect();
+        Some((headers.clone(), said(&of.resource.as_ref().unwrap().attributes), metrics))
     }
 
     /// Waits until it was asked to take so many exports.
@@ -219,13 +243,14 @@ fn talk<S: Read + Write>(reader: &mut BufReader<S>, told: &Told) -> Option<()> {
         flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut unpacked).unwrap();
         body = unpacked;
     }
-    let export = ExportTraceServiceRequest::decode(&body[..]).unwrap();
+    let of_metrics = headers["request"].contains("/v1/metrics ");
     let manner = *told.manner.lock().unwrap();
     let mut answer = ExportTraceServiceResponse::default();
     let status = match manner {
         Manner::Takes => "200 OK",
         Manner::Refuses => "400 Bad Request",
         Manner::Busy => "503 Service Unavailable",
+        Manner::Picky if of_metrics => "200 OK",
         Manner::Picky => {
             let error_message = "one is enough".to_owned();
             answer.partial_success = Some(ExportTracePartialSuccess { rejected_spans: 1, error_message });
@@ -233,10 +258,12 @@ fn talk<S: Read + Write>(reader: &mut BufReader<S>, told: &Told) -> Option<()> {
         }
         Manner::Silent => "",
     };
-    if status == "200 OK" {
-        told.exports.lock().unwrap().push((headers, export));
+    match (status, of_metrics) {
+        ("200 OK", false) => told.exports.lock().unwrap().push((headers, Message::decode(&body[..]).unwrap())),
+        ("200 OK", true) => told.metrics.lock().unwrap().push((headers, Message::decode(&body[..]).unwrap())),
+        _ => {}
     }
-    told.asked.fetch_add(1, SeqCst);
+    told.asked.fetch_add(usize::from(!of_metrics), SeqCst);
     if manner == Manner::Silent {
         // Until the other side has had enough.
         let _ = reader.read(&mut [0]);
@@ -261,15 +288,30 @@ impl TraceService for Grpc {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let (metadata, _, export) = request.into_parts();
-        let headers = metadata.into_headers();
-        let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
-        self.0.exports.lock().unwrap().push((headers.collect(), export));
+        self.0.exports.lock().unwrap().push((headers(metadata), export));
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
+#[tonic::async_trait]
+impl MetricsService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let (metadata, _, export) = request.into_parts();
+        self.0.metrics.lock().unwrap().push((headers(metadata), export));
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+fn headers(metadata: MetadataMap) -> Texts {
+    let headers = metadata.into_headers();
+    headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+}
+
 /// Attributes as text.
-fn said(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+pub(crate) fn said(attributes: &[KeyValue]) -> Texts {
     let value = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
         Value::StringValue(text) => Some(text.clone()),
         Value::IntValue(number) => Some(number.to_string()),
