@@ -217,11 +217,18 @@ impl Seen {
         run(async {
             let mut count = 0;
             for name in STREAMS {
-                let Some(stream) = store.stream(&id(name)).await.expect("asked") else { continue };
+                let Some(mut stream) = store.stream(&id(name)).await.expect("asked") else { continue };
                 let (mut after, mut link) = *self.streams.get(name).unwrap_or(&(0, stream.origin()));
                 loop {
                     let some = store.read(&id(name), Range::after(after, 500)).await.expect("records");
-                    let Some(last) = some.last() else { break };
+                    if some.is_empty() && after <= stream.head.sequence {
+                        break;
+                    }
+                    if some.is_empty() {
+                        // PostgreSQL may still commit what a killed process had sent it: the head is older than the records.
+                        stream = store.stream(&id(name)).await.expect("asked").expect("it was there");
+                        assert!(stream.head.sequence >= after, "{name} ends before its records do");
+                    }
                     link = chain(link, &some);
                     for record in &some {
                         after += 1;
@@ -229,7 +236,6 @@ impl Seen {
                         assert_eq!(self.places.insert(record.id, (name, after)), None, "{} is there twice", record.id);
                         self.in_order(name, &record.body);
                     }
-                    assert_eq!(after, last.sequence);
                     count += some.len();
                 }
                 assert_eq!(
