@@ -30,6 +30,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("caudal-store", &["caudal-types"]),
     ("caudal-record", &["caudal-observe", "caudal-store", "caudal-types"]),
     ("caudal-media", &["caudal-types"]),
+    ("caudal-flow", &["caudal-store", "caudal-types"]),
+    ("caudal-flow-leaves", &["caudal-engine", "caudal-flow", "caudal-record", "caudal-tasks", "caudal-types", "caudal-vision"]),
     (
         "caudal-server",
         &[

@@ -117,6 +117,16 @@ kinds! {
     RecordOff => "record_off",
     /// What is recorded is damaged.
     RecordDamaged => "record_damaged",
+    /// A step of a pipeline failed.
+    StepFailed => "step_failed",
+    /// It would cost more than may be spent.
+    BudgetExceeded => "budget_exceeded",
+    /// The run is not in a state for what was asked, or another process has it.
+    RunState => "run_state",
+    /// The run was cancelled.
+    RunCancelled => "run_cancelled",
+    /// A pipeline that is not one.
+    InvalidPipeline => "invalid_pipeline",
     /// A fault of ours.
     Internal => "internal",
 }

@@ -1,0 +1,113 @@
+//! Runs kept in this process: gone when it ends.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::ready};
+
+use super::{Glance, Line, Listing, Reply, Runs};
+use crate::error::RunError;
+
+/// Runs that are over and still told of.
+const OVER: usize = 1_000;
+
+#[derive(Debug)]
+struct Kept {
+    begun: Bytes,
+    lines: Vec<Line>,
+    time: i64,
+    last_time: i64,
+    /// Counts runs in the order in which they were made.
+    number: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    runs: HashMap<Box<str>, Kept>,
+    blobs: HashMap<Box<str>, Bytes>,
+    over: VecDeque<Box<str>>,
+    made: u64,
+}
+
+/// Runs kept in this process.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryRuns(Arc<Mutex<Shelf>>);
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+impl MemoryRuns {
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Runs for MemoryRuns {
+    fn create(&self, id: &str, begun: Bytes) -> Reply<()> {
+        let mut shelf = self.shelf();
+        if shelf.runs.contains_key(id) {
+            return ready(Err(RunError::Exists(id.into()))).boxed();
+        }
+        shelf.made += 1;
+        let kept = Kept { begun, lines: Vec::new(), time: now(), last_time: now(), number: shelf.made };
+        shelf.runs.insert(id.into(), kept);
+        ready(Ok(())).boxed()
+    }
+
+    fn append(&self, id: &str, expected: u64, lines: Vec<Line>) -> Reply<()> {
+        let mut shelf = self.shelf();
+        let Some(kept) = shelf.runs.get_mut(id) else { return ready(Err(RunError::Unknown(id.into()))).boxed() };
+        if kept.lines.len() as u64 != expected {
+            return ready(Err(RunError::Taken)).boxed();
+        }
+        let over = lines.iter().any(|line| &*line.kind == "ended");
+        kept.lines.extend(lines);
+        kept.last_time = now();
+        if over {
+            shelf.over.push_back(id.into());
+            if shelf.over.len() > OVER
+                && let Some(oldest) = shelf.over.pop_front()
+            {
+                shelf.runs.remove(&oldest);
+            }
+        }
+        ready(Ok(())).boxed()
+    }
+
+    fn read(&self, id: &str) -> Reply<Option<(Bytes, Vec<Line>)>> {
+        let found = self.shelf().runs.get(id).map(|kept| (kept.begun.clone(), kept.lines.clone()));
+        ready(Ok(found)).boxed()
+    }
+
+    fn list(&self, limit: u32, offset: u64) -> Reply<Listing> {
+        let shelf = self.shelf();
+        let mut runs: Vec<(&Box<str>, &Kept)> = shelf.runs.iter().collect();
+        runs.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.number));
+        let glance = |(id, kept): (&Box<str>, &Kept)| Glance {
+            id: id.clone(),
+            begun: kept.begun.clone(),
+            time: kept.time,
+            last_time: kept.last_time,
+            lines: kept.lines.len() as u64,
+            last: kept.lines.last().cloned(),
+            resumed: kept.lines.iter().rfind(|line| &*line.kind == "resumed").cloned(),
+        };
+        let total = runs.len() as u64;
+        let some = runs.into_iter().skip(offset as usize).take(limit as usize).map(glance).collect();
+        ready(Ok(Listing { runs: some, total })).boxed()
+    }
+
+    fn keep(&self, hash: &str, bytes: Bytes) -> Reply<()> {
+        self.shelf().blobs.insert(hash.into(), bytes);
+        ready(Ok(())).boxed()
+    }
+
+    fn kept(&self, hash: &str) -> Reply<Option<Bytes>> {
+        ready(Ok(self.shelf().blobs.get(hash).cloned())).boxed()
+    }
+}

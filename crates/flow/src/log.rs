@@ -1,0 +1,342 @@
+//! What happened in a run, step by step: the one truth from which results, summaries, live events and traces are read.
+
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::{budget::Usage, error::StepError, value::Value};
+
+/// Events that a slow watcher may be behind before it misses some.
+const BEHIND: usize = 1024;
+
+/// Where in the log a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place(u32);
+
+impl Place {
+    /// The run itself.
+    pub const RUN: Self = Self(u32::MAX);
+
+    /// As a number: the place in [`Log::entries`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What an entry is called among those beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    /// A step or branch.
+    Name(Arc<str>),
+    /// A turn of a loop or an item of a map, from 0.
+    Number(u32),
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It has begun.
+    Running,
+    /// It has its output.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It waits for somebody.
+    Paused,
+    /// It was broken off.
+    Cancelled,
+}
+
+/// A step that has begun.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What it stands within.
+    pub parent: Place,
+    /// What it is called.
+    pub label: Label,
+    /// What sort of step it is.
+    pub kind: &'static str,
+    /// How far it is.
+    pub status: Status,
+    /// Whether its output was remembered: by a cache.
+    pub cached: bool,
+    /// Whether its output was read from the run's journal.
+    pub recalled: bool,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it began, from the run's start.
+    pub began: Duration,
+    /// When it ended, from the run's start.
+    pub ended: Duration,
+    /// What it gave.
+    pub output: Value,
+    /// What it spent.
+    pub usage: Usage,
+    /// Why it failed.
+    pub error: Option<Box<StepError>>,
+}
+
+/// What has just happened.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// To which step.
+    pub place: Place,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen to a step.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// It began.
+    Started,
+    /// It failed and is tried again after a while.
+    Retried {
+        /// Why.
+        error: StepError,
+        /// After how long.
+        wait: Duration,
+    },
+    /// It gave a part of its answer.
+    Said(Arc<str>),
+    /// Its cost was refused or is known.
+    Budget(Usage),
+    /// It ended: see its status.
+    Ended,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    entries: Vec<Entry>,
+    feedback: Vec<(Place, Arc<str>)>,
+    spent: Usage,
+}
+
+/// The log of a run.
+#[derive(Debug)]
+pub struct Log {
+    start: Instant,
+    book: Mutex<Book>,
+    /// Whether anybody watches: nothing is told to nobody.
+    watched: AtomicBool,
+    events: Mutex<Option<broadcast::Sender<Event>>>,
+}
+
+impl Log {
+    /// An empty log, with room for some `steps`.
+    pub(crate) fn new(start: Instant, steps: usize) -> Self {
+        let book = Book { entries: Vec::with_capacity(steps), ..Book::default() };
+        Self { start, book: Mutex::new(book), watched: AtomicBool::new(false), events: Mutex::default() }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago the run began.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// A step begins.
+    pub(crate) fn begin(&self, parent: Place, label: Label, kind: &'static str, began: Duration) -> Place {
+        let mut book = self.book();
+        let place = Place(book.entries.len() as u32);
+        book.entries.push(Entry {
+            parent,
+            label,
+            kind,
+            status: Status::Running,
+            cached: false,
+            recalled: false,
+            attempts: 1,
+            began,
+            ended: began,
+            output: Value::Null,
+            usage: Usage::NONE,
+            error: None,
+        });
+        drop(book);
+        self.tell(place, || What::Started);
+        place
+    }
+
+    /// Changes the entry at `place`.
+    pub(crate) fn note(&self, place: Place, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.book().entries.get_mut(place.index()) {
+            change(entry);
+        }
+    }
+
+    /// A step ends.
+    pub(crate) fn end(&self, place: Place, ended: Duration, status: Status, output: Value, error: Option<&StepError>) {
+        self.note(place, |entry| {
+            (entry.status, entry.ended, entry.output) = (status, ended, output);
+            entry.error = error.map(|error| Box::new(error.clone()));
+        });
+        self.tell(place, || What::Ended);
+    }
+
+    /// What was begun within `place` and has not ended is broken off.
+    pub(crate) fn abandon(&self, place: Place) {
+        let mut book = self.book();
+        let now = self.start.elapsed();
+        let mut gone = vec![place];
+        for index in place.index().saturating_add(1).min(book.entries.len())..book.entries.len() {
+            let entry = &mut book.entries[index];
+            if !gone.contains(&entry.parent) {
+                continue;
+            }
+            gone.push(Place(index as u32));
+            if entry.status == Status::Running {
+                (entry.status, entry.ended) = (Status::Cancelled, now);
+            }
+        }
+    }
+
+    /// Whatever has not ended is broken off: the run has come to its end.
+    pub(crate) fn close(&self) {
+        let now = self.start.elapsed();
+        for entry in self.book().entries.iter_mut().filter(|entry| entry.status == Status::Running) {
+            (entry.status, entry.ended) = (Status::Cancelled, now);
+        }
+    }
+
+    /// Something was spent.
+    pub(crate) fn spend(&self, place: Place, usage: Usage) {
+        let mut book = self.book();
+        book.spent += usage;
+        if let Some(entry) = book.entries.get_mut(place.index()) {
+            entry.usage += usage;
+        }
+        drop(book);
+        self.tell(place, || What::Budget(usage));
+    }
+
+    /// What the whole run has spent.
+    pub fn spent(&self) -> Usage {
+        self.book().spent
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.book().entries.len()
+    }
+
+    /// Whether no step has begun.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What stands in it now.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.book().entries.clone()
+    }
+
+    /// One entry.
+    pub fn entry(&self, place: Place) -> Option<Entry> {
+        self.book().entries.get(place.index()).cloned()
+    }
+
+    /// The name of a place, unique within the run: the labels on the way to it.
+    pub fn path(&self, place: Place) -> String {
+        path(&self.book().entries, place)
+    }
+
+    /// The output of the last step `name` that ended and that a step within `from` can know of: one that stands beside
+    /// it or beside what it stands within.
+    pub(crate) fn output(&self, from: Place, name: &str) -> Option<Value> {
+        self.look(from, |label| matches!(label, Label::Name(own) if **own == *name)).map(|(_, output)| output)
+    }
+
+    /// Names and outputs of all steps that a step at `from` can know of, the latest first.
+    pub(crate) fn outputs(&self, from: Place) -> Vec<(Arc<str>, Value)> {
+        let mut found: Vec<(Arc<str>, Value)> = Vec::new();
+        self.look(from, |label| {
+            if let Label::Name(name) = label {
+                found.push((Arc::clone(name), Value::Null));
+            }
+            false
+        });
+        found.dedup_by(|a, b| a.0 == b.0);
+        found.into_iter().filter_map(|(name, _)| self.output(from, &name).map(|output| (name, output))).collect()
+    }
+
+    fn look(&self, from: Place, mut wanted: impl FnMut(&Label) -> bool) -> Option<(Label, Value)> {
+        let book = self.book();
+        let around: Vec<Place> =
+            std::iter::successors(Some(from), |place| book.entries.get(place.index()).map(|entry| entry.parent))
+                .collect();
+        book.entries
+            .iter()
+            .rev()
+            .find(|entry| entry.status == Status::Completed && around.contains(&entry.parent) && wanted(&entry.label))
+            .map(|entry| (entry.label.clone(), entry.output.clone()))
+    }
+
+    pub(crate) fn feedback(&self, place: Place) -> Option<Arc<str>> {
+        self.book().feedback.iter().rev().find(|(of, _)| *of == place).map(|(_, text)| Arc::clone(text))
+    }
+
+    pub(crate) fn set_feedback(&self, place: Place, text: Arc<str>) {
+        let mut book = self.book();
+        book.feedback.retain(|(of, _)| *of != place);
+        book.feedback.push((place, text));
+    }
+
+    pub(crate) fn say(&self, place: Place, part: &str) {
+        self.tell(place, || What::Said(part.into()));
+    }
+
+    pub(crate) fn tell(&self, place: Place, what: impl FnOnce() -> What) {
+        if !self.watched.load(Relaxed) {
+            return;
+        }
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(events) = &*events {
+            // Nobody may be left, and then nobody misses it.
+            let _ = events.send(Event { place, what: what() });
+        }
+    }
+
+    /// Watches the run: what stands in the log so far, and what happens from now on.
+    pub fn watch(&self) -> (Vec<Entry>, broadcast::Receiver<Event>) {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let receiver = events.get_or_insert_with(|| broadcast::channel(BEHIND).0).subscribe();
+        self.watched.store(true, Relaxed);
+        drop(events);
+        (self.entries(), receiver)
+    }
+}
+
+/// The labels on the way to `place`, with a slash between.
+pub fn path(entries: &[Entry], place: Place) -> String {
+    let mut way: Vec<&Label> = Vec::new();
+    let mut place = place;
+    while let Some(entry) = entries.get(place.index()) {
+        way.push(&entry.label);
+        place = entry.parent;
+    }
+    let mut path = String::new();
+    for label in way.into_iter().rev() {
+        if !path.is_empty() {
+            path.push('/');
+        }
+        match label {
+            Label::Name(name) => path.push_str(name),
+            Label::Number(number) => {
+                let _ = write!(path, "{number}");
+            }
+        }
+    }
+    path
+}

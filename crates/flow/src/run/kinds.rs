@@ -1,0 +1,425 @@
+//! What each sort of step does.
+
+use std::sync::Arc;
+
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+    stream,
+};
+
+use super::{Prompt, Scope, State, Stop, Went, merge, one, search, steps, under};
+use crate::{
+    cache::{Answered, Found},
+    error::{Fault, StepError},
+    key,
+    live::Live,
+    log::Label,
+    paths,
+    step::{
+        Cached, Change, Conditional, Each, How, Human, Import, Kind, Loop, Machine, Parallel, Propagate, Router, Step,
+        Steps,
+    },
+    value::{Map, Value},
+};
+
+/// Runs a step that is no leaf, within its own entry of the log.
+pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) -> Went {
+    let went = match &step.kind {
+        Kind::Act(_) => unreachable!("leaves are run by their own"),
+        Kind::Sequence(body) => Box::pin(steps(live, body, scope, state)).await,
+        Kind::Parallel(parallel) => branches(live, parallel, scope, state).await,
+        Kind::Conditional(conditional) => choose(live, conditional, scope, state).await,
+        Kind::Loop(again) => repeat(live, again, scope, state).await,
+        Kind::Map(each) => map(live, each, scope, state).await,
+        Kind::Router(router) => route(live, router, scope, state).await,
+        Kind::Human(human) => ask(live, human, scope, state).await,
+        Kind::Cache(cached) => remember(live, cached, scope, state).await,
+        Kind::Import(import) => imported(live, import, scope, state).await,
+        Kind::Machine(machine) => states(live, machine, scope, state).await,
+        Kind::Search(tree) => search::search(live, tree, scope, state).await,
+    };
+    // Faults of the step itself are told under its name.
+    went.map_err(|stop| match stop {
+        Stop::Failed(failed) if failed.0.is_empty() => Stop::failed(Arc::clone(&step.name), failed.1),
+        stop => stop,
+    })
+}
+
+fn own(error: StepError) -> Stop {
+    Stop::failed("", error)
+}
+
+/// Branches at the same time: each has its share of what is left of the budget.
+async fn branches(live: &Arc<Live>, parallel: &Parallel, scope: &Scope, state: State) -> Went {
+    let chosen: Vec<(&Arc<str>, &Steps, Value)> =
+        parallel.branches.iter().map(|(name, steps)| (name, steps, state.value.clone())).collect();
+    at_once(live, parallel, &chosen, scope, state).await
+}
+
+async fn at_once(
+    live: &Arc<Live>,
+    parallel: &Parallel,
+    chosen: &[(&Arc<str>, &Steps, Value)],
+    scope: &Scope,
+    state: State,
+) -> Went {
+    let shares = match &scope.quota {
+        Some(quota) if quota.limits_anything() => quota.split(chosen.len()).into_iter().map(Some).collect(),
+        quota => vec![quota.clone(); chosen.len()],
+    };
+    let scopes: Vec<Scope> = shares.into_iter().map(|quota| Scope { quota, ..scope.clone() }).collect();
+    let running = chosen.iter().zip(&scopes).map(|((name, steps, input), scope)| {
+        let state = State { value: input.clone(), ..state.clone() };
+        under(live, Label::Name(Arc::clone(name)), "branch", steps, scope, state)
+    });
+    let went = join_all(running).await;
+    let mut done = Vec::with_capacity(went.len());
+    let (mut prompts, mut failed) = (Vec::new(), None);
+    for ((name, ..), went) in chosen.iter().zip(went) {
+        match went {
+            Ok(state) => done.push((Arc::clone(name), state)),
+            Err(Stop::Paused(more)) => prompts.extend(more),
+            Err(Stop::Failed(_)) if parallel.ignore_failures => {}
+            Err(Stop::Failed(stop)) => failed = failed.or(Some(Stop::Failed(stop))),
+            Err(stop) => return Err(stop),
+        }
+    }
+    if let Some(stop) = failed {
+        return Err(stop);
+    }
+    if !prompts.is_empty() {
+        return Err(Stop::Paused(prompts));
+    }
+    let context = merge::contexts(parallel.merge, &parallel.keys, &state.context, &done).map_err(own)?;
+    let outputs: Map = done.iter().map(|(name, state)| (Arc::clone(name), state.value.clone())).collect();
+    let order: Vec<(&Arc<str>, &Value)> = done.iter().map(|(name, state)| (name, &state.value)).collect();
+    let value = match &parallel.reduce {
+        None => Value::Map(outputs),
+        Some(reduce) => {
+            let all = State { value: Value::Map(outputs), context: context.clone(), moment: state.moment };
+            merge::reduce(reduce, &order, &one::view(live, scope.place, &all)).map_err(own)?
+        }
+    };
+    Ok(State { value, context, moment: live.log.now() })
+}
+
+/// The name that a condition's value stands for.
+fn branch_name(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.to_string(),
+        Value::Null => "none".to_owned(),
+        other => other.to_json(),
+    }
+}
+
+async fn choose(live: &Arc<Live>, conditional: &Conditional, scope: &Scope, state: State) -> Went {
+    let value = conditional.when.value(&one::view(live, scope.place, &state)).map_err(own)?;
+    let name = branch_name(&value);
+    let find = |name: &str| conditional.branches.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+    // Without a branch of that very name, what counts as yes goes where `true` is.
+    let found = find(&name).or_else(|| find(if value.truthy() { "true" } else { "false" }));
+    match (found, &conditional.otherwise) {
+        (Some((name, body)), _) => under(live, Label::Name(Arc::clone(name)), "branch", body, scope, state).await,
+        (None, Some(body)) => under(live, Label::Name("default".into()), "branch", body, scope, state).await,
+        (None, None) => {
+            let names: Vec<&str> = conditional.branches.iter().map(|(name, _)| &**name).collect();
+            let message = format!("there is no branch {name}, only {}", names.join(", "));
+            Err(own(StepError::failed(message).hint("add a branch of that name, or a default_branch").for_good()))
+        }
+    }
+}
+
+fn change(live: &Live, scope: &Scope, state: &mut State, changes: &[Change]) -> Result<(), Stop> {
+    for change in changes {
+        let value = change.value.value(&one::view(live, scope.place, state)).map_err(own)?;
+        let there = paths::get(&state.context, &change.path);
+        let value = match (change.how, there, value) {
+            (How::Append, Some(Value::List(list)), value) => Value::list(list.iter().cloned().chain([value])),
+            (How::Append, None | Some(Value::Null), value) => Value::list([value]),
+            (How::Merge, Some(Value::Map(map)), Value::Map(value)) => Value::Map(map.merged(&value)),
+            (How::Set | How::Merge, _, value) => value,
+            (How::Append, Some(other), _) => {
+                let message = format!("{} is {}, and nothing can be appended to it", change.path, other.sort());
+                return Err(own(StepError::failed(message).hint("set it to a list first").for_good()));
+            }
+        };
+        state.context = paths::set(&state.context, &change.path, value);
+    }
+    Ok(())
+}
+
+async fn repeat(live: &Arc<Live>, again: &Loop, scope: &Scope, mut state: State) -> Went {
+    change(live, scope, &mut state, &again.init)?;
+    if let Some(first) = &again.first {
+        state.value = first.value(&one::view(live, scope.place, &state)).map_err(own)?;
+    }
+    let mut enough = again.until.is_none();
+    for turn in 0..again.most {
+        live.may_go_on()?;
+        state = under(live, Label::Number(turn), "turn", &again.body, scope, state).await?;
+        change(live, scope, &mut state, &again.state)?;
+        let view = one::view(live, scope.place, &state);
+        if let Some(until) = &again.until
+            && until.value(&view).map_err(own)?.truthy()
+        {
+            enough = true;
+            break;
+        }
+        if turn + 1 < again.most {
+            state.value = match &again.next {
+                Propagate::Output => state.value.clone(),
+                Propagate::Context => Value::Map(state.context.clone()),
+                Propagate::Rule(rule) => rule.value(&view).map_err(own)?,
+            };
+        }
+    }
+    if again.must_end && !enough {
+        let message = format!("{} turns were not enough", again.most);
+        return Err(own(StepError::failed(message).hint("raise max_loops, or mend the exit condition").for_good()));
+    }
+    if let Some(output) = &again.output {
+        state.value = output.value(&one::view(live, scope.place, &state)).map_err(own)?;
+    }
+    Ok(state)
+}
+
+async fn map(live: &Arc<Live>, each: &Each, scope: &Scope, mut state: State) -> Went {
+    let items = match &each.items {
+        Some(items) => items.value(&one::view(live, scope.place, &state)).map_err(own)?,
+        None => state.value.clone(),
+    };
+    let items = items.plain().map_err(|error| own(StepError::input(error.to_string())))?;
+    let Value::List(items) = items else {
+        let message = format!("it goes through a list, and was given {}", items.sort());
+        return Err(own(StepError::input(message).for_good()));
+    };
+    let mut outputs = Vec::with_capacity(items.len());
+    if each.at_once <= 1 {
+        for (number, value) in items.iter().enumerate() {
+            let given = State { value: value.clone(), context: state.context.clone(), moment: live.log.now() };
+            match item(live, each, scope, number, given).await {
+                Ok(after) => {
+                    state.context = after.context;
+                    outputs.push(after.value);
+                }
+                Err(Stop::Failed(_)) if each.ignore_failures => outputs.push(Value::Null),
+                Err(stop) => return Err(stop),
+            }
+        }
+        return Ok(State { value: outputs.into(), moment: live.log.now(), ..state });
+    }
+    // Items that wait have no entry yet: they begin when it is their turn.
+    let futures: Vec<BoxFuture<'_, Went>> = items
+        .iter()
+        .enumerate()
+        .map(|(number, value)| {
+            let given = State { value: value.clone(), ..state.clone() };
+            item(live, each, scope, number, given)
+        })
+        .collect();
+    let mut running = stream::iter(futures).buffered(each.at_once);
+    let (mut done, mut prompts) = (Vec::with_capacity(items.len()), Vec::new());
+    while let Some(went) = running.next().await {
+        match went {
+            Ok(after) => {
+                outputs.push(after.value.clone());
+                done.push((Arc::from(done.len().to_string()), after));
+            }
+            Err(Stop::Failed(_)) if each.ignore_failures => outputs.push(Value::Null),
+            Err(Stop::Paused(more)) => prompts.extend(more),
+            Err(stop) => return Err(stop),
+        }
+    }
+    drop(running);
+    if !prompts.is_empty() {
+        return Err(Stop::Paused(prompts));
+    }
+    state.context = merge::contexts(crate::step::Merge::ContextUpdate, &[], &state.context, &done).map_err(own)?;
+    Ok(State { value: outputs.into(), moment: live.log.now(), ..state })
+}
+
+/// One item of a map, which begins when it is first looked at.
+fn item<'a>(live: &'a Arc<Live>, each: &'a Each, scope: &'a Scope, number: usize, state: State) -> BoxFuture<'a, Went> {
+    Box::pin(async move {
+        live.may_go_on()?;
+        let given = State { moment: live.log.now(), ..state };
+        under(live, Label::Number(number as u32), "item", &each.body, scope, given).await
+    })
+}
+
+async fn route(live: &Arc<Live>, router: &Router, scope: &Scope, state: State) -> Went {
+    let chosen = one::one(live, &router.chooser, scope, state.clone()).await?;
+    let plain = chosen.value.plain().map_err(|error| own(StepError::failed(error.to_string())))?;
+    let wanted: Vec<(Arc<str>, Value)> = match &plain {
+        Value::Text(name) => vec![(Arc::clone(name), state.value.clone())],
+        Value::List(names) => names.iter().map(|name| (Arc::from(branch_name(name)), state.value.clone())).collect(),
+        Value::Map(inputs) => inputs.iter().cloned().collect(),
+        other => {
+            let message = format!("it chose {}, not names of branches", other.sort());
+            return Err(own(StepError::new(Fault::Output, message)));
+        }
+    };
+    let mut branches = Vec::with_capacity(wanted.len());
+    for (name, input) in wanted {
+        let Some((name, steps)) = router.parallel.branches.iter().find(|(own, _)| *own == name) else {
+            let names: Vec<&str> = router.parallel.branches.iter().map(|(name, _)| &**name).collect();
+            let message = format!("it chose {name}, and there are {}", names.join(", "));
+            return Err(own(StepError::new(Fault::Output, message)));
+        };
+        branches.push((name, steps, input));
+    }
+    let state = State { context: chosen.context, moment: chosen.moment, ..state };
+    at_once(live, &router.parallel, &branches, scope, state).await
+}
+
+async fn ask(live: &Arc<Live>, human: &Human, scope: &Scope, state: State) -> Went {
+    if let Some(done) = one::recalled(live, scope.place) {
+        let value = done.answer.map_err(own)?;
+        live.log.note(scope.place, |entry| entry.recalled = true);
+        return Ok(State { value, moment: live.log.now(), ..state });
+    }
+    let message = match &human.message {
+        Some(message) => message.value(&one::view(live, scope.place, &state)).map_err(own)?,
+        None => state.value.plain().map_err(|error| own(StepError::failed(error.to_string())))?,
+    };
+    let path: Arc<str> = live.path(scope.place).into();
+    let prompt = Prompt { path: Arc::clone(&path), message, schema: human.schema.clone() };
+    let Some(answer) = live.journal.as_ref().and_then(|journal| journal.answer(&path)) else {
+        return Err(Stop::Paused(vec![prompt]));
+    };
+    if let Some(check) = &human.answers
+        && let Err(wrong) = check.check(&answer)
+    {
+        return Err(crate::error::RunError::Answer(format!("the answer does not fit: {wrong}").into()).into());
+    }
+    one::commit(live, scope.place, Ok(&answer), false).await?;
+    Ok(State { value: answer, moment: live.log.now(), ..state })
+}
+
+async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State) -> Went {
+    if let Some(done) = one::recalled(live, scope.place) {
+        return answered(live, scope, state, done.answer.map_err(own)?);
+    }
+    let key = key::call(&cached.identity, &state.value, &state.context, cached.context.as_deref())
+        .map_err(|error| own(StepError::input(format!("its input cannot be written: {error}")).for_good()))?;
+    // What this run has begun without the cache, it goes on with.
+    let began = live.journal.as_ref().is_some_and(|journal| journal.knows_within(&live.path(scope.place)));
+    if began {
+        return one::one(live, &cached.step, scope, state).await;
+    }
+    if let Some(found) = live.parts.cache.peek(&key).await {
+        return hit(live, scope, state, found).await;
+    }
+    let before = state.clone();
+    let make = async {
+        let after = one::one(live, &cached.step, scope, state.clone()).await?;
+        let changes = merge::changes(&state.context, &after.context);
+        // Others may be in another process, or in a run that is told apart by its types.
+        Ok(Answered { value: after.value, changes })
+    };
+    match live.parts.cache.get(key, cached.ttl, make).await {
+        Ok((made, Found::Made)) => {
+            let context = before.context.merged(&made.changes);
+            Ok(State { value: made.value, context, moment: live.log.now() })
+        }
+        Ok((found, Found::Remembered)) => hit(live, scope, before, found).await,
+        Err(stop) => Err(Stop::clone(&stop)),
+    }
+}
+
+async fn hit(live: &Arc<Live>, scope: &Scope, state: State, found: Answered) -> Went {
+    live.log.note(scope.place, |entry| entry.cached = true);
+    if live.journal.is_some() {
+        let kept = Value::Map(
+            [("value", found.value.clone()), ("changes", Value::Map(found.changes.clone()))].into_iter().collect(),
+        );
+        one::commit(live, scope.place, Ok(&kept), true).await?;
+    }
+    let context = state.context.merged(&found.changes);
+    Ok(State { value: found.value, context, moment: live.log.now() })
+}
+
+/// What was found in the cache when the run was there before.
+fn answered(live: &Arc<Live>, scope: &Scope, state: State, kept: Value) -> Went {
+    live.log.note(scope.place, |entry| (entry.recalled, entry.cached) = (true, true));
+    let changes = kept.get("changes").and_then(Value::as_map).cloned().unwrap_or_default();
+    let value = kept.get("value").cloned().unwrap_or_default();
+    Ok(State { value, context: state.context.merged(&changes), moment: live.log.now() })
+}
+
+async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State) -> Went {
+    let context = if import.inherits { state.context.clone() } else { Map::default() };
+    let given = State { context, ..state.clone() };
+    let after = match Box::pin(steps(live, &import.steps, scope, given)).await {
+        Ok(after) => after,
+        Err(Stop::Failed(_)) if import.ignore_failures => {
+            return Ok(State { value: Value::Null, moment: live.log.now(), ..state });
+        }
+        Err(stop) => return Err(stop),
+    };
+    let context = match &import.outputs {
+        Some(outputs) => outputs.iter().fold(state.context, |context, (from, to)| {
+            let value = paths::get(&after.context, from).cloned().unwrap_or_default();
+            paths::set(&context, to, value)
+        }),
+        None if import.inherits => after.context,
+        None => state.context,
+    };
+    Ok(State { value: after.value, context, moment: after.moment })
+}
+
+async fn states(live: &Arc<Live>, machine: &Machine, scope: &Scope, mut state: State) -> Went {
+    let mut at = Arc::clone(&machine.start);
+    for turn in 0..machine.most {
+        live.may_go_on()?;
+        let Some((_, body)) = machine.states.iter().find(|(name, _)| *name == at) else {
+            let message = format!("there is no state {at}");
+            return Err(own(StepError::failed(message).hint("add it to states").for_good()));
+        };
+        let label = Label::Name(if turn == 0 { Arc::clone(&at) } else { format!("{at}#{}", turn + 1).into() });
+        let went = under(live, label, "state", body, scope, state.clone()).await;
+        let failed = match went {
+            Ok(after) => {
+                state = after;
+                None
+            }
+            Err(Stop::Failed(failed)) => Some(failed),
+            Err(stop) => return Err(stop),
+        };
+        if failed.is_none() && machine.ends.contains(&at) {
+            return Ok(state);
+        }
+        match (next(live, machine, scope, &at, failed.is_some(), &state)?, failed) {
+            (Some(to), _) => at = to,
+            (None, Some(failed)) => return Err(Stop::Failed(failed)),
+            (None, None) => return Ok(state),
+        }
+    }
+    let message = format!("{} states were passed, and none was an end", machine.most);
+    Err(own(StepError::failed(message).hint("add an end state or a transition to it").for_good()))
+}
+
+/// Where a state leads: to what its transitions say, or to what the context names as `next_state`.
+fn next(
+    live: &Live,
+    machine: &Machine,
+    scope: &Scope,
+    at: &Arc<str>,
+    failed: bool,
+    state: &State,
+) -> Result<Option<Arc<str>>, Stop> {
+    let view = one::view(live, scope.place, state);
+    for transition in &machine.transitions {
+        let here = transition.from.as_ref().is_none_or(|from| from == at) && transition.on_failure == failed;
+        let holds = match &transition.when {
+            Some(when) if here => when.value(&view).map_err(own)?.truthy(),
+            _ => true,
+        };
+        if here && holds {
+            return Ok(Some(Arc::clone(&transition.to)));
+        }
+    }
+    let named = state.context.get("next_state").and_then(Value::as_text).filter(|_| !failed);
+    Ok(named.filter(|name| **name != **at).map(Arc::from))
+}

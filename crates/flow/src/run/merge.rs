@@ -1,0 +1,123 @@
+//! What becomes of branches: of their contexts one, and of their outputs one.
+
+use std::sync::Arc;
+
+use super::State;
+use crate::{
+    error::StepError,
+    step::{Merge, Reduce},
+    value::{Map, Value},
+    view::View,
+};
+
+/// What of `after` is not in `before`, or is otherwise there.
+pub(super) fn changes(before: &Map, after: &Map) -> Map {
+    if before.same(after) {
+        return Map::default();
+    }
+    after.iter().filter(|(name, value)| before.get(name) != Some(value)).cloned().collect()
+}
+
+/// Makes one context of those of the branches that did not fail.
+pub(super) fn contexts(
+    rule: Merge,
+    keys: &[Arc<str>],
+    before: &Map,
+    branches: &[(Arc<str>, State)],
+) -> Result<Map, StepError> {
+    let wanted = |changed: Map| -> Map {
+        if keys.is_empty() {
+            return changed;
+        }
+        changed.iter().filter(|(name, _)| keys.contains(name)).cloned().collect()
+    };
+    let changed: Vec<(&Arc<str>, Map)> =
+        branches.iter().map(|(name, state)| (name, wanted(changes(before, &state.context)))).collect();
+    match rule {
+        Merge::NoMerge => Ok(before.clone()),
+        Merge::Overwrite => Ok(changed.last().map_or_else(|| before.clone(), |(_, last)| before.merged(last))),
+        Merge::KeepFirst => Ok(changed.iter().fold(before.clone(), |context, (_, changed)| {
+            let new = changed.iter().filter(|(name, _)| context.get(name).is_none_or(|value| *value == Value::Null));
+            context.merged(&new.cloned().collect())
+        })),
+        Merge::ErrorOnConflict => changed.iter().try_fold(before.clone(), |context, (branch, changed)| {
+            for (name, value) in changed {
+                if let Some(there) = context.get(name).filter(|there| **there != Value::Null && *there != value) {
+                    return Err(conflict(name, branch, there, value));
+                }
+            }
+            Ok(context.merged(changed))
+        }),
+        Merge::ContextUpdate => {
+            let mut merged = Map::default();
+            for (branch, changed) in &changed {
+                for (name, value) in changed {
+                    let value = match merged.get(name) {
+                        Some(other) => {
+                            both(before.get(name), other, value).ok_or_else(|| conflict(name, branch, other, value))?
+                        }
+                        None => value.clone(),
+                    };
+                    merged = merged.with(name, value);
+                }
+            }
+            Ok(before.merged(&merged))
+        }
+    }
+}
+
+/// Two branches changed one thing: of objects, what each has changed within.
+fn both(before: Option<&Value>, first: &Value, second: &Value) -> Option<Value> {
+    if first == second {
+        return Some(first.clone());
+    }
+    let (Value::Map(first), Value::Map(second)) = (first, second) else { return None };
+    let empty = Map::default();
+    let before = before.and_then(Value::as_map).unwrap_or(&empty);
+    let mut merged = first.clone();
+    for (name, value) in second {
+        let (was, other) = (before.get(name), first.get(name));
+        if was == Some(value) {
+            continue;
+        }
+        let value = match other {
+            Some(other) if was != Some(other) => both(was, other, value)?,
+            _ => value.clone(),
+        };
+        merged = merged.with(name, value);
+    }
+    Some(Value::Map(merged))
+}
+
+fn conflict(name: &str, branch: &str, there: &Value, value: &Value) -> StepError {
+    let short = |value: &Value| caudal_types::shorten(&value.to_json()).into_owned();
+    let message = format!("{branch} sets context.{name} to {}, and it is {} already", short(value), short(there));
+    StepError::failed(message).hint("let the branches set different names, or choose another merge_strategy").for_good()
+}
+
+/// Makes one output of those of the branches that did not fail, in their order.
+pub(super) fn reduce(reduce: &Reduce, outputs: &[(&Arc<str>, &Value)], view: &View<'_>) -> Result<Value, StepError> {
+    let values = || outputs.iter().map(|(_, value)| (*value).clone());
+    Ok(match reduce {
+        Reduce::Keys => Value::list(outputs.iter().map(|(name, _)| Value::Text(Arc::clone(name)))),
+        Reduce::Values => Value::list(values()),
+        Reduce::Union => {
+            let maps = outputs.iter().filter_map(|(_, value)| value.as_map());
+            Value::Map(maps.fold(Map::default(), |all, map| all.merged(map)))
+        }
+        Reduce::Concat => Value::list(values().flat_map(|value| match value {
+            Value::List(list) => list.to_vec(),
+            Value::Null => Vec::new(),
+            other => vec![other],
+        })),
+        Reduce::First => values().next().unwrap_or_default(),
+        Reduce::Last => values().next_back().unwrap_or_default(),
+        Reduce::Majority => {
+            let votes = |value: &Value| outputs.iter().filter(|(_, other)| *other == value).count();
+            // Of equal numbers, the first branch's.
+            let best = outputs.iter().rev().max_by_key(|(_, value)| votes(value));
+            best.map(|(_, value)| (*value).clone()).unwrap_or_default()
+        }
+        Reduce::Rule(rule) => rule.value(view)?,
+    })
+}

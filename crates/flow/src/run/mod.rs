@@ -1,0 +1,146 @@
+//! How steps are run. One way for all: a step begins, is given its input, is tried, and ends; what differs is in
+//! between (`kinds`).
+
+mod kinds;
+mod leaf;
+mod merge;
+mod one;
+mod search;
+
+use std::{sync::Arc, time::Duration};
+
+use caudal_types::Deadline;
+use futures_util::future::BoxFuture;
+
+use crate::{
+    budget::Quota,
+    error::{RunError, StepError},
+    live::Live,
+    log::{Label, Place},
+    step::{Kind, Steps},
+    value::{Map, Value},
+};
+
+/// Steps that are done at once after which others on the thread get their turn.
+const TURN: u32 = 128;
+
+/// Where a run is: what goes from step to step.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    /// What the last step gave.
+    pub(crate) value: Value,
+    /// What the run knows.
+    pub(crate) context: Map,
+    /// When the last step ended, from the run's start: to end one step is to begin the next, so there is no gap.
+    pub(crate) moment: Duration,
+}
+
+/// What holds for the steps within a step.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    pub(crate) place: Place,
+    pub(crate) quota: Option<Arc<Quota>>,
+    pub(crate) deadline: Deadline,
+}
+
+impl Scope {
+    /// The same within another entry of the log.
+    pub(crate) fn at(&self, place: Place) -> Self {
+        Self { place, ..self.clone() }
+    }
+}
+
+/// Why steps did not come to their end.
+#[derive(Debug, Clone)]
+pub(crate) enum Stop {
+    /// A step failed.
+    Failed(Box<(Arc<str>, StepError)>),
+    /// Somebody is asked.
+    Paused(Vec<Prompt>),
+    /// The run was cancelled.
+    Cancelled,
+    /// The run itself cannot go on.
+    Broken(Box<RunError>),
+}
+
+impl Stop {
+    pub(crate) fn failed(step: impl Into<Arc<str>>, error: StepError) -> Self {
+        Self::Failed(Box::new((step.into(), error)))
+    }
+}
+
+impl From<RunError> for Stop {
+    fn from(error: RunError) -> Self {
+        Self::Broken(Box::new(error))
+    }
+}
+
+/// What somebody is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// Which step asks.
+    pub path: Arc<str>,
+    /// What.
+    pub message: Value,
+    /// What answers are taken: a JSON schema, or `null`.
+    pub schema: Value,
+}
+
+/// What comes of steps.
+pub(crate) type Went = Result<State, Stop>;
+
+/// Runs steps one after the other.
+pub(crate) async fn steps(live: &Arc<Live>, steps: &Steps, scope: &Scope, mut state: State) -> Went {
+    let mut quick = 0;
+    for step in steps.iter() {
+        live.may_go_on()?;
+        state = match (&step.kind, &step.policy, &live.journal) {
+            // What needs nothing but its function is spared the rest.
+            (Kind::Act(action), None, None) => match leaf::quick(live, step, &**action, scope, state) {
+                leaf::Quick::Done(went) => went?,
+                leaf::Quick::Later(later) => {
+                    quick = 0;
+                    later.await?
+                }
+            },
+            _ => one::one(live, step, scope, state).await?,
+        };
+        quick += 1;
+        if quick == TURN {
+            quick = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(state)
+}
+
+/// Runs steps under an entry of their own: a branch, a turn, an item.
+pub(crate) fn under<'a>(
+    live: &'a Arc<Live>,
+    label: Label,
+    kind: &'static str,
+    body: &'a Steps,
+    scope: &'a Scope,
+    state: State,
+) -> BoxFuture<'a, Went> {
+    let place = live.log.begin(scope.place, label, kind, state.moment);
+    let scope = scope.at(place);
+    Box::pin(async move {
+        let went = steps(live, body, &scope, state).await;
+        end(live, place, &went);
+        went
+    })
+}
+
+/// Notes how an entry ended.
+pub(crate) fn end(live: &Live, place: Place, went: &Went) {
+    use crate::log::Status;
+    match went {
+        Ok(state) => live.log.end(place, state.moment, Status::Completed, state.value.clone(), None),
+        Err(Stop::Failed(failed)) => live.log.end(place, live.log.now(), Status::Failed, Value::Null, Some(&failed.1)),
+        Err(Stop::Paused(_)) => live.log.end(place, live.log.now(), Status::Paused, Value::Null, None),
+        Err(Stop::Cancelled | Stop::Broken(_)) => {
+            live.log.end(place, live.log.now(), Status::Cancelled, Value::Null, None);
+        }
+    }
+}

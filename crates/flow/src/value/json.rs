@@ -1,0 +1,190 @@
+//! Values from and to JSON.
+
+use std::{fmt, sync::Arc};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
+    ser::{Error as _, SerializeMap, SerializeSeq},
+};
+use serde_json::Number;
+
+use super::{Map, Value};
+
+/// The name under which bytes stand.
+const BYTES: &str = "$bytes";
+/// How deep lists and maps may lie within each other, as in `serde_json`.
+const DEPTH: usize = 128;
+
+/// A value has more levels than 128.
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[error("lists and objects lie within each other more than {DEPTH} deep")]
+pub struct TooDeep;
+
+impl Value {
+    /// Reads JSON.
+    pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
+    /// As JSON. A Rust value that cannot be written is `null`.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|_| "null".to_owned())
+    }
+
+    /// Writes JSON.
+    pub fn write_json(&self, to: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        match self {
+            Self::Native(native) => native.write(to),
+            other => serde_json::to_writer(to, other),
+        }
+    }
+
+    /// Refuses what is too deep to be read back.
+    pub fn check_depth(&self) -> Result<(), TooDeep> {
+        fn within(value: &Value, left: usize) -> bool {
+            match value {
+                Value::List(values) => left > 0 && values.iter().all(|value| within(value, left - 1)),
+                Value::Map(map) => left > 0 && map.iter().all(|(_, value)| within(value, left - 1)),
+                _ => true,
+            }
+        }
+        if within(self, DEPTH) { Ok(()) } else { Err(TooDeep) }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(yes) => serializer.serialize_bool(*yes),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(values) => {
+                let mut list = serializer.serialize_seq(Some(values.len()))?;
+                values.iter().try_for_each(|value| list.serialize_element(value))?;
+                list.end()
+            }
+            Self::Map(map) => map.serialize(serializer),
+            Self::Bytes(bytes) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry(BYTES, &BASE64_STANDARD.encode(bytes))?;
+                map.end()
+            }
+            Self::Native(native) => native.plain().map_err(S::Error::custom)?.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for Map {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.len()))?;
+        self.iter().try_for_each(|(name, value)| map.serialize_entry(&**name, value))?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Map {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Map(map) => Ok(map),
+            other => Err(D::Error::custom(format_args!("an object is wanted, not {}", other.sort()))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, yes: bool) -> Result<Value, E> {
+        Ok(Value::Bool(yes))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = seq.next_element()? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut entries: Vec<(Arc<str>, Value)> = Vec::new();
+        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            entries.push((Arc::from(&*name), map.next_value()?));
+        }
+        if let [(name, Value::Text(text))] = &entries[..]
+            && &**name == BYTES
+        {
+            let bytes = BASE64_STANDARD.decode(text.as_bytes());
+            return bytes.map(|bytes| Value::Bytes(Bytes::from(bytes))).map_err(A::Error::custom);
+        }
+        Ok(Value::Map(entries.into_iter().collect()))
+    }
+}
+
+impl From<serde_json::Value> for Value {
+    fn from(json: serde_json::Value) -> Self {
+        match json {
+            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Bool(yes) => Self::Bool(yes),
+            serde_json::Value::Number(number) => Self::Number(number),
+            serde_json::Value::String(text) => text.into(),
+            serde_json::Value::Array(values) => Self::list(values.into_iter().map(Self::from)),
+            serde_json::Value::Object(map) => {
+                Self::Map(map.into_iter().map(|(name, value)| (name, Self::from(value))).collect())
+            }
+        }
+    }
+}
+
+impl From<&Value> for serde_json::Value {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Number(number) => Self::Number(Number::clone(number)),
+            other => serde_json::to_value(other).unwrap_or_default(),
+        }
+    }
+}
