@@ -466,8 +466,8 @@ impl Step {
     }
 
     /// A leaf.
-    pub fn act(name: impl Into<Arc<str>>, action: impl Action) -> Self {
-        Self::new(name, Kind::Act(Arc::new(action)))
+    pub fn act(name: impl Into<Arc<str>>, action: Arc<dyn Action>) -> Self {
+        Self::new(name, Kind::Act(action))
     }
 
     /// The same with something said about how it is done.
