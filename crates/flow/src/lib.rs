@@ -23,6 +23,7 @@ mod step;
 mod typed;
 mod value;
 mod view;
+mod words;
 
 #[doc(hidden)]
 pub use serde_json;
@@ -44,3 +45,4 @@ pub use step::{
 pub use typed::Pipeline;
 pub use value::{Canonical, Data, Held, Map, Native, TooDeep, Value, write_canonical};
 pub use view::View;
+pub use words::{Expression, Shape, Undefined, WordsError};
