@@ -18,6 +18,7 @@ mod live;
 mod log;
 mod paths;
 mod registry;
+mod report;
 mod run;
 mod step;
 mod typed;
@@ -37,6 +38,7 @@ pub use functions::{check, function, later, rule};
 pub use key::{Key, key_of};
 pub use log::{Entry, Event, Label, Log, Place, Status, What, path};
 pub use registry::{Leaf, Maker, Registry};
+pub use report::{Report, Spent, StepReport};
 pub use run::Prompt;
 pub use step::{
     Cached, Change, Check, Conditional, Definition, Each, Formula, How, Human, Import, Kind, Loop, Machine, Merge,
