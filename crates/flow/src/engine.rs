@@ -149,9 +149,9 @@ impl Handle {
         self.live.log.watch()
     }
 
-    /// One entry of its log.
-    pub fn entry(&self, place: Place) -> Option<Entry> {
-        self.live.log.entry(place)
+    /// One entry of its log, by its number.
+    pub fn entry_at(&self, number: usize) -> Option<Entry> {
+        self.live.log.entry(Place::at(number))
     }
 
     /// Its log.
@@ -224,6 +224,11 @@ impl Engine {
         live.get(id).and_then(Weak::upgrade).map(|live| Handle { live })
     }
 
+    /// Whether a run of that pipeline would be kept.
+    pub fn keeps(&self, definition: &Definition, options: &RunOptions) -> bool {
+        definition.asks || (options.durable.unwrap_or(definition.durable) && self.parts.durable)
+    }
+
     /// Runs a pipeline: begins a run and waits for it.
     pub async fn run(&self, definition: &Definition, input: Value, options: RunOptions) -> Ran {
         match self.begin(definition, input, options).await {
@@ -267,8 +272,7 @@ impl Engine {
             check.check(&input).map_err(|wrong| Self::misfit(definition, "input", &wrong))?;
         }
         let limits = definition.limits.tightest(options.limits);
-        let durable = options.durable.unwrap_or(definition.durable) && self.parts.durable;
-        let journal = if durable || definition.asks {
+        let journal = if self.keeps(definition, &options) {
             let begun = Begun {
                 form: FORM,
                 pipeline: Arc::clone(&definition.name),

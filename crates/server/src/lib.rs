@@ -9,6 +9,7 @@ mod app;
 mod budgets;
 mod debug;
 mod docs;
+mod flow;
 mod health;
 mod http;
 mod kpis;
@@ -34,6 +35,7 @@ use std::{
 };
 
 use caudal_memory::Manager;
+use caudal_flow::Flows;
 use caudal_record::Consultations;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 use caudal_telemetry::{Meter, Telemetry};
@@ -88,8 +90,9 @@ impl Server {
         facts: Facts,
         telemetry: Telemetry,
         record: Option<Consultations>,
+        flows: Arc<Flows>,
     ) -> std::io::Result<Self> {
-        let app = Arc::new(App::new(catalog, pictures, settings, facts, telemetry, record)?);
+        let app = Arc::new(App::new(catalog, pictures, settings, facts, telemetry, record, flows)?);
         memory::join(&app);
         Ok(Self { app, listeners })
     }
