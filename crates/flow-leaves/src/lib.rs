@@ -1,0 +1,21 @@
+//! Leaves: what steps of pipelines do. Each is a file: the small ones in `builtins`, then the net, language models, and
+//! the models of this house.
+//!
+//! [`register`] puts all of them into a registry. What they need of the world, such as where records are kept or which
+//! addresses may be asked, comes in [`Parts`] from whoever runs the server, never from a pipeline. A leaf whose part is
+//! missing is there all the same and says what is missing, so a pipeline can be checked where it cannot run.
+
+mod builtins;
+mod plain;
+mod settings;
+
+use caudal_flow::Registry;
+
+/// What leaves need of the world.
+#[derive(Clone, Default)]
+pub struct Parts {}
+
+/// Adds all leaves.
+pub fn register(registry: &mut Registry, _parts: Parts) {
+    builtins::register(registry);
+}
