@@ -6,16 +6,24 @@
 //! missing is there all the same and says what is missing, so a pipeline can be checked where it cannot run.
 
 mod builtins;
+mod http;
+mod net;
 mod plain;
 mod settings;
 
 use caudal_flow::Registry;
 
+pub use net::{Allow, BadAllow, Net};
+
 /// What leaves need of the world.
 #[derive(Clone, Default)]
-pub struct Parts {}
+pub struct Parts {
+    /// The way out into the net.
+    pub net: Net,
+}
 
 /// Adds all leaves.
-pub fn register(registry: &mut Registry, _parts: Parts) {
+pub fn register(registry: &mut Registry, parts: Parts) {
     builtins::register(registry);
+    http::register(registry, &parts.net);
 }

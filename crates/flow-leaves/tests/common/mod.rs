@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses some of it")]
 
+pub mod server;
+
 use std::sync::Arc;
 
 use caudal_flow::{
