@@ -106,35 +106,3 @@ impl Aside {
         self.reservation.settle(spent);
     }
 }
-
-/// A leaf that is a function and done at once.
-pub(crate) struct Function<F> {
-    pub(crate) name: Arc<str>,
-    pub(crate) function: F,
-}
-
-impl<F: Fn(&Call) -> Answer + Send + Sync + 'static> Action for Function<F> {
-    fn identity(&self) -> Value {
-        Value::Text(Arc::clone(&self.name))
-    }
-
-    fn start(&self, call: Call) -> Outcome<'_> {
-        Outcome::Done((self.function)(&call))
-    }
-}
-
-/// A leaf that is a function whose answer comes later.
-pub(crate) struct Later<F> {
-    pub(crate) name: Arc<str>,
-    pub(crate) function: F,
-}
-
-impl<F: Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync + 'static> Action for Later<F> {
-    fn identity(&self) -> Value {
-        Value::Text(Arc::clone(&self.name))
-    }
-
-    fn start(&self, call: Call) -> Outcome<'_> {
-        Outcome::Later((self.function)(call))
-    }
-}

@@ -306,12 +306,12 @@ impl Engine {
         let deadline = timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(start, timeout));
         let around = self.parts.quotas.lock().unwrap_or_else(PoisonError::into_inner).get(&definition.name).cloned();
         let quota = (around.is_some() || !limits.none()).then(|| Quota::new(limits, around));
-        let live = Live::new(id, start, deadline, Arc::clone(&self.parts), journal, definition.steps.len());
+        let live = Live::new(id, definition, start, deadline, Arc::clone(&self.parts), journal);
         let live = Arc::new(live);
         // Only who is asked about by name, from elsewhere, is registered.
         let listed = Listed::new(&live, &self.parts);
         let scope = Scope { place: Place::RUN, quota, deadline };
-        let state = State { value: input, context, moment: Duration::ZERO };
+        let state = State { value: input, context, moment: Duration::ZERO, turn: 0 };
         let work = drive(Arc::clone(&live), definition.clone(), scope, state, listed);
         Run { handle: Handle { live }, work: work.boxed() }
     }
@@ -505,11 +505,7 @@ async fn background(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) 
     let path = live.path(scope.place);
     let id: Arc<str> = format!("{}.{}", live.id, path.replace('/', ".")).into();
     let engine = Engine { parts: Arc::clone(&live.parts) };
-    let alone = step.clone().with(|policy| policy.background = false);
-    let definition = Definition {
-        durable: live.journal.is_some(),
-        ..Definition::new(format!("#{}", step.name), Steps::new([alone]))
-    };
+    let definition = Definition { durable: live.journal.is_some(), ..Definition::aside_of(&live.pipeline, step) };
     let options = RunOptions { id: Some(Arc::clone(&id)), context: state.context.clone(), ..RunOptions::default() };
     match engine.begin(&definition, state.value.clone(), options).await {
         // It may have been begun before the run was taken up again.

@@ -37,7 +37,7 @@ fn digest(bytes: &[u8]) -> Key {
 }
 
 /// The name of a call: of a step that is `identity`, given `input`, with what it may look at of `context`.
-pub fn call(
+pub(crate) fn call(
     identity: &Key,
     input: &Value,
     context: &Map,

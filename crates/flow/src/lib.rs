@@ -11,6 +11,7 @@ mod budget;
 mod cache;
 mod engine;
 mod error;
+mod functions;
 pub mod journal;
 mod key;
 mod live;
@@ -22,6 +23,7 @@ mod step;
 mod typed;
 mod value;
 mod view;
+mod words;
 
 #[doc(hidden)]
 pub use serde_json;
@@ -31,6 +33,7 @@ pub use budget::{Limits, Quota, Refusal, Reservation, Usage};
 pub use cache::{Answered, Found, Shelf, StepCache};
 pub use engine::{Engine, Handle, Options, Outcome, Ran, Run, RunOptions};
 pub use error::{Fault, RunError, StepError};
+pub use functions::{check, function, later, rule};
 pub use key::{Key, key_of};
 pub use log::{Entry, Event, Label, Log, Place, Status, What, path};
 pub use registry::{Leaf, Maker, Registry};
@@ -42,3 +45,4 @@ pub use step::{
 pub use typed::Pipeline;
 pub use value::{Canonical, Data, Held, Map, Native, TooDeep, Value, write_canonical};
 pub use view::View;
+pub use words::{Expression, Shape, Undefined, WordsError};

@@ -17,11 +17,13 @@ use crate::{
     journal::Journal,
     log::{Log, Place},
     run::Stop,
+    step::Definition,
 };
 
 /// What all steps of a run share.
 pub(crate) struct Live {
     pub(crate) id: Arc<str>,
+    pub(crate) pipeline: Arc<str>,
     pub(crate) log: Log,
     pub(crate) deadline: Deadline,
     pub(crate) parts: Arc<Parts>,
@@ -34,15 +36,16 @@ pub(crate) struct Live {
 impl Live {
     pub(crate) fn new(
         id: Arc<str>,
+        definition: &Definition,
         start: Instant,
         deadline: Deadline,
         parts: Arc<Parts>,
         journal: Option<Journal>,
-        steps: usize,
     ) -> Self {
         Self {
             id,
-            log: Log::new(start, steps),
+            pipeline: Arc::clone(&definition.name),
+            log: Log::new(start, definition.steps.len()),
             deadline,
             parts,
             journal,

@@ -466,8 +466,8 @@ impl Step {
     }
 
     /// A leaf.
-    pub fn act(name: impl Into<Arc<str>>, action: impl Action) -> Self {
-        Self::new(name, Kind::Act(Arc::new(action)))
+    pub fn act(name: impl Into<Arc<str>>, action: Arc<dyn Action>) -> Self {
+        Self::new(name, Kind::Act(action))
     }
 
     /// The same with something said about how it is done.
@@ -521,6 +521,28 @@ impl Definition {
             description: Arc::from(""),
             asks,
         }
+    }
+}
+
+impl Definition {
+    /// What a background step of `pipeline` becomes: a pipeline of its own, `pipeline#step`.
+    pub(crate) fn aside_of(pipeline: &str, step: &Step) -> Self {
+        let alone = step.clone().with(|policy| policy.background = false);
+        Self::new(format!("{pipeline}#{}", step.name), Steps::new([alone]))
+    }
+
+    /// The pipeline that the background step `name` becomes: of it are the runs `pipeline#step`.
+    pub fn aside(&self, name: &str) -> Option<Self> {
+        let found = std::cell::RefCell::new(None);
+        self.steps.any(&|step| {
+            let background = step.policy.as_ref().is_some_and(|policy| policy.background);
+            let this = background && *step.name == *name;
+            if this {
+                *found.borrow_mut() = Some(Self { durable: self.durable, ..Self::aside_of(&self.name, step) });
+            }
+            this
+        });
+        found.into_inner()
     }
 }
 

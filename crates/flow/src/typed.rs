@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration}
 use futures_util::FutureExt;
 
 use crate::{
-    action::{Call, Function, Later},
+    action::Call,
+    functions,
     error::{Fault, StepError},
     step::{
-        Cached, Conditional, Definition, Each, Formula, Human, Kind, Loop, Parallel, Policy, Reduce, Retry, Rule, Step,
+        Cached, Conditional, Definition, Each, Human, Kind, Loop, Parallel, Policy, Reduce, Retry, Rule, Step,
         Steps,
     },
     value::{Data, Held, Value},
-    view::View,
 };
 
 /// A pipeline that takes an `In` and gives an `Out`.
@@ -75,7 +75,7 @@ impl<In: Data, Out: Data> Pipeline<In, Out> {
     ) -> Pipeline<In, Next> {
         let name = name.into();
         let function = move |call: &Call| function(&*taken::<Out>(&call.input)?, call).map(Value::of);
-        self.then_step(Step::act(Arc::clone(&name), Function { name, function }))
+        self.then_step(Step::act(Arc::clone(&name), functions::function(name, function)))
     }
 
     /// Then a function whose answer comes later.
@@ -89,10 +89,10 @@ impl<In: Data, Out: Data> Pipeline<In, Out> {
     {
         let name = name.into();
         let function = move |call: Call| match taken::<Out>(&call.input) {
-            Ok(input) => function(input, call).map(|made| made.map(Value::of)).boxed(),
-            Err(error) => std::future::ready(Err(error)).boxed(),
+            Ok(input) => function(input, call).map(|made| made.map(Value::of)).left_future(),
+            Err(error) => std::future::ready(Err(error)).right_future(),
         };
-        self.then_step(Step::act(Arc::clone(&name), Later { name, function }))
+        self.then_step(Step::act(Arc::clone(&name), functions::later(name, function)))
     }
 
     /// Then a function that takes its time on a core: it is done on a thread for such work.
@@ -250,22 +250,6 @@ impl<In: Data, T: Data + Clone> Pipeline<In, Vec<T>> {
     }
 }
 
-struct TypedRule<T, F> {
-    name: Arc<str>,
-    function: F,
-    types: PhantomData<fn(T)>,
-}
-
-impl<T: Data, F: Fn(&T) -> Value + Send + Sync + 'static> Formula for TypedRule<T, F> {
-    fn value(&self, view: &View<'_>) -> Result<Value, StepError> {
-        Ok((self.function)(&*taken::<T>(view.output)?))
-    }
-
-    fn identity(&self) -> Value {
-        Value::Text(Arc::clone(&self.name))
-    }
-}
-
 fn rule<T: Data>(name: &Arc<str>, function: impl Fn(&T) -> Value + Send + Sync + 'static) -> Rule {
-    Arc::new(TypedRule { name: Arc::clone(name), function, types: PhantomData })
+    functions::rule(Arc::clone(name), move |view| Ok(function(&*taken::<T>(view.output)?)))
 }

@@ -229,7 +229,7 @@ pub struct Question {
 
 impl From<&Prompt> for Question {
     fn from(prompt: &Prompt) -> Self {
-        let Prompt { path, message, schema } = prompt.clone();
+        let Prompt { path, message, schema, .. } = prompt.clone();
         Self { path, message, schema }
     }
 }

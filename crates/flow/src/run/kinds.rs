@@ -74,6 +74,7 @@ async fn at_once(
         under(live, Label::Name(Arc::clone(name)), "branch", steps, scope, state)
     });
     let went = join_all(running).await;
+    let turn = went.iter().flatten().map(|state| state.turn).max().unwrap_or(state.turn);
     let mut done = Vec::with_capacity(went.len());
     let (mut prompts, mut failed) = (Vec::new(), None);
     for ((name, ..), went) in chosen.iter().zip(went) {
@@ -97,11 +98,11 @@ async fn at_once(
     let value = match &parallel.reduce {
         None => Value::Map(outputs),
         Some(reduce) => {
-            let all = State { value: Value::Map(outputs), context: context.clone(), moment: state.moment };
+            let all = State { value: Value::Map(outputs), context: context.clone(), ..state };
             merge::reduce(reduce, &order, &one::view(live, scope.place, &all)).map_err(own)?
         }
     };
-    Ok(State { value, context, moment: live.log.now() })
+    Ok(State { value, context, moment: live.log.now(), turn })
 }
 
 /// The name that a condition's value stands for.
@@ -197,10 +198,10 @@ async fn map(live: &Arc<Live>, each: &Each, scope: &Scope, mut state: State) -> 
     let mut outputs = Vec::with_capacity(items.len());
     if each.at_once <= 1 {
         for (number, value) in items.iter().enumerate() {
-            let given = State { value: value.clone(), context: state.context.clone(), moment: live.log.now() };
+            let given = State { value: value.clone(), moment: live.log.now(), ..state.clone() };
             match item(live, each, scope, number, given).await {
                 Ok(after) => {
-                    state.context = after.context;
+                    (state.context, state.turn) = (after.context, after.turn);
                     outputs.push(after.value);
                 }
                 Err(Stop::Failed(_)) if each.ignore_failures => outputs.push(Value::Null),
@@ -284,14 +285,14 @@ async fn ask(live: &Arc<Live>, human: &Human, scope: &Scope, state: State) -> We
         None => state.value.plain().map_err(|error| own(StepError::failed(error.to_string())))?,
     };
     let path: Arc<str> = live.path(scope.place).into();
-    let prompt = Prompt { path: Arc::clone(&path), message, schema: human.schema.clone() };
+    let prompt = Prompt { path: Arc::clone(&path), message, schema: human.schema.clone(), refused: None };
     let Some(answer) = live.journal.as_ref().and_then(|journal| journal.answer(&path)) else {
         return Err(Stop::Paused(vec![prompt]));
     };
     if let Some(check) = &human.answers
         && let Err(wrong) = check.check(&answer)
     {
-        return Err(crate::error::RunError::Answer(format!("the answer does not fit: {wrong}").into()).into());
+        return Err(Stop::Paused(vec![Prompt { refused: Some(wrong.into()), ..prompt }]));
     }
     one::commit(live, scope.place, Ok(&answer), false).await?;
     Ok(State { value: answer, moment: live.log.now(), ..state })
@@ -321,7 +322,7 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
     match live.parts.cache.get(key, cached.ttl, make).await {
         Ok((made, Found::Made)) => {
             let context = before.context.merged(&made.changes);
-            Ok(State { value: made.value, context, moment: live.log.now() })
+            Ok(State { value: made.value, context, moment: live.log.now(), ..before })
         }
         Ok((found, Found::Remembered)) => hit(live, scope, before, found).await,
         Err(stop) => Err(Stop::clone(&stop)),
@@ -337,7 +338,7 @@ async fn hit(live: &Arc<Live>, scope: &Scope, state: State, found: Answered) -> 
         one::commit(live, scope.place, Ok(&kept), true).await?;
     }
     let context = state.context.merged(&found.changes);
-    Ok(State { value: found.value, context, moment: live.log.now() })
+    Ok(State { value: found.value, context, moment: live.log.now(), ..state })
 }
 
 /// What was found in the cache when the run was there before.
@@ -345,7 +346,8 @@ fn answered(live: &Arc<Live>, scope: &Scope, state: State, kept: Value) -> Went 
     live.log.note(scope.place, |entry| (entry.recalled, entry.cached) = (true, true));
     let changes = kept.get("changes").and_then(Value::as_map).cloned().unwrap_or_default();
     let value = kept.get("value").cloned().unwrap_or_default();
-    Ok(State { value, context: state.context.merged(&changes), moment: live.log.now() })
+    let context = state.context.merged(&changes);
+    Ok(State { value, context, moment: live.log.now(), ..state })
 }
 
 async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State) -> Went {
@@ -366,7 +368,7 @@ async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State
         None if import.inherits => after.context,
         None => state.context,
     };
-    Ok(State { value: after.value, context, moment: after.moment })
+    Ok(State { context, ..after })
 }
 
 async fn states(live: &Arc<Live>, machine: &Machine, scope: &Scope, mut state: State) -> Went {

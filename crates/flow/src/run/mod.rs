@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) context: Map,
     /// When the last step ended, from the run's start: to end one step is to begin the next, so there is no gap.
     pub(crate) moment: Duration,
+    /// Steps since others on the thread had their turn.
+    pub(crate) turn: u32,
 }
 
 /// What holds for the steps within a step.
@@ -84,6 +86,8 @@ pub struct Prompt {
     pub message: Value,
     /// What answers are taken: a JSON schema, or `null`.
     pub schema: Value,
+    /// Why the answer that was given is none.
+    pub refused: Option<Arc<str>>,
 }
 
 /// What comes of steps.
@@ -91,23 +95,19 @@ pub(crate) type Went = Result<State, Stop>;
 
 /// Runs steps one after the other.
 pub(crate) async fn steps(live: &Arc<Live>, steps: &Steps, scope: &Scope, mut state: State) -> Went {
-    let mut quick = 0;
     for step in steps.iter() {
         live.may_go_on()?;
         state = match (&step.kind, &step.policy, &live.journal) {
             // What needs nothing but its function is spared the rest.
             (Kind::Act(action), None, None) => match leaf::quick(live, step, &**action, scope, state) {
                 leaf::Quick::Done(went) => went?,
-                leaf::Quick::Later(later) => {
-                    quick = 0;
-                    later.await?
-                }
+                leaf::Quick::Later(later) => later.await?,
             },
             _ => one::one(live, step, scope, state).await?,
         };
-        quick += 1;
-        if quick == TURN {
-            quick = 0;
+        state.turn += 1;
+        if state.turn >= TURN {
+            state.turn = 0;
             tokio::task::yield_now().await;
         }
     }

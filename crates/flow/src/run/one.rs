@@ -97,6 +97,11 @@ async fn kept(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, giv
     if let Some(done) = recalled(live, scope.place) {
         return done_before(live, step, scope, given, done);
     }
+    if live.journal.as_ref().is_some_and(|journal| journal.replays()) {
+        let message = "the record of the run does not tell what came of it";
+        let error = StepError::failed(message).hint("a run is replayed as far as it came; resume it to go on");
+        return Err(Stop::failed(Arc::clone(&step.name), error.for_good()));
+    }
     let went = tries(live, step, policy, scope, given).await;
     match &went {
         Ok(state) => commit(live, scope.place, Ok(&state.value), false).await?,

@@ -1,0 +1,134 @@
+//! What the language knows: its filters and methods, and the limits that hold for all expressions.
+
+use std::sync::LazyLock;
+
+use minijinja::{
+    Environment, Error, ErrorKind, State, UndefinedBehavior,
+    value::{Value as Word, ValueKind, from_args},
+};
+
+use super::{DEPTH, FUEL, OUTPUT_BYTES, Undefined, hand::Handed};
+use crate::value::Value;
+
+/// Filters and functions that the language would bring and that make much of little, or tell of the machine.
+const LEFT_OUT: [&str; 9] = ["format", "indent", "pprint", "batch", "slice", "safe", "escape", "e", "chain"];
+const FUNCTIONS_LEFT_OUT: [&str; 3] = ["debug", "namespace", "range"];
+
+static STRICT: LazyLock<Environment<'static>> = LazyLock::new(|| made(UndefinedBehavior::SemiStrict));
+static LENIENT: LazyLock<Environment<'static>> = LazyLock::new(|| made(UndefinedBehavior::Chainable));
+
+/// The language for that way with names that are not there.
+pub(super) fn language(undefined: Undefined) -> &'static Environment<'static> {
+    match undefined {
+        // Also strictly, `or` and `default` may be asked of what is not there.
+        Undefined::Strict => &STRICT,
+        Undefined::Warn | Undefined::Ignore => &LENIENT,
+    }
+}
+
+fn made(undefined: UndefinedBehavior) -> Environment<'static> {
+    let mut language = Environment::new();
+    language.set_undefined_behavior(undefined);
+    language.set_fuel(Some(FUEL));
+    language.set_recursion_limit(DEPTH);
+    LEFT_OUT.iter().for_each(|name| language.remove_filter(name));
+    FUNCTIONS_LEFT_OUT.iter().for_each(|name| language.remove_global(name));
+    language.add_filter("join", join);
+    language.add_filter("replace", replace);
+    language.add_filter("times", times);
+    language.add_filter("tojson", tojson);
+    language.set_unknown_method_callback(method);
+    language
+}
+
+fn fault(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
+}
+
+fn too_large() -> Error {
+    fault(format!("it makes a text of more than {OUTPUT_BYTES} bytes"))
+}
+
+/// The words as text: JSON for what is no text.
+pub(super) fn text(word: &Word) -> Result<String, Error> {
+    Ok(match word.kind() {
+        ValueKind::Undefined | ValueKind::None => String::new(),
+        ValueKind::String => word.as_str().unwrap_or_default().to_owned(),
+        _ => match super::hand::take(word)? {
+            Value::Text(text) => text.to_string(),
+            other => other.to_json(),
+        },
+    })
+}
+
+fn join(words: Word, between: Option<String>) -> Result<String, Error> {
+    let between = between.unwrap_or_default();
+    if let Some(text) = words.as_str() {
+        let letters: Vec<String> = text.chars().map(String::from).collect();
+        return sized(&letters, &between);
+    }
+    let texts: Vec<String> = words.try_iter()?.map(|word| text(&word)).collect::<Result<_, _>>()?;
+    sized(&texts, &between)
+}
+
+fn sized(texts: &[String], between: &str) -> Result<String, Error> {
+    let size = texts.iter().map(String::len).sum::<usize>() + between.len() * texts.len().saturating_sub(1);
+    if size > OUTPUT_BYTES { Err(too_large()) } else { Ok(texts.join(between)) }
+}
+
+fn replace(text: String, from: String, to: String) -> Result<String, Error> {
+    let size = text.len().saturating_add(text.matches(&*from).count().saturating_mul(to.len()));
+    if size > OUTPUT_BYTES { Err(too_large()) } else { Ok(text.replace(&from, &to)) }
+}
+
+fn times(a: Word, b: Word) -> Result<Word, Error> {
+    if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64())
+        && let Some(product) = a.checked_mul(b)
+    {
+        return Ok(Word::from(product));
+    }
+    match (f64::try_from(a), f64::try_from(b)) {
+        (Ok(a), Ok(b)) => Ok(Word::from(a * b)),
+        _ => Err(fault("times takes two numbers")),
+    }
+}
+
+fn tojson(word: Word) -> Result<String, Error> {
+    Ok(super::hand::take(&word)?.to_json())
+}
+
+/// The methods that there are.
+fn method(_: &mut State, of: &Word, name: &str, args: &[Word]) -> Result<Word, Error> {
+    if name == "get" {
+        return get(of, args);
+    }
+    let Some(text) = of.as_str() else { return Err(unknown(name)) };
+    Ok(match name {
+        "lower" | "upper" | "strip" => {
+            let () = from_args(args)?;
+            match name {
+                "lower" => Word::from(text.to_lowercase()),
+                "upper" => Word::from(text.to_uppercase()),
+                _ => Word::from(text.trim()),
+            }
+        }
+        "startswith" => Word::from(text.starts_with(from_args::<(&str,)>(args)?.0)),
+        "endswith" => Word::from(text.ends_with(from_args::<(&str,)>(args)?.0)),
+        _ => return Err(unknown(name)),
+    })
+}
+
+fn get(of: &Word, args: &[Word]) -> Result<Word, Error> {
+    let (name, otherwise): (&str, Option<Word>) = from_args(args)?;
+    let found = match of.downcast_object_ref::<Handed>() {
+        Some(Handed(value)) => value.get(name).map(super::hand::hand),
+        None if of.kind() == ValueKind::Map => of.get_attr(name).ok().filter(|word| !word.is_undefined()),
+        None => return Err(fault(format!("get is asked of an object, not of {}", of.kind()))),
+    };
+    Ok(found.or(otherwise).unwrap_or_else(|| Word::from(())))
+}
+
+fn unknown(name: &str) -> Error {
+    let known = "get, lower, upper, strip, startswith and endswith";
+    Error::new(ErrorKind::UnknownMethod, format!("there is no method {name}: known are {known}"))
+}

@@ -1,0 +1,204 @@
+//! One expression.
+
+use std::sync::Arc;
+
+use minijinja::{
+    Error, ErrorKind, Expression as Compiled,
+    value::{Object, Value as Word},
+};
+
+use super::{Undefined, WordsError, environment, hand, miss, source};
+use crate::{
+    error::StepError,
+    step::Formula,
+    value::{Map, Value},
+    view::View,
+};
+
+/// The names that expressions see.
+pub(super) const NAMES: [&str; 8] =
+    ["previous_step", "output", "input", "this", "item", "context", "steps", "resume_input"];
+
+/// An expression, ready to be asked.
+pub struct Expression {
+    source: Arc<str>,
+    compiled: Compiled<'static, 'static>,
+    /// Which steps it looks at, where it says so.
+    steps: Looks,
+    undefined: Undefined,
+}
+
+/// Which steps an expression looks at.
+enum Looks {
+    Named(Vec<Box<str>>),
+    All,
+}
+
+impl Expression {
+    /// Reads an expression. What is not there is a failure, unless it says what to take instead.
+    pub fn parse(source: &str) -> Result<Self, WordsError> {
+        Self::parse_as(source, Undefined::Strict)
+    }
+
+    /// Reads an expression.
+    pub fn parse_as(source: &str, undefined: Undefined) -> Result<Self, WordsError> {
+        let ready = source::ready(source)?;
+        let compiled = environment::language(undefined).compile_expression_owned(ready);
+        let compiled = compiled.map_err(|error| unreadable(source, &error))?;
+        let used = compiled.undeclared_variables(true);
+        known(source, &compiled)?;
+        let mut named = Vec::new();
+        for name in used.iter().filter(|name| *name == "steps" || name.starts_with("steps.")) {
+            match name.split('.').nth(1) {
+                Some(step) if step != "get" => named.push(Box::from(step)),
+                _ => return Ok(Self { source: source.into(), compiled, steps: Looks::All, undefined }),
+            }
+        }
+        Ok(Self { source: source.into(), compiled, steps: Looks::Named(named), undefined })
+    }
+
+    /// Reads a question, such as whether a loop is at its end. What is not there yet is nothing, and neither is what it would hold.
+    pub fn question(source: &str) -> Result<Self, WordsError> {
+        Self::parse_as(source, Undefined::Ignore)
+    }
+
+    /// What it was read from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The value as the language has it; `None` if what was asked for is not there.
+    pub(super) fn word(&self, view: &View<'_>) -> Result<Option<Word>, StepError> {
+        miss::clear();
+        let word =
+            self.compiled.eval(Word::from_object(self.sight(view))).map_err(|error| self.failed(&error, view))?;
+        if !word.is_undefined() {
+            return Ok(Some(word));
+        }
+        match self.undefined {
+            Undefined::Strict => Err(self.missing(view)),
+            Undefined::Warn => {
+                tracing::warn!(expression = &*self.source, "what it looks for is not there");
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn sight(&self, view: &View<'_>) -> Sight {
+        let steps = match &self.steps {
+            Looks::All => view.steps(),
+            Looks::Named(names) if names.is_empty() => Map::default(),
+            Looks::Named(names) => {
+                names.iter().filter_map(|name| Some((Arc::<str>::from(&**name), view.step(name)?))).collect()
+            }
+        };
+        Sight {
+            output: view.output.clone(),
+            context: view.context.clone(),
+            steps,
+            resumed: view.resumed.cloned().unwrap_or_default(),
+        }
+    }
+
+    fn missing(&self, view: &View<'_>) -> StepError {
+        let Some((name, there)) = miss::take() else {
+            return StepError::input(format!("`{}` is not there", self.short())).hint(OTHERWISE).for_good();
+        };
+        // Of the steps, only those that are asked for were looked up.
+        let steps = self.sight(view).steps;
+        let there = if there == steps && !steps.same(view.context) { view.steps() } else { there };
+        let names: Vec<&str> = there.iter().take(SHOWN).map(|(name, _)| &**name).collect();
+        let instead = match (caudal_types::nearest(&name, names.iter().copied()), names.is_empty()) {
+            (Some(near), _) => format!("did you mean {near}?"),
+            (None, true) => "there is nothing".to_owned(),
+            (None, false) => format!("there is {}", names.join(", ")),
+        };
+        let message = format!("`{}`: {} is not there; {instead}", self.short(), caudal_types::shorten(&name));
+        StepError::input(message).hint(OTHERWISE).for_good()
+    }
+
+    fn failed(&self, error: &Error, view: &View<'_>) -> StepError {
+        if error.kind() == ErrorKind::UndefinedError {
+            return self.missing(view);
+        }
+        let why = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        let why = caudal_types::shorten(&why).into_owned();
+        let hint = if error.kind() == ErrorKind::OutOfFuel { "make it shorter" } else { "mend the expression" };
+        StepError::failed(format!("`{}` cannot be worked out: {why}", self.short())).hint(hint).for_good()
+    }
+
+    fn short(&self) -> String {
+        caudal_types::shorten(self.source.trim()).into_owned()
+    }
+
+    /// Something that came of its value is wrong.
+    pub(super) fn wrong(&self, error: &Error) -> StepError {
+        let why = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        StepError::failed(format!("`{}`: {why}", self.short())).hint("let it make less").for_good()
+    }
+}
+
+/// Names of what there is that a failure shows.
+const SHOWN: usize = 12;
+const OTHERWISE: &str = "mend the name, or say what to take instead: `x or 'something'`, `x|default('something')`";
+
+impl Formula for Expression {
+    fn value(&self, view: &View<'_>) -> Result<Value, StepError> {
+        match self.word(view)? {
+            Some(word) => hand::take(&word).map_err(|error| self.wrong(&error)),
+            None => Ok(Value::Null),
+        }
+    }
+
+    fn identity(&self) -> Value {
+        Value::Text(Arc::clone(&self.source))
+    }
+}
+
+fn unreadable(source: &str, error: &Error) -> WordsError {
+    let offset = error.range().map_or(0, |range| range.start).min(source.len());
+    let why = error.detail().unwrap_or("it is no expression");
+    WordsError::new(source, offset, format!("the expression cannot be read: {why}"), "mend the expression")
+}
+
+/// Refuses names that no run has.
+fn known(source: &str, compiled: &Compiled<'_, '_>) -> Result<(), WordsError> {
+    let names = compiled.undeclared_variables(false);
+    let mut strange: Vec<&String> = names.iter().filter(|name| !NAMES.contains(&name.as_str())).collect();
+    strange.sort();
+    let Some(strange) = strange.first() else { return Ok(()) };
+    let offset = source.find(strange.as_str()).unwrap_or(0);
+    let short = caudal_types::shorten(strange);
+    let instead = match caudal_types::nearest(strange, NAMES) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("known are {}", NAMES.join(", ")),
+    };
+    let hint = "begin with a name that is known; texts stand in quotes";
+    Err(WordsError::new(source, offset, format!("the name {short} is not known; {instead}"), hint))
+}
+
+/// What an expression sees.
+#[derive(Debug)]
+struct Sight {
+    output: Value,
+    context: Map,
+    steps: Map,
+    resumed: Value,
+}
+
+impl Object for Sight {
+    fn get_value(self: &Arc<Self>, key: &Word) -> Option<Word> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Word> {
+        match key {
+            "previous_step" | "output" | "input" | "this" | "item" => Some(hand::hand(&self.output)),
+            "context" => Some(hand::hand(&Value::Map(self.context.clone()))),
+            "steps" => Some(hand::hand(&Value::Map(self.steps.clone()))),
+            "resume_input" => Some(hand::hand(&self.resumed)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Any JSON whose texts may hold expressions.
+
+use std::sync::Arc;
+
+use super::{DEPTH, Expression, OUTPUT_BYTES, Undefined, WordsError, environment, source};
+use crate::{
+    error::StepError,
+    step::Formula,
+    value::{Map, Value},
+    view::View,
+};
+
+/// A template: JSON in which texts may hold expressions in `{{ }}`.
+pub struct Shape {
+    form: Form,
+    source: Value,
+}
+
+enum Form {
+    /// What holds no expression.
+    Plain(Value),
+    /// A text that is one expression: its value.
+    One(Box<Expression>),
+    /// A text with expressions in it.
+    Text(Vec<Piece>),
+    List(Vec<Form>),
+    Map(Vec<(Arc<str>, Form)>),
+}
+
+enum Piece {
+    Said(Box<str>),
+    Worked(Expression),
+}
+
+impl Shape {
+    /// Reads a template. What is not there is a failure, unless it says what to take instead.
+    pub fn parse(value: &Value) -> Result<Self, WordsError> {
+        Self::parse_as(value, Undefined::Strict)
+    }
+
+    /// Reads a template.
+    pub fn parse_as(value: &Value, undefined: Undefined) -> Result<Self, WordsError> {
+        Ok(Self { form: form(value, undefined, DEPTH)?, source: value.clone() })
+    }
+
+    /// Whether it holds no expression: it always gives the same.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.form, Form::Plain(_))
+    }
+
+    /// What it was read from.
+    pub fn source(&self) -> &Value {
+        &self.source
+    }
+}
+
+impl Formula for Shape {
+    fn value(&self, view: &View<'_>) -> Result<Value, StepError> {
+        filled(&self.form, view)
+    }
+
+    fn identity(&self) -> Value {
+        self.source.clone()
+    }
+}
+
+fn form(value: &Value, undefined: Undefined, depth: usize) -> Result<Form, WordsError> {
+    let deeper = || {
+        let message = format!("the template is more than {DEPTH} deep");
+        depth.checked_sub(1).ok_or_else(|| WordsError::new("", 0, message, "make it flatter"))
+    };
+    Ok(match value {
+        Value::Text(text) => of_text(text, undefined)?,
+        Value::List(values) => {
+            let depth = deeper()?;
+            let forms: Vec<Form> =
+                values.iter().map(|value| form(value, undefined, depth)).collect::<Result<_, _>>()?;
+            if forms.iter().all(plain) { Form::Plain(value.clone()) } else { Form::List(forms) }
+        }
+        Value::Map(map) => {
+            let depth = deeper()?;
+            let entry = |(name, value): &(Arc<str>, Value)| Ok((Arc::clone(name), form(value, undefined, depth)?));
+            let forms: Vec<(Arc<str>, Form)> = map.iter().map(entry).collect::<Result<_, _>>()?;
+            if forms.iter().all(|(_, form)| plain(form)) { Form::Plain(value.clone()) } else { Form::Map(forms) }
+        }
+        other => Form::Plain(other.clone()),
+    })
+}
+
+fn plain(form: &Form) -> bool {
+    matches!(form, Form::Plain(_))
+}
+
+fn of_text(text: &Arc<str>, undefined: Undefined) -> Result<Form, WordsError> {
+    // What holds no sign of an expression is a text of any length.
+    if !text.contains("{{") && !text.contains("{%") {
+        return Ok(Form::Plain(Value::Text(Arc::clone(text))));
+    }
+    let worked = |inner: &str, offset: usize| {
+        Expression::parse_as(inner, undefined)
+            .map_err(|error| WordsError::new(text, offset + error.offset, error.message, error.hint))
+    };
+    let parts = source::parts(text)?;
+    let mut said = parts.iter().filter(|part| !matches!(part, source::Part::Text(text) if text.trim().is_empty()));
+    if let (Some(source::Part::Expression(inner, offset)), None) = (said.next(), said.next()) {
+        return Ok(Form::One(Box::new(worked(inner, *offset)?)));
+    }
+    let piece = |part: source::Part<'_>| {
+        Ok(match part {
+            source::Part::Text(text) => Piece::Said(text.into()),
+            source::Part::Expression(inner, offset) => Piece::Worked(worked(inner, offset)?),
+        })
+    };
+    Ok(Form::Text(parts.into_iter().map(piece).collect::<Result<_, _>>()?))
+}
+
+fn filled(form: &Form, view: &View<'_>) -> Result<Value, StepError> {
+    match form {
+        Form::Plain(value) => Ok(value.clone()),
+        Form::One(expression) => expression.value(view),
+        Form::Text(pieces) => text(pieces, view).map(Value::from),
+        Form::List(forms) => Ok(Value::List(forms.iter().map(|form| filled(form, view)).collect::<Result<_, _>>()?)),
+        Form::Map(forms) => {
+            let entry = |(name, form): &(Arc<str>, Form)| Ok((Arc::clone(name), filled(form, view)?));
+            Ok(Value::Map(forms.iter().map(entry).collect::<Result<Map, StepError>>()?))
+        }
+    }
+}
+
+fn text(pieces: &[Piece], view: &View<'_>) -> Result<String, StepError> {
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Said(said) => text.push_str(said),
+            Piece::Worked(expression) => {
+                if let Some(word) = expression.word(view)? {
+                    match word.as_str() {
+                        Some(words) => text.push_str(words),
+                        None => text.push_str(&shown(expression, &word)?),
+                    }
+                }
+            }
+        }
+        if text.len() > OUTPUT_BYTES {
+            let message = format!("the template makes a text of more than {OUTPUT_BYTES} bytes");
+            return Err(StepError::failed(message).hint("let it make less").for_good());
+        }
+    }
+    Ok(text)
+}
+
+fn shown(expression: &Expression, word: &minijinja::value::Value) -> Result<String, StepError> {
+    environment::text(word).map_err(|error| expression.wrong(&error))
+}

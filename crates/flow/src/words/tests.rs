@@ -1,0 +1,205 @@
+//! What expressions and templates give and refuse, a line each.
+
+use super::*;
+use crate::{Fault, Formula, Map, StepError, Value, View, value};
+
+fn context() -> Map {
+    let value = value!({
+        "user": {"name": "Ada", "tags": ["x", "y"], "none": null},
+        "items": [3, 1, 2], "score": 0.75, "big": 18446744073709551615u64, "yes": true, "text": " Some Text ",
+    });
+    value.as_map().cloned().unwrap_or_default()
+}
+
+fn ask(source: &str) -> Result<Value, StepError> {
+    let (output, context) = (value!({"a": [1, 2], "label": "cat"}), context());
+    Expression::parse(source).unwrap_or_else(|error| panic!("{source}: {error}")).value(&View::of(&output, &context))
+}
+
+#[track_caller]
+fn gives(source: &str, expected: Value) {
+    assert_eq!(ask(source).unwrap_or_else(|error| panic!("{source}: {error}")), expected, "{source}");
+}
+
+#[track_caller]
+fn fails(source: &str, expected: &str) {
+    let error = ask(source).expect_err(source);
+    assert!(error.message.contains(expected), "{source}: {} does not say {expected}", error.message);
+    assert!(!error.again && !error.hint.is_empty());
+}
+
+#[track_caller]
+fn unread(source: &str, column: usize, expected: &str) {
+    let error = Expression::parse(source).err().expect(source);
+    assert!(error.message.contains(expected), "{source}: {} does not say {expected}", error.message);
+    assert_eq!(error.column, column, "{source}: {}", error.message);
+}
+
+fn fill(shape: Value, undefined: Undefined) -> Result<Value, StepError> {
+    let (output, context) = (value!({"a": [1, 2], "label": "cat"}), context());
+    Shape::parse_as(&shape, undefined).expect("a template").value(&View::of(&output, &context))
+}
+
+#[track_caller]
+fn filled(shape: Value, expected: Value) {
+    assert_eq!(fill(shape.clone(), Undefined::Strict).expect("a value"), expected, "{shape}");
+}
+
+#[test]
+fn expressions() {
+    gives("1", value!(1));
+    gives("-1.5", value!(-1.5));
+    gives("'x'", value!("x"));
+    gives("none", value!(null));
+    gives("true and not false", value!(true));
+    gives("True", value!(true));
+    gives("[1, 'a', {'b': 2}]", value!([1, "a", {"b": 2}]));
+    gives("output.label", value!("cat"));
+    gives("previous_step['label'] == 'cat'", value!(true));
+    gives("output.a[1]", value!(2));
+    gives("output.a[-1]", value!(2));
+    gives("this.label ~ '!' ~ item.label", value!("cat!cat"));
+    gives("input", value!({"a": [1, 2], "label": "cat"}));
+    gives("context.user.name", value!("Ada"));
+    gives("context.user.none", value!(null));
+    gives("context.score > 0.5 and context.score <= 0.75", value!(true));
+    gives("'x' in context.user.tags", value!(true));
+    gives("'z' not in context.user.tags", value!(true));
+    gives("'name' in context.user", value!(true));
+    gives("context.big", value!(18446744073709551615u64));
+    gives("context.items == [3, 1, 2]", value!(true));
+    gives("context.user == {'name': 'Ada', 'tags': ['x', 'y'], 'none': none}", value!(true));
+    gives("1 if context.yes else 2", value!(1));
+    gives("context.items|length + 1", value!(4));
+    gives("resume_input", value!(null));
+    gives("steps", value!({}));
+}
+
+#[test]
+fn methods_and_filters() {
+    gives("context.user.get('name')", value!("Ada"));
+    gives("context.user.get('nobody')", value!(null));
+    gives("context.user.get('nobody', 'x')", value!("x"));
+    gives("{'a': 1}.get('a')", value!(1));
+    gives("context.text.strip().lower()", value!("some text"));
+    gives("context.text.upper()", value!(" SOME TEXT "));
+    gives("'abc'.startswith('ab') and 'abc'.endswith('bc')", value!(true));
+    gives("context.items|join(', ')", value!("3, 1, 2"));
+    gives("[{'a': 1}, none, 'x']|join('-')", value!("{\"a\":1}--x"));
+    gives("'Ab'|upper ~ 'Ab'|lower", value!("ABab"));
+    gives("context.user|tojson", value!("{\"name\":\"Ada\",\"none\":null,\"tags\":[\"x\",\"y\"]}"));
+    gives("context.items|sort", value!([1, 2, 3]));
+    gives("context.items|first", value!(3));
+    gives("'aXa'|replace('X', '-')", value!("a-a"));
+    gives("3|times(4)", value!(12));
+    gives("context.score|times(2)", value!(1.5));
+    fails("'x'.format(1)", "no method format");
+    fails("'x'.__class__()", "no method __class__");
+    fails("(1).get('a')", "get is asked of an object");
+}
+
+#[test]
+fn what_is_not_there() {
+    gives("context.nobody or 'default'", value!("default"));
+    gives("context.nobody|default('d')", value!("d"));
+    gives("context.nobody is defined", value!(false));
+    fails("context.nobody == 'x'", "nobody is not there");
+    fails("context.usr", "did you mean user?");
+    fails("context.user.nam", "did you mean name?");
+    fails("context.user.zzzzz", "there is name, none, tags");
+    fails("context.zzz.deeper", "zzz is not there");
+    fails("context.zzz|upper", "zzz is not there");
+    fails("steps.first", "first is not there; there is nothing");
+    assert_eq!(ask("context.usr").map_err(|error| error.fault), Err(Fault::Input));
+    let (output, context) = (Value::Null, context());
+    let question = Expression::question("context.done.deep == 'x'").expect("a question");
+    assert_eq!(question.value(&View::of(&output, &context)), Ok(value!(false)));
+    for undefined in [Undefined::Warn, Undefined::Ignore] {
+        assert_eq!(fill(value!("<{{ context.zzz.deeper }}>"), undefined), Ok(value!("<>")));
+        assert_eq!(fill(value!("{{ context.zzz }}"), undefined), Ok(value!(null)));
+    }
+}
+
+#[test]
+fn templates() {
+    filled(value!("plain } { text"), value!("plain } { text"));
+    filled(value!("{{ context.items }}"), value!([3, 1, 2]));
+    filled(value!("  {{- context.items -}}\n"), value!([3, 1, 2]));
+    filled(value!("{{ {'a': {'b': '}}'}} }}"), value!({"a": {"b": "}}"}}));
+    filled(value!("Hello {{ context.user.name }}!"), value!("Hello Ada!"));
+    filled(value!("{{ context.user.name }} {{ context.items }}"), value!("Ada [3,1,2]"));
+    filled(value!("{{ context.user.none }}{{ context.yes }}"), value!("true"));
+    filled(value!({"a": ["{{ output.label }}", 1, {"b": "x{{ 1 }}"}]}), value!({"a": ["cat", 1, {"b": "x1"}]}));
+    filled(value!("{\"a\": {{ context.items|length }}}"), value!("{\"a\": 3}"));
+    filled(value!("ñ{{ 'ñ' }}"), value!("ññ"));
+}
+
+#[test]
+fn values_are_shared_not_copied() {
+    let (output, context) = (Value::Null, context());
+    let view = View::of(&output, &context);
+    let taken = Expression::parse("context.items").expect("an expression").value(&view);
+    let (Ok(Value::List(taken)), Some(Value::List(there))) = (taken, context.get("items")) else { panic!("lists") };
+    assert!(std::sync::Arc::ptr_eq(&taken, there));
+}
+
+#[test]
+fn what_cannot_be_read() {
+    unread("context.", 8, "cannot be read");
+    unread("1 +", 3, "cannot be read");
+    unread("(1", 2, "cannot be read");
+    unread("contxt.a", 1, "did you mean context?");
+    unread("1 == os", 6, "the name os is not known");
+    unread("__import__('os')", 1, "__import__ is not known");
+    unread("range(1000000000)", 1, "range is not known");
+    unread("'x' * 1000000000", 5, "* is not known");
+    unread("context.a ** 9", 11, "* is not known");
+    unread(&"1+".repeat(100), 130, "joins more than 64 times");
+    unread(&"x".repeat(70_000), 1, "65536 are the most");
+    assert!(Expression::parse(&format!("{}1{}", "(".repeat(20_000), ")".repeat(20_000))).is_err());
+    assert!(Expression::parse(&"not ".repeat(16_000)).is_err());
+    unread(&format!("context{}", "[0]".repeat(20_000)), 2007, "more than 2000 words and signs");
+    assert!(Expression::parse(&format!("context{}", "[0]".repeat(600))).is_ok());
+    assert!(Expression::parse(&format!("1{}", " and 1".repeat(900))).is_ok());
+    assert!(Expression::parse(&format!("1{}", "|abs".repeat(900))).is_ok());
+}
+
+#[track_caller]
+fn refused(template: &str, column: usize, expected: &str) {
+    let error = Shape::parse(&value!({ "a": [template] })).err().expect(template);
+    assert!(error.message.contains(expected), "{template}: {}", error.message);
+    assert_eq!(error.column, column, "{template}: {}", error.message);
+}
+
+#[test]
+fn what_no_template_holds() {
+    refused("{% for i in range(1000000000) %}x{% endfor %}", 1, "{% for %} are not known");
+    refused("x {% include '/etc/passwd' %}", 3, "are not known");
+    refused("x {% set a = 'x' %}", 3, "are not known");
+    refused("{{#each items}}x{{/each}}", 1, "{{#each}} are not known");
+    refused("x {{ context.a", 3, "never closed");
+    refused("a {{ contxt.a }} b", 6, "did you mean context?");
+    refused("line\nñ {{ 1 + }}", 8, "cannot be read");
+    let deep = (0..100).fold(value!("{{ 1 }}"), |value, _| Value::list([value]));
+    assert!(Shape::parse(&deep).is_err());
+}
+
+#[test]
+fn large_things() {
+    let long: Value = "x".repeat(10 << 20).into();
+    let context: Map = [("long", long.clone())].into_iter().collect();
+    let view = View::of(&long, &context);
+    let one = |source: &str| Shape::parse(&value!(source)).expect(source).value(&view);
+    assert_eq!(one("{{ context.long|length }}"), Ok(value!(10 << 20)));
+    assert_eq!(one("{{ context.long }}"), Ok(long.clone()));
+    assert_eq!(Shape::parse(&long).expect("a plain text").value(&view), Ok(long.clone()));
+    for large in [
+        "{{ output }}{{ output }}",
+        "{{ [output, output]|join }}",
+        "{{ output|replace('x', 'xx') }}",
+        "{{ output|list }}",
+    ] {
+        let error = one(large).expect_err(large);
+        assert!(error.message.contains("more than"), "{large}: {}", error.message);
+    }
+}

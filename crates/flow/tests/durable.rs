@@ -1,0 +1,346 @@
+//! Durable runs: the same contract in memory, over SQLite and over PostgreSQL.
+
+mod common;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use caudal_flow::{
+    Cached, Definition, Engine, Human, Kind, Loop, Options, Outcome, Parallel, RunError, RunOptions, Status, Step, StepError,
+    Steps, Usage, Value, function,
+    journal::{Line, MemoryRuns, Runs, StoredRuns, Story},
+    later, rule, value,
+};
+use caudal_store::{postgres, sqlite};
+use caudal_testkit::Postgres as Server;
+use common::{add, give, text};
+
+/// Where runs are kept, opened again as another process would.
+trait Place {
+    fn open(&self) -> Arc<dyn Runs>;
+}
+
+struct Memory(MemoryRuns);
+
+impl Place for Memory {
+    fn open(&self) -> Arc<dyn Runs> {
+        Arc::new(self.0.clone())
+    }
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Place for Folder {
+    fn open(&self) -> Arc<dyn Runs> {
+        let store = sqlite::Sqlite::open(sqlite::Options::within(self.0.path())).expect("a store");
+        Arc::new(StoredRuns::new(Arc::new(store)))
+    }
+}
+
+struct Schema(&'static Server, String);
+
+impl Place for Schema {
+    fn open(&self) -> Arc<dyn Runs> {
+        let options = postgres::Options { schema: self.1.clone(), pool_size: 4, ..postgres::Options::at(self.0.url()) };
+        Arc::new(StoredRuns::new(Arc::new(postgres::Postgres::open(options).expect("a store"))))
+    }
+}
+
+fn memory() -> Option<Memory> {
+    Some(Memory(MemoryRuns::default()))
+}
+
+fn folder() -> Option<Folder> {
+    Some(Folder(tempfile::tempdir().expect("a folder")))
+}
+
+fn schema() -> Option<Schema> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    let Some(server) = SERVER.get_or_init(Server::start) else {
+        eprintln!("skipped: PostgreSQL is not installed (Debian: postgresql)");
+        return None;
+    };
+    Some(Schema(server, server.name()))
+}
+
+fn engine(runs: Arc<dyn Runs>) -> Engine {
+    Engine::new(Options { runs: Some(runs), ..Options::default() })
+}
+
+fn define(steps: impl IntoIterator<Item = Step>) -> Definition {
+    let mut definition = Definition::new("test", Steps::new(steps));
+    definition.durable = true;
+    definition
+}
+
+fn named(id: &str) -> RunOptions {
+    RunOptions { id: Some(id.into()), ..RunOptions::default() }
+}
+
+type Calls = Arc<Mutex<Vec<String>>>;
+
+/// A leaf that tells when it is called.
+fn told(name: &str, calls: &Calls) -> Step {
+    let calls = Arc::clone(calls);
+    let act = function(name, move |call| {
+        calls.lock().unwrap().push(call.key());
+        Ok(Value::from(call.input.as_i64().unwrap_or(0) + 1))
+    });
+    Step::act(name, act)
+}
+
+fn ask(name: &str) -> Step {
+    let human = Human { message: None, answers: None, schema: Value::Null };
+    Step::new(name, Kind::Human(Arc::new(human)))
+}
+
+async fn steps_are_kept_and_told(place: impl Place) {
+    let engine = engine(place.open());
+    let ran = engine.run(&define([add(1), add(2)]), 1.into(), named("a")).await;
+    assert_eq!(ran.output(), Ok(4.into()));
+    let story = Story::read(&**engine.runs(), "a").await.unwrap();
+    assert_eq!(story.order, ["add 1", "add 2"]);
+    assert_eq!(story.done["add 2"].answer, Ok(4.into()));
+    assert_eq!((&*story.ended.as_ref().unwrap().status, &story.ended.as_ref().unwrap().output), ("completed", &4.into()));
+    let error = engine.run(&define([add(1)]), 1.into(), named("a")).await.output();
+    assert_eq!(error, Err(RunError::Exists("a".into())));
+    assert_eq!(Story::read(&**engine.runs(), "b").await.unwrap_err(), RunError::Unknown("b".into()));
+    engine.run(&define([add(1)]), 1.into(), named("z")).await;
+    let listing = engine.runs().list(10, 0).await.unwrap();
+    assert_eq!(listing.runs.iter().map(|run| &*run.id).collect::<Vec<_>>(), ["z", "a"]);
+    assert_eq!(&*listing.runs[0].last.as_ref().unwrap().kind, "ended");
+}
+
+async fn a_run_waits_for_days_and_goes_on_elsewhere(place: impl Place) {
+    let calls = Calls::default();
+    let definition = || define([told("before", &calls), ask("approve"), told("after", &calls)]);
+    {
+        let ran = engine(place.open()).run(&definition(), 1.into(), named("a")).await;
+        let Outcome::Paused(prompts) = ran.outcome else { panic!("{:?}", ran.outcome) };
+        assert_eq!((&*prompts[0].path, &prompts[0].message), ("approve", &2.into()));
+    }
+    let engine = engine(place.open());
+    let resume = |answers: HashMap<Arc<str>, Value>| {
+        let (engine, definition) = (engine.clone(), definition());
+        async move { Ok::<_, RunError>(engine.resume(&definition, "a", answers, false).await?.await) }
+    };
+    let nothing = resume(HashMap::new()).await.map(|ran| ran.outcome);
+    assert_eq!(nothing, Err(RunError::Answer("the run waits for an answer".into())));
+    let elsewhere = resume([("other".into(), Value::Null)].into()).await.map(|ran| ran.outcome);
+    assert_eq!(elsewhere, Err(RunError::Answer("no step other asks".into())));
+    let ran = resume([("approve".into(), 41.into())].into()).await.unwrap();
+    assert_eq!(ran.entries.iter().map(|entry| entry.recalled).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!(ran.output(), Ok(42.into()));
+    assert_eq!(*calls.lock().unwrap(), ["a/before", "a/after"], "each was called once");
+    assert_eq!(resume(HashMap::new()).await.map(|ran| ran.outcome), Err(RunError::State("completed already")));
+}
+
+async fn of_two_who_resume_one_wins(place: impl Place) {
+    let definition = define([ask("approve"), Step::act("slow", later("slow", |call| async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(call.input.clone())
+    }))]);
+    engine(place.open()).run(&definition, 1.into(), named("a")).await;
+    let (one, two) = (engine(place.open()), engine(place.open()));
+    let answer = |engine: Engine, answer: i64| {
+        let definition = definition.clone();
+        async move { engine.resume(&definition, "a", [("".into(), answer.into())].into(), false).await?.await.output() }
+    };
+    let (first, second) = tokio::join!(tokio::spawn(answer(one, 1)), tokio::spawn(answer(two, 2)));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    let won = [&first, &second].into_iter().filter(|went| went.is_ok()).count();
+    assert_eq!(won, 1, "{first:?} {second:?}");
+    let lost = if first.is_ok() { second } else { first };
+    // Who comes when the run goes on already finds that it asks nothing any more.
+    assert!(matches!(lost, Err(RunError::Taken | RunError::Answer(_))), "{lost:?}");
+}
+
+
+async fn who_lost_a_run_can_write_nothing_more(place: impl Place) {
+    let stalled = Arc::new(tokio::sync::Notify::new());
+    let wait = Arc::clone(&stalled);
+    let slow = later("slow", move |call| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.notified().await;
+            Ok(call.input.clone())
+        }
+    });
+    let definition = define([add(1), Step::act("slow", slow), add(1)]);
+    let (one, two) = (engine(place.open()), engine(place.open()));
+    let first = one.begin(&definition, 1.into(), named("a")).await.map_err(|(_, error)| error).unwrap();
+    let first = tokio::spawn(first);
+    while Story::read(&**two.runs(), "a").await.unwrap().done.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let second = two.resume(&definition, "a", HashMap::new(), true).await.unwrap();
+    let second = tokio::spawn(second);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    stalled.notify_waiters();
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!(first.outcome, Outcome::Failed(RunError::Taken), "who stalled is told when it comes back");
+    assert_eq!(second.output(), Ok(3.into()));
+    let story = Story::read(&**two.runs(), "a").await.unwrap();
+    assert_eq!(story.order, ["add 1", "slow", "add 1#2"]);
+}
+
+async fn what_failed_is_tried_again_and_nothing_else(place: impl Place) {
+    let (calls, good) = (Calls::default(), Arc::new(AtomicBool::new(false)));
+    let now = Arc::clone(&good);
+    let sometimes = function("sometimes", move |call| match now.load(Relaxed) {
+        true => Ok(call.input.clone()),
+        false => Err(StepError::failed("not yet").hint("wait")),
+    });
+    let definition = define([told("before", &calls), Step::act("sometimes", sometimes), told("after", &calls)]);
+    let first = engine(place.open());
+    assert!(matches!(first.run(&definition, 1.into(), named("a")).await.outcome, Outcome::Failed(RunError::Step { .. })));
+    let story = Story::read(&**first.runs(), "a").await.unwrap();
+    let failure = story.ended.unwrap().error.unwrap();
+    assert_eq!((&*failure.step, &*failure.code, &*failure.message, &*failure.hint), ("sometimes", "step_failed", "not yet", "wait"));
+    good.store(true, Relaxed);
+    let second = engine(place.open());
+    let ran = second.resume(&definition, "a", HashMap::new(), false).await.unwrap().await;
+    assert_eq!(ran.output(), Ok(3.into()));
+    assert_eq!(*calls.lock().unwrap(), ["a/before", "a/after"]);
+}
+
+async fn a_run_is_replayed_without_calling_anybody(place: impl Place) {
+    let calls = Calls::default();
+    let branches = ["x", "y"].map(|name| (Arc::from(name), Steps::new([told(name, &calls)])));
+    let again = Loop::new(Steps::new([told("turn", &calls)]), 3);
+    let definition = define([
+        Step::new("par", Kind::Parallel(Arc::new(Parallel::new(branches.into())))),
+        give(5),
+        Step::new("loop", Kind::Loop(Arc::new(again))),
+        Step::new("cache", Kind::Cache(Arc::new(Cached::new(told("cached", &calls))))),
+    ]);
+    let engine = engine(place.open());
+    let ran = engine.run(&definition, 1.into(), named("a")).await;
+    assert_eq!(ran.output(), Ok(9.into()));
+    let called = calls.lock().unwrap().clone();
+    assert_eq!(called, ["a/par/x/x", "a/par/y/y", "a/loop/0/turn", "a/loop/1/turn", "a/loop/2/turn", "a/cache/cached"]);
+    let replayed = engine.replay(&definition, "a").await.unwrap();
+    assert!(replayed.entries.iter().filter(|entry| entry.kind == "step").all(|entry| entry.recalled));
+    assert_eq!(replayed.output(), Ok(9.into()));
+    assert_eq!(*calls.lock().unwrap(), called);
+    let other = define([add(1)]);
+    assert_eq!(engine.replay(&other, "a").await.unwrap_err(), RunError::Foreign("test".into()));
+    assert_eq!(engine.resume(&other, "a", HashMap::new(), false).await.err(), Some(RunError::Foreign("test".into())));
+}
+
+async fn large_values_stand_beside_the_run(place: impl Place) {
+    let large = "x".repeat(200_000);
+    let (calls, alike) = (Calls::default(), value!({"$blob": "none"}));
+    let definition = define([give(large.clone()), give(alike.clone()), told("last", &calls), ask("end")]);
+    let first = engine(place.open());
+    first.run(&definition, text(&large), named("a")).await;
+    let (begun, lines) = first.runs().read("a").await.unwrap().unwrap();
+    assert!(begun.len() < 2_000 && lines.iter().map(|line| line.body.len()).sum::<usize>() < 2_000);
+    let story = Story::read(&**first.runs(), "a").await.unwrap();
+    assert_eq!((story.begun.input, &story.done["give"].answer), (text(&large), &Ok(text(&large))));
+    assert_eq!(story.done["give#2"].answer, Ok(alike), "what looks like a reference is none");
+}
+
+async fn what_was_spent_is_known_after_a_pause(place: impl Place) {
+    let spend = later("spend", |call| async move {
+        let most = Usage { tokens_in: 60, ..Usage::NONE };
+        call.reserve(most)?.settle(Usage { tokens_in: 50, cost: 7, ..Usage::NONE });
+        Ok(Value::Null)
+    });
+    let definition = || define([Step::act("one", Arc::clone(&spend)), ask("more"), Step::act("two", Arc::clone(&spend))]);
+    let limits = caudal_flow::Limits { tokens: Some(100), ..Default::default() };
+    let options = RunOptions { limits, ..named("a") };
+    engine(place.open()).run(&definition(), Value::Null, options).await;
+    let ran = engine(place.open()).resume(&definition(), "a", [("".into(), Value::Null)].into(), false).await.unwrap().await;
+    assert_eq!((ran.usage.tokens_in, ran.usage.cost), (50, 7));
+    let error = ran.output().unwrap_err().to_string();
+    assert!(error.contains("it needs 60 tokens, and 50 of 100 are left"), "{error}");
+}
+
+async fn a_run_is_cancelled_where_it_waits(place: impl Place) {
+    let definition = define([ask("approve")]);
+    let engine = engine(place.open());
+    engine.run(&definition, 1.into(), named("a")).await;
+    engine.cancel("a").await.unwrap();
+    assert_eq!(engine.cancel("a").await, Err(RunError::State("over already")));
+    assert_eq!(engine.resume(&definition, "a", HashMap::new(), false).await.err(), Some(RunError::State("cancelled")));
+    assert_eq!(engine.cancel("b").await, Err(RunError::Unknown("b".into())));
+}
+
+async fn a_journal_of_another_version_is_refused(place: impl Place) {
+    let runs = place.open();
+    let begun = value!({"form": 2, "pipeline": "test", "version": "", "input": 1, "context": {}, "owner": {"host": "", "boot": "", "pid": 1, "began": 1}});
+    runs.create("new", begun.to_json().into()).await.unwrap();
+    runs.create("torn", "{\"form\"".into()).await.unwrap();
+    runs.create("odd", begun.to_json().replace(":2,", ":1,").into()).await.unwrap();
+    runs.append("odd", 0, vec![Line { kind: "dance".into(), body: "{}".into() }]).await.unwrap();
+    let engine = engine(runs);
+    for (id, words) in [("new", "it has the form 2"), ("torn", "EOF"), ("odd", "a line of the sort dance")] {
+        let error = engine.resume(&define([add(1)]), id, HashMap::new(), false).await.err().unwrap();
+        assert!(matches!(&error, RunError::Journal(said) if said.contains(words)), "{error}");
+    }
+}
+
+async fn branches_that_ask_are_answered_one_by_one(place: impl Place) {
+    let branches = ["x", "y"].map(|name| (Arc::from(name), Steps::new([ask("ask"), add(1)])));
+    let definition = define([Step::new("par", Kind::Parallel(Arc::new(Parallel::new(branches.into()))))]);
+    let engine = engine(place.open());
+    let ran = engine.run(&definition, 0.into(), named("a")).await;
+    assert!(matches!(&ran.outcome, Outcome::Paused(prompts) if prompts.len() == 2), "{:?}", ran.outcome);
+    assert_eq!(ran.entries[0].status, Status::Paused);
+    let say = |answers: &[(&str, i64)]| {
+        let answers = answers.iter().map(|(path, n)| (Arc::from(*path), Value::from(*n))).collect();
+        let (engine, definition) = (engine.clone(), definition.clone());
+        async move { Ok::<_, RunError>(engine.resume(&definition, "a", answers, false).await?.await.outcome) }
+    };
+    assert!(matches!(say(&[("", 1)]).await, Err(RunError::Answer(words)) if words.contains("2 steps ask")));
+    let half = say(&[("par/y/ask", 5)]).await.unwrap();
+    assert!(matches!(&half, Outcome::Paused(prompts) if &*prompts[0].path == "par/x/ask" && prompts.len() == 1), "{half:?}");
+    assert_eq!(say(&[("", 1)]).await.unwrap(), Outcome::Completed(value!({"x": 2, "y": 6})));
+}
+
+async fn what_a_condition_saw_is_what_it_sees_again(place: impl Place) {
+    // What the first step gives changes from call to call; the run goes on with what it gave first.
+    let count = Arc::new(std::sync::atomic::AtomicI64::new(0));
+    let next = function("next", move |_| Ok(count.fetch_add(1, Relaxed).into()));
+    let branch = |name: &str| (Arc::from(name), Steps::new([ask(name)]));
+    let choose = caudal_flow::Conditional {
+        when: rule("zero", |view| Ok((view.output == &Value::from(0)).into())),
+        branches: vec![branch("true"), branch("false")],
+        otherwise: None,
+    };
+    let definition = define([Step::act("next", next), Step::new("if", Kind::Conditional(Arc::new(choose)))]);
+    let engine = engine(place.open());
+    engine.run(&definition, Value::Null, named("a")).await;
+    let ran = engine.resume(&definition, "a", [("if/true/true".into(), "yes".into())].into(), false).await.unwrap().await;
+    assert_eq!(ran.output(), Ok("yes".into()));
+}
+
+macro_rules! contract {
+    ($($case:ident,)+) => {
+        mod in_memory { $(#[tokio::test(flavor = "multi_thread")] async fn $case() { if let Some(place) = super::memory() { super::$case(place).await; } })+ }
+        mod over_sqlite { $(#[tokio::test(flavor = "multi_thread")] async fn $case() { if let Some(place) = super::folder() { super::$case(place).await; } })+ }
+        mod over_postgres { $(#[tokio::test(flavor = "multi_thread")] async fn $case() { if let Some(place) = super::schema() { super::$case(place).await; } })+ }
+    };
+}
+
+contract! {
+    steps_are_kept_and_told,
+    a_run_waits_for_days_and_goes_on_elsewhere,
+    of_two_who_resume_one_wins,
+    who_lost_a_run_can_write_nothing_more,
+    what_failed_is_tried_again_and_nothing_else,
+    a_run_is_replayed_without_calling_anybody,
+    large_values_stand_beside_the_run,
+    what_was_spent_is_known_after_a_pause,
+    a_run_is_cancelled_where_it_waits,
+    a_journal_of_another_version_is_refused,
+    branches_that_ask_are_answered_one_by_one,
+    what_a_condition_saw_is_what_it_sees_again,
+}
