@@ -7,12 +7,14 @@
 
 mod builtins;
 mod http;
+mod llm;
 mod net;
 mod plain;
 mod settings;
 
 use caudal_flow::Registry;
 
+pub use llm::{Llm, Price, Prices, Provider};
 pub use net::{Allow, BadAllow, Net};
 
 /// What leaves need of the world.
@@ -20,10 +22,13 @@ pub use net::{Allow, BadAllow, Net};
 pub struct Parts {
     /// The way out into the net.
     pub net: Net,
+    /// The providers of language models.
+    pub llm: Llm,
 }
 
 /// Adds all leaves.
 pub fn register(registry: &mut Registry, parts: Parts) {
     builtins::register(registry);
     http::register(registry, &parts.net);
+    llm::register(registry, &parts.llm, &parts.net);
 }

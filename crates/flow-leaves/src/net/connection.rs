@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 use url::{Host, Url};
 
 use super::{Ask, Body, CONNECT_WITHIN, Got, Net, Trust, address::is_public, forbidden, unreachable};
@@ -20,22 +20,43 @@ use super::{Ask, Body, CONNECT_WITHIN, Got, Net, Trust, address::is_public, forb
 /// Addresses of a host that are tried.
 const TRIES: usize = 3;
 
-impl Net {
+/// A connection that nothing has been asked over.
+pub(crate) struct Line(Stream);
+
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
+}
+
+impl Line {
     /// Asks, and gives the answer's head, whatever it says. Where it sends the asker on is not followed.
-    pub(crate) async fn ask_once(&self, ask: &Ask, trust: Trust) -> Result<Got, StepError> {
-        let late = |_| unreachable(format!("{} cannot be reached in time", host(&ask.url)));
-        let stream = timeout(CONNECT_WITHIN, self.reach(&ask.url, trust)).await.map_err(late)??;
-        if ask.url.scheme() != "https" {
-            return exchange(stream, ask).await;
+    pub(crate) async fn ask(self, ask: &Ask) -> Result<Got, StepError> {
+        match self.0 {
+            Stream::Plain(stream) => exchange(stream, ask).await,
+            Stream::Secure(stream) => exchange(stream, ask).await,
+        }
+    }
+}
+
+impl Net {
+    /// A connection to the URL's host, if it may be asked.
+    pub(crate) async fn connect(&self, url: &Url, trust: Trust) -> Result<Line, StepError> {
+        let late = |_| unreachable(format!("{} cannot be reached in time", host(url)));
+        timeout(CONNECT_WITHIN, self.line(url, trust)).await.map_err(late)?
+    }
+
+    async fn line(&self, url: &Url, trust: Trust) -> Result<Line, StepError> {
+        let stream = self.reach(url, trust).await?;
+        if url.scheme() != "https" {
+            return Ok(Line(Stream::Plain(stream)));
         }
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        let connect = connector.connect(server_name(&ask.url)?, stream);
-        let stream = timeout(CONNECT_WITHIN, connect).await.map_err(late)?.map_err(|error| {
-            let failed = unreachable(format!("no secure connection to {}: {error}", host(&ask.url)));
+        let stream = connector.connect(server_name(url)?, stream).await.map_err(|error| {
+            let failed = unreachable(format!("no secure connection to {}: {error}", host(url)));
             // A certificate that nobody believes is not believed the next time.
             if error.get_ref().is_some() { failed.for_good() } else { failed }
         })?;
-        exchange(stream, ask).await
+        Ok(Line(Stream::Secure(Box::new(stream))))
     }
 
     async fn reach(&self, url: &Url, trust: Trust) -> Result<TcpStream, StepError> {

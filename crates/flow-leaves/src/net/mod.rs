@@ -21,7 +21,11 @@ use tokio_rustls::rustls::ClientConfig;
 use url::Url;
 
 pub use self::allow::{Allow, BadAllow};
-pub(crate) use self::{body::Body, redirect::Limits, status::refusal};
+pub(crate) use self::{
+    body::Body,
+    redirect::Limits,
+    status::{Refusal, refusal},
+};
 
 /// Bytes of an answer that tells what went wrong.
 pub(crate) const REASON_BYTES: usize = 8 << 10;

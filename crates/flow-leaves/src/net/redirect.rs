@@ -44,7 +44,7 @@ impl Net {
 
     async fn follow(&self, mut ask: Ask) -> Result<Got, StepError> {
         for _ in 0..=MOST {
-            let got = self.ask_once(&ask, Trust::Pipeline).await?;
+            let got = self.connect(&ask.url, Trust::Pipeline).await?.ask(&ask).await?;
             let Some(to) = target(&ask.url, &got)? else { return Ok(got) };
             ask = sent_on(ask, got.status, to);
         }

@@ -15,6 +15,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 pub(crate) struct Refusal(StepError);
 
 impl Refusal {
+    /// It sends the asker on, where that is not followed.
+    pub(crate) fn sends_on(host: &str) -> Self {
+        let error = StepError::failed(format!("{host} sends on to another address"));
+        Self(error.hint("name the address that it sends on to").for_good())
+    }
+
     /// The failure, with what was said beside it.
     pub(crate) fn because(self, said: &str) -> StepError {
         let said = reason(said);
