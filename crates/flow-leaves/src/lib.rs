@@ -10,7 +10,10 @@ mod http;
 mod llm;
 mod net;
 mod plain;
+mod script;
 mod settings;
+mod template;
+mod templated;
 
 use caudal_flow::Registry;
 
@@ -30,5 +33,7 @@ pub struct Parts {
 pub fn register(registry: &mut Registry, parts: Parts) {
     builtins::register(registry);
     http::register(registry, &parts.net);
+    script::register(registry);
+    template::register(registry);
     llm::register(registry, &parts.llm, &parts.net);
 }

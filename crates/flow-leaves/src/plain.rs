@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use caudal_flow::{Action, Answer, Call, Leaf, Registry, Started, Value};
 
-use crate::settings::{self, Settings};
+use crate::{
+    settings::{self, Settings},
+    templated::Templated,
+};
 
 /// The name under which system D's users know a leaf.
 const ALIAS: &str = "flujo.builtins.";
@@ -36,8 +39,24 @@ pub(crate) fn add(registry: &mut Registry, name: &'static str, leaf: Leaf) {
     registry.add(name, leaf);
 }
 
-/// A leaf made of its settings.
+/// A leaf made of its settings, in which texts may hold expressions in `{{ }}`.
 pub(crate) fn leaf<S: Settings, A: Action>(
+    about: &'static str,
+    make: impl Fn(&Value, S) -> Result<A, String> + Send + Sync + 'static,
+) -> Leaf {
+    let raw = raw_leaf(about, make);
+    let now = Arc::clone(&raw.make);
+    let make = move |said: &Value| -> Result<Arc<dyn Action>, String> {
+        match Templated::of(said, &now)? {
+            Some(templated) => Ok(Arc::new(templated)),
+            None => now(said),
+        }
+    };
+    Leaf { make: Arc::new(make), ..raw }
+}
+
+/// A leaf made of its settings as they are said.
+pub(crate) fn raw_leaf<S: Settings, A: Action>(
     about: &'static str,
     make: impl Fn(&Value, S) -> Result<A, String> + Send + Sync + 'static,
 ) -> Leaf {
