@@ -135,7 +135,10 @@ async fn tries(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, gi
         {
             return Err(Stop::Failed(failed));
         }
-        live.log.set_feedback(scope.place, error.message.to_string().into());
+        // Whoever was not reached has nothing to mend.
+        if error.fault == Fault::Output {
+            live.log.set_feedback(scope.place, error.message.to_string().into());
+        }
         live.log.tell(scope.place, || What::Retried { error: error.clone(), wait });
         tokio::time::sleep(wait).await;
         attempt += 1;

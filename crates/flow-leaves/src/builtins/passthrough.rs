@@ -1,0 +1,14 @@
+//! `passthrough`: gives what it is given.
+
+use caudal_flow::{Call, Registry, Value};
+
+use super::Nothing;
+use crate::plain::plain;
+
+pub(super) fn register(registry: &mut Registry) {
+    plain::<Nothing>(registry, "passthrough", "Gives its input as it is.", work);
+}
+
+fn work(_: &Value, _: &Nothing, call: &Call) -> caudal_flow::Answer {
+    Ok(call.input.clone())
+}

@@ -1,0 +1,230 @@
+//! `http`: asks an address of the net.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use caudal_flow::{Action, Answer, Call, Fault, Map, Registry, Started, StepError, Value};
+use hyper::{
+    HeaderMap, Method,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    net::{self, Ask, Limits, Net},
+    plain::{add, leaf},
+};
+
+const ABOUT: &str = "Asks a URL (in `url`, or as its input) and gives its status_code, headers and body: JSON as such, text as a text, all \
+                     else as bytes. With gives: body, the body alone. Only public addresses are asked, beside those that whoever runs \
+                     the server allows; an answer of 400 and more is a failure of the step.";
+
+/// The longest that an answer may take, in seconds.
+const LONGEST: f64 = 600.0;
+/// The largest answer.
+const LARGEST: usize = 64 << 20;
+/// Headers that are the connection's own.
+const OURS: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "accept-encoding", "upgrade"];
+
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// What is asked; the input, or its `url`, if left out.
+    #[serde(default)]
+    url: Option<String>,
+    /// GET, HEAD, POST, PUT, PATCH or DELETE.
+    #[serde(default = "get")]
+    method: Verb,
+    /// What is added to the URL behind its question mark.
+    #[serde(default)]
+    query: BTreeMap<String, String>,
+    /// Headers that are sent.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// What is sent: a text as it is, all else as JSON. The input, if left out and `url` is said here.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    body: Option<Value>,
+    /// Seconds that the answer may take.
+    #[serde(default = "seconds", alias = "timeout")]
+    timeout_s: f64,
+    /// Bytes that the answer may have.
+    #[serde(default = "bytes")]
+    max_bytes: usize,
+    /// Whether all of the answer is given, or its body alone.
+    #[serde(default)]
+    gives: Gives,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum Verb {
+    #[serde(alias = "get")]
+    Get,
+    #[serde(alias = "head")]
+    Head,
+    #[serde(alias = "post")]
+    Post,
+    #[serde(alias = "put")]
+    Put,
+    #[serde(alias = "patch")]
+    Patch,
+    #[serde(alias = "delete")]
+    Delete,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Gives {
+    /// status_code, headers and body.
+    #[default]
+    All,
+    /// The body.
+    Body,
+}
+
+fn get() -> Verb {
+    Verb::Get
+}
+
+fn seconds() -> f64 {
+    30.0
+}
+
+fn bytes() -> usize {
+    4 << 20
+}
+
+struct Http {
+    said: Value,
+    settings: Settings,
+    headers: HeaderMap,
+    net: Net,
+}
+
+/// Adds `http`, and `http_get` as another name for it.
+pub(crate) fn register(registry: &mut Registry, net: &Net) {
+    for name in ["http", "http_get"] {
+        let net = net.clone();
+        add(registry, name, leaf::<Settings, _>(ABOUT, move |said, settings| make(&net, said, settings)));
+    }
+}
+
+fn make(net: &Net, said: &Value, settings: Settings) -> Result<Http, String> {
+    if !(0.001..=LONGEST).contains(&settings.timeout_s) {
+        return Err(format!("timeout_s: an answer may take up to {LONGEST} seconds"));
+    }
+    if !(1..=LARGEST).contains(&settings.max_bytes) {
+        return Err(format!("max_bytes: an answer may have 1 to {LARGEST} bytes"));
+    }
+    if let Some(url) = &settings.url {
+        net::address(url).map_err(|error| format!("url: {error}"))?;
+    }
+    let headers = settings.headers.iter().map(header).collect::<Result<_, _>>()?;
+    Ok(Http { said: said.clone(), settings, headers, net: net.clone() })
+}
+
+fn header((name, value): (&String, &String)) -> Result<(HeaderName, HeaderValue), String> {
+    let wrong = |what: &str| format!("headers: {name:?} {what}");
+    let read: HeaderName = name.parse().map_err(|_| wrong("is no name of a header"))?;
+    if OURS.contains(&read.as_str()) {
+        return Err(wrong("is not for a pipeline to say"));
+    }
+    Ok((read, value.parse().map_err(|_| wrong("cannot have that value"))?))
+}
+
+impl Action for Http {
+    fn identity(&self) -> Value {
+        Value::list([Value::text("http"), self.said.clone()])
+    }
+
+    fn start(&self, call: Call) -> Started<'_> {
+        Started::Later(Box::pin(async move { self.ask(&call).await }))
+    }
+
+    /// What is asked for may change, but what changes something must be done each time.
+    fn repeatable(&self) -> bool {
+        matches!(self.settings.method, Verb::Get | Verb::Head)
+    }
+}
+
+impl Http {
+    async fn ask(&self, call: &Call) -> Answer {
+        let own = Duration::from_secs_f64(self.settings.timeout_s);
+        let left = call.deadline.moment().map(|moment| moment.saturating_duration_since(std::time::Instant::now()));
+        let limits = Limits { time: left.map_or(own, |left| left.min(own)), bytes: self.settings.max_bytes };
+        let (status, headers, body) = self.net.ask(self.question(call)?, limits).await?;
+        let body = read(&headers, body)?;
+        if self.settings.gives == Gives::Body {
+            return Ok(body);
+        }
+        let text = |value: &HeaderValue| Value::text(String::from_utf8_lossy(value.as_bytes()));
+        let headers: Map = headers.iter().map(|(name, value)| (name.as_str(), text(value))).collect();
+        let all =
+            [("status_code", Value::from(u32::from(status.as_u16()))), ("headers", headers.into()), ("body", body)];
+        Ok(Value::Map(all.into_iter().collect()))
+    }
+
+    fn question(&self, call: &Call) -> Result<Ask, StepError> {
+        let Settings { url, method, query, .. } = &self.settings;
+        let input = call.input.plain().map_err(|error| StepError::input(error.to_string()).for_good())?;
+        let asked = url.as_deref().or_else(|| input.as_text()).or_else(|| input.get("url").and_then(Value::as_text));
+        let nowhere =
+            || StepError::input("nobody says which URL is asked").hint("say url, or give it as the input").for_good();
+        let mut target = net::address(asked.ok_or_else(nowhere)?)?;
+        if !query.is_empty() {
+            target.query_pairs_mut().extend_pairs(query);
+        }
+        let method = method.of_http();
+        let (body, kind) = match method {
+            Method::GET | Method::HEAD => (Bytes::new(), None),
+            _ => sent(self.settings.body.as_ref().or(if url.is_some() { Some(&input) } else { input.get("body") })),
+        };
+        let mut headers = self.headers.clone();
+        if let Some(kind) = kind {
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
+        }
+        Ok(Ask { method, url: target, headers, body })
+    }
+}
+
+impl Verb {
+    fn of_http(self) -> Method {
+        match self {
+            Self::Get => Method::GET,
+            Self::Head => Method::HEAD,
+            Self::Post => Method::POST,
+            Self::Put => Method::PUT,
+            Self::Patch => Method::PATCH,
+            Self::Delete => Method::DELETE,
+        }
+    }
+}
+
+/// What is sent, and of which type it is.
+fn sent(body: Option<&Value>) -> (Bytes, Option<&'static str>) {
+    match body {
+        None | Some(Value::Null) => (Bytes::new(), None),
+        Some(Value::Text(text)) => (Bytes::copy_from_slice(text.as_bytes()), Some("text/plain; charset=utf-8")),
+        Some(Value::Bytes(bytes)) => (bytes.clone(), Some("application/octet-stream")),
+        Some(json) => (json.to_json().into(), Some("application/json")),
+    }
+}
+
+/// An answer as a value.
+fn read(headers: &HeaderMap, body: Bytes) -> Answer {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if (kind == "application/json" || kind.ends_with("+json")) && !body.is_empty() {
+        return Value::from_json(&body).map_err(|error| {
+            let message = format!("the answer says that it is JSON, and is not: {error}");
+            StepError::new(Fault::Output, message).hint("try again; if it stays so, ask another address")
+        });
+    }
+    Ok(match str::from_utf8(&body) {
+        Ok(text) => Value::text(text),
+        Err(_) if kind.starts_with("text/") => Value::text(String::from_utf8_lossy(&body)),
+        Err(_) => Value::Bytes(body),
+    })
+}

@@ -1,0 +1,39 @@
+//! Leaves: what steps of pipelines do. Each is a file: the small ones in `builtins`, then the net, language models, and
+//! the models of this house.
+//!
+//! [`register`] puts all of them into a registry. What they need of the world, such as where records are kept or which
+//! addresses may be asked, comes in [`Parts`] from whoever runs the server, never from a pipeline. A leaf whose part is
+//! missing is there all the same and says what is missing, so a pipeline can be checked where it cannot run.
+
+mod builtins;
+mod http;
+mod llm;
+mod net;
+mod plain;
+mod script;
+mod settings;
+mod template;
+mod templated;
+
+use caudal_flow::Registry;
+
+pub use llm::{Llm, Price, Prices, Provider};
+pub use net::{Allow, BadAllow, Net};
+
+/// What leaves need of the world.
+#[derive(Clone, Default)]
+pub struct Parts {
+    /// The way out into the net.
+    pub net: Net,
+    /// The providers of language models.
+    pub llm: Llm,
+}
+
+/// Adds all leaves.
+pub fn register(registry: &mut Registry, parts: Parts) {
+    builtins::register(registry);
+    http::register(registry, &parts.net);
+    script::register(registry);
+    template::register(registry);
+    llm::register(registry, &parts.llm, &parts.net);
+}

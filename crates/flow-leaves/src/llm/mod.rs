@@ -1,0 +1,127 @@
+//! `llm`: asks a language model, of whoever speaks OpenAI's `/chat/completions`.
+//!
+//! What may be spent is set aside before a word is sent: no prompt has more tokens than bytes, and no answer more than it
+//! may. What was spent is counted from what the provider says, also where the answer came to nothing. Keys come from the
+//! environment of the server and from nowhere else.
+
+mod answer;
+mod prices;
+mod providers;
+mod question;
+mod schema;
+mod settings;
+mod spending;
+mod stream;
+
+use std::{sync::Arc, time::Instant};
+
+use caudal_flow::{Action, Answer, Call, Fault, Registry, Started, StepError, Value};
+
+use self::{answer::Said, providers::Endpoint, question::Question, settings::Settings, spending::Spending};
+pub use self::{
+    prices::{Price, Prices},
+    providers::{Llm, Provider},
+};
+use crate::{
+    net::{Ask, Got, Net, REASON_BYTES, Refusal, Trust, refusal},
+    plain::{add, leaf},
+};
+
+const ABOUT: &str = "Asks a language model and gives its answer: a text, or with output_schema a value that fits the schema. `model` is \
+                     provider:name, such as openai:gpt-4o-mini; each provider's key comes from the server's environment \
+                     (OPENAI_API_KEY). The input is what the user says: a text, any value as JSON, or a list of messages.";
+
+/// The largest answer, in bytes, with all that stands around its words.
+const LARGEST: usize = 16 << 20;
+
+/// A model that is asked.
+struct Ai {
+    said: Value,
+    settings: Settings,
+    schema: Option<schema::Schema>,
+    world: Arc<World>,
+}
+
+struct World {
+    llm: Llm,
+    net: Net,
+}
+
+/// Adds `llm`.
+pub(crate) fn register(registry: &mut Registry, llm: &Llm, net: &Net) {
+    let world = Arc::new(World { llm: llm.clone(), net: net.clone() });
+    let make = move |said: &Value, settings: Settings| {
+        settings.check()?;
+        let schema = settings.output_schema.as_ref().map(schema::Schema::new).transpose()?.flatten();
+        Ok(Ai { said: said.clone(), settings, schema, world: Arc::clone(&world) })
+    };
+    add(registry, "llm", leaf::<Settings, _>(ABOUT, make));
+}
+
+impl Action for Ai {
+    fn identity(&self) -> Value {
+        Value::list([Value::text("llm"), self.said.clone()])
+    }
+
+    fn start(&self, call: Call) -> Started<'_> {
+        Started::Later(Box::pin(async move { self.ask(&call).await }))
+    }
+}
+
+impl Ai {
+    async fn ask(&self, call: &Call) -> Answer {
+        let endpoint = self.world.llm.endpoint(&self.settings.model)?;
+        let question = Question::new(&self.settings, self.schema.as_ref(), &endpoint, call)?;
+        let mut spending = Spending::reserve(call, question.most(), endpoint.price)?;
+        let limit = self.settings.time(call.deadline, Instant::now());
+        let answer = self.answer(call, &endpoint, &question, &mut spending);
+        let said = tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+            let error = StepError::new(Fault::TimedOut, format!("{} did not answer within {limit:?}", endpoint.name));
+            Err(error.hint("raise timeout, or let it say less (max_tokens)"))
+        })?;
+        self.value(&endpoint, &said)
+    }
+
+    /// Asks, and reads what is said to its end.
+    async fn answer(
+        &self,
+        call: &Call,
+        endpoint: &Endpoint,
+        question: &Question,
+        spending: &mut Spending,
+    ) -> Result<Said, StepError> {
+        let ask = Ask { body: question.body(), ..endpoint.ask(&call.key())? };
+        let line = self.world.net.connect(&ask.url, Trust::Server).await?;
+        spending.begin();
+        let got = line.ask(&ask).await?;
+        if let Some(refused) = refused(&endpoint.name, &got) {
+            spending.nothing();
+            return Err(refused.because(&got.body.beginning(REASON_BYTES).await));
+        }
+        let Got { status, headers, body } = got;
+        let streamed =
+            headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        tracing::debug!(model = endpoint.model, %status, streamed, "a language model answers");
+        match streamed {
+            true => stream::read(body, &endpoint.name, call, spending).await,
+            false => answer::read(&body.whole(LARGEST).await?, &endpoint.name, spending),
+        }
+    }
+
+    /// What the words come to.
+    fn value(&self, endpoint: &Endpoint, said: &Said) -> Answer {
+        if said.cut {
+            let message = format!("{} came to the end of max_tokens before it had said all", endpoint.name);
+            return Err(StepError::new(Fault::Output, message).hint("raise max_tokens, or ask for less").for_good());
+        }
+        match &self.schema {
+            None => Ok(Value::text(&*said.text)),
+            Some(schema) => schema.read(&said.text),
+        }
+    }
+}
+
+fn refused(name: &str, got: &Got) -> Option<Refusal> {
+    // Nobody is sent on with a key in hand.
+    refusal(name, got).or_else(|| got.status.is_redirection().then(|| Refusal::sends_on(name)))
+}

@@ -1,0 +1,109 @@
+//! An answer that fits a schema.
+
+use caudal_flow::{Answer, Fault, StepError, Value, value};
+use caudal_types::shorten;
+use jsonschema::{PatternOptions, Validator};
+
+/// Faults of an answer that are told at once.
+const TOLD: usize = 3;
+
+/// A schema that answers must fit.
+pub(super) struct Schema {
+    said: Value,
+    check: Validator,
+}
+
+impl Schema {
+    /// Reads a schema. One that any text fits is none.
+    pub(super) fn new(said: &Value) -> Result<Option<Self>, String> {
+        if matches!(said, Value::Null) || *said == value!({}) || *said == value!({"type": "string"}) {
+            return Ok(None);
+        }
+        let json = serde_json::Value::from(said);
+        // Patterns come from pipelines: none may take for ever.
+        let check = jsonschema::options().with_pattern_options(PatternOptions::regex()).build(&json);
+        let check = check.map_err(|error| format!("output_schema: it is no JSON schema: {error}"))?;
+        Ok(Some(Self { said: said.clone(), check }))
+    }
+
+    fn is(&self, sort: &str) -> bool {
+        self.said.get("type").and_then(Value::as_text) == Some(sort)
+    }
+
+    /// What tells the provider to keep to the schema: it takes such of objects alone.
+    pub(super) fn format(&self) -> Option<Value> {
+        let schema = [("name", value!("answer")), ("schema", self.said.clone())];
+        let format = [("type", value!("json_schema")), ("json_schema", Value::Map(schema.into_iter().collect()))];
+        self.is("object").then(|| Value::Map(format.into_iter().collect()))
+    }
+
+    /// What tells the model, where the provider cannot be told.
+    pub(super) fn words(&self) -> Option<String> {
+        let other = !self.is("object") && !self.is("string");
+        other.then(|| {
+            format!("Answer with JSON alone, without any words around it, that fits this JSON schema: {}", self.said)
+        })
+    }
+
+    /// Reads an answer, which must fit.
+    pub(super) fn read(&self, text: &str) -> Answer {
+        let value = if self.is("string") { Value::text(text) } else { json(text)? };
+        let json = serde_json::Value::from(&value);
+        let wrong: Vec<String> = self.check.iter_errors(&json).take(TOLD).map(|error| told(&error)).collect();
+        match wrong.is_empty() {
+            true => Ok(value),
+            false => Err(unfit(format!("the answer does not fit its schema: {}", wrong.join("; ")))),
+        }
+    }
+}
+
+fn told(error: &jsonschema::ValidationError<'_>) -> String {
+    let (words, place) = (error.to_string(), error.instance_path().to_string());
+    let words = shorten(&words);
+    if place.is_empty() { words.into_owned() } else { format!("at {place}, {words}") }
+}
+
+/// The JSON of an answer, also where a model has put it into a fence of Markdown.
+fn json(text: &str) -> Answer {
+    let text = text.trim();
+    let within = text.strip_prefix("```").and_then(|text| text.strip_suffix("```"));
+    let text = within.map_or(text, |text| text.strip_prefix("json").unwrap_or(text));
+    Value::from_json(text.as_bytes()).map_err(|error| unfit(format!("the answer is no JSON: {error}")))
+}
+
+/// The model may do better next time, told what was wrong.
+fn unfit(message: String) -> StepError {
+    StepError::new(Fault::Output, message).hint("allow retries (max_retries): what was wrong is told to the model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(schema: Value, text: &str) -> Result<Value, String> {
+        Schema::new(&schema).unwrap().unwrap().read(text).map_err(|error| error.message.into_owned())
+    }
+
+    #[test]
+    fn answers_fit_or_say_where_they_do_not() {
+        let schema = value!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}});
+        assert_eq!(read(schema.clone(), " {\"n\": 1}\n"), Ok(value!({"n": 1})));
+        assert_eq!(read(schema.clone(), "```json\n{\"n\": 1}\n```"), Ok(value!({"n": 1})));
+        let wrong = read(schema.clone(), r#"{"n": "x"}"#).unwrap_err();
+        assert!(wrong.starts_with("the answer does not fit its schema: at /n, "), "{wrong}");
+        assert!(read(schema.clone(), "{}").unwrap_err().contains("\"n\" is a required property"));
+        assert!(read(schema, "well, {").unwrap_err().starts_with("the answer is no JSON"));
+        assert_eq!(read(value!({"type": "string", "enum": ["yes", "no"]}), "yes"), Ok(value!("yes")));
+        assert!(read(value!({"type": "string", "enum": ["yes", "no"]}), "maybe").is_err());
+        assert_eq!(read(value!({"type": "array"}), "[1]"), Ok(value!([1])));
+    }
+
+    #[test]
+    fn what_is_no_schema_is_refused() {
+        let wrong = |schema: Value| Schema::new(&schema).err().unwrap();
+        assert!(wrong(value!({"type": "no such type"})).starts_with("output_schema: "));
+        assert!(wrong(value!({"$ref": "http://127.0.0.1/schema.json"})).starts_with("output_schema: "));
+        assert!(wrong(value!({"$ref": "file:///etc/passwd"})).starts_with("output_schema: "));
+        assert!(Schema::new(&value!({"type": "string"})).unwrap().is_none());
+    }
+}

@@ -1,0 +1,128 @@
+//! What is said about a model: as agents of system D have it.
+
+use std::time::{Duration, Instant};
+
+use caudal_flow::Value;
+use caudal_types::Deadline;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// Tokens of an answer, if nobody says how many: what may be spent must be known before.
+const TOKENS: u64 = 4_096;
+/// The longest answer that may be asked for, in tokens.
+const MOST_TOKENS: u64 = 1_000_000;
+/// Seconds for an answer, if nobody says how many.
+const SECONDS: f64 = 120.0;
+/// The longest that an answer may take, in seconds.
+const LONGEST: f64 = 3_600.0;
+
+/// What is said about a model.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    /// provider:name, or the name alone for OpenAI's.
+    pub(super) model: String,
+    /// What the model is told before anything else. It may hold expressions in {{ }}.
+    #[serde(default)]
+    pub(super) system_prompt: Option<String>,
+    /// A JSON schema that the answer must fit. Without, or of a plain string, the answer is a text.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub(super) output_schema: Option<Value>,
+    /// How freely it chooses its words, 0 to 2.
+    #[serde(default)]
+    temperature: Option<f64>,
+    /// Of which likeliest part of all words it chooses, 0 to 1.
+    #[serde(default)]
+    top_p: Option<f64>,
+    /// Tokens that the answer may have; 4096 if nothing is said.
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    /// Whether the answer comes in parts, so that whoever watches sees it grow.
+    #[serde(default)]
+    pub(super) stream: bool,
+    /// More of temperature, top_p, max_tokens, and what else the provider takes, such as seed or stop.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    model_settings: Option<Value>,
+    /// Seconds that an answer may take; 120 if nothing is said.
+    #[serde(default, alias = "timeout_s", deserialize_with = "number")]
+    timeout: Option<f64>,
+    /// How often the step is tried again. Read by the step, not here.
+    #[serde(default, deserialize_with = "number")]
+    #[expect(dead_code, reason = "a part of what is said about agents, which the step reads")]
+    max_retries: Option<f64>,
+}
+
+/// What a pipeline cannot say: it is this leaf's own, or would cost more than was set aside.
+const OURS: [&str; 9] = [
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "response_format",
+    "n",
+    "tools",
+    "max_completion_tokens",
+    "best_of",
+];
+
+/// A number, or a text of one.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    let read = |value: serde_json::Value| match &value {
+        serde_json::Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    value.map(|value| read(value).ok_or_else(|| D::Error::custom("a number is wanted"))).transpose()
+}
+
+impl Settings {
+    /// Refuses what makes no sense.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.model.trim().is_empty() {
+            return Err("model: say which, such as openai:gpt-4o-mini".to_owned());
+        }
+        if let Some(ours) = self.more().find(|(name, _)| OURS.contains(name)) {
+            return Err(format!("model_settings: {} is not for a pipeline to say", ours.0));
+        }
+        let within = |name: &str, value: Option<f64>, most: f64| match value {
+            Some(value) if !(0.0..=most).contains(&value) => Err(format!("{name}: it is 0 to {most}, not {value}")),
+            _ => Ok(()),
+        };
+        within("temperature", self.temperature, 2.0)?;
+        within("top_p", self.top_p, 1.0)?;
+        within("timeout", self.timeout, LONGEST)?;
+        match self.tokens() {
+            1..=MOST_TOKENS => Ok(()),
+            _ => Err(format!("max_tokens: an answer has 1 to {MOST_TOKENS} tokens")),
+        }
+    }
+
+    /// What else is said, under the provider's own names.
+    pub(super) fn more(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let all = self.model_settings.as_ref().and_then(Value::as_map);
+        all.into_iter().flatten().map(|(name, value)| (&**name, value))
+    }
+
+    /// What is said under the provider's own names, all of it but how long the answer may be.
+    pub(super) fn said(&self) -> impl Iterator<Item = (&str, Value)> {
+        let own = [("temperature", self.temperature), ("top_p", self.top_p)];
+        let own = own.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?))));
+        let more = self.more().filter(|(name, _)| *name != "max_tokens");
+        more.map(|(name, value)| (name, value.clone())).chain(own)
+    }
+
+    /// Tokens that the answer may have.
+    pub(super) fn tokens(&self) -> u64 {
+        let more = self.more().find(|(name, _)| *name == "max_tokens").map(|(_, value)| value);
+        let more = more.map(|value| value.as_i64().and_then(|tokens| tokens.try_into().ok()).unwrap_or(0));
+        self.max_tokens.or(more).unwrap_or(TOKENS)
+    }
+
+    /// How long an answer may take from `now` on.
+    pub(super) fn time(&self, deadline: Deadline, now: Instant) -> Duration {
+        let own = Duration::from_secs_f64(self.timeout.unwrap_or(SECONDS));
+        deadline.moment().map_or(own, |moment| own.min(moment.saturating_duration_since(now)))
+    }
+}

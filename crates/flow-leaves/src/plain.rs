@@ -1,0 +1,72 @@
+//! Leaves that are a function of their settings and their call, and done at once.
+
+use std::sync::Arc;
+
+use caudal_flow::{Action, Answer, Call, Leaf, Registry, Started, Value};
+
+use crate::{
+    settings::{self, Settings},
+    templated::Templated,
+};
+
+/// The name under which system D's users know a leaf.
+const ALIAS: &str = "flujo.builtins.";
+
+/// A leaf that is a function.
+struct Plain<S> {
+    name: &'static str,
+    said: Value,
+    settings: S,
+    work: Work<S>,
+}
+
+/// What a leaf does, given what was said, as it came and as it was read.
+pub(crate) type Work<S> = fn(&Value, &S, &Call) -> Answer;
+
+impl<S: Settings> Action for Plain<S> {
+    fn identity(&self) -> Value {
+        Value::list([Value::text(self.name), self.said.clone()])
+    }
+
+    fn start(&self, call: Call) -> Started<'_> {
+        Started::Done((self.work)(&self.said, &self.settings, &call))
+    }
+}
+
+/// Adds `leaf` under `name`, and under the name that it has in system D.
+pub(crate) fn add(registry: &mut Registry, name: &'static str, leaf: Leaf) {
+    registry.add(format!("{ALIAS}{name}"), leaf.clone());
+    registry.add(name, leaf);
+}
+
+/// A leaf made of its settings, in which texts may hold expressions in `{{ }}`.
+pub(crate) fn leaf<S: Settings, A: Action>(
+    about: &'static str,
+    make: impl Fn(&Value, S) -> Result<A, String> + Send + Sync + 'static,
+) -> Leaf {
+    let raw = raw_leaf(about, make);
+    let now = Arc::clone(&raw.make);
+    let make = move |said: &Value| -> Result<Arc<dyn Action>, String> {
+        match Templated::of(said, &now)? {
+            Some(templated) => Ok(Arc::new(templated)),
+            None => now(said),
+        }
+    };
+    Leaf { make: Arc::new(make), ..raw }
+}
+
+/// A leaf made of its settings as they are said.
+pub(crate) fn raw_leaf<S: Settings, A: Action>(
+    about: &'static str,
+    make: impl Fn(&Value, S) -> Result<A, String> + Send + Sync + 'static,
+) -> Leaf {
+    let make =
+        move |said: &Value| -> Result<Arc<dyn Action>, String> { Ok(Arc::new(make(said, settings::read(said)?)?)) };
+    Leaf { about, settings: settings::schema::<S>(), make: Arc::new(make) }
+}
+
+/// Adds a leaf that is a function.
+pub(crate) fn plain<S: Settings>(registry: &mut Registry, name: &'static str, about: &'static str, work: Work<S>) {
+    let make = move |said: &Value, settings| Ok(Plain { name, said: said.clone(), settings, work });
+    add(registry, name, leaf::<S, _>(about, make));
+}

@@ -1,0 +1,77 @@
+//! `script`: what expressions give.
+
+use std::collections::BTreeMap;
+
+use caudal_flow::{Action, Answer, Call, Expression, Formula, Map, Registry, Started, Value};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    plain::{add, raw_leaf},
+    templated::words,
+};
+
+const ABOUT: &str = "Gives the value of `expression`, or an object of the values of `expressions` by their names. An expression sees the \
+                     input (as input), context and steps, and nothing else.";
+
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// One expression, such as context.score > 0.5.
+    #[serde(default)]
+    expression: Option<String>,
+    /// Expressions by the names of what they give.
+    #[serde(default)]
+    expressions: BTreeMap<String, String>,
+}
+
+struct Script {
+    said: Value,
+    gives: Gives,
+}
+
+enum Gives {
+    One(Expression),
+    Object(Vec<(String, Expression)>),
+}
+
+pub(crate) fn register(registry: &mut Registry) {
+    add(registry, "script", raw_leaf::<Settings, _>(ABOUT, make));
+}
+
+fn make(said: &Value, settings: Settings) -> Result<Script, String> {
+    let read = |key: &str, text: &str| Expression::parse(text).map_err(|error| format!("{key}: {}", words(&error)));
+    let gives = match (settings.expression, settings.expressions) {
+        (Some(one), more) if more.is_empty() => Gives::One(read("expression", &one)?),
+        (None, all) if !all.is_empty() => {
+            let read =
+                |(name, text): (String, String)| read(&format!("expressions.{name}"), &text).map(|read| (name, read));
+            Gives::Object(all.into_iter().map(read).collect::<Result<_, _>>()?)
+        }
+        _ => return Err("say either expression or expressions".to_owned()),
+    };
+    Ok(Script { said: said.clone(), gives })
+}
+
+impl Action for Script {
+    fn identity(&self) -> Value {
+        Value::list([Value::text("script"), self.said.clone()])
+    }
+
+    fn start(&self, call: Call) -> Started<'_> {
+        Started::Done(self.gives.value(&call))
+    }
+}
+
+impl Gives {
+    fn value(&self, call: &Call) -> Answer {
+        let view = call.view();
+        match self {
+            Self::One(expression) => expression.value(&view),
+            Self::Object(all) => {
+                let each = all.iter().map(|(name, expression)| Ok((&**name, expression.value(&view)?)));
+                each.collect::<Result<Map, _>>().map(Value::Map)
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `template`: JSON with expressions in it, worked out.
+
+use caudal_flow::{Action, Call, Formula, Registry, Shape, Started, Value};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::plain::{add, raw_leaf};
+use crate::templated::words;
+
+const ABOUT: &str = "Works out `template`: a text, or any JSON with texts, in which {{ }} holds an expression over the input (as \
+                     input), context and steps. A text that is one expression and nothing else gives its value.";
+
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// A text or other JSON with expressions in {{ }}.
+    #[schemars(with = "serde_json::Value")]
+    template: Value,
+}
+
+struct Template(Shape);
+
+pub(crate) fn register(registry: &mut Registry) {
+    let make = |_: &Value, settings: Settings| {
+        Shape::parse(&settings.template).map(Template).map_err(|error| format!("template: {}", words(&error)))
+    };
+    add(registry, "template", raw_leaf::<Settings, _>(ABOUT, make));
+}
+
+impl Action for Template {
+    fn identity(&self) -> Value {
+        Value::list([Value::text("template"), self.0.source().clone()])
+    }
+
+    fn start(&self, call: Call) -> Started<'_> {
+        Started::Done(self.0.value(&call.view()))
+    }
+}

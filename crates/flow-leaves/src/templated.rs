@@ -1,0 +1,56 @@
+//! Leaves of which something is said in templates: it is worked out of the run, each time anew.
+
+use std::sync::Arc;
+
+use caudal_flow::{Action, Call, Formula, Maker, Shape, Started, StepError, Value, WordsError};
+
+/// A leaf that is made when it is called.
+pub(crate) struct Templated {
+    shape: Shape,
+    make: Maker,
+}
+
+impl Templated {
+    /// A leaf of which `said` is said, if that holds a template.
+    pub(crate) fn of(said: &Value, make: &Maker) -> Result<Option<Self>, String> {
+        let shape = Shape::parse(said).map_err(|error| words(&error))?;
+        Ok((!shape.is_plain()).then(|| Self { shape, make: Arc::clone(make) }))
+    }
+
+    fn made(&self, call: &Call) -> Result<Arc<dyn Action>, StepError> {
+        let said = self.shape.value(&call.view())?;
+        (self.make)(&said).map_err(|wrong| {
+            let error = StepError::input(format!("what its settings come to is wrong: {wrong}"));
+            error.hint("mend the templates of its settings, or what they look at").for_good()
+        })
+    }
+}
+
+/// Why a template cannot be read, and where.
+pub(crate) fn words(error: &WordsError) -> String {
+    format!("{} (line {}, column {}); {}", error.message, error.line, error.column, error.hint)
+}
+
+impl Action for Templated {
+    fn identity(&self) -> Value {
+        Value::list([Value::text("templated"), self.shape.source().clone()])
+    }
+
+    fn start(&self, call: Call) -> Started<'_> {
+        match self.made(&call) {
+            Err(error) => Started::Done(Err(error)),
+            // What is made for a call ends with it.
+            Ok(action) => Started::Later(Box::pin(async move {
+                match action.start(call) {
+                    Started::Done(answer) => answer,
+                    Started::Later(answer) => answer.await,
+                }
+            })),
+        }
+    }
+
+    /// It looks at more than its input and the context.
+    fn repeatable(&self) -> bool {
+        false
+    }
+}
