@@ -7,6 +7,7 @@
 //! This room does not know HTTP, models, or what any leaf does.
 
 mod action;
+mod blueprint;
 mod budget;
 mod cache;
 mod engine;
@@ -31,6 +32,7 @@ mod words;
 pub use serde_json;
 
 pub use action::{Action, Answer, Aside, Call, Outcome as Started};
+pub use blueprint::{Blueprint, Finding, Folder, Severity, Sources, explain, schema};
 pub use budget::{Limits, Quota, Refusal, Reservation, Usage};
 pub use cache::{Answered, Found, Shelf, StepCache};
 pub use engine::{Engine, Handle, Options, Outcome, Ran, Run, RunOptions};
