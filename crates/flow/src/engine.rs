@@ -154,6 +154,11 @@ impl Handle {
         self.live.log.entry(Place::at(number))
     }
 
+    /// Whether it has come to its end.
+    pub fn over(&self) -> bool {
+        self.live.over()
+    }
+
     /// Its log.
     pub fn log(&self) -> &Log {
         &self.live.log
@@ -430,7 +435,7 @@ impl Drop for Listed {
 async fn drive(live: Arc<Live>, definition: Definition, scope: Scope, state: State, listed: Listed) -> Ran {
     let context = state.context.clone();
     let went = within_time(&live, &definition.steps, &scope, state).await;
-    live.log.close();
+    live.end();
     let (outcome, context) = match went {
         Ok(state) => match definition.gives.as_ref().map_or(Ok(()), |check| check.check(&state.value)) {
             Ok(()) => (Outcome::Completed(state.value), state.context),

@@ -75,7 +75,7 @@ pub struct Facts {
 
 impl App {
     pub(crate) fn new(
-        catalog: Catalog,
+        catalog: Arc<Catalog>,
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,
@@ -84,7 +84,7 @@ impl App {
         flows: Arc<Flows>,
     ) -> std::io::Result<Self> {
         Ok(Self {
-            catalog: Arc::new(catalog),
+            catalog,
             pictures,
             bodies: Arc::new(BodyMemory::new(settings.max_body_memory)),
             metrics: HttpMetrics::new(),

@@ -84,7 +84,7 @@ impl Server {
     /// A server for `catalog` that answers on `listeners`, and gives `telemetry` each request that is told of, and its metrics.
     pub fn new(
         listeners: Listeners,
-        catalog: Catalog,
+        catalog: Arc<Catalog>,
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Made, RETRIES, Said, for_leaf};
 use crate::{
-    action::{Action, Answer, Call, Function},
+    action::{Action, Answer, Call},
+    functions,
     blueprint::{
         finding::code,
         reader::Reader,
@@ -139,5 +140,5 @@ pub(super) fn passthrough() -> Arc<dyn Action> {
 
 /// A leaf of our own.
 pub(super) fn function(name: &str, function: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Arc<dyn Action> {
-    Arc::new(Function { name: Arc::from(name), function })
+    functions::function(name, function)
 }
