@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
         let mark = match (&node.what, error.line) {
             (What::Scalar(_, Style::Plain), 1) => Mark { line, column: column + error.column - 1 },
             (What::Scalar(_, Style::Quoted), 1) => Mark { line, column: column + error.column },
-            (What::Scalar(_, Style::Block), within) => Mark { line: line + within, column: 1 },
+            (What::Scalar(_, Style::Block), within) => Mark { line: line + within - 1, column: 1 },
             _ => node.mark,
         };
         self.error(mark, code::TEMPLATE, error.message.clone(), error.hint);

@@ -32,7 +32,7 @@ fn one(step: &str) -> String {
 #[test]
 fn files() {
     finds("", (1, 1), "V-Y1", "empty");
-    finds("a: [", (1, 5), "V-Y1", "no YAML");
+    finds("a: [", (2, 1), "V-Y1", "no YAML");
     finds("a: 1\na: 2", (2, 1), "V-Y1", "a stands twice");
     finds("a: 1\n---\nb: 2", (2, 1), "V-Y1", "several documents");
     finds("[1]", (1, 1), "V-K2", "a pipeline is an object, and this is array");
@@ -53,38 +53,38 @@ fn files() {
 #[test]
 fn steps() {
     finds("steps: [{uses: add}]", (1, 9), "V-K3", "a step has no name");
-    finds(&one("kind: paralel"), (2, 20), "V-K4", "did you mean parallel?");
-    finds(&one("kind: zzz"), (2, 20), "V-K4", "known are step, parallel");
-    finds(&one("uzes: add"), (2, 14), "V-K1", "did you mean uses?");
-    finds(&one("default_branch: []"), (2, 14), "V-K1", "it belongs to kind: conditional");
-    finds(&one("uses: ad"), (2, 20), "V-A6", "did you mean add?");
-    finds(&one("uses: [add]"), (2, 20), "V-K2", "uses is a text");
-    finds(&one("uses: add, agent: add"), (2, 32), "V-K2", "not both");
-    finds(&one("uses: add, with: {n: x}"), (2, 20), "V-A6", "settings of add do not fit");
-    finds(&one("uses: upper, with: {n: x}"), (2, 20), "V-A6", "takes none, and is told n");
-    finds(&one("uses: upper, config: {temperature: 1}"), (2, 20), "V-A6", "told temperature");
-    finds(&one("agent: {ids: add}"), (2, 21), "V-K3", "a leaf has no id");
-    finds(&one("agent: {id: add, para: {}}"), (2, 31), "V-K1", "a leaf has no key para");
-    finds(&one("uses: agents.writer"), (2, 20), "V-A6", "there is no agent writer");
-    finds(&one("config: {max_retries: many}"), (2, 36), "V-A7", "max_retries is a whole number");
-    finds(&one("config: {retries: 1}"), (2, 23), "V-K1", "did you mean max_retries?");
-    finds(&one("validators: ['1 +']"), (2, 27), "V-A6", "neither a check nor an expression");
-    finds(&one("plugins: x"), (2, 23), "V-K2", "plugins is a list");
-    finds(&one("fallback: {uses: add}"), (2, 24), "V-K3", "a step has no name");
+    finds(&one("kind: paralel"), (2, 21), "V-K4", "did you mean parallel?");
+    finds(&one("kind: zzz"), (2, 21), "V-K4", "known are step, parallel");
+    finds(&one("uzes: add"), (2, 15), "V-K1", "did you mean uses?");
+    finds(&one("default_branch: []"), (2, 15), "V-K1", "it belongs to kind: conditional");
+    finds(&one("uses: ad"), (2, 21), "V-A6", "did you mean add?");
+    finds(&one("uses: [add]"), (2, 21), "V-K2", "uses is a text");
+    finds(&one("uses: add, agent: add"), (2, 33), "V-K2", "not both");
+    finds(&one("uses: add, with: {n: x}"), (2, 21), "V-A6", "settings of add do not fit");
+    finds(&one("uses: upper, with: {n: x}"), (2, 21), "V-A6", "takes none, and is told n");
+    finds(&one("uses: upper, config: {temperature: 1}"), (2, 21), "V-A6", "told temperature");
+    finds(&one("agent: {ids: add}"), (2, 22), "V-K3", "a leaf has no id");
+    finds(&one("agent: {id: add, para: {}}"), (2, 32), "V-K1", "a leaf has no key para");
+    finds(&one("uses: agents.writer"), (2, 21), "V-A6", "there is no agent writer");
+    finds(&one("config: {max_retries: many}"), (2, 37), "V-A7", "max_retries is a whole number");
+    finds(&one("config: {max_retry: 1}"), (2, 24), "V-K1", "did you mean max_retries?");
+    finds(&one("validators: ['1 +']"), (2, 28), "V-A6", "neither a check nor an expression");
+    finds(&one("plugins: x"), (2, 24), "V-K2", "plugins is a list");
+    finds(&one("fallback: {uses: add}"), (2, 25), "V-K3", "a step has no name");
     warns(&one("meta: {x: 1}"), (2, 5), "V-A1", "does nothing");
-    warns(&one("uses: add, validate_fields: true"), (2, 42), "V-K5", "changes nothing here");
-    warns(&one("uses: add, config: {on_failure: skip}"), (2, 45), "V-K5", "of imports alone");
+    warns(&one("uses: add, validate_fields: true"), (2, 43), "V-K5", "changes nothing here");
+    warns(&one("uses: add, config: {on_failure: skip}"), (2, 47), "V-K5", "of imports alone");
 }
 
 #[test]
 fn words() {
-    finds(&one("input: '{{ contxt.a }}'"), (2, 25), "V-T3", "did you mean context?");
-    finds(&one("input: {a: [x, '{{ 1 + }}']}"), (2, 33), "V-T3", "cannot be read");
+    finds(&one("input: '{{ contxt.a }}'"), (2, 26), "V-T3", "did you mean context?");
+    finds(&one("input: {a: [x, '{{ 1 + }}']}"), (2, 36), "V-T3", "cannot be read");
     finds("steps:\n  - name: a\n    input: |\n      x\n      {{ y }}", (5, 1), "V-T3", "the name y is not known");
-    finds(&one("input: '{% for x in range(9) %}{% endfor %}'"), (2, 22), "V-T3", "not known");
-    warns(&one("uses: add, input: '{{ previous_step.output }}'"), (2, 32), "V-T1", "has no .output");
-    warns(&one("uses: add, input: '{{ this.x }}'"), (2, 32), "V-T2", "no map is around");
-    warns(&one("uses: add, input: '{{ steps.b.output }}'"), (2, 32), "V-T4", "there is no step b");
+    finds(&one("input: '{% for x in range(9) %}{% endfor %}'"), (2, 23), "V-T3", "not known");
+    warns(&one("uses: add, input: '{{ previous_step.output }}'"), (2, 33), "V-T1", "has no .output");
+    warns(&one("uses: add, input: '{{ this.x }}'"), (2, 33), "V-T2", "no map is around");
+    warns(&one("uses: add, input: '{{ steps.b.output }}'"), (2, 33), "V-T4", "there is no step b");
 }
 
 #[test]
@@ -92,46 +92,46 @@ fn kinds() {
     finds(&one("kind: parallel"), (2, 5), "V-K3", "parallel has no branches");
     finds(
         &one("kind: parallel, branches: {a: []}, merge_strategy: overwrit"),
-        (2, 65),
+        (2, 66),
         "V-K2",
         "did you mean overwrite?",
     );
-    finds(&one("kind: parallel, branches: {a: []}, reduce: judge_selection"), (2, 57), "V-K5", "is not there");
-    finds(&one("kind: parallel, branches: {a: []}, field_mapping: {b: [x]}"), (2, 65), "V-K2", "there is no branch b");
-    finds(&one("kind: conditional, condition: 'lambda: 1', branches: {a: []}"), (2, 44), "V-A6", "there is no rule");
-    finds(&one("kind: conditional, branches: {yes: [], true: []}"), (2, 53), "V-K2", "two branches true");
+    finds(&one("kind: parallel, branches: {a: []}, reduce: judge_selection"), (2, 58), "V-K5", "is not there");
+    finds(&one("kind: parallel, branches: {a: []}, field_mapping: {b: [x]}"), (2, 66), "V-K2", "there is no branch b");
+    finds(&one("kind: conditional, condition: 'lambda: 1', branches: {a: []}"), (2, 45), "V-A6", "there is no rule");
+    finds(&one("kind: conditional, branches: {yes: [], true: []}"), (2, 54), "V-K2", "two branches true");
     finds(&one("kind: conditional"), (2, 5), "V-K3", "a choice has no branches");
     finds(&one("kind: loop"), (2, 5), "V-K3", "a loop has no loop");
-    finds(&one("kind: loop, loop: {max_loops: 1}"), (2, 32), "V-K3", "a loop has no body");
-    finds(&one("kind: loop, loop: {body: [], max_loops: 0}"), (2, 54), "V-L1", "no turns");
-    finds(&one("kind: loop, loop: {body: [], init: 5}"), (2, 49), "V-K2", "an object or a list");
-    finds(&one("kind: loop, loop: {body: [], init: [{x: 1}]}"), (2, 50), "V-K2", "set, append or merge");
+    finds(&one("kind: loop, loop: {max_loops: 1}"), (2, 33), "V-K3", "a loop has no body");
+    finds(&one("kind: loop, loop: {body: [], max_loops: 0}"), (2, 55), "V-L1", "no turns");
+    finds(&one("kind: loop, loop: {body: [], init: 5}"), (2, 50), "V-K2", "an object or a list");
+    finds(&one("kind: loop, loop: {body: [], init: [{x: 1}]}"), (2, 51), "V-K2", "set, append or merge");
     finds(
         &one("kind: loop, loop: {body: [], init: [{set: 'a..b', value: 1}]}"),
-        (2, 56),
+        (2, 57),
         "V-K2",
         "no place in the context",
     );
-    finds(&one("kind: loop, loop: {body: [], propagation: sideways}"), (2, 56), "V-K2", "cannot be given sideways");
-    warns(&one("kind: loop, loop: {body: []}"), (2, 32), "V-L1", "it goes once");
+    finds(&one("kind: loop, loop: {body: [], propagation: sideways}"), (2, 57), "V-K2", "cannot be given sideways");
+    warns(&one("kind: loop, loop: {body: []}"), (2, 33), "V-L1", "it goes once");
     warns(
         &one("kind: loop, loop: {body: [], max_loops: 1, conversation: true}"),
-        (2, 71),
+        (2, 72),
         "V-K5",
         "conversation changes nothing",
     );
-    finds(&one("kind: map, map: {body: []}"), (2, 30), "V-K3", "a map has no iterable_input");
-    finds(&one("kind: map, map: {body: [], iterable_input: 'a b'}"), (2, 57), "V-T3", "cannot be read");
-    finds(&one("kind: dynamic_router, router: {branches: {a: []}}"), (2, 44), "V-K3", "has no router_agent");
+    finds(&one("kind: map, map: {body: []}"), (2, 31), "V-K3", "a map has no iterable_input");
+    finds(&one("kind: map, map: {body: [], iterable_input: 'a b'}"), (2, 58), "V-T3", "cannot be read");
+    finds(&one("kind: dynamic_router, router: {branches: {a: []}}"), (2, 45), "V-K3", "has no router_agent");
     finds(&one("kind: cache"), (2, 5), "V-K3", "a cache has no wrapped_step");
     finds(&one("kind: agentic_loop, planner: plan"), (2, 5), "V-K3", "has no registry");
-    finds(&one("kind: agentic_loop, planner: plan, registry: module.x"), (2, 59), "V-K2", "registry is an object");
+    finds(&one("kind: agentic_loop, planner: plan, registry: module.x"), (2, 60), "V-K2", "registry is an object");
     finds(&one("kind: tree_search, proposer: grow"), (2, 5), "V-K3", "has no evaluator");
     finds(&one("kind: StateMachine, states: {a: []}"), (2, 5), "V-K3", "has no start_state");
-    finds(&one("kind: StateMachine, states: {work: []}, start_state: wrok"), (2, 67), "V-SM1", "did you mean work?");
+    finds(&one("kind: StateMachine, states: {work: []}, start_state: wrok"), (2, 68), "V-SM1", "did you mean work?");
     finds(
         &one("kind: StateMachine, states: {a: []}, start_state: a, transitions: [{from: a, to: b}]"),
-        (2, 95),
+        (2, 96),
         "V-SM1",
         "there is no state b",
     );

@@ -204,6 +204,7 @@ fn somebody_is_asked() {
         let answer = |value: Value| HashMap::from([("".into(), value)]);
         let wrong = engine.resume(&definition, &first.id, answer(value!("x")), false).await.expect("a run").await;
         assert!(wrong.output().is_err_and(|error| error.to_string().contains("does not fit")));
+        let first = engine.run(&definition, value!(1), RunOptions::default()).await;
         let done = engine.resume(&definition, &first.id, answer(value!(true)), false).await.expect("a run").await;
         assert_eq!(done.output(), Ok(value!(true)));
     });
