@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    aside::aside,
     net::{self, Ask, Limits, Net},
     plain::{add, leaf},
 };
@@ -155,7 +156,8 @@ impl Http {
         let left = call.deadline.moment().map(|moment| moment.saturating_duration_since(std::time::Instant::now()));
         let limits = Limits { time: left.map_or(own, |left| left.min(own)), bytes: self.settings.max_bytes };
         let (status, headers, body) = self.net.ask(self.question(call)?, limits).await?;
-        let body = read(&headers, body)?;
+        let (bytes, own) = (body.len(), headers.clone());
+        let body = aside(bytes, move || read(&own, body)).await?;
         if self.settings.gives == Gives::Body {
             return Ok(body);
         }

@@ -5,9 +5,12 @@
 //! addresses may be asked, comes in [`Parts`] from whoever runs the server, never from a pipeline. A leaf whose part is
 //! missing is there all the same and says what is missing, so a pipeline can be checked where it cannot run.
 
+mod aside;
 mod builtins;
+mod files;
 mod http;
 mod llm;
+mod models;
 mod net;
 mod plain;
 mod script;
@@ -15,9 +18,14 @@ mod settings;
 mod template;
 mod templated;
 
+use std::path::PathBuf;
+
 use caudal_flow::Registry;
 
+use self::files::Folder;
+
 pub use llm::{Llm, Price, Prices, Provider};
+pub use models::Models;
 pub use net::{Allow, BadAllow, Net};
 
 /// What leaves need of the world.
@@ -27,6 +35,10 @@ pub struct Parts {
     pub net: Net,
     /// The providers of language models.
     pub llm: Llm,
+    /// The models of this house.
+    pub models: Option<Models>,
+    /// The folder below which pipelines may read files.
+    pub folder: Option<PathBuf>,
 }
 
 /// Adds all leaves.
@@ -36,4 +48,7 @@ pub fn register(registry: &mut Registry, parts: Parts) {
     script::register(registry);
     template::register(registry);
     llm::register(registry, &parts.llm, &parts.net);
+    let folder = Folder::new(parts.folder);
+    files::register(registry, &folder);
+    models::register(registry, parts.models.as_ref(), &folder);
 }
