@@ -9,12 +9,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Blueprint, Finding};
 use crate::{
     Call, Definition, Leaf, Registry, StepError, Value,
-    action::{Action, Answer, Function},
+    action::{Action, Answer},
+    functions,
     value,
 };
 
 fn leaf(registry: &mut Registry, name: &'static str, function: fn(&Call) -> Answer) {
-    registry.action(name, "a leaf of a test", Function { name: name.into(), function });
+    registry.action(name, "a leaf of a test", functions::function(name, function));
 }
 
 /// Leaves that tests can follow by eye.
@@ -52,7 +53,7 @@ fn registry() -> Registry {
     let told = |settings: &Value| {
         let settings = settings.clone();
         let function = move |call: &Call| Ok(Value::list([settings.clone(), call.input.clone()]));
-        Ok(Arc::new(Function { name: "llm".into(), function }) as Arc<dyn Action>)
+        Ok(functions::function("llm", function))
     };
     let settings = value!({"type": "object", "required": ["model"], "properties": {"model": {"type": "string"}}});
     registry.add("llm", Leaf { about: "tells what it was told", settings, make: Arc::new(told) });
@@ -60,7 +61,7 @@ fn registry() -> Registry {
     let add = |settings: &Value| {
         let more = settings.get("n").and_then(Value::as_i64).unwrap_or(1);
         let function = move |call: &Call| Ok(Value::from(call.input.as_i64().unwrap_or_default() + more));
-        Ok(Arc::new(Function { name: "add".into(), function }) as Arc<dyn Action>)
+        Ok(functions::function("add", function))
     };
     registry.add("add", Leaf { about: "adds n", settings, make: Arc::new(add) });
     registry
