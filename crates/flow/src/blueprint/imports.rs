@@ -20,6 +20,10 @@ const FILES: usize = 64;
 pub(super) struct Imported {
     pub(super) pipeline: Arc<str>,
     pub(super) steps: Steps,
+    /// How many steps it has.
+    pub(super) count: usize,
+    /// How deep they lie within each other.
+    pub(super) deepest: usize,
 }
 
 impl Reader<'_> {
@@ -73,9 +77,9 @@ impl Reader<'_> {
                 None
             }
         };
-        self.own = own;
+        let child = mem::replace(&mut self.own, own);
         self.way.pop();
         let read = imported?;
-        Some(Imported { pipeline: read.name, steps: read.steps })
+        Some(Imported { pipeline: read.name, steps: read.steps, count: child.steps, deepest: child.deepest })
     }
 }

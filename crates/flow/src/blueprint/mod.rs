@@ -22,7 +22,7 @@ mod tree;
 
 use std::sync::Arc;
 
-pub use draw::explain;
+pub use draw::{explain, mermaid, svg};
 pub use finding::{Finding, Severity};
 pub use schema::schema;
 pub use sources::{Folder, Sources};

@@ -23,6 +23,11 @@ use crate::{
 /// Findings beyond which no more are noted.
 const FINDINGS: usize = 200;
 
+/// The most steps of a pipeline, those of imports counted each time.
+const STEPS: usize = 10_000;
+/// How deep steps lie within each other at most.
+const NESTED: usize = 32;
+
 /// What reads a file.
 pub(super) struct Reader<'a> {
     pub(super) sources: &'a dyn Sources,
@@ -45,6 +50,12 @@ pub(super) struct Own {
     pub(super) names: BTreeSet<Arc<str>>,
     /// How many maps are around.
     pub(super) maps: usize,
+    /// Steps so far, those of imports counted each time.
+    pub(super) steps: usize,
+    /// How many steps are around.
+    pub(super) depth: usize,
+    /// The most there were around any.
+    pub(super) deepest: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -82,6 +93,19 @@ impl<'a> Reader<'a> {
     /// What is known of system D's and not done here.
     pub(super) fn not_done(&mut self, mark: Mark, key: &str, hint: &str) {
         self.warn(mark, code::OTHERWISE, format!("{key} changes nothing here"), hint);
+    }
+
+    /// Counts `steps` more, of which the deepest has `depth` around it; refused if these are too many.
+    pub(super) fn count(&mut self, mark: Mark, steps: usize, depth: usize) -> Option<()> {
+        self.own.steps = self.own.steps.saturating_add(steps);
+        self.own.deepest = self.own.deepest.max(self.own.depth + depth);
+        if self.own.steps <= STEPS && self.own.deepest <= NESTED {
+            return Some(());
+        }
+        let message =
+            format!("more than {STEPS} steps, or more than {NESTED} within each other, imports counted each time");
+        self.error(mark, code::LARGE, message, "part it into pipelines of their own");
+        None
     }
 
     /// A JSON schema.

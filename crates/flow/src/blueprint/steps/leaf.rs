@@ -75,6 +75,7 @@ impl Reader<'_> {
                 return None;
             }
         };
+        self.count(mark, found.count, found.deepest)?;
         let config = said.config.as_ref();
         let outputs = config.and_then(|config| config.node("outputs")).and_then(|node| self.outputs(node));
         let failure = config.and_then(|config| config.word("on_failure")).unwrap_or("abort");

@@ -54,6 +54,13 @@ struct Said<'n> {
 impl Reader<'_> {
     /// Reads a step.
     pub(super) fn step(&mut self, node: &Node) -> Option<Step> {
+        self.own.depth += 1;
+        let step = self.count(node.mark, 1, 0).and_then(|()| self.read_step(node));
+        self.own.depth -= 1;
+        step
+    }
+
+    fn read_step(&mut self, node: &Node) -> Option<Step> {
         let kind = node.get("kind").map(Node::name);
         let kind = kind.as_deref().unwrap_or("step");
         let Some((kind, keys)) = KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind)) else {

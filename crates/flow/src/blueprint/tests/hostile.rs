@@ -38,6 +38,21 @@ fn bombs() {
 }
 
 #[test]
+fn imports_that_multiply() {
+    let mut sources = BTreeMap::new();
+    for n in 0..8 {
+        let uses = format!("{{name: a, uses: imports.x}}{}", ", {name: b, uses: imports.x}".repeat(30));
+        sources.insert(format!("{n}.yaml"), format!("{{imports: {{x: {}.yaml}}, steps: [{uses}]}}", n + 1));
+    }
+    sources.insert("7.yaml".to_owned(), "steps: [{name: a, uses: upper}]".to_owned());
+    let findings = Blueprint::read_file("0.yaml", &sources, &registry()).err().expect("it is refused");
+    assert!(findings.iter().any(|finding| finding.message.contains("more than 10000 steps")), "{findings:?}");
+    let deep =
+        (0..40).fold("{name: a}".to_owned(), |step, _| format!("{{kind: cache, name: a, wrapped_step: {step}}}"));
+    refused(&format!("steps: [{deep}]"), "within each other");
+}
+
+#[test]
 fn files_stay_in_their_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let inside = folder.path().join("inside");
@@ -55,7 +70,7 @@ fn files_stay_in_their_folder() {
     }
 }
 
-const WHOLE: &str = "
+pub(super) const WHOLE: &str = "
 version: '0.1'
 name: whole
 agents: {w: {model: m, system_prompt: p, output_schema: {type: string}}}
@@ -95,7 +110,7 @@ proptest! {
         }
         let text: String = text.into_iter().collect();
         if let Ok((definition, _)) = read(&text) {
-            crate::explain(&definition);
+            (crate::explain(&definition), crate::mermaid(&definition), crate::svg(&definition));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Files that are read, run and refused.
 
+mod drawings;
 mod findings;
 mod hostile;
 mod runs;
