@@ -1,4 +1,5 @@
 //! `record`, into a real store.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 
