@@ -184,6 +184,10 @@ impl Http {
             _ => sent(self.settings.body.as_ref().or(if url.is_some() { Some(&input) } else { input.get("body") })),
         };
         let mut headers = self.headers.clone();
+        // By it whoever is asked to change something knows what was asked before, by a try that came to nothing.
+        if let (false, Ok(key)) = (matches!(method, Method::GET | Method::HEAD), call.key().parse()) {
+            headers.entry("idempotency-key").or_insert(key);
+        }
         if let Some(kind) = kind {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
         }

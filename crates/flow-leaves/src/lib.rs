@@ -13,6 +13,7 @@ mod llm;
 mod models;
 mod net;
 mod plain;
+mod record;
 mod script;
 mod settings;
 mod template;
@@ -27,6 +28,7 @@ use self::files::Folder;
 pub use llm::{Llm, Price, Prices, Provider};
 pub use models::Models;
 pub use net::{Allow, BadAllow, Net};
+pub use record::Record;
 
 /// What leaves need of the world.
 #[derive(Clone, Default)]
@@ -37,6 +39,8 @@ pub struct Parts {
     pub llm: Llm,
     /// The models of this house.
     pub models: Option<Models>,
+    /// Where events are recorded.
+    pub record: Option<Record>,
     /// The folder below which pipelines may read files.
     pub folder: Option<PathBuf>,
 }
@@ -50,5 +54,6 @@ pub fn register(registry: &mut Registry, parts: Parts) {
     llm::register(registry, &parts.llm, &parts.net);
     let folder = Folder::new(parts.folder);
     files::register(registry, &folder);
+    record::register(registry, parts.record.as_ref());
     models::register(registry, parts.models.as_ref(), &folder);
 }

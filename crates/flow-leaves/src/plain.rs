@@ -45,9 +45,9 @@ pub(crate) fn leaf<S: Settings, A: Action>(
     make: impl Fn(&Value, S) -> Result<A, String> + Send + Sync + 'static,
 ) -> Leaf {
     let raw = raw_leaf(about, make);
-    let now = Arc::clone(&raw.make);
+    let (now, schema) = (Arc::clone(&raw.make), raw.settings.clone());
     let make = move |said: &Value| -> Result<Arc<dyn Action>, String> {
-        match Templated::of(said, &now)? {
+        match Templated::of(said, &schema, &now)? {
             Some(templated) => Ok(Arc::new(templated)),
             None => now(said),
         }

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use caudal_flow::{Action, Call, Formula, Maker, Shape, Started, StepError, Value, WordsError};
 
+/// Names that stand for others, and in no schema.
+const ALIASES: [&str; 2] = ["timeout", "timeout_s"];
+
 /// A leaf that is made when it is called.
 pub(crate) struct Templated {
     shape: Shape,
@@ -11,10 +14,18 @@ pub(crate) struct Templated {
 }
 
 impl Templated {
-    /// A leaf of which `said` is said, if that holds a template.
-    pub(crate) fn of(said: &Value, make: &Maker) -> Result<Option<Self>, String> {
+    /// A leaf of which `said` is said, if that holds a template. Its names must be those of `schema`: what they will
+    /// stand for is seen when it is called.
+    pub(crate) fn of(said: &Value, schema: &Value, make: &Maker) -> Result<Option<Self>, String> {
         let shape = Shape::parse(said).map_err(|error| words(&error))?;
-        Ok((!shape.is_plain()).then(|| Self { shape, make: Arc::clone(make) }))
+        if shape.is_plain() {
+            return Ok(None);
+        }
+        let known = |name: &str| schema.get("properties").is_some_and(|known| known.get(name).is_some());
+        match said.as_map().into_iter().flatten().find(|(name, _)| !known(name) && !ALIASES.contains(&&**name)) {
+            Some((name, _)) => Err(format!("unknown field `{name}`")),
+            None => Ok(Some(Self { shape, make: Arc::clone(make) })),
+        }
     }
 
     fn made(&self, call: &Call) -> Result<Arc<dyn Action>, StepError> {

@@ -1,4 +1,5 @@
 //! The small leaves, run by an engine as pipelines run them.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 

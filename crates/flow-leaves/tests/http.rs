@@ -1,4 +1,5 @@
 //! `http`, asking a server of this machine; and not asking it where nobody allows that.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 
@@ -73,6 +74,8 @@ async fn what_is_asked_is_what_was_said() {
     assert_eq!(told[2], expect("DELETE", "/a?x=1", "[1]"));
     assert_eq!(told[3], expect("GET", "/a?x=1", ""));
     assert_eq!(seen[0].header("x-token"), "t");
+    assert!(seen[0].header("idempotency-key").ends_with("/leaf"));
+    assert_eq!(seen[3].header("idempotency-key"), "");
     assert_eq!(seen[0].header("content-type"), "application/json");
     assert_eq!(seen[0].header("host"), server.address.to_string());
     assert!(seen[0].header("user-agent").starts_with("caudal/"));

@@ -1,4 +1,5 @@
 //! `llm`, asking a server of this machine that speaks `/chat/completions`, well and badly.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 
@@ -274,6 +275,22 @@ async fn who_is_turned_away_pays_nothing() {
         "who does not say is believed the worst: {:?}",
         ran.usage
     );
+}
+
+#[tokio::test]
+async fn what_was_asked_is_paid_for_though_nobody_waits_for_it() {
+    let server = answers(streamed([event("Hel"), Part::Wait(5_000)])).await;
+    let definition = Definition::new("test", Steps::new([model(&server, value!({"stream": true}))]));
+    let engine = Engine::new(Options::default());
+    let run = engine.begin(&definition, value!("hi"), RunOptions::default()).await.ok().unwrap();
+    let handle = run.handle();
+    let (_, mut events) = handle.watch();
+    let run = tokio::spawn(run);
+    while !matches!(events.recv().await.unwrap().what, What::Said(_)) {}
+    handle.cancel();
+    let ran = run.await.unwrap();
+    assert_eq!(ran.outcome, Outcome::Failed(RunError::Cancelled));
+    assert!(ran.usage.tokens_in > 0 && ran.usage.tokens_out == 3, "{:?}", ran.usage);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! Leaves that ask models: real ones, run by ONNX Runtime, and one that follows a script.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 

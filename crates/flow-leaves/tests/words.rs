@@ -1,4 +1,5 @@
 //! `template`, `script`, and templates in what is said about other leaves.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 
@@ -52,5 +53,7 @@ async fn what_is_said_about_a_leaf_may_be_worked_out() {
     let seconds = value!({"seconds": "{{ input / 1000 }}"});
     assert_eq!(run("sleep", seconds, value!(1), Value::Null).await, Ok(value!(1)));
     refused("fail", value!({"message": "{{ nobody }}"}), "the name nobody is not known");
+    refused("aggregate", value!({"operatoin": "{{ input }}"}), "unknown field `operatoin`");
+    assert!(make("http", value!({"url": "{{ input }}", "timeout": 3})).is_ok());
     assert!(!make("http", value!({"url": "{{ context.url }}"})).unwrap().repeatable());
 }

@@ -69,3 +69,28 @@ impl Lines {
         Some(line)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Wherever pieces end, the lines are the same.
+        #[test]
+        fn lines_do_not_depend_on_pieces(text in "([a-z]{0,5}\r?\n){0,6}[a-z]{0,3}", cuts in prop::collection::vec(0usize..60, 0..8)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
+            cuts.sort_unstable();
+            let (mut lines, mut found) = (Lines::default(), Vec::new());
+            for cut in cuts.windows(2) {
+                lines.add(&text.as_bytes()[cut[0]..cut[1]]);
+                while let Some(line) = lines.next() {
+                    found.push(String::from_utf8(line.to_vec()).unwrap());
+                }
+            }
+            let whole: Vec<&str> = text.split('\n').collect();
+            let expected: Vec<&str> = whole[..whole.len() - 1].iter().map(|line| line.trim_end_matches('\r')).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

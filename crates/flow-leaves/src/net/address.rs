@@ -58,6 +58,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -142,5 +144,26 @@ mod tests {
         let is = |text: &&&str| is_public(text.parse().unwrap());
         assert_eq!(public.iter().filter(|text| !is(text)).collect::<Vec<_>>(), Vec::<&&str>::new());
         assert_eq!(not.iter().filter(is).collect::<Vec<_>>(), Vec::<&&str>::new());
+    }
+
+    proptest! {
+        /// However an address is written in a URL, it is the one that is looked at.
+        #[test]
+        fn no_way_of_writing_an_address_hides_it(bits: u32) {
+            let address = Ipv4Addr::from_bits(bits);
+            let [a, b, c, d] = address.octets();
+            let rest = bits & 0xff_ffff;
+            let ways = [
+                format!("{address}"), format!("{bits}"), format!("0x{bits:x}"), format!("0{bits:o}"), format!("{a}.{rest}"),
+                format!("0x{a:x}.0{b:o}.{c}.{d}"), format!("{address}."),
+            ];
+            for way in &ways {
+                let url = url::Url::parse(&format!("http://{way}/")).unwrap();
+                prop_assert_eq!(url.host(), Some(url::Host::Ipv4(address)), "{}", way);
+            }
+            let mapped = address.to_ipv6_mapped();
+            prop_assert!(!is_public(IpAddr::V6(mapped)));
+            prop_assert!(!is_public(IpAddr::V6(address.to_ipv6_compatible())));
+        }
     }
 }
