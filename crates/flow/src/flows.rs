@@ -68,7 +68,12 @@ impl Flows {
     }
 
     /// Begins a run. A durable one goes on whoever waits for it; another is broken off when nobody does any more.
-    pub async fn begin(self: &Arc<Self>, definition: &Definition, input: Value, options: RunOptions) -> Result<Going, RunError> {
+    pub async fn begin(
+        self: &Arc<Self>,
+        definition: &Definition,
+        input: Value,
+        options: RunOptions,
+    ) -> Result<Going, RunError> {
         let durable = self.engine.keeps(definition, &options);
         let run = self.engine.begin(definition, input, options).await.map_err(|(_, error)| error)?;
         Ok(self.go(definition, run, durable))

@@ -34,8 +34,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_memory::Manager;
 use caudal_flow::Flows;
+use caudal_memory::Manager;
 use caudal_record::Consultations;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 use caudal_telemetry::{Meter, Telemetry};

@@ -4,14 +4,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::ArgMatches;
 
-use super::{CommandError, Opened, other, say};
+use super::{CommandError, Opened, Runs, other, say};
 
 fn said(matches: &ArgMatches) -> &str {
     matches.get_one::<String>("pipeline").map(String::as_str).unwrap_or_default()
 }
 
 pub(super) fn explain(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    Ok(match Opened::new(matches)?.pipeline(said(matches))? {
+    Ok(match Opened::new(matches, Runs::None)?.pipeline(said(matches))? {
         Ok(definition) => {
             print!("{}", caudal_flow::explain(&definition));
             ExitCode::SUCCESS
@@ -21,7 +21,7 @@ pub(super) fn explain(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 }
 
 pub(super) fn visualize(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let definition = match Opened::new(matches)?.pipeline(said(matches))? {
+    let definition = match Opened::new(matches, Runs::None)?.pipeline(said(matches))? {
         Ok(definition) => definition,
         Err(code) => return Ok(code),
     };
@@ -37,7 +37,7 @@ pub(super) fn visualize(matches: &ArgMatches) -> Result<ExitCode, CommandError> 
 }
 
 pub(super) fn leaves(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let opened = Opened::new(matches)?;
+    let opened = Opened::new(matches, Runs::None)?;
     for (name, leaf) in opened.registry.iter() {
         if matches.get_flag("json") {
             say::json(&serde_json::json!({"name": name, "about": leaf.about, "settings": leaf.settings}));

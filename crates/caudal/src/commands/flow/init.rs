@@ -1,6 +1,11 @@
 //! `caudal flow init`.
 
-use std::{fs, io::ErrorKind, path::{Path, PathBuf}, process::ExitCode};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::ArgMatches;
 

@@ -5,10 +5,10 @@ use std::{collections::HashMap, process::ExitCode, sync::Arc};
 use caudal_flow::{Flows, Value};
 use clap::ArgMatches;
 
-use super::{CommandError, Opened, run, runtime, told, value};
+use super::{CommandError, Opened, Runs, run, runtime, told, value};
 
 pub(super) fn resume(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let flows = Opened::new(matches)?.flows(false, None)?;
+    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
     let runtime = runtime()?;
     if matches.get_flag("all") {
         return runtime.block_on(all(&flows));
@@ -44,7 +44,7 @@ async fn all(flows: &Arc<Flows>) -> Result<ExitCode, CommandError> {
 }
 
 pub(super) fn cancel(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let flows = Opened::new(matches)?.flows(false, None)?;
+    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
     let id = matches.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     runtime()?.block_on(flows.cancel(id)).map_err(|error| told(&error))?;
     println!("{id}  cancelled");

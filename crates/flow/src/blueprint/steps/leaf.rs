@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::{Made, RETRIES, Said, for_leaf};
 use crate::{
     action::{Action, Answer, Call},
-    functions,
     blueprint::{
         finding::code,
         reader::Reader,
         tree::{Mark, Node, What},
     },
+    functions,
     step::{Import, Kind},
     value::Map,
 };
