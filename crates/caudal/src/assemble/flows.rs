@@ -20,6 +20,9 @@ use crate::settings::Settings;
 /// The file that says what pipelines may, beside them.
 pub(crate) const FILE: &str = "flow.yaml";
 
+/// Threads for runs: their steps do their work elsewhere.
+const MOST_THREADS: usize = 4;
+
 /// What leaves need of this process.
 #[derive(Default)]
 pub(crate) struct Parts {
@@ -170,5 +173,6 @@ pub(crate) fn flows(
         };
         findings.iter().for_each(|finding| tracing::warn!("{}:{finding}", file.display()));
     }
-    Ok(Flows::new(engine(settings, store), definitions.into_values()))
+    let threads = settings.models.cpus.io_threads.min(MOST_THREADS);
+    Ok(Flows::with_threads(engine(settings, store), definitions.into_values(), threads)?)
 }

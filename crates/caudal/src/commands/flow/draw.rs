@@ -13,7 +13,7 @@ fn said(matches: &ArgMatches) -> &str {
 pub(super) fn explain(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     Ok(match Opened::new(matches, Runs::None)?.pipeline(said(matches))? {
         Ok(definition) => {
-            print!("{}", caudal_flow::explain(&definition));
+            say::line(caudal_flow::explain(&definition).trim_end());
             ExitCode::SUCCESS
         }
         Err(code) => code,
@@ -31,24 +31,25 @@ pub(super) fn visualize(matches: &ArgMatches) -> Result<ExitCode, CommandError> 
     };
     match matches.get_one::<PathBuf>("output") {
         Some(file) => std::fs::write(file, drawn).map_err(|error| other(format!("{}: {error}", file.display())))?,
-        None => print!("{drawn}"),
+        None => say::line(drawn.trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn leaves(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Runs::None)?;
-    for (name, leaf) in opened.registry.iter() {
+    // Those under system D's names are the same ones.
+    for (name, leaf) in opened.registry.iter().filter(|(name, _)| !name.starts_with("flujo.")) {
         if matches.get_flag("json") {
             say::json(&serde_json::json!({"name": name, "about": leaf.about, "settings": leaf.settings}));
         } else {
-            println!("{name:20}  {}", leaf.about);
+            say::line(&format!("{name}\n    {}", leaf.about));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn schema() -> Result<ExitCode, CommandError> {
-    println!("{}", serde_json::to_string_pretty(&caudal_flow::schema()).unwrap_or_default());
+    say::line(&format!("{}", serde_json::to_string_pretty(&caudal_flow::schema()).unwrap_or_default()));
     Ok(ExitCode::SUCCESS)
 }

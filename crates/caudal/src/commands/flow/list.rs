@@ -14,7 +14,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let flows = opened.flows(None);
     let listing = runtime()?.block_on(flows.engine().runs().list(limit, 0)).map_err(|error| told(&error))?;
     if !matches.get_flag("json") {
-        println!("{:36}  {:11}  {:24}  {:20}", "run", "status", "pipeline", "since");
+        say::line(&format!("{:36}  {:11}  {:24}  {:20}", "run", "status", "pipeline", "since"));
     }
     for run in &listing.runs {
         let (pipeline, status) = run.status().map_err(|error| told(&error))?;
@@ -28,7 +28,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
                 &serde_json::json!({"run_id": id, "pipeline": pipeline, "status": status, "created_at": made, "updated_at": changed}),
             );
         } else {
-            println!("{:36}  {status:11}  {pipeline:24}  {made}", run.id);
+            say::line(&format!("{:36}  {status:11}  {pipeline:24}  {made}", run.id));
         }
     }
     Ok(ExitCode::SUCCESS)

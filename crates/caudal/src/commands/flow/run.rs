@@ -50,7 +50,7 @@ fn dry(definition: &Definition, input: &Value) -> Result<ExitCode, CommandError>
     {
         return Err(usage(format!("the input does not fit: {wrong}")));
     }
-    print!("{}", caudal_flow::explain(definition));
+    say::line(caudal_flow::explain(definition).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -117,11 +117,14 @@ fn end(matches: &ArgMatches, outcome: &Outcome, report: &Report) -> ExitCode {
         say::outcome(report, form);
     }
     match outcome {
-        Outcome::Paused(prompts) if prompts.iter().any(|prompt| prompt.refused.is_some()) => {
-            eprintln!("✗ the answer does not fit; the run still waits");
-            ExitCode::FAILURE
-        }
-        Outcome::Completed(_) | Outcome::Paused(_) => ExitCode::SUCCESS,
+        Outcome::Paused(prompts) => match prompts.iter().find_map(|prompt| prompt.refused.as_ref()) {
+            Some(wrong) => {
+                eprintln!("✗ the answer does not fit: {wrong}");
+                ExitCode::FAILURE
+            }
+            None => ExitCode::SUCCESS,
+        },
+        Outcome::Completed(_) => ExitCode::SUCCESS,
         Outcome::Failed(_) => ExitCode::FAILURE,
     }
 }

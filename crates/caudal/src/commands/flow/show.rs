@@ -22,7 +22,7 @@ pub(super) fn show(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         say::json(&*report);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}  {}  {}", report.run_id, report.pipeline, report.status);
+    say::line(&format!("{}  {}  {}", report.run_id, report.pipeline, report.status));
     say::summary(&report);
     say::outcome(&report, "auto");
     Ok(ExitCode::SUCCESS)
@@ -36,7 +36,7 @@ pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             continue;
         }
         let what = step.error.as_ref().map_or_else(|| say::short(&step.output), |error| error.message.clone());
-        println!("{:>10}  {:>9}  {}  {what}", say::time(step.began_ms), say::time(step.duration_ms), step.path);
+        say::line(&format!("{:>10}  {:>9}  {}  {what}", say::time(step.began_ms), say::time(step.duration_ms), step.path));
     }
     Ok(ExitCode::SUCCESS)
 }

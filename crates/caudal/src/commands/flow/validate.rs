@@ -36,7 +36,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             say::findings(file, &findings);
             let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
             let sign = if wrong.is_none() && !strict { "✓" } else { "✗" };
-            println!("{sign} {}: {errors} errors, {} warnings", file.display(), findings.len() - errors);
+            say::line(&format!("{sign} {}: {errors} errors, {} warnings", file.display(), findings.len() - errors));
         }
     }
     if matches.get_flag("json") {
