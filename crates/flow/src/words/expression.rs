@@ -155,7 +155,7 @@ impl Formula for Expression {
     }
 
     fn identity(&self) -> Value {
-        Value::Text(Arc::clone(&self.source))
+        self.undefined.identity("expression", Value::Text(Arc::clone(&self.source)))
     }
 }
 
