@@ -27,7 +27,7 @@ use self::files::Folder;
 
 pub use llm::{Llm, Price, Prices, Provider};
 pub use models::Models;
-pub use net::{Allow, BadAllow, Net};
+pub use net::{Allow, BadAllow, BadRoots, Net};
 pub use record::Record;
 
 /// What leaves need of the world.
