@@ -35,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "caudal-server",
         &[
+            "caudal-flow",
             "caudal-memory",
             "caudal-observe",
             "caudal-profiler",
@@ -51,6 +52,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "caudal-engine",
             "caudal-engine-ort",
+            "caudal-flow",
+            "caudal-flow-leaves",
             "caudal-load",
             "caudal-media",
             "caudal-memory",

@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::settings::{Key, TABLE};
 
+mod flow;
 mod media;
 mod record;
 
@@ -25,6 +26,7 @@ pub(crate) fn command() -> Command {
         .subcommand(bench())
         .subcommand(media::command())
         .subcommand(record::command())
+        .subcommand(flow::command())
         .subcommand(config())
         .subcommand(read_events())
 }

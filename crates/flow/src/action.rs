@@ -106,3 +106,17 @@ impl Aside {
         self.reservation.settle(spent);
     }
 }
+
+impl Action for Arc<dyn Action> {
+    fn identity(&self) -> Value {
+        (**self).identity()
+    }
+
+    fn start(&self, call: Call) -> Outcome<'_> {
+        (**self).start(call)
+    }
+
+    fn repeatable(&self) -> bool {
+        (**self).repeatable()
+    }
+}

@@ -149,9 +149,14 @@ impl Handle {
         self.live.log.watch()
     }
 
-    /// One entry of its log.
-    pub fn entry(&self, place: Place) -> Option<Entry> {
-        self.live.log.entry(place)
+    /// One entry of its log, by its number.
+    pub fn entry_at(&self, number: usize) -> Option<Entry> {
+        self.live.log.entry(Place::at(number))
+    }
+
+    /// Whether it has come to its end.
+    pub fn over(&self) -> bool {
+        self.live.over()
     }
 
     /// Its log.
@@ -224,6 +229,11 @@ impl Engine {
         live.get(id).and_then(Weak::upgrade).map(|live| Handle { live })
     }
 
+    /// Whether a run of that pipeline would be kept.
+    pub fn keeps(&self, definition: &Definition, options: &RunOptions) -> bool {
+        definition.asks || (options.durable.unwrap_or(definition.durable) && self.parts.durable)
+    }
+
     /// Runs a pipeline: begins a run and waits for it.
     pub async fn run(&self, definition: &Definition, input: Value, options: RunOptions) -> Ran {
         match self.begin(definition, input, options).await {
@@ -267,8 +277,7 @@ impl Engine {
             check.check(&input).map_err(|wrong| Self::misfit(definition, "input", &wrong))?;
         }
         let limits = definition.limits.tightest(options.limits);
-        let durable = options.durable.unwrap_or(definition.durable) && self.parts.durable;
-        let journal = if durable || definition.asks {
+        let journal = if self.keeps(definition, &options) {
             let begun = Begun {
                 form: FORM,
                 pipeline: Arc::clone(&definition.name),
@@ -426,7 +435,7 @@ impl Drop for Listed {
 async fn drive(live: Arc<Live>, definition: Definition, scope: Scope, state: State, listed: Listed) -> Ran {
     let context = state.context.clone();
     let went = within_time(&live, &definition.steps, &scope, state).await;
-    live.log.close();
+    live.end();
     let (outcome, context) = match went {
         Ok(state) => match definition.gives.as_ref().map_or(Ok(()), |check| check.check(&state.value)) {
             Ok(()) => (Outcome::Completed(state.value), state.context),

@@ -7,10 +7,12 @@
 //! This room does not know HTTP, models, or what any leaf does.
 
 mod action;
+mod blueprint;
 mod budget;
 mod cache;
 mod engine;
 mod error;
+mod flows;
 mod functions;
 pub mod journal;
 mod key;
@@ -18,6 +20,7 @@ mod live;
 mod log;
 mod paths;
 mod registry;
+mod report;
 mod run;
 mod step;
 mod typed;
@@ -29,14 +32,17 @@ mod words;
 pub use serde_json;
 
 pub use action::{Action, Answer, Aside, Call, Outcome as Started};
+pub use blueprint::{Blueprint, Finding, Folder, Severity, Sources, explain, mermaid, schema, svg};
 pub use budget::{Limits, Quota, Refusal, Reservation, Usage};
 pub use cache::{Answered, Found, Shelf, StepCache};
 pub use engine::{Engine, Handle, Options, Outcome, Ran, Run, RunOptions};
 pub use error::{Fault, RunError, StepError};
+pub use flows::{Flows, Going};
 pub use functions::{check, function, later, rule};
 pub use key::{Key, key_of};
 pub use log::{Entry, Event, Label, Log, Place, Status, What, path};
 pub use registry::{Leaf, Maker, Registry};
+pub use report::{Report, Spent, StepReport};
 pub use run::Prompt;
 pub use step::{
     Cached, Change, Check, Conditional, Definition, Each, Formula, How, Human, Import, Kind, Loop, Machine, Merge,

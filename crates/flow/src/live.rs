@@ -30,6 +30,7 @@ pub(crate) struct Live {
     /// Where each step is kept before the next begins.
     pub(crate) journal: Option<Journal>,
     cancelled: AtomicBool,
+    over: AtomicBool,
     wake: Notify,
 }
 
@@ -50,6 +51,7 @@ impl Live {
             parts,
             journal,
             cancelled: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -62,6 +64,16 @@ impl Live {
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Relaxed);
         self.wake.notify_one();
+    }
+
+    /// The run has come to its end: what has not ended is broken off.
+    pub(crate) fn end(&self) {
+        self.log.close();
+        self.over.store(true, Relaxed);
+    }
+
+    pub(crate) fn over(&self) -> bool {
+        self.over.load(Relaxed)
     }
 
     /// Comes when the run is broken off.

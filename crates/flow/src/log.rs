@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,11 @@ pub struct Place(u32);
 impl Place {
     /// The run itself.
     pub const RUN: Self = Self(u32::MAX);
+
+    /// The entry of that number.
+    pub(crate) fn at(index: usize) -> Self {
+        Self(index as u32)
+    }
 
     /// As a number: the place in [`Log::entries`].
     pub fn index(self) -> usize {
@@ -140,6 +145,12 @@ impl Log {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A moment of the run, in microseconds since 1970.
+    pub(crate) fn since_1970(&self, moment: Duration) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (now.as_micros() as i64) - self.now().saturating_sub(moment).as_micros() as i64
     }
 
     /// How long ago the run began.

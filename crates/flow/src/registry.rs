@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{action::Action, value::Value};
+use crate::{
+    action::Action,
+    step::{Check, Rule},
+    value::Value,
+};
 
 /// Makes a leaf of what its user says about it (`with`, or an agent's keys). `Err` tells what is wrong, in a sentence.
 pub type Maker = Arc<dyn Fn(&Value) -> Result<Arc<dyn Action>, String> + Send + Sync>;
@@ -18,14 +22,18 @@ pub struct Leaf {
     pub make: Maker,
 }
 
-/// The leaves that there are.
+/// The leaves that there are, and the rules and checks that files may name.
 #[derive(Clone, Default)]
-pub struct Registry(BTreeMap<Box<str>, Leaf>);
+pub struct Registry {
+    leaves: BTreeMap<Box<str>, Leaf>,
+    rules: BTreeMap<Box<str>, Rule>,
+    checks: BTreeMap<Box<str>, Arc<dyn Check>>,
+}
 
 impl Registry {
     /// Adds a leaf, in place of one of that name.
     pub fn add(&mut self, name: impl Into<Box<str>>, leaf: Leaf) {
-        self.0.insert(name.into(), leaf);
+        self.leaves.insert(name.into(), leaf);
     }
 
     /// Adds one action that needs nothing said.
@@ -34,13 +42,33 @@ impl Registry {
         self.add(name, Leaf { about, settings: Value::Null, make: Arc::new(move |_| Ok(Arc::clone(&action))) });
     }
 
+    /// Adds a rule: what files name as a condition, a mapper, a cost.
+    pub fn add_rule(&mut self, name: impl Into<Box<str>>, rule: Rule) {
+        self.rules.insert(name.into(), rule);
+    }
+
+    /// Adds a check: what files name as a validator.
+    pub fn add_check(&mut self, name: impl Into<Box<str>>, check: Arc<dyn Check>) {
+        self.checks.insert(name.into(), check);
+    }
+
     /// The leaf of that name.
     pub fn get(&self, name: &str) -> Option<&Leaf> {
-        self.0.get(name)
+        self.leaves.get(name)
+    }
+
+    /// The rule of that name.
+    pub fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.get(name)
+    }
+
+    /// The check of that name.
+    pub fn check(&self, name: &str) -> Option<&Arc<dyn Check>> {
+        self.checks.get(name)
     }
 
     /// All leaves, in order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Leaf)> {
-        self.0.iter().map(|(name, leaf)| (&**name, leaf))
+        self.leaves.iter().map(|(name, leaf)| (&**name, leaf))
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use caudal_flow::Flows;
 use caudal_memory::{Level, Manager, Sources};
 use caudal_record::Consultations;
 use caudal_sight::{History, Kpis, Recorder};
@@ -45,6 +46,8 @@ pub(crate) struct App {
     pub(crate) meter: Option<Meter>,
     /// What is recorded, where there is a folder for it.
     pub(crate) record: Option<Consultations>,
+    /// Pipelines and their runs.
+    pub(crate) flows: Arc<Flows>,
     pub(crate) history: History,
     pub(crate) kpis: Kpis,
     pub(crate) cpu: CpuMeter,
@@ -72,15 +75,16 @@ pub struct Facts {
 
 impl App {
     pub(crate) fn new(
-        catalog: Catalog,
+        catalog: Arc<Catalog>,
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,
         Telemetry { tracer, meter }: Telemetry,
         record: Option<Consultations>,
+        flows: Arc<Flows>,
     ) -> std::io::Result<Self> {
         Ok(Self {
-            catalog: Arc::new(catalog),
+            catalog,
             pictures,
             bodies: Arc::new(BodyMemory::new(settings.max_body_memory)),
             metrics: HttpMetrics::new(),
@@ -90,6 +94,7 @@ impl App {
             tracer,
             meter,
             record,
+            flows,
             history: History::new(settings.profiling.span),
             kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),
             cpu: CpuMeter::start(),

@@ -9,6 +9,7 @@ mod app;
 mod budgets;
 mod debug;
 mod docs;
+mod flow;
 mod health;
 mod http;
 mod kpis;
@@ -34,6 +35,7 @@ use std::{
 };
 
 use caudal_memory::Manager;
+use caudal_flow::Flows;
 use caudal_record::Consultations;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 use caudal_telemetry::{Meter, Telemetry};
@@ -82,14 +84,15 @@ impl Server {
     /// A server for `catalog` that answers on `listeners`, and gives `telemetry` each request that is told of, and its metrics.
     pub fn new(
         listeners: Listeners,
-        catalog: Catalog,
+        catalog: Arc<Catalog>,
         pictures: Pictures,
         settings: ServerSettings,
         facts: Facts,
         telemetry: Telemetry,
         record: Option<Consultations>,
+        flows: Arc<Flows>,
     ) -> std::io::Result<Self> {
-        let app = Arc::new(App::new(catalog, pictures, settings, facts, telemetry, record)?);
+        let app = Arc::new(App::new(catalog, pictures, settings, facts, telemetry, record, flows)?);
         memory::join(&app);
         Ok(Self { app, listeners })
     }

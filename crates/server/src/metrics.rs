@@ -52,7 +52,9 @@ const FAMILIAR: [(&str, &str, &str); 2] =
 /// The stages of each route, as sections.
 static STAGES: LazyLock<Vec<[Section; Stage::ALL.len()]>> = LazyLock::new(|| {
     let section = |route: Route, stage: Stage| match stage {
-        Stage::Receive | Stage::Persist | Stage::Wait | Stage::Queue => Section::waiting(stage.name(), route.title()),
+        Stage::Receive | Stage::Persist | Stage::Flow | Stage::Wait | Stage::Queue => {
+            Section::waiting(stage.name(), route.title())
+        }
         _ => Section::new(stage.name(), route.title()),
     };
     Route::ALL.iter().map(|route| Stage::ALL.map(|stage| section(*route, stage))).collect()

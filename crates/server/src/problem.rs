@@ -157,9 +157,13 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         }
         ErrorKind::ArchiveDamaged => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::InferenceFailed | ErrorKind::ExportFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorKind::ProfileRunning => StatusCode::CONFLICT,
+        ErrorKind::ProfileRunning | ErrorKind::RunState | ErrorKind::RunCancelled => StatusCode::CONFLICT,
+        ErrorKind::StepFailed => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
         ErrorKind::NotBuiltIn | ErrorKind::RecordOff => StatusCode::NOT_IMPLEMENTED,
-        ErrorKind::InvalidEvent | ErrorKind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::InvalidEvent | ErrorKind::KeyReused | ErrorKind::InvalidPipeline => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         ErrorKind::InvalidJson => StatusCode::BAD_REQUEST,
         ErrorKind::Exists | ErrorKind::VersionConflict => StatusCode::CONFLICT,
         ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,

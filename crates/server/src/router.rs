@@ -11,7 +11,7 @@ use axum::{
 use caudal_types::{ErrorKind, shorten};
 
 use crate::{
-    admin, app::App, debug, docs, health, http::door, kpis, kserve, openai, pictures, problem::Problem, record,
+    admin, app::App, debug, docs, flow, health, http::door, kpis, kserve, openai, pictures, problem::Problem, record,
 };
 
 /// What is answered at a socket.
@@ -82,6 +82,14 @@ fn working() -> Router<Arc<App>> {
         .route("/api/exports/{id}", get(record::exports::show))
         .route("/api/exports/{id}/verify", post(record::exports::verify))
         .route("/api/exports/{id}/download/{file}", get(record::exports::download))
+        .route("/api/v1/pipelines", get(flow::pipelines::list))
+        .route("/api/v1/pipelines/{name}", get(flow::pipelines::show))
+        .route("/api/v1/pipelines/{name}/run", post(flow::run::run))
+        .route("/api/v1/runs", get(flow::runs::list))
+        .route("/api/v1/runs/{id}", get(flow::runs::show))
+        .route("/api/v1/runs/{id}/events", get(flow::events::follow))
+        .route("/api/v1/runs/{id}/resume", post(flow::runs::resume))
+        .route("/api/v1/runs/{id}/cancel", post(flow::runs::cancel))
         .route("/v2", get(kserve::metadata::server_metadata))
         .route("/v2/models/{model}", get(kserve::metadata::model_metadata))
         .route("/v2/models/{model}/ready", get(kserve::metadata::model_ready))

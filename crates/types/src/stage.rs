@@ -19,6 +19,8 @@ pub enum Stage {
     Hash,
     /// Until it is on disk.
     Persist,
+    /// A pipeline's steps run.
+    Flow,
     /// Waiting for a decode thread.
     Wait,
     /// From compressed bytes to pixels at the model's size, or from JSON to tensors.
@@ -37,12 +39,13 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Receive,
         Self::Ingest,
         Self::Segment,
         Self::Hash,
         Self::Persist,
+        Self::Flow,
         Self::Wait,
         Self::Decode,
         Self::Queue,
@@ -60,6 +63,7 @@ impl Stage {
             Self::Segment => "segment",
             Self::Hash => "hash",
             Self::Persist => "persist",
+            Self::Flow => "flow",
             Self::Wait => "wait",
             Self::Decode => "decode",
             Self::Queue => "queue",

@@ -21,6 +21,7 @@ use caudal_vision::Limits;
 
 use crate::settings::{Load, Settings};
 
+pub(crate) mod flows;
 mod no_backend;
 
 use no_backend::NoBackend;
@@ -44,6 +45,8 @@ pub(crate) enum AssembleError {
     Load(#[from] ChangeError),
     #[error("{0}")]
     Telemetry(#[from] caudal_telemetry::StartError),
+    #[error("{0}")]
+    Flows(String),
     #[error("threads could not be started: {0}")]
     Threads(#[from] std::io::Error),
 }
@@ -75,17 +78,28 @@ pub(crate) fn record_store(settings: &Settings) -> Result<Option<Arc<dyn Store>>
 
 /// What is recorded, where there is a folder for it.
 pub(crate) fn consultations(settings: &Settings) -> Result<Option<Consultations>, AssembleError> {
-    let folder = settings.data_dir.clone();
-    let store = record_store(settings)?;
-    Ok(store.map(|store| Consultations::new(store, folder, settings.record_snapshot_every)))
+    Ok(record_store(settings)?.map(|store| consultations_in(settings, store)))
 }
 
-/// What is recorded, where there is a folder for it, and the lock on that folder.
-pub(crate) fn record(settings: &Settings) -> Result<Option<(Consultations, Option<Lock>)>, AssembleError> {
+fn consultations_in(settings: &Settings, store: Arc<dyn Store>) -> Consultations {
+    Consultations::new(store, settings.data_dir.clone(), settings.record_snapshot_every)
+}
+
+/// What is kept: consultations and runs of pipelines, in one store.
+pub(crate) struct Kept {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) record: Consultations,
+    /// The folder is this process's as long as this lives.
+    _lock: Option<Lock>,
+}
+
+/// What is kept, where there is a folder for it.
+pub(crate) fn kept(settings: &Settings) -> Result<Option<Kept>, AssembleError> {
     // Servers that share a database share the folder of its archives.
     let alone = settings.data_dir.as_deref().filter(|_| settings.database.is_none());
-    let lock = alone.map(caudal_store::lock).transpose()?;
-    Ok(consultations(settings)?.map(|record| (record, lock)))
+    let _lock = alone.map(caudal_store::lock).transpose()?;
+    let Some(store) = record_store(settings)? else { return Ok(None) };
+    Ok(Some(Kept { record: consultations_in(settings, Arc::clone(&store)), store, _lock }))
 }
 
 /// The backend; none where there is no library for it and nothing that would need one.
@@ -144,6 +158,12 @@ pub(crate) fn telemetry(settings: &Settings) -> Result<Telemetry, AssembleError>
     Ok(Telemetry::start(settings.telemetry.clone())?)
 }
 
+/// What leaves need, where no server runs.
+pub(crate) fn parts_of_flows(settings: &Settings) -> Result<flows::Parts, AssembleError> {
+    let record = consultations(settings)?;
+    Ok(flows::Parts { record, ..flows::Parts::default() })
+}
+
 fn listeners(settings: &Settings) -> Result<Listeners, ListenError> {
     const PUBLIC: Flags = Flags { host: "--host", port: "--http-port" };
     const ADMIN: Flags = Flags { host: "--admin-host", port: "--admin-port" };
@@ -161,7 +181,7 @@ pub(crate) fn server(
     settings: &Settings,
     config: Vec<(String, String)>,
     telemetry: Telemetry,
-    record: Option<Consultations>,
+    kept: Option<&Kept>,
 ) -> Result<Server, AssembleError> {
     if settings.data_dir.is_none() {
         Repository::open(&settings.model_repository)?;
@@ -175,9 +195,12 @@ pub(crate) fn server(
         simd_jpeg: caudal_vision::JPEG_SIMD,
         config,
     };
-    let catalog = catalog(settings, backend)?;
+    let catalog = Arc::new(catalog(settings, backend)?);
     let pictures = pictures(settings)?;
-    let server = Server::new(listeners, catalog, pictures, settings.server.clone(), facts, telemetry, record)?;
+    let record = kept.map(|kept| kept.record.clone());
+    let parts = flows::Parts { catalog: Some(Arc::clone(&catalog)), pictures: Some(pictures.clone()), record: record.clone() };
+    let flows = flows::flows(settings, kept.map(|kept| Arc::clone(&kept.store)), parts)?;
+    let server = Server::new(listeners, catalog, pictures, settings.server.clone(), facts, telemetry, record, flows)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());
     Ok(server)
 }

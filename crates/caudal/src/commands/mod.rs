@@ -8,6 +8,7 @@ mod config;
 mod detect;
 mod embed;
 mod explain;
+mod flow;
 mod fuse;
 mod media;
 mod models;
@@ -80,6 +81,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("bench", matches)) => bench::run(matches),
         Some(("media", matches)) => media::run(matches),
         Some(("record", matches)) => record::run(matches),
+        Some(("flow", matches)) => flow::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some((caudal_record::archive::IMPORT_COMMAND, matches)) => read_events::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),

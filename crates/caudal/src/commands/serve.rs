@@ -36,7 +36,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     }
     let telemetry = assemble::telemetry(&settings)?;
     // The folder is this server's until the process ends.
-    let (record, _lock) = assemble::record(&settings)?.unzip();
+    let kept = assemble::kept(&settings)?;
     // This one accepts connections and waits for signals; the server's own threads talk to them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,10 +51,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             known.is_some_and(|key| !secret(key.value) && !key.name.starts_with("admin_"))
         };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
-        let sealed = record.clone();
-        let server = assemble::server(&settings, config, telemetry.clone(), record)?;
-        if let Some(record) = sealed {
-            tokio::spawn(keep_sealing(record, settings.seal.clone()));
+        let server = assemble::server(&settings, config, telemetry.clone(), kept.as_ref())?;
+        if let Some(kept) = &kept {
+            tokio::spawn(keep_sealing(kept.record.clone(), settings.seal.clone()));
         }
         warn_if_open(&settings.server);
         if !settings.record_flush {

@@ -24,6 +24,8 @@ pub(crate) const LEGACY: &[Legacy] = &[
     idle("UVICORN_LOOP", "there is one event loop, and it is compiled in"),
     idle("UVICORN_HTTP", "there is one HTTP parser, and it is compiled in"),
     idle("INFERENCE_PREFETCH", "the next pictures are decoded while a batch runs, as many as the queue holds"),
+    idle("FLUJO_DISABLE_UVLOOP", "there is one event loop, and it is compiled in"),
+    idle("FLUJO_PERF_DEBUG", "every run is timed step by step: caudal flow run --summary shows it"),
     idle("USE_ONNX", "models are ONNX files"),
     Legacy {
         name: "USE_TENSORRT",

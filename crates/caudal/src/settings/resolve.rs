@@ -58,8 +58,19 @@ pub(crate) struct Settings {
     pub(crate) watch: bool,
     pub(crate) load: Load,
     pub(crate) server: ServerSettings,
+    /// Where pipelines are, and what they may take.
+    pub(crate) flow: FlowSettings,
     /// Who is told of requests and metrics, if anybody.
     pub(crate) telemetry: caudal_telemetry::Settings,
+}
+
+/// Where pipelines are, and what they may take.
+#[derive(Debug, Clone)]
+pub(crate) struct FlowSettings {
+    pub(crate) folder: PathBuf,
+    pub(crate) most_steps: usize,
+    pub(crate) cache_bytes: u64,
+    pub(crate) cache_ttl: Duration,
 }
 
 const MIB: u64 = 1 << 20;
@@ -88,6 +99,12 @@ impl Settings {
             _ => ModelControl::None,
         };
         Ok(Self {
+            flow: FlowSettings {
+                folder: read.text("pipelines").into(),
+                most_steps: read.number("flow_max_steps", 1, 100_000_000)?,
+                cache_bytes: mib("flow_cache_mb", 0)?,
+                cache_ttl: seconds("flow_cache_ttl_secs")?,
+            },
             load: read.load(model_control)?,
             telemetry: read.telemetry()?,
             stay: Stay {

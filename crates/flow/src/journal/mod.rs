@@ -10,6 +10,7 @@ mod stored;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -171,9 +172,23 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn of(step: &str, error: &StepError) -> Self {
+    pub(crate) fn of(step: &str, error: &StepError) -> Self {
         let (message, hint) = (error.message.to_string(), error.hint.to_string());
         Self { code: error.fault.code().into(), step: step.into(), message, hint }
+    }
+
+    /// Of a whole run.
+    pub(crate) fn of_run(error: &RunError) -> Self {
+        use caudal_types::Explain;
+        match error {
+            RunError::Step { step, error } => Self::of(step, error),
+            other => Self {
+                code: other.kind().code().into(),
+                step: "".into(),
+                message: other.to_string(),
+                hint: other.hint().into_owned(),
+            },
+        }
     }
 
     fn error(&self) -> StepError {
@@ -193,11 +208,17 @@ pub struct Done {
     pub attempts: u32,
     /// Whether it came from a cache.
     pub cached: bool,
+    /// When it began, in microseconds since 1970.
+    pub at: i64,
+    /// How long it took.
+    pub took: Duration,
 }
 
 #[derive(Serialize, Deserialize)]
 struct StepLine {
     path: String,
+    at: i64,
+    took_us: u64,
     #[serde(default)]
     output: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -278,6 +299,16 @@ impl Story {
         Ok(story)
     }
 
+    /// `running`, `paused`, `interrupted`, or how it ended.
+    pub fn status(&self) -> &'static str {
+        match (&self.ended, &self.paused) {
+            (Some(ended), _) => status(&ended.status),
+            (None, Some(_)) => "paused",
+            (None, None) if self.owner.may_live() => "running",
+            (None, None) => "interrupted",
+        }
+    }
+
     async fn take(&mut self, runs: &dyn Runs, line: &Line) -> Result<(), RunError> {
         match &*line.kind {
             "step" => {
@@ -286,7 +317,9 @@ impl Story {
                     Some(failure) => Err(failure.error()),
                     None => Ok(fetch(runs, step.output).await?),
                 };
-                let done = Done { answer, usage: step.usage, attempts: step.attempts, cached: step.cached };
+                let (at, took) = (step.at, Duration::from_micros(step.took_us));
+                let (usage, attempts, cached) = (step.usage, step.attempts, step.cached);
+                let done = Done { answer, usage, attempts, cached, at, took };
                 self.order.push(step.path.clone());
                 self.done.insert(step.path, done);
             }
@@ -303,6 +336,33 @@ impl Story {
             other => return Err(RunError::Journal(format!("a line of the sort {other}").into())),
         }
         Ok(())
+    }
+}
+
+fn status(word: &str) -> &'static str {
+    match word {
+        "completed" => "completed",
+        "cancelled" => "cancelled",
+        _ => "failed",
+    }
+}
+
+impl Glance {
+    /// Which pipeline, and how far it is.
+    pub fn status(&self) -> Result<(Arc<str>, &'static str), RunError> {
+        let begun: Begun = read(&self.begun)?;
+        let status = match &self.last {
+            Some(line) if &*line.kind == "ended" => status(&line.read::<Ended>()?.status),
+            Some(line) if &*line.kind == "paused" => "paused",
+            _ => {
+                let owner = match &self.resumed {
+                    Some(line) => line.read::<Resumed>()?.owner,
+                    None => begun.owner,
+                };
+                if owner.may_live() { "running" } else { "interrupted" }
+            }
+        };
+        Ok((begun.pipeline, status))
     }
 }
 
@@ -429,9 +489,9 @@ impl Journal {
             Ok(value) => (shelve(&*self.runs, &value).await?, None),
             Err(error) => (Value::Null, Some(Failure::of(path, &error))),
         };
-        let Done { usage, attempts, cached, .. } = done;
-        self.write(Line::new("step", &StepLine { path: path.to_owned(), output, error, usage, attempts, cached })?)
-            .await
+        let Done { usage, attempts, cached, at, took, .. } = done;
+        let (path, took_us) = (path.to_owned(), took.as_micros() as u64);
+        self.write(Line::new("step", &StepLine { path, at, took_us, output, error, usage, attempts, cached })?).await
     }
 
     /// The run waits for somebody.
@@ -449,13 +509,7 @@ impl Journal {
     ) -> Result<(), RunError> {
         let (output, error) = match ended {
             Ok(value) => (shelve(&*self.runs, value).await?, None),
-            Err(None) => (Value::Null, None),
-            Err(Some(RunError::Step { step, error })) => (Value::Null, Some(Failure::of(step, error))),
-            Err(Some(other)) => {
-                use caudal_types::Explain;
-                let (code, hint) = (other.kind().code().into(), other.hint().into_owned());
-                (Value::Null, Some(Failure { code, step: "".into(), message: other.to_string(), hint }))
-            }
+            Err(error) => (Value::Null, error.map(Failure::of_run)),
         };
         self.write(Line::new("ended", &Ended { status: status.into(), output, error, usage })?).await
     }

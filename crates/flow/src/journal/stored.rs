@@ -101,7 +101,7 @@ impl Runs for StoredRuns {
                 let last = last.map(|record| Line { kind: record.kind, body: record.body });
                 // Only of a run that may be going on does anybody want to know who has it.
                 let resumed = match &last {
-                    Some(line) if &*line.kind == "step" => {
+                    Some(line) if matches!(&*line.kind, "step" | "resumed") => {
                         let range = Range { kind: Some("resumed".into()), ..Range::after(0, PAGE) };
                         store.read(&stream.id, range).await?.pop()
                     }

@@ -233,7 +233,10 @@ pub(super) async fn commit(
     cached: bool,
 ) -> Result<(), Stop> {
     let Some(journal) = &live.journal else { return Ok(()) };
-    let (usage, attempts) = live.log.entry(place).map_or((Usage::NONE, 1), |entry| (entry.usage, entry.attempts));
-    let done = Done { answer: answer.cloned().map_err(Clone::clone), usage, attempts, cached };
+    let now = live.log.now();
+    let (usage, attempts, began) =
+        live.log.entry(place).map_or((Usage::NONE, 1, now), |entry| (entry.usage, entry.attempts, entry.began));
+    let (at, took) = (live.log.since_1970(began), now.saturating_sub(began));
+    let done = Done { answer: answer.cloned().map_err(Clone::clone), usage, attempts, cached, at, took };
     Ok(journal.commit(&live.path(place), done).await?)
 }

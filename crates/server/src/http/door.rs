@@ -58,6 +58,7 @@ pub(crate) struct Answer {
     body: Body,
     retry_after: Option<Duration>,
     disposition: Option<HeaderValue>,
+    location: Option<HeaderValue>,
 }
 
 pub(crate) const JSON: &str = "application/json";
@@ -69,7 +70,7 @@ impl Answer {
 
     /// One whose body comes bit by bit.
     pub(crate) fn flowing(content_type: &'static str, body: Body) -> Self {
-        Self { status: StatusCode::OK, content_type, body, retry_after: None, disposition: None }
+        Self { status: StatusCode::OK, content_type, body, retry_after: None, disposition: None, location: None }
     }
 
     /// One that a browser keeps as a file of that name.
@@ -84,6 +85,12 @@ impl Answer {
 
     pub(crate) fn empty(status: StatusCode) -> Self {
         Self::new("text/plain; charset=utf-8", Bytes::new()).status(status)
+    }
+
+    /// Where what was made is told of.
+    pub(crate) fn location(mut self, place: &str) -> Self {
+        self.location = HeaderValue::from_str(place).ok();
+        self
     }
 
     pub(crate) fn status(mut self, status: StatusCode) -> Self {
@@ -274,6 +281,9 @@ impl Door {
         }
         if let Some(disposition) = answer.disposition {
             headers.insert(header::CONTENT_DISPOSITION, disposition);
+        }
+        if let Some(location) = answer.location {
+            headers.insert(header::LOCATION, location);
         }
         if answer.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

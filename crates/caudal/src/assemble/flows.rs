@@ -1,0 +1,166 @@
+//! Pipelines: read from their folder, given what their leaves need, and what runs them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use caudal_flow::{
+    Blueprint, Definition, Engine, Finding, Flows, Folder, Limits, Options, Registry,
+    journal::{Runs, StoredRuns},
+};
+use caudal_flow_leaves::{Allow, Llm, Net, Price, Prices, Provider};
+use caudal_record::Consultations;
+use caudal_store::Store;
+use caudal_tasks::{Catalog, Pictures};
+use serde::Deserialize;
+
+use super::AssembleError;
+use crate::settings::Settings;
+
+/// The file that says what pipelines may, beside them.
+pub(crate) const FILE: &str = "flow.yaml";
+
+/// What leaves need of this process.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) catalog: Option<Arc<Catalog>>,
+    pub(crate) pictures: Option<Pictures>,
+    pub(crate) record: Option<Consultations>,
+}
+
+/// What pipelines may: `flow.yaml`, which is its owner's and not the pipelines' authors'.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct May {
+    /// Providers of language models by name.
+    providers: BTreeMap<String, Provider>,
+    /// What they cost, under `provider:model` or `provider:*`.
+    prices: BTreeMap<String, Price>,
+    /// Whether models without a price are not asked.
+    strict_prices: bool,
+    /// Hosts and networks that `http` may ask beside public ones.
+    allow: Vec<String>,
+    /// The folder from which pictures may be read.
+    files: Option<PathBuf>,
+    budgets: Budgets,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Budgets {
+    /// Of pipelines of which nothing else is said.
+    default: Budget,
+    /// By name, or by the beginning of a name and an asterisk.
+    pipeline: BTreeMap<String, Budget>,
+}
+
+#[derive(Default, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Budget {
+    total_cost_usd_limit: Option<f64>,
+    total_tokens_limit: Option<u64>,
+    total_steps_limit: Option<u64>,
+}
+
+impl Budget {
+    fn limits(self) -> Limits {
+        let cost = self.total_cost_usd_limit.map(|dollars| (dollars.max(0.0) * 1e6) as u64);
+        Limits { cost, tokens: self.total_tokens_limit, steps: self.total_steps_limit }
+    }
+}
+
+impl Budgets {
+    /// What a pipeline of that name may spend: by its very name, else by the longest beginning, else as all.
+    fn of(&self, name: &str) -> Limits {
+        let begins = |pattern: &str| pattern.strip_suffix('*').is_some_and(|begin| name.starts_with(begin));
+        let by_pattern = self.pipeline.iter().filter(|(pattern, _)| begins(pattern)).max_by_key(|(pattern, _)| pattern.len());
+        let found = self.pipeline.get(name).or(by_pattern.map(|(_, budget)| budget));
+        found.copied().unwrap_or(self.default).limits()
+    }
+}
+
+impl May {
+    /// Reads the file of a folder, if there is one.
+    pub(crate) fn read(folder: &Path) -> Result<Self, AssembleError> {
+        let path = folder.join(FILE);
+        let wrong = |what: String| AssembleError::Flows(format!("{}: {what}", path.display()));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(wrong(error.to_string())),
+        };
+        serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// All leaves that there are.
+    pub(crate) fn registry(&self, parts: Parts) -> Result<Registry, AssembleError> {
+        let allow = Allow::new(self.allow.iter().map(String::as_str)).map_err(|error| AssembleError::Flows(error.to_string()))?;
+        let prices = Prices::new(self.prices.clone());
+        let prices = if self.strict_prices { prices.strict() } else { prices };
+        let llm = Llm::new(self.providers.clone(), prices, |name| std::env::var(name).ok());
+        let Parts { catalog: _, pictures: _, record: _ } = parts;
+        let mut registry = Registry::default();
+        caudal_flow_leaves::register(&mut registry, caudal_flow_leaves::Parts { net: Net::new(allow), llm });
+        Ok(registry)
+    }
+
+    /// A pipeline's file, read; with what all pipelines keep to.
+    pub(crate) fn pipeline(&self, file: &Path, registry: &Registry) -> Result<(Definition, Vec<Finding>), Vec<Finding>> {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let (definition, findings) = Blueprint::read_file(&name, &Folder::new(folder), registry)?;
+        let limits = definition.limits.tightest(self.budgets.of(&definition.name));
+        Ok((Definition { limits, ..definition }, findings))
+    }
+}
+
+/// What runs pipelines.
+pub(crate) fn engine(settings: &Settings, store: Option<Arc<dyn Store>>) -> Engine {
+    let runs = store.map(|store| Arc::new(StoredRuns::new(store)) as Arc<dyn Runs>);
+    Engine::new(Options {
+        cache_bytes: settings.flow.cache_bytes,
+        cache_ttl: Some(settings.flow.cache_ttl),
+        most_steps: settings.flow.most_steps,
+        runs,
+        ..Options::default()
+    })
+}
+
+/// The pipelines' files in a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let is_pipeline = |path: &PathBuf| {
+        let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        yaml && path.file_name().is_some_and(|name| name != FILE)
+    };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_pipeline).collect();
+    files.sort();
+    files
+}
+
+/// All pipelines of the folder and what runs them. A file that is no pipeline is told of, and the others serve.
+pub(crate) fn flows(settings: &Settings, store: Option<Arc<dyn Store>>, parts: Parts) -> Result<Arc<Flows>, AssembleError> {
+    let may = May::read(&settings.flow.folder)?;
+    let registry = may.registry(parts)?;
+    let mut definitions: BTreeMap<Arc<str>, Definition> = BTreeMap::new();
+    for file in files(&settings.flow.folder) {
+        let findings = match may.pipeline(&file, &registry) {
+            Ok((definition, findings)) => {
+                if definitions.contains_key(&definition.name) {
+                    tracing::error!("{}: there is a pipeline {} already", file.display(), definition.name);
+                } else {
+                    definitions.insert(Arc::clone(&definition.name), definition);
+                }
+                findings
+            }
+            Err(findings) => {
+                tracing::error!("{} is no pipeline; caudal flow validate tells why, too", file.display());
+                findings
+            }
+        };
+        findings.iter().for_each(|finding| tracing::warn!("{}:{finding}", file.display()));
+    }
+    Ok(Flows::new(engine(settings, store), definitions.into_values()))
+}

@@ -1,0 +1,52 @@
+//! `caudal flow resume` and `cancel`.
+
+use std::{collections::HashMap, process::ExitCode, sync::Arc};
+
+use caudal_flow::{Flows, Value};
+use clap::ArgMatches;
+
+use super::{CommandError, Opened, run, runtime, told, value};
+
+pub(super) fn resume(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let flows = Opened::new(matches)?.flows(false, None)?;
+    let runtime = runtime()?;
+    if matches.get_flag("all") {
+        return runtime.block_on(all(&flows));
+    }
+    let id = matches.get_one::<String>("id").map(String::as_str).unwrap_or_default();
+    let at = matches.get_one::<String>("at").map(String::as_str).unwrap_or_default();
+    let answers: HashMap<Arc<str>, Value> = match matches.get_one::<String>("answer") {
+        Some(said) => [(at.into(), value(said)?)].into(),
+        None => HashMap::new(),
+    };
+    runtime.block_on(async {
+        let going = flows.resume(id, answers, matches.get_flag("force")).await.map_err(|error| told(&error))?;
+        run::finish(matches, &flows, going).await
+    })
+}
+
+async fn all(flows: &Arc<Flows>) -> Result<ExitCode, CommandError> {
+    let mut code = ExitCode::SUCCESS;
+    for (id, going) in flows.take_up().await.map_err(|error| told(&error))? {
+        let went = match going {
+            Ok(going) => going.wait().await.map(|(_, report)| report.status),
+            Err(error) => Err(error),
+        };
+        match went {
+            Ok(status) => println!("{id}  {status}"),
+            Err(error) => {
+                code = ExitCode::FAILURE;
+                eprintln!("{id}  {error}");
+            }
+        }
+    }
+    Ok(code)
+}
+
+pub(super) fn cancel(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let flows = Opened::new(matches)?.flows(false, None)?;
+    let id = matches.get_one::<String>("id").map(String::as_str).unwrap_or_default();
+    runtime()?.block_on(flows.cancel(id)).map_err(|error| told(&error))?;
+    println!("{id}  cancelled");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,120 @@
+//! `caudal flow run`.
+
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use caudal_flow::{Definition, Flows, Going, Limits, Map, Outcome, Report, RunOptions, Value};
+use clap::ArgMatches;
+
+use super::{CommandError, INTERRUPTED, Opened, live, runtime, say, told, usage, value};
+
+pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let opened = Opened::new(matches)?;
+    let said = matches.get_one::<String>("pipeline").map(String::as_str).unwrap_or_default();
+    let definition = match opened.pipeline(said)? {
+        Ok(definition) => definition,
+        Err(code) => return Ok(code),
+    };
+    let input = matches.get_one::<String>("input").map_or(Ok(Value::Null), |said| value(said))?;
+    let options = options(matches)?;
+    if matches.get_flag("dry-run") {
+        return dry(&definition, &input);
+    }
+    let flows = opened.flows(matches.get_flag("ephemeral"), Some(&definition))?;
+    runtime()?.block_on(async {
+        let going = flows.begin(&definition, input, options).await.map_err(|error| told(&error))?;
+        finish(matches, &flows, going).await
+    })
+}
+
+fn options(matches: &ArgMatches) -> Result<RunOptions, CommandError> {
+    let context = match (matches.get_one::<String>("context-data"), matches.get_one::<PathBuf>("context-file")) {
+        (Some(said), _) => value(said)?,
+        (_, Some(file)) => {
+            let text = std::fs::read_to_string(file).map_err(|error| usage(format!("{}: {error}", file.display())))?;
+            serde_norway::from_str(&text).map_err(|error| usage(format!("{}: {error}", file.display())))?
+        }
+        _ => Value::Map(Map::default()),
+    };
+    let Value::Map(context) = context else { return Err(usage("what a run knows is an object")) };
+    let cost = matches.get_one::<f64>("max-cost-usd").map(|dollars| (dollars.max(0.0) * 1e6) as u64);
+    let limits = Limits { cost, tokens: matches.get_one::<u64>("max-tokens").copied(), steps: None };
+    let id = matches.get_one::<String>("run-id").map(|id| Arc::from(id.as_str()));
+    let ephemeral = matches.get_flag("ephemeral").then_some(false);
+    Ok(RunOptions { id, context, limits, timeout: matches.get_one::<Duration>("timeout").copied(), durable: ephemeral })
+}
+
+fn dry(definition: &Definition, input: &Value) -> Result<ExitCode, CommandError> {
+    if let Some(check) = &definition.takes
+        && let Err(wrong) = check.check(input)
+    {
+        return Err(usage(format!("the input does not fit: {wrong}")));
+    }
+    print!("{}", caudal_flow::explain(definition));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for a run, asks whoever sits at the terminal what it asks, and tells what it came to.
+pub(super) async fn finish(matches: &ArgMatches, flows: &Arc<Flows>, mut going: Going) -> Result<ExitCode, CommandError> {
+    let json = matches.get_flag("json");
+    loop {
+        let shown = matches.get_flag("live").then(|| live::show(&going.handle));
+        let id = Arc::clone(&going.id);
+        let handle = going.handle.clone();
+        let mut waiting = std::pin::pin!(going.wait());
+        let went = tokio::select! {
+            went = &mut waiting => went.map_err(|error| told(&error))?,
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("\ninterrupted; caudal flow resume {id} goes on where it was, if the run is kept");
+                drop(handle);
+                // The run is left as a crash would leave it: what is kept is kept, and it can be taken up again.
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+        };
+        if let Some(shown) = shown {
+            drop(handle);
+            let _ = shown.await;
+        }
+        let (outcome, report) = went;
+        let asked = match &outcome {
+            Outcome::Paused(prompts) if !json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => prompts.first(),
+            _ => None,
+        };
+        let Some(prompt) = asked else { return Ok(end(matches, &outcome, &report)) };
+        if let Some(wrong) = &prompt.refused {
+            eprintln!("✗ the answer does not fit: {wrong}");
+        }
+        eprint!("? {} ", say::text(&prompt.message));
+        let Some(answer) = line().await else { return Ok(end(matches, &outcome, &report)) };
+        let answers = [(Arc::clone(&prompt.path), value(&answer)?)].into();
+        going = flows.resume(&id, answers, false).await.map_err(|error| told(&error))?;
+    }
+}
+
+/// A line that somebody types; none at the end of all lines.
+async fn line() -> Option<String> {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line.trim().to_owned())
+    });
+    read.await.ok().flatten()
+}
+
+fn end(matches: &ArgMatches, outcome: &Outcome, report: &Report) -> ExitCode {
+    let form = matches.get_one::<String>("final-output-format").map_or("auto", String::as_str);
+    if matches.get_flag("json") {
+        say::json(report);
+    } else {
+        if matches.get_flag("summary") {
+            say::summary(report);
+        }
+        say::outcome(report, form);
+    }
+    match outcome {
+        Outcome::Paused(prompts) if prompts.iter().any(|prompt| prompt.refused.is_some()) => {
+            eprintln!("✗ the answer does not fit; the run still waits");
+            ExitCode::FAILURE
+        }
+        Outcome::Completed(_) | Outcome::Paused(_) => ExitCode::SUCCESS,
+        Outcome::Failed(_) => ExitCode::FAILURE,
+    }
+}

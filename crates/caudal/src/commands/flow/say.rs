@@ -1,0 +1,120 @@
+//! What is printed of pipelines and runs.
+
+use std::{io::Write as _, path::Path};
+
+use caudal_flow::{Finding, Report, Value};
+
+/// Prints findings, one a line, as compilers do.
+pub(super) fn findings(file: &Path, findings: &[Finding]) {
+    for finding in findings {
+        eprintln!("{}:{finding}", file.display());
+    }
+}
+
+/// Prints one line of JSON.
+pub(super) fn json(value: &impl serde::Serialize) {
+    let mut out = std::io::stdout().lock();
+    // Whoever reads may have gone.
+    let _ = serde_json::to_writer(&mut out, value);
+    let _ = writeln!(out);
+}
+
+/// Prints what a run gave.
+pub(super) fn output(value: &Value, form: &str) {
+    let pretty = || serde_json::to_string_pretty(value).unwrap_or_default();
+    let text = match (form, value) {
+        ("json", _) => pretty(),
+        ("yaml", _) => serde_norway::to_string(value).unwrap_or_default().trim_end().to_owned(),
+        ("md", Value::Text(text)) => text.to_string(),
+        ("md", _) => format!("```json\n{}\n```", pretty()),
+        ("raw", Value::Text(text)) | ("auto", Value::Text(text)) => text.to_string(),
+        ("raw", _) => value.to_json(),
+        _ => pretty(),
+    };
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A time for people.
+pub(super) fn time(ms: f64) -> String {
+    match ms {
+        ms if ms < 1.0 => format!("{:.0} us", ms * 1e3),
+        ms if ms < 1_000.0 => format!("{ms:.1} ms"),
+        ms => format!("{:.2} s", ms / 1e3),
+    }
+}
+
+/// The sign of a step's status.
+pub(super) fn sign(status: &str) -> &'static str {
+    match status {
+        "completed" => "✓",
+        "failed" => "✗",
+        "paused" => "?",
+        "cancelled" => "–",
+        _ => "…",
+    }
+}
+
+/// A value in a few letters.
+pub(super) fn short(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        value => caudal_types::shorten(&value.to_json()).into_owned(),
+    }
+}
+
+/// The table of a run's steps on standard error.
+pub(super) fn summary(report: &Report) {
+    let mut err = std::io::stderr().lock();
+    let width = report.steps.iter().map(|step| step.path.chars().count()).max().unwrap_or(4).clamp(4, 60);
+    let _ = writeln!(err, "  {:width$}  {:>9}  {:>5}  {:>7}  {:>9}", "step", "time", "tries", "tokens", "USD");
+    for step in &report.steps {
+        let status = serde_json::to_value(step.status).ok().and_then(|status| status.as_str().map(str::to_owned));
+        let tokens = step.usage.tokens_in + step.usage.tokens_out;
+        let remembered = match (step.cache_hit, step.recalled) {
+            (true, _) => "  remembered",
+            (_, true) => "  done before",
+            _ => "",
+        };
+        let _ = writeln!(
+            err,
+            "{} {:width$}  {:>9}  {:>5}  {tokens:>7}  {:>9.4}{remembered}",
+            sign(status.as_deref().unwrap_or_default()),
+            step.path,
+            time(step.duration_ms),
+            step.attempts,
+            step.usage.cost_usd,
+        );
+    }
+    let usage = report.usage;
+    let tokens = usage.tokens_in + usage.tokens_out;
+    let _ = writeln!(err, "  in all {}, {tokens} tokens, {:.4} USD", time(report.duration_ms), usage.cost_usd);
+    if !report.critical_path.is_empty() {
+        let _ = writeln!(err, "  it waited for {}", report.critical_path.join(" → "));
+    }
+}
+
+/// What a run that is over, or waits, came to: on standard error, but for its output.
+pub(super) fn outcome(report: &Report, form: &str) {
+    match report.status {
+        "completed" => output(&report.output, form),
+        "paused" => {
+            for prompt in &report.prompts {
+                eprintln!("? {} asks: {}", prompt.path, text(&prompt.message));
+                eprintln!("  caudal flow resume {} --at {} --answer …", report.run_id, prompt.path);
+            }
+        }
+        status => {
+            eprintln!("✗ the run {} {status}", report.run_id);
+            if let Some(error) = &report.error {
+                let at = if error.step.is_empty() { String::new() } else { format!("{}: ", error.step) };
+                eprintln!("  {at}{} ({})", error.message, error.code);
+                eprintln!("  {}", error.hint);
+            }
+        }
+    }
+}
+
+/// A value as a person reads it.
+pub(super) fn text(value: &Value) -> String {
+    value.as_text().map_or_else(|| value.to_json(), str::to_owned)
+}

@@ -1,0 +1,57 @@
+//! `caudal flow show`, `trace` and `replay`.
+
+use std::{process::ExitCode, sync::Arc};
+
+use caudal_flow::Report;
+use clap::ArgMatches;
+
+use super::{CommandError, Opened, runtime, say, told};
+
+fn report(matches: &ArgMatches) -> Result<Arc<Report>, CommandError> {
+    let flows = Opened::new(matches)?.flows(false, None)?;
+    runtime()?.block_on(flows.report(id(matches))).map_err(|error| told(&error))
+}
+
+fn id(matches: &ArgMatches) -> &str {
+    matches.get_one::<String>("id").map(String::as_str).unwrap_or_default()
+}
+
+pub(super) fn show(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let report = report(matches)?;
+    if matches.get_flag("json") {
+        say::json(&*report);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}  {}  {}", report.run_id, report.pipeline, report.status);
+    say::summary(&report);
+    say::outcome(&report, "auto");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let report = report(matches)?;
+    for step in &report.steps {
+        if matches.get_flag("json") {
+            say::json(step);
+            continue;
+        }
+        let what = step.error.as_ref().map_or_else(|| say::short(&step.output), |error| error.message.clone());
+        println!("{:>10}  {:>9}  {}  {what}", say::time(step.began_ms), say::time(step.duration_ms), step.path);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
+    let flows = Opened::new(matches)?.flows(false, None)?;
+    let (recorded, replayed) = runtime()?
+        .block_on(async { Ok((flows.report(id(matches)).await?, flows.replay(id(matches)).await?)) })
+        .map_err(|error| told(&error))?;
+    let same = recorded.status == replayed.status && recorded.output == replayed.output;
+    if matches.get_flag("json") {
+        say::json(&serde_json::json!({"run_id": recorded.run_id, "same": same, "recorded": recorded.output, "replay": replayed}));
+    } else {
+        say::outcome(&replayed, "auto");
+        eprintln!("{}", if same { "✓ as recorded" } else { "✗ not as recorded: the pipeline does something else now" });
+    }
+    Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,200 @@
+//! Pipelines by name and their runs: what a server and a command line hold.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    engine::{Engine, Handle, Run, RunOptions},
+    error::RunError,
+    journal::{Glance, Story},
+    report::Report,
+    step::Definition,
+    value::Value,
+};
+
+/// Runs that are over and are told of though no journal has them.
+const RECENT: usize = 200;
+/// Runs looked through at once for those that were left.
+const PAGE: u32 = 200;
+
+/// Pipelines by name, what runs them, and what has become of their runs.
+pub struct Flows {
+    engine: Engine,
+    pipelines: BTreeMap<Arc<str>, Definition>,
+    /// Which pipeline the runs that go on here are of.
+    going: Mutex<HashMap<Arc<str>, Arc<str>>>,
+    recent: Mutex<VecDeque<Arc<Report>>>,
+}
+
+impl std::fmt::Debug for Flows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flows").field("pipelines", &self.pipelines.keys()).finish_non_exhaustive()
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Flows {
+    /// These pipelines, run by `engine`.
+    pub fn new(engine: Engine, pipelines: impl IntoIterator<Item = Definition>) -> Arc<Self> {
+        let pipelines = pipelines.into_iter().map(|definition| (Arc::clone(&definition.name), definition)).collect();
+        Arc::new(Self { engine, pipelines, going: Mutex::default(), recent: Mutex::default() })
+    }
+
+    /// What runs them.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The pipelines, in order of their names.
+    pub fn pipelines(&self) -> impl Iterator<Item = &Definition> {
+        self.pipelines.values()
+    }
+
+    /// The pipeline of that name; `pipeline#step` is a background step of one.
+    pub fn pipeline(&self, name: &str) -> Option<Definition> {
+        match name.split_once('#') {
+            Some((pipeline, step)) => self.pipelines.get(pipeline)?.aside(step),
+            None => self.pipelines.get(name).cloned(),
+        }
+    }
+
+    fn of_run(&self, pipeline: &str) -> Result<Definition, RunError> {
+        self.pipeline(pipeline).ok_or_else(|| RunError::Foreign(pipeline.into()))
+    }
+
+    /// Begins a run. A durable one goes on whoever waits for it; another is broken off when nobody does any more.
+    pub async fn begin(self: &Arc<Self>, definition: &Definition, input: Value, options: RunOptions) -> Result<Going, RunError> {
+        let durable = self.engine.keeps(definition, &options);
+        let run = self.engine.begin(definition, input, options).await.map_err(|(_, error)| error)?;
+        Ok(self.go(definition, run, durable))
+    }
+
+    /// Takes a run up where it was left: see [`Engine::resume`].
+    pub async fn resume(
+        self: &Arc<Self>,
+        id: &str,
+        answers: HashMap<Arc<str>, Value>,
+        force: bool,
+    ) -> Result<Going, RunError> {
+        let story = Story::read(&**self.engine.runs(), id).await?;
+        let definition = self.of_run(&story.begun.pipeline)?;
+        let run = self.engine.resume(&definition, id, answers, force).await?;
+        Ok(self.go(&definition, run, true))
+    }
+
+    fn go(self: &Arc<Self>, definition: &Definition, run: Run, durable: bool) -> Going {
+        let (id, pipeline) = (Arc::clone(run.id()), Arc::clone(&definition.name));
+        held(&self.going).insert(Arc::clone(&id), Arc::clone(&pipeline));
+        let (flows, handle) = (Arc::clone(self), run.handle());
+        let held_on = handle.clone();
+        let task = tokio::spawn(async move {
+            let ran = run.await;
+            let report = Arc::new(Report::of(&pipeline, &ran));
+            flows.over(&report);
+            // Whoever watches is told that it is over only when there is something to be read of it.
+            drop(held_on);
+            (ran.outcome, report)
+        });
+        Going { id, handle, task, detached: durable }
+    }
+
+    fn over(&self, report: &Arc<Report>) {
+        held(&self.going).remove(&report.run_id);
+        let mut recent = held(&self.recent);
+        recent.retain(|other| other.run_id != report.run_id);
+        recent.push_back(Arc::clone(report));
+        if recent.len() > RECENT {
+            recent.pop_front();
+        }
+    }
+
+    /// What is told of a run: one that goes on here, that was here, or that a journal has.
+    pub async fn report(&self, id: &str) -> Result<Arc<Report>, RunError> {
+        if let Some(handle) = self.engine.live(id) {
+            let pipeline = held(&self.going).get(id).cloned().unwrap_or_else(|| "".into());
+            let entries = handle.log().entries();
+            return Ok(Arc::new(Report::live(handle.id(), &pipeline, &entries, handle.log().now())));
+        }
+        // Another process may have taken a paused run up since it was here.
+        let here = held(&self.recent).iter().find(|report| &*report.run_id == id && report.status != "paused").cloned();
+        match here {
+            Some(report) => Ok(report),
+            None => Ok(Arc::new(Report::told(id, &Story::read(&**self.engine.runs(), id).await?))),
+        }
+    }
+
+    /// Breaks a run off: see [`Engine::cancel`].
+    pub async fn cancel(&self, id: &str) -> Result<(), RunError> {
+        self.engine.cancel(id).await
+    }
+
+    /// Goes through a recorded run again: see [`Engine::replay`].
+    pub async fn replay(&self, id: &str) -> Result<Report, RunError> {
+        let story = Story::read(&**self.engine.runs(), id).await?;
+        let definition = self.of_run(&story.begun.pipeline)?;
+        let ran = self.engine.replay(&definition, id).await?;
+        Ok(Report::of(&definition.name, &ran))
+    }
+
+    /// Takes up all runs whose process is gone. What waits for somebody goes on waiting. Gives those that were taken up,
+    /// and those that could not be.
+    pub async fn take_up(self: &Arc<Self>) -> Result<Vec<(Box<str>, Result<Going, RunError>)>, RunError> {
+        let mut taken = Vec::new();
+        for run in self.all().await? {
+            if matches!(run.status(), Ok((_, "interrupted"))) {
+                let went = self.resume(&run.id, HashMap::new(), false).await;
+                taken.push((run.id, went));
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn all(&self) -> Result<Vec<Glance>, RunError> {
+        let mut all = Vec::new();
+        loop {
+            let listing = self.engine.runs().list(PAGE, all.len() as u64).await?;
+            let some = listing.runs.len();
+            all.extend(listing.runs);
+            if some < PAGE as usize {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// A run that goes on.
+pub struct Going {
+    /// Its name.
+    pub id: Arc<str>,
+    /// A hold on it.
+    pub handle: Handle,
+    task: tokio::task::JoinHandle<(crate::engine::Outcome, Arc<Report>)>,
+    detached: bool,
+}
+
+impl Going {
+    /// Nobody waits for it: it goes on by itself.
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+
+    /// Waits for its end.
+    pub async fn wait(mut self) -> Result<(crate::engine::Outcome, Arc<Report>), RunError> {
+        let done = (&mut self.task).await;
+        self.detached = true;
+        done.map_err(|_| RunError::Cancelled)
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        if !self.detached {
+            self.handle.cancel();
+        }
+    }
+}
