@@ -54,7 +54,7 @@ struct Settings {
     /// Seconds that the answer may take; 30 if nothing is said.
     #[serde(default)]
     timeout_s: Option<f64>,
-    /// The same, as system D calls it.
+    /// The same under its other name.
     #[serde(default)]
     timeout: Option<f64>,
     /// Bytes that the answer may have.
@@ -92,18 +92,20 @@ struct Http {
     net: Net,
 }
 
-/// Adds `http`, and `http_get` as another name for it.
+/// Adds `http`, and `http_get`, which is the same for GET alone.
 pub(crate) fn register(registry: &mut Registry, net: &Net) {
     for name in ["http", "http_get"] {
         let net = net.clone();
-        add(registry, name, leaf::<Settings, _>(ABOUT, move |said, settings| make(&net, said, settings)));
+        let methods = if name == "http" { &METHODS[..] } else { &METHODS[..1] };
+        add(registry, name, leaf::<Settings, _>(ABOUT, move |said, settings| make(&net, methods, said, settings)));
     }
 }
 
-fn make(net: &Net, said: &Value, settings: Settings) -> Result<Http, String> {
-    let method = METHODS.into_iter().find(|method| method.as_str().eq_ignore_ascii_case(&settings.method));
+fn make(net: &Net, methods: &[Method], said: &Value, settings: Settings) -> Result<Http, String> {
+    let method = methods.iter().find(|method| method.as_str().eq_ignore_ascii_case(&settings.method)).cloned();
     let method = method.ok_or_else(|| {
-        format!("method: {:?} is none of {}", settings.method, METHODS.map(|m| m.to_string()).join(", "))
+        let known: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        format!("method: {:?} is none of {}", settings.method, known.join(", "))
     })?;
     let time = settings.timeout_s.or(settings.timeout).unwrap_or(SECONDS);
     if !(0.001..=LONGEST).contains(&time) {

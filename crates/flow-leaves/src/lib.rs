@@ -14,6 +14,7 @@ mod models;
 mod net;
 mod plain;
 mod record;
+mod reference;
 mod script;
 mod settings;
 mod template;
@@ -29,6 +30,7 @@ pub use llm::{Llm, Price, Prices, Provider};
 pub use models::Models;
 pub use net::{Allow, BadAllow, BadRoots, Net};
 pub use record::Record;
+pub use reference::reference;
 
 /// What leaves need of the world.
 #[derive(Clone, Default)]

@@ -128,6 +128,8 @@ async fn what_is_no_address_of_the_net_is_refused() {
     let wrong = |said: Value| made(&registry_of(parts(&[])), "http", said).err().unwrap();
     assert!(wrong(value!({"url": "ftp://x"})).starts_with("url: "));
     assert!(wrong(value!({"method": "TRACE"})).starts_with("method: \"TRACE\" is none of GET, HEAD"));
+    let get = made(&registry_of(parts(&[])), "http_get", value!({"method": "POST"})).err().unwrap();
+    assert_eq!(get, "method: \"POST\" is none of GET");
     assert!(wrong(value!({"headers": {"Host": "evil"}})).contains("not for a pipeline to say"));
     assert!(wrong(value!({"headers": {"a": "x\r\nb: y"}})).contains("cannot have that value"));
     assert!(wrong(value!({"timeout_s": 1e9})).starts_with("timeout_s: "));

@@ -41,8 +41,8 @@ impl Schema {
 
     /// What tells the model, where the provider cannot be told.
     pub(super) fn words(&self) -> Option<String> {
-        let other = !(self.told && self.is("object")) && !self.is("string");
-        other.then(|| {
+        let known = self.is("string") || self.format().is_some();
+        (!known).then(|| {
             format!("Answer with JSON alone, without any words around it, that fits this JSON schema: {}", self.said)
         })
     }
