@@ -21,6 +21,10 @@ const ABOUT: &str = "Asks a URL (in `url`, or as its input) and gives its status
                      else as bytes. With gives: body, the body alone. Only public addresses are asked, beside those that whoever runs \
                      the server allows; an answer of 400 and more is a failure of the step.";
 
+/// What may be asked.
+const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+/// Seconds for an answer, if nobody says how many.
+const SECONDS: f64 = 30.0;
 /// The longest that an answer may take, in seconds.
 const LONGEST: f64 = 600.0;
 /// The largest answer.
@@ -36,7 +40,7 @@ struct Settings {
     url: Option<String>,
     /// GET, HEAD, POST, PUT, PATCH or DELETE.
     #[serde(default = "get")]
-    method: Verb,
+    method: String,
     /// What is added to the URL behind its question mark.
     #[serde(default)]
     query: BTreeMap<String, String>,
@@ -47,32 +51,18 @@ struct Settings {
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     body: Option<Value>,
-    /// Seconds that the answer may take.
-    #[serde(default = "seconds", alias = "timeout")]
-    timeout_s: f64,
+    /// Seconds that the answer may take; 30 if nothing is said.
+    #[serde(default)]
+    timeout_s: Option<f64>,
+    /// The same under its other name.
+    #[serde(default)]
+    timeout: Option<f64>,
     /// Bytes that the answer may have.
     #[serde(default = "bytes")]
     max_bytes: usize,
     /// Whether all of the answer is given, or its body alone.
     #[serde(default)]
     gives: Gives,
-}
-
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-enum Verb {
-    #[serde(alias = "get")]
-    Get,
-    #[serde(alias = "head")]
-    Head,
-    #[serde(alias = "post")]
-    Post,
-    #[serde(alias = "put")]
-    Put,
-    #[serde(alias = "patch")]
-    Patch,
-    #[serde(alias = "delete")]
-    Delete,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
@@ -85,12 +75,8 @@ enum Gives {
     Body,
 }
 
-fn get() -> Verb {
-    Verb::Get
-}
-
-fn seconds() -> f64 {
-    30.0
+fn get() -> String {
+    "GET".to_owned()
 }
 
 fn bytes() -> usize {
@@ -100,20 +86,29 @@ fn bytes() -> usize {
 struct Http {
     said: Value,
     settings: Settings,
+    method: Method,
     headers: HeaderMap,
+    time: Duration,
     net: Net,
 }
 
-/// Adds `http`, and `http_get` as another name for it.
+/// Adds `http`, and `http_get`, which is the same for GET alone.
 pub(crate) fn register(registry: &mut Registry, net: &Net) {
     for name in ["http", "http_get"] {
         let net = net.clone();
-        add(registry, name, leaf::<Settings, _>(ABOUT, move |said, settings| make(&net, said, settings)));
+        let methods = if name == "http" { &METHODS[..] } else { &METHODS[..1] };
+        add(registry, name, leaf::<Settings, _>(ABOUT, move |said, settings| make(&net, methods, said, settings)));
     }
 }
 
-fn make(net: &Net, said: &Value, settings: Settings) -> Result<Http, String> {
-    if !(0.001..=LONGEST).contains(&settings.timeout_s) {
+fn make(net: &Net, methods: &[Method], said: &Value, settings: Settings) -> Result<Http, String> {
+    let method = methods.iter().find(|method| method.as_str().eq_ignore_ascii_case(&settings.method)).cloned();
+    let method = method.ok_or_else(|| {
+        let known: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        format!("method: {:?} is none of {}", settings.method, known.join(", "))
+    })?;
+    let time = settings.timeout_s.or(settings.timeout).unwrap_or(SECONDS);
+    if !(0.001..=LONGEST).contains(&time) {
         return Err(format!("timeout_s: an answer may take up to {LONGEST} seconds"));
     }
     if !(1..=LARGEST).contains(&settings.max_bytes) {
@@ -123,7 +118,8 @@ fn make(net: &Net, said: &Value, settings: Settings) -> Result<Http, String> {
         net::address(url).map_err(|error| format!("url: {error}"))?;
     }
     let headers = settings.headers.iter().map(header).collect::<Result<_, _>>()?;
-    Ok(Http { said: said.clone(), settings, headers, net: net.clone() })
+    let time = Duration::from_secs_f64(time);
+    Ok(Http { said: said.clone(), settings, method, headers, time, net: net.clone() })
 }
 
 fn header((name, value): (&String, &String)) -> Result<(HeaderName, HeaderValue), String> {
@@ -146,15 +142,15 @@ impl Action for Http {
 
     /// What is asked for may change, but what changes something must be done each time.
     fn repeatable(&self) -> bool {
-        matches!(self.settings.method, Verb::Get | Verb::Head)
+        matches!(self.method, Method::GET | Method::HEAD)
     }
 }
 
 impl Http {
     async fn ask(&self, call: &Call) -> Answer {
-        let own = Duration::from_secs_f64(self.settings.timeout_s);
         let left = call.deadline.moment().map(|moment| moment.saturating_duration_since(std::time::Instant::now()));
-        let limits = Limits { time: left.map_or(own, |left| left.min(own)), bytes: self.settings.max_bytes };
+        let limits =
+            Limits { time: left.map_or(self.time, |left| left.min(self.time)), bytes: self.settings.max_bytes };
         let (status, headers, body) = self.net.ask(self.question(call)?, limits).await?;
         let (bytes, own) = (body.len(), headers.clone());
         let body = aside(bytes, move || read(&own, body)).await?;
@@ -169,7 +165,7 @@ impl Http {
     }
 
     fn question(&self, call: &Call) -> Result<Ask, StepError> {
-        let Settings { url, method, query, .. } = &self.settings;
+        let Settings { url, query, .. } = &self.settings;
         let input = call.input.plain().map_err(|error| StepError::input(error.to_string()).for_good())?;
         let asked = url.as_deref().or_else(|| input.as_text()).or_else(|| input.get("url").and_then(Value::as_text));
         let nowhere =
@@ -178,7 +174,7 @@ impl Http {
         if !query.is_empty() {
             target.query_pairs_mut().extend_pairs(query);
         }
-        let method = method.of_http();
+        let method = self.method.clone();
         let (body, kind) = match method {
             Method::GET | Method::HEAD => (Bytes::new(), None),
             _ => sent(self.settings.body.as_ref().or(if url.is_some() { Some(&input) } else { input.get("body") })),
@@ -192,19 +188,6 @@ impl Http {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(kind));
         }
         Ok(Ask { method, url: target, headers, body })
-    }
-}
-
-impl Verb {
-    fn of_http(self) -> Method {
-        match self {
-            Self::Get => Method::GET,
-            Self::Head => Method::HEAD,
-            Self::Post => Method::POST,
-            Self::Put => Method::PUT,
-            Self::Patch => Method::PATCH,
-            Self::Delete => Method::DELETE,
-        }
     }
 }
 

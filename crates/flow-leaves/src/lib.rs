@@ -14,6 +14,7 @@ mod models;
 mod net;
 mod plain;
 mod record;
+mod reference;
 mod script;
 mod settings;
 mod template;
@@ -27,8 +28,9 @@ use self::files::Folder;
 
 pub use llm::{Llm, Price, Prices, Provider};
 pub use models::{Models, Serving};
-pub use net::{Allow, BadAllow, Net};
+pub use net::{Allow, BadAllow, BadRoots, Net};
 pub use record::Record;
+pub use reference::reference;
 
 /// What leaves need of the world.
 #[derive(Clone, Default)]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The name under which system D's users know a leaf.
-const ALIAS: &str = "flujo.builtins.";
+pub(crate) const ALIAS: &str = "flujo.builtins.";
 
 /// A leaf that is a function.
 struct Plain<S> {

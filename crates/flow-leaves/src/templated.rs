@@ -4,9 +4,6 @@ use std::sync::Arc;
 
 use caudal_flow::{Action, Call, Formula, Maker, Shape, Started, StepError, Value, WordsError};
 
-/// Names that stand for others, and in no schema.
-const ALIASES: [&str; 2] = ["timeout", "timeout_s"];
-
 /// A leaf that is made when it is called.
 pub(crate) struct Templated {
     shape: Shape,
@@ -22,7 +19,7 @@ impl Templated {
             return Ok(None);
         }
         let known = |name: &str| schema.get("properties").is_some_and(|known| known.get(name).is_some());
-        match said.as_map().into_iter().flatten().find(|(name, _)| !known(name) && !ALIASES.contains(&&**name)) {
+        match said.as_map().into_iter().flatten().find(|(name, _)| !known(name)) {
             Some((name, _)) => Err(format!("unknown field `{name}`")),
             None => Ok(Some(Self { shape, make: Arc::clone(make) })),
         }

@@ -152,3 +152,8 @@ fn every_leaf_says_what_it_is_about() {
     refused("to_csv", value!({"header": []}), "unknown field `header`");
     refused("to_csv", value!([]), "its settings are an object, not array");
 }
+
+#[test]
+fn the_reference_is_what_leaves_say() {
+    caudal_testkit::check_document("leaves.md", &caudal_flow_leaves::reference(&common::registry()));
+}

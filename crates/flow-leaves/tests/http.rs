@@ -63,7 +63,7 @@ async fn what_is_asked_is_what_was_said() {
     let said = value!({"url": url, "method": "POST", "query": {"q": "ä&b"}, "headers": {"X-Token": "t"}});
     ask(&["127.0.0.1"], said.clone(), value!({"n": 1})).await.unwrap();
     ask(&["127.0.0.1"], said, value!("text")).await.unwrap();
-    ask(&["127.0.0.1"], value!({"method": "DELETE"}), value!({"url": url, "body": [1]})).await.unwrap();
+    ask(&["127.0.0.1"], value!({"method": "delete"}), value!({"url": url, "body": [1]})).await.unwrap();
     ask(&["127.0.0.1"], value!({"body": "not with GET"}), value!(url)).await.unwrap();
     let seen = server.seen();
     let told = |seen: &Seen| (seen.method.clone(), seen.path.clone(), seen.body.clone());
@@ -127,7 +127,9 @@ async fn what_is_no_address_of_the_net_is_refused() {
     refused(ask(&[], Value::Null, value!(1)).await, Fault::Input, false, "nobody says which URL");
     let wrong = |said: Value| made(&registry_of(parts(&[])), "http", said).err().unwrap();
     assert!(wrong(value!({"url": "ftp://x"})).starts_with("url: "));
-    assert!(wrong(value!({"method": "TRACE"})).starts_with("method: unknown variant `TRACE`"));
+    assert!(wrong(value!({"method": "TRACE"})).starts_with("method: \"TRACE\" is none of GET, HEAD"));
+    let get = made(&registry_of(parts(&[])), "http_get", value!({"method": "POST"})).err().unwrap();
+    assert_eq!(get, "method: \"POST\" is none of GET");
     assert!(wrong(value!({"headers": {"Host": "evil"}})).contains("not for a pipeline to say"));
     assert!(wrong(value!({"headers": {"a": "x\r\nb: y"}})).contains("cannot have that value"));
     assert!(wrong(value!({"timeout_s": 1e9})).starts_with("timeout_s: "));

@@ -112,6 +112,11 @@ async fn a_model_is_asked_as_its_provider_wants_it() {
     assert_eq!(messages[0], json!([{"role": "user", "content": "{\"a\":1}"}]));
     assert_eq!(messages[1], serde_json::Value::from(&talk));
     assert_eq!(messages[2][0]["role"], "user", "what is no conversation is what the user says");
+
+    let context = value!({"conversation_history": [{"role": "user", "content": "a", "timestamp": 1}]});
+    run_step(model(&server, value!({"use_history": true})), value!("b"), context).await.unwrap();
+    let told = server.seen()[4].json()["messages"].clone();
+    assert_eq!(told, json!([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]));
 }
 
 #[tokio::test]
@@ -156,6 +161,11 @@ async fn an_answer_fits_its_schema_or_is_asked_for_again() {
     assert_eq!(last["response_format"]["json_schema"]["schema"]["required"], json!(["n"]));
     let told = last["messages"][1]["content"].as_str().unwrap();
     assert!(told.contains("was not accepted: the answer does not fit its schema: at /n"), "{told}");
+
+    let object = says("{}").await;
+    let more = value!({"output_schema": {"type": "object"}, "processing": {"structured_output": "off"}});
+    assert_eq!(ask(&object, more, value!("hi")).await, Ok(value!({})));
+    assert!(object.seen()[0].json().get("response_format").is_none());
 
     let list = says("```json\n[1, 2]\n```").await;
     let more = value!({"output_schema": {"type": "array", "items": {"type": "integer"}}});

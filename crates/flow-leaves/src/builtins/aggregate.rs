@@ -24,8 +24,9 @@ struct Settings {
 #[serde(rename_all = "lowercase")]
 enum Operation {
     Sum,
-    #[serde(alias = "average", alias = "mean")]
     Avg,
+    Average,
+    Mean,
     Min,
     Max,
     Median,
@@ -67,7 +68,9 @@ fn of_numbers(operation: Operation, mut numbers: Vec<f64>) -> Value {
     let middle = || Some((numbers.get(count.checked_sub(1)? / 2)? + numbers.get(count / 2)?) / 2.0);
     let found = match operation {
         Operation::Sum => Some(numbers.iter().sum()),
-        Operation::Avg => Some(numbers.iter().sum::<f64>() / count.max(1) as f64),
+        Operation::Avg | Operation::Average | Operation::Mean => {
+            Some(numbers.iter().sum::<f64>() / count.max(1) as f64)
+        }
         Operation::Min => numbers.first().copied(),
         Operation::Max => numbers.last().copied(),
         Operation::Median | Operation::Count => middle(),

@@ -52,7 +52,8 @@ pub(crate) fn register(registry: &mut Registry, llm: &Llm, net: &Net) {
     let world = Arc::new(World { llm: llm.clone(), net: net.clone() });
     let make = move |said: &Value, settings: Settings| {
         settings.check()?;
-        let schema = settings.output_schema.as_ref().map(schema::Schema::new).transpose()?.flatten();
+        let schema = settings.output_schema.as_ref().map(|said| schema::Schema::new(said, settings.structured()));
+        let schema = schema.transpose()?.flatten();
         Ok(Ai { said: said.clone(), settings, schema, world: Arc::clone(&world) })
     };
     add(registry, "llm", leaf::<Settings, _>(ABOUT, make));

@@ -12,6 +12,9 @@ const LONGEST: usize = 16 << 20;
 /// Who may speak in a list of messages.
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
+/// Where the context has what was said before.
+const HISTORY: &str = "conversation_history";
+
 /// A question.
 pub(super) struct Question {
     body: Bytes,
@@ -68,6 +71,9 @@ fn messages(settings: &Settings, schema: Option<&Schema>, call: &Call) -> Result
     let told = settings.system_prompt.as_deref().map(|prompt| message("system", prompt));
     let asked = schema.and_then(Schema::words).map(|words| message("system", &words));
     let mut messages: Vec<Value> = told.into_iter().chain(asked).collect();
+    if let Some(before) = call.context.get(HISTORY).filter(|_| settings.use_history) {
+        messages.extend(spoken(before).unwrap_or_default());
+    }
     let input = call.input.plain().map_err(|error| StepError::input(error.to_string()).for_good())?;
     match spoken(&input) {
         Some(spoken) => messages.extend(spoken),

@@ -11,11 +11,13 @@ const TOLD: usize = 3;
 pub(super) struct Schema {
     said: Value,
     check: Validator,
+    /// Whether the provider is told of it, if it can be.
+    told: bool,
 }
 
 impl Schema {
     /// Reads a schema. One that any text fits is none.
-    pub(super) fn new(said: &Value) -> Result<Option<Self>, String> {
+    pub(super) fn new(said: &Value, told: bool) -> Result<Option<Self>, String> {
         if matches!(said, Value::Null) || *said == value!({}) || *said == value!({"type": "string"}) {
             return Ok(None);
         }
@@ -23,7 +25,7 @@ impl Schema {
         // Patterns come from pipelines: none may take for ever.
         let check = jsonschema::options().with_pattern_options(PatternOptions::regex()).build(&json);
         let check = check.map_err(|error| format!("output_schema: it is no JSON schema: {error}"))?;
-        Ok(Some(Self { said: said.clone(), check }))
+        Ok(Some(Self { said: said.clone(), check, told }))
     }
 
     fn is(&self, sort: &str) -> bool {
@@ -34,13 +36,13 @@ impl Schema {
     pub(super) fn format(&self) -> Option<Value> {
         let schema = [("name", value!("answer")), ("schema", self.said.clone())];
         let format = [("type", value!("json_schema")), ("json_schema", Value::Map(schema.into_iter().collect()))];
-        self.is("object").then(|| Value::Map(format.into_iter().collect()))
+        (self.told && self.is("object")).then(|| Value::Map(format.into_iter().collect()))
     }
 
     /// What tells the model, where the provider cannot be told.
     pub(super) fn words(&self) -> Option<String> {
-        let other = !self.is("object") && !self.is("string");
-        other.then(|| {
+        let known = self.is("string") || self.format().is_some();
+        (!known).then(|| {
             format!("Answer with JSON alone, without any words around it, that fits this JSON schema: {}", self.said)
         })
     }
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     fn read(schema: Value, text: &str) -> Result<Value, String> {
-        Schema::new(&schema).unwrap().unwrap().read(text).map_err(|error| error.message.into_owned())
+        Schema::new(&schema, true).unwrap().unwrap().read(text).map_err(|error| error.message.into_owned())
     }
 
     #[test]
@@ -100,10 +102,10 @@ mod tests {
 
     #[test]
     fn what_is_no_schema_is_refused() {
-        let wrong = |schema: Value| Schema::new(&schema).err().unwrap();
+        let wrong = |schema: Value| Schema::new(&schema, true).err().unwrap();
         assert!(wrong(value!({"type": "no such type"})).starts_with("output_schema: "));
         assert!(wrong(value!({"$ref": "http://127.0.0.1/schema.json"})).starts_with("output_schema: "));
         assert!(wrong(value!({"$ref": "file:///etc/passwd"})).starts_with("output_schema: "));
-        assert!(Schema::new(&value!({"type": "string"})).unwrap().is_none());
+        assert!(Schema::new(&value!({"type": "string"}), true).unwrap().is_none());
     }
 }

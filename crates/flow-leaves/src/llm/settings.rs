@@ -45,8 +45,18 @@ pub(super) struct Settings {
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     model_settings: Option<Value>,
+    /// Of how many likeliest words it chooses, where the provider knows that.
+    #[serde(default)]
+    top_k: Option<u64>,
+    /// Whether what was said before, as the context's conversation_history has it, is told first.
+    #[serde(default)]
+    pub(super) use_history: bool,
+    /// How the answer is read. With structured_output: off, the provider is not told of the schema, the model is.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    processing: Option<Value>,
     /// Seconds that an answer may take; 120 if nothing is said.
-    #[serde(default, alias = "timeout_s", deserialize_with = "number")]
+    #[serde(default, deserialize_with = "number")]
     timeout: Option<f64>,
     /// How often the step is tried again. Read by the step, not here.
     #[serde(default, deserialize_with = "number")]
@@ -107,10 +117,17 @@ impl Settings {
 
     /// What is said under the provider's own names, all of it but how long the answer may be.
     pub(super) fn said(&self) -> impl Iterator<Item = (&str, Value)> {
-        let own = [("temperature", self.temperature), ("top_p", self.top_p)];
-        let own = own.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?))));
+        let own = [("temperature", self.temperature.map(Value::from)), ("top_p", self.top_p.map(Value::from))];
+        let own = own.into_iter().chain([("top_k", self.top_k.map(Value::from))]);
+        let own = own.filter_map(|(name, value)| Some((name, value?)));
         let more = self.more().filter(|(name, _)| *name != "max_tokens");
         more.map(|(name, value)| (name, value.clone())).chain(own)
+    }
+
+    /// Whether the provider is told of the schema.
+    pub(super) fn structured(&self) -> bool {
+        let way = self.processing.as_ref().and_then(|processing| processing.get("structured_output"));
+        way.is_none_or(|way| *way != Value::text("off") && *way != Value::Bool(false))
     }
 
     /// Tokens that the answer may have.

@@ -20,7 +20,10 @@ use hyper::{HeaderMap, Method};
 use tokio_rustls::rustls::ClientConfig;
 use url::Url;
 
-pub use self::allow::{Allow, BadAllow};
+pub use self::{
+    allow::{Allow, BadAllow},
+    tls::BadRoots,
+};
 pub(crate) use self::{
     body::Body,
     redirect::Limits,
@@ -50,6 +53,11 @@ impl Net {
     /// To public addresses and to what `allow` names.
     pub fn new(allow: Allow) -> Self {
         Self { allow: Arc::new(allow), tls: tls::config() }
+    }
+
+    /// The same, believing the authorities in `pem` beside those that everybody believes.
+    pub fn believing(self, pem: &[u8]) -> Result<Self, BadRoots> {
+        Ok(Self { tls: tls::config_with(pem)?, ..self })
     }
 }
 
