@@ -261,7 +261,7 @@ async fn nobody_waits_longer_than_the_run_may_take() {
     let scripted = Scripted::new(4).taking(Duration::from_millis(400), Duration::ZERO);
     let repo = Repo::new().model("slow", "double", "");
     let registry =
-        registry_of(Parts { models: Some(models(&repo, Arc::new(scripted), 64).into().into()), ..Parts::default() });
+        registry_of(Parts { models: Some(models(&repo, Arc::new(scripted), 64).into()), ..Parts::default() });
     let began = Instant::now();
     let options = RunOptions { timeout: Some(Duration::from_millis(60)), ..RunOptions::default() };
     let ran = Engine::new(Options::default()).run(&definition(&registry), row(1), options).await;
