@@ -32,7 +32,7 @@ mod words;
 pub use serde_json;
 
 pub use action::{Action, Answer, Aside, Call, Outcome as Started};
-pub use blueprint::{Blueprint, Finding, Folder, Severity, Sources, explain, mermaid, schema, svg};
+pub use blueprint::{Blueprint, Finding, Folder, JsonSchema, Severity, Sources, explain, mermaid, schema, svg};
 pub use budget::{Limits, Quota, Refusal, Reservation, Usage};
 pub use cache::{Answered, Found, Shelf, StepCache};
 pub use engine::{Engine, Handle, Options, Outcome, Ran, Run, RunOptions};

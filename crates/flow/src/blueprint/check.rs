@@ -11,15 +11,15 @@ use crate::{
     words::Expression,
 };
 
-/// A JSON schema.
-pub(crate) struct Schema {
+/// A check by a JSON schema. What it refers to is within it: nothing is fetched.
+pub struct Schema {
     validator: Validator,
     schema: Value,
 }
 
 impl Schema {
     /// The schema that is written there. `Err` tells what is wrong with it.
-    pub(crate) fn new(schema: &Value) -> Result<Self, String> {
+    pub fn new(schema: &Value) -> Result<Self, String> {
         let json = serde_json::Value::from(schema);
         let validator = jsonschema::validator_for(&json).map_err(|error| error.to_string())?;
         Ok(Self { validator, schema: schema.clone() })

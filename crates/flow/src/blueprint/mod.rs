@@ -22,6 +22,7 @@ mod tree;
 
 use std::sync::Arc;
 
+pub use check::Schema as JsonSchema;
 pub use draw::{explain, mermaid, svg};
 pub use finding::{Finding, Severity};
 pub use schema::schema;

@@ -16,15 +16,17 @@ const LETTER: f64 = 7.4;
 const LETTERS: usize = 34;
 const NARROWEST: f64 = 120.0;
 
+/// Colours stand there themselves, not as variables, which not all that show pictures know.
 const STYLE: &str = "<style>\
-svg{--ink:#1d2733;--dim:#5b6b7c;--line:#8a99a8;--box:#ffffff;--frame:#f1f5f9;--accent:#2563eb;--ask:#b45309;--back:#fbfcfd}\
-@media (prefers-color-scheme:dark){svg{--ink:#e6edf3;--dim:#9aa7b4;--line:#5d6b79;--box:#1b232c;--frame:#141a21;--accent:#60a5fa;--ask:#fbbf24;--back:#0d1117}}\
-text{font:600 13px system-ui,sans-serif;fill:var(--ink);text-anchor:middle}\
-.n{font-weight:400;font-size:11px;fill:var(--dim)}.l{text-anchor:start;font-size:11px;fill:var(--dim)}\
-.b{fill:var(--box);stroke:var(--line)}.c{fill:var(--box);stroke:var(--accent);stroke-width:1.5}.a{fill:var(--box);stroke:var(--ask);stroke-width:1.5}\
-.f{fill:var(--frame);stroke:var(--line);stroke-dasharray:4 3}.e{fill:none;stroke:var(--line);stroke-width:1.3;marker-end:url(#t)}\
-.p{fill:none;stroke:var(--line);stroke-width:1.3}.k{fill:var(--back)}#t path{fill:var(--line)}\
-</style><defs><marker id=\"t\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\"/></marker></defs>";
+text{font:600 13px system-ui,sans-serif;fill:#1d2733;text-anchor:middle}\
+.l{text-anchor:start;font-size:11px}.n{font-weight:400;font-size:11px;fill:#5b6b7c}\
+.b,.c,.a{fill:#fff;stroke:#8a99a8}.c{stroke:#2563eb;stroke-width:1.5}.a{stroke:#b45309;stroke-width:1.5}\
+.f{fill:#f1f5f9;stroke:#8a99a8;stroke-dasharray:4 3}\
+.e,.p{fill:none;stroke:#8a99a8;stroke-width:1.3}.e{marker-end:url(#t)}.k{fill:#fbfcfd}#t path{fill:#8a99a8}\
+@media (prefers-color-scheme:dark){text{fill:#e6edf3}.n{fill:#9aa7b4}.b,.c,.a{fill:#1b232c;stroke:#5d6b79}\
+.c{stroke:#60a5fa}.a{stroke:#fbbf24}.f{fill:#141a21;stroke:#5d6b79}.e,.p{stroke:#5d6b79}.k{fill:#0d1117}#t path{fill:#5d6b79}}\
+</style><defs><marker id=\"t\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
+<path d=\"M0 0L8 4L0 8z\"/></marker></defs>";
 
 /// A pipeline as a picture in SVG.
 pub fn svg(definition: &Definition) -> String {
@@ -88,7 +90,8 @@ fn title(part: &Part) -> String {
 
 fn note(part: &Part) -> String {
     // A diamond shows that it is a choice.
-    let kind = if matches!(part.kind, "step" | "conditional") { None } else { Some(part.kind.to_owned()) };
+    let kind =
+        if matches!(part.kind, "step" | "conditional" | "dynamic_router") { None } else { Some(part.kind.to_owned()) };
     let fallback = part.otherwise.as_ref().map(|otherwise| format!("else {}", otherwise.name));
     let said: Vec<String> = kind.into_iter().chain(fallback).chain(part.notes.iter().cloned()).collect();
     cut(&said.join(" · "))

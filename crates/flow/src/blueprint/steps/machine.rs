@@ -64,7 +64,8 @@ impl Reader<'_> {
 
     fn transition(&mut self, node: &Node, names: &BTreeSet<Arc<str>>) -> Option<Transition> {
         let fields = self.fields(node, &[TRANSITION], "a transition")?;
-        let when = fields.node("when").map(|node| self.question(node));
+        // What cannot be read is told, and the transition left out.
+        let when = fields.node("when").map_or(Some(None), |node| self.question(node).map(Some));
         let Some(to) = fields.text("to").cloned() else {
             self.missing(node.mark, "a transition", "to");
             return None;
@@ -80,22 +81,7 @@ impl Reader<'_> {
             self.not_done(fields.at("on"), "on: pause", "a paused state goes on by itself when it is answered");
             return None;
         }
-        Some(Transition { from, on_failure: on == "failure", when: when.transpose()?, to })
-    }
-}
-
-trait Transpose<T> {
-    fn transpose(self) -> Option<Option<T>>;
-}
-
-impl<T> Transpose<T> for Option<Option<T>> {
-    /// Nothing, if something was said and could not be read.
-    fn transpose(self) -> Option<Option<T>> {
-        match self {
-            None => Some(None),
-            Some(None) => None,
-            Some(Some(read)) => Some(Some(read)),
-        }
+        Some(Transition { from, on_failure: on == "failure", when: when?, to })
     }
 }
 

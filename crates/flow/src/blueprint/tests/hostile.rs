@@ -53,6 +53,29 @@ fn imports_that_multiply() {
 }
 
 #[test]
+fn schemas_that_turn_in_circles() {
+    use crate::{JsonSchema, step::Check as _};
+    let check = |schema: Value, value: Value| JsonSchema::new(&schema).and_then(|schema| schema.check(&value));
+    for schema in [
+        value!({"$ref": "#"}),
+        value!({"allOf": [{"$ref": "#"}]}),
+        value!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+    ] {
+        let _ = check(schema, value!([1]));
+    }
+    let deep = (0..120).fold(value!(1), |value, _| Value::list([value]));
+    let tree = value!({"$defs": {"t": {"anyOf": [{"type": "integer"}, {"items": {"$ref": "#/$defs/t"}}]}}, "$ref": "#/$defs/t"});
+    assert_eq!(check(tree, deep), Ok(()));
+    let start = Instant::now();
+    let _ = check(value!({"pattern": "^(a+)+$"}), Value::from(format!("{}!", "a".repeat(50_000))));
+    let _ = check(value!({"pattern": "^(a|a)*(?=b)$"}), Value::from(format!("{}!", "a".repeat(50_000))));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    for outside in ["https://example.com/x.json", "file:///etc/passwd"] {
+        assert!(check(value!({ "$ref": outside }), value!(1)).is_err());
+    }
+}
+
+#[test]
 fn files_stay_in_their_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let inside = folder.path().join("inside");

@@ -293,3 +293,13 @@ fn limits_and_background() {
     assert_eq!(background.entries[0].status, Status::Completed);
     assert_eq!(background.output(), Ok(value!(1)));
 }
+
+#[test]
+fn as_deep_as_a_file_may_be() {
+    let cached = |step, _| format!("{{kind: cache, name: a, wrapped_step: {step}}}");
+    let deep = (0..31).fold("{name: a, uses: add}".to_owned(), cached);
+    gives(&format!("steps: [{deep}]"), value!(1), value!(2));
+    let again = |step, _| format!("{{kind: loop, name: a, loop: {{max_loops: 1, body: [{step}]}}}}");
+    let deep = (0..19).fold("{name: a, uses: add}".to_owned(), again);
+    gives(&format!("steps: [{deep}]"), value!(1), value!(2));
+}
