@@ -320,6 +320,10 @@ impl Engine {
         // Only who is asked about by name, from elsewhere, is registered.
         let listed = Listed::new(&live, &self.parts);
         let scope = Scope { place: Place::RUN, quota, deadline };
+        let context = match definition.knows_input {
+            true => context.with("initial_prompt", input.clone()),
+            false => context,
+        };
         let state = State { value: input, context, moment: Duration::ZERO, turn: 0 };
         let work = drive(Arc::clone(&live), definition.clone(), scope, state, listed);
         Run { handle: Handle { live }, work: work.boxed() }

@@ -499,6 +499,8 @@ pub struct Definition {
     pub durable: bool,
     /// What it is about, for people.
     pub description: Arc<str>,
+    /// Whether the context holds what the run was given, as `initial_prompt`.
+    pub knows_input: bool,
     /// Whether somebody may be asked on the way.
     pub(crate) asks: bool,
     pub(crate) identity: Key,
@@ -520,6 +522,7 @@ impl Definition {
             durable: false,
             description: Arc::from(""),
             asks,
+            knows_input: false,
         }
     }
 }

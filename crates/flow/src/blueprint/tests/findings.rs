@@ -84,7 +84,6 @@ fn words() {
     finds("steps:\n  - name: a\n    input: |\n      x\n      {{ y }}", (5, 1), "V-T3", "the name y is not known");
     finds(&one("input: '{% for x in range(9) %}{% endfor %}'"), (2, 23), "V-T3", "not known");
     warns(&one("uses: add, input: '{{ previous_step.output }}'"), (2, 33), "V-T1", "has no .output");
-    warns(&one("uses: add, input: '{{ context.initial_prompt }}'"), (2, 33), "V-K5", "not in the context here");
     warns(&one("uses: add, input: '{{ this.x }}'"), (2, 33), "V-T2", "no map is around");
     warns(&one("uses: add, input: '{{ steps.b.output }}'"), (2, 33), "V-T4", "there is no step b");
 }

@@ -194,6 +194,12 @@ fn maps() {
 }
 
 #[test]
+fn what_a_run_was_given_is_known_where_it_is_asked_for() {
+    let text = "steps: [{name: x, uses: add}, {name: y, input: '{{ context.initial_prompt }} {{ previous_step }}'}]";
+    gives(text, value!(1), value!("1 2"));
+}
+
+#[test]
 fn somebody_is_asked() {
     let text = "steps: [{kind: hitl, name: h, message: 'Is {{ previous_step }} right?', input_schema: {type: boolean}, sink_to: answer}, {name: x, input: '{{ context.answer }}'}]";
     let (definition, engine) = (good(text), Engine::new(Options::default()));
