@@ -27,7 +27,7 @@ use caudal_flow::Registry;
 use self::files::Folder;
 
 pub use llm::{Llm, Price, Prices, Provider};
-pub use models::Models;
+pub use models::{Models, Serving};
 pub use net::{Allow, BadAllow, BadRoots, Net};
 pub use record::Record;
 pub use reference::reference;
@@ -40,7 +40,7 @@ pub struct Parts {
     /// The providers of language models.
     pub llm: Llm,
     /// The models of this house.
-    pub models: Option<Models>,
+    pub models: Option<Serving>,
     /// Where events are recorded.
     pub record: Option<Record>,
     /// The folder below which pipelines may read files.

@@ -64,7 +64,7 @@ static REAL: LazyLock<Shared> = LazyLock::new(|| {
     symlink("bus.JPG", folder.path().join("link.jpg")).unwrap();
     symlink("/etc/passwd", folder.path().join("out.jpg")).unwrap();
     symlink("/etc", folder.path().join("etc")).unwrap();
-    let models = Some(models(&repo, Arc::new(backend), 64));
+    let models = Some(models(&repo, Arc::new(backend), 64).into());
     let parts = Parts { models, folder: Some(folder.path().to_owned()), ..Parts::default() };
     Shared { registry: registry_of(parts), folder, _repo: repo }
 });
@@ -211,7 +211,7 @@ async fn texts_become_vectors() {
 fn slow(most: usize) -> (Scripted, Registry, Repo) {
     let scripted = Scripted::new(4).taking(Duration::from_millis(20), Duration::ZERO).failing_on(-1.0);
     let repo = Repo::new().model("slow", "double", "");
-    let models = Some(models(&repo, Arc::new(scripted.clone()), most));
+    let models = Some(models(&repo, Arc::new(scripted.clone()), most).into());
     (scripted, registry_of(Parts { models, ..Parts::default() }), repo)
 }
 
@@ -260,7 +260,8 @@ async fn a_model_that_fails_or_is_full_fails_the_step() {
 async fn nobody_waits_longer_than_the_run_may_take() {
     let scripted = Scripted::new(4).taking(Duration::from_millis(400), Duration::ZERO);
     let repo = Repo::new().model("slow", "double", "");
-    let registry = registry_of(Parts { models: Some(models(&repo, Arc::new(scripted), 64)), ..Parts::default() });
+    let registry =
+        registry_of(Parts { models: Some(models(&repo, Arc::new(scripted), 64).into()), ..Parts::default() });
     let began = Instant::now();
     let options = RunOptions { timeout: Some(Duration::from_millis(60)), ..RunOptions::default() };
     let ran = Engine::new(Options::default()).run(&definition(&registry), row(1), options).await;

@@ -5,6 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
+
 use crate::{
     engine::{Engine, Handle, Run, RunOptions},
     error::RunError,
@@ -24,8 +29,19 @@ pub struct Flows {
     engine: Engine,
     pipelines: BTreeMap<Arc<str>, Definition>,
     /// Which pipeline the runs that go on here are of.
-    going: Mutex<HashMap<Arc<str>, Arc<str>>>,
+    going: Mutex<HashMap<Arc<str>, Of>>,
     recent: Mutex<VecDeque<Arc<Report>>>,
+    /// The threads that runs are polled on, where these are not whoever's who asks.
+    threads: Option<Runtime>,
+}
+
+impl Drop for Flows {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            // What is kept can be taken up again; nothing else is worth waiting for.
+            threads.shutdown_background();
+        }
+    }
 }
 
 impl std::fmt::Debug for Flows {
@@ -42,7 +58,45 @@ impl Flows {
     /// These pipelines, run by `engine`.
     pub fn new(engine: Engine, pipelines: impl IntoIterator<Item = Definition>) -> Arc<Self> {
         let pipelines = pipelines.into_iter().map(|definition| (Arc::clone(&definition.name), definition)).collect();
-        Arc::new(Self { engine, pipelines, going: Mutex::default(), recent: Mutex::default() })
+        Arc::new(Self { engine, pipelines, going: Mutex::default(), recent: Mutex::default(), threads: None })
+    }
+
+    /// The same, with so many threads of their own for runs.
+    pub fn with_threads(
+        engine: Engine,
+        pipelines: impl IntoIterator<Item = Definition>,
+        threads: usize,
+    ) -> std::io::Result<Arc<Self>> {
+        let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("flow").enable_all().build()?;
+        let mut flows = Self::new(engine, pipelines);
+        if let Some(flows) = Arc::get_mut(&mut flows) {
+            flows.threads = Some(runtime);
+        }
+        Ok(flows)
+    }
+
+    fn spawn<F: Future<Output: Send> + Send + 'static>(&self, work: F) -> JoinHandle<F::Output> {
+        match &self.threads {
+            Some(threads) => threads.spawn(work),
+            None => tokio::spawn(work),
+        }
+    }
+
+    /// Takes up, on threads of their own, all runs whose process is gone; tells what became of it.
+    pub fn take_up_aside(self: &Arc<Self>, tell: impl FnOnce(Result<TakenUp, RunError>) + Send + 'static) {
+        let flows = Arc::clone(self);
+        self.spawn(async move {
+            let taken = flows.take_up().await.map(|taken| {
+                let count = |ok: bool| taken.iter().filter(|(_, went)| went.is_ok() == ok).count();
+                TakenUp { runs: count(true), left: count(false) }
+            });
+            tell(taken);
+        });
+    }
+
+    /// Runs that go on here and are not kept: when the process ends they are gone.
+    pub fn passing(&self) -> usize {
+        held(&self.going).values().filter(|going| !going.durable).count()
     }
 
     /// What runs them.
@@ -68,7 +122,12 @@ impl Flows {
     }
 
     /// Begins a run. A durable one goes on whoever waits for it; another is broken off when nobody does any more.
-    pub async fn begin(self: &Arc<Self>, definition: &Definition, input: Value, options: RunOptions) -> Result<Going, RunError> {
+    pub async fn begin(
+        self: &Arc<Self>,
+        definition: &Definition,
+        input: Value,
+        options: RunOptions,
+    ) -> Result<Going, RunError> {
         let durable = self.engine.keeps(definition, &options);
         let run = self.engine.begin(definition, input, options).await.map_err(|(_, error)| error)?;
         Ok(self.go(definition, run, durable))
@@ -89,10 +148,10 @@ impl Flows {
 
     fn go(self: &Arc<Self>, definition: &Definition, run: Run, durable: bool) -> Going {
         let (id, pipeline) = (Arc::clone(run.id()), Arc::clone(&definition.name));
-        held(&self.going).insert(Arc::clone(&id), Arc::clone(&pipeline));
+        held(&self.going).insert(Arc::clone(&id), Of { pipeline: Arc::clone(&pipeline), durable });
         let (flows, handle) = (Arc::clone(self), run.handle());
         let held_on = handle.clone();
-        let task = tokio::spawn(async move {
+        let task = self.spawn(async move {
             let ran = run.await;
             let report = Arc::new(Report::of(&pipeline, &ran));
             flows.over(&report);
@@ -116,7 +175,7 @@ impl Flows {
     /// What is told of a run: one that goes on here, that was here, or that a journal has.
     pub async fn report(&self, id: &str) -> Result<Arc<Report>, RunError> {
         if let Some(handle) = self.engine.live(id) {
-            let pipeline = held(&self.going).get(id).cloned().unwrap_or_else(|| "".into());
+            let pipeline = held(&self.going).get(id).map_or_else(|| "".into(), |of| Arc::clone(&of.pipeline));
             let entries = handle.log().entries();
             return Ok(Arc::new(Report::live(handle.id(), &pipeline, &entries, handle.log().now())));
         }
@@ -167,13 +226,28 @@ impl Flows {
     }
 }
 
+/// What a run that goes on is of.
+struct Of {
+    pipeline: Arc<str>,
+    durable: bool,
+}
+
+/// What became of runs whose process is gone.
+#[derive(Debug, Clone, Copy)]
+pub struct TakenUp {
+    /// How many go on.
+    pub runs: usize,
+    /// How many cannot.
+    pub left: usize,
+}
+
 /// A run that goes on.
 pub struct Going {
     /// Its name.
     pub id: Arc<str>,
     /// A hold on it.
     pub handle: Handle,
-    task: tokio::task::JoinHandle<(crate::engine::Outcome, Arc<Report>)>,
+    task: JoinHandle<(crate::engine::Outcome, Arc<Report>)>,
     detached: bool,
 }
 

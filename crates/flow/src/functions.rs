@@ -19,7 +19,10 @@ struct Named<F> {
 }
 
 /// A leaf that is a function and done at once.
-pub fn function(name: impl Into<Arc<str>>, function: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Arc<dyn Action> {
+pub fn function(
+    name: impl Into<Arc<str>>,
+    function: impl Fn(&Call) -> Answer + Send + Sync + 'static,
+) -> Arc<dyn Action> {
     struct Now<F>(Named<F>);
 
     impl<F: Fn(&Call) -> Answer + Send + Sync + 'static> Action for Now<F> {

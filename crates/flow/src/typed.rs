@@ -6,11 +6,10 @@ use futures_util::FutureExt;
 
 use crate::{
     action::Call,
-    functions,
     error::{Fault, StepError},
+    functions,
     step::{
-        Cached, Conditional, Definition, Each, Human, Kind, Loop, Parallel, Policy, Reduce, Retry, Rule, Step,
-        Steps,
+        Cached, Conditional, Definition, Each, Human, Kind, Loop, Parallel, Policy, Reduce, Retry, Rule, Step, Steps,
     },
     value::{Data, Held, Value},
 };

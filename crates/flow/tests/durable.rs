@@ -12,8 +12,8 @@ use std::{
 };
 
 use caudal_flow::{
-    Cached, Definition, Engine, Human, Kind, Loop, Options, Outcome, Parallel, RunError, RunOptions, Status, Step, StepError,
-    Steps, Usage, Value, function,
+    Cached, Definition, Engine, Human, Kind, Loop, Options, Outcome, Parallel, RunError, RunOptions, Status, Step,
+    StepError, Steps, Usage, Value, function,
     journal::{Line, MemoryRuns, Runs, StoredRuns, Story},
     later, rule, value,
 };
@@ -107,7 +107,10 @@ async fn steps_are_kept_and_told(place: impl Place) {
     let story = Story::read(&**engine.runs(), "a").await.unwrap();
     assert_eq!(story.order, ["add 1", "add 2"]);
     assert_eq!(story.done["add 2"].answer, Ok(4.into()));
-    assert_eq!((&*story.ended.as_ref().unwrap().status, &story.ended.as_ref().unwrap().output), ("completed", &4.into()));
+    assert_eq!(
+        (&*story.ended.as_ref().unwrap().status, &story.ended.as_ref().unwrap().output),
+        ("completed", &4.into())
+    );
     let error = engine.run(&define([add(1)]), 1.into(), named("a")).await.output();
     assert_eq!(error, Err(RunError::Exists("a".into())));
     assert_eq!(Story::read(&**engine.runs(), "b").await.unwrap_err(), RunError::Unknown("b".into()));
@@ -142,10 +145,16 @@ async fn a_run_waits_for_days_and_goes_on_elsewhere(place: impl Place) {
 }
 
 async fn of_two_who_resume_one_wins(place: impl Place) {
-    let definition = define([ask("approve"), Step::act("slow", later("slow", |call| async move {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        Ok(call.input.clone())
-    }))]);
+    let definition = define([
+        ask("approve"),
+        Step::act(
+            "slow",
+            later("slow", |call| async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok(call.input.clone())
+            }),
+        ),
+    ]);
     engine(place.open()).run(&definition, 1.into(), named("a")).await;
     let (one, two) = (engine(place.open()), engine(place.open()));
     let answer = |engine: Engine, answer: i64| {
@@ -160,7 +169,6 @@ async fn of_two_who_resume_one_wins(place: impl Place) {
     // Who comes when the run goes on already finds that it asks nothing any more.
     assert!(matches!(lost, Err(RunError::Taken | RunError::Answer(_))), "{lost:?}");
 }
-
 
 async fn who_lost_a_run_can_write_nothing_more(place: impl Place) {
     let stalled = Arc::new(tokio::sync::Notify::new());
@@ -199,10 +207,16 @@ async fn what_failed_is_tried_again_and_nothing_else(place: impl Place) {
     });
     let definition = define([told("before", &calls), Step::act("sometimes", sometimes), told("after", &calls)]);
     let first = engine(place.open());
-    assert!(matches!(first.run(&definition, 1.into(), named("a")).await.outcome, Outcome::Failed(RunError::Step { .. })));
+    assert!(matches!(
+        first.run(&definition, 1.into(), named("a")).await.outcome,
+        Outcome::Failed(RunError::Step { .. })
+    ));
     let story = Story::read(&**first.runs(), "a").await.unwrap();
     let failure = story.ended.unwrap().error.unwrap();
-    assert_eq!((&*failure.step, &*failure.code, &*failure.message, &*failure.hint), ("sometimes", "step_failed", "not yet", "wait"));
+    assert_eq!(
+        (&*failure.step, &*failure.code, &*failure.message, &*failure.hint),
+        ("sometimes", "step_failed", "not yet", "wait")
+    );
     good.store(true, Relaxed);
     let second = engine(place.open());
     let ran = second.resume(&definition, "a", HashMap::new(), false).await.unwrap().await;
@@ -253,11 +267,13 @@ async fn what_was_spent_is_known_after_a_pause(place: impl Place) {
         call.reserve(most)?.settle(Usage { tokens_in: 50, cost: 7, ..Usage::NONE });
         Ok(Value::Null)
     });
-    let definition = || define([Step::act("one", Arc::clone(&spend)), ask("more"), Step::act("two", Arc::clone(&spend))]);
+    let definition =
+        || define([Step::act("one", Arc::clone(&spend)), ask("more"), Step::act("two", Arc::clone(&spend))]);
     let limits = caudal_flow::Limits { tokens: Some(100), ..Default::default() };
     let options = RunOptions { limits, ..named("a") };
     engine(place.open()).run(&definition(), Value::Null, options).await;
-    let ran = engine(place.open()).resume(&definition(), "a", [("".into(), Value::Null)].into(), false).await.unwrap().await;
+    let ran =
+        engine(place.open()).resume(&definition(), "a", [("".into(), Value::Null)].into(), false).await.unwrap().await;
     assert_eq!((ran.usage.tokens_in, ran.usage.cost), (50, 7));
     let error = ran.output().unwrap_err().to_string();
     assert!(error.contains("it needs 60 tokens, and 50 of 100 are left"), "{error}");
@@ -301,7 +317,10 @@ async fn branches_that_ask_are_answered_one_by_one(place: impl Place) {
     };
     assert!(matches!(say(&[("", 1)]).await, Err(RunError::Answer(words)) if words.contains("2 steps ask")));
     let half = say(&[("par/y/ask", 5)]).await.unwrap();
-    assert!(matches!(&half, Outcome::Paused(prompts) if &*prompts[0].path == "par/x/ask" && prompts.len() == 1), "{half:?}");
+    assert!(
+        matches!(&half, Outcome::Paused(prompts) if &*prompts[0].path == "par/x/ask" && prompts.len() == 1),
+        "{half:?}"
+    );
     assert_eq!(say(&[("", 1)]).await.unwrap(), Outcome::Completed(value!({"x": 2, "y": 6})));
 }
 
@@ -318,7 +337,8 @@ async fn what_a_condition_saw_is_what_it_sees_again(place: impl Place) {
     let definition = define([Step::act("next", next), Step::new("if", Kind::Conditional(Arc::new(choose)))]);
     let engine = engine(place.open());
     engine.run(&definition, Value::Null, named("a")).await;
-    let ran = engine.resume(&definition, "a", [("if/true/true".into(), "yes".into())].into(), false).await.unwrap().await;
+    let ran =
+        engine.resume(&definition, "a", [("if/true/true".into(), "yes".into())].into(), false).await.unwrap().await;
     assert_eq!(ran.output(), Ok("yes".into()));
 }
 

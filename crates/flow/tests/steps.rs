@@ -5,9 +5,9 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use caudal_flow::{
-    Cached, Change, Conditional, Each, Engine, Fault, How, Human, Import, Kind, Loop, Machine, Map, Merge, Options, Outcome,
-    Parallel, Pipeline, Propagate, Reduce, Retry, Router, RunError, RunOptions, Search, Status, Step, StepError, Steps,
-    Strategy, Transition, Value, check, function, later, rule, value,
+    Cached, Change, Conditional, Each, Engine, Fault, How, Human, Import, Kind, Loop, Machine, Map, Merge, Options,
+    Outcome, Parallel, Pipeline, Propagate, Reduce, Retry, Router, RunError, RunOptions, Search, Status, Step,
+    StepError, Steps, Strategy, Transition, Value, check, function, later, rule, value,
 };
 use common::{add, define, engine, give, runs, set, text};
 
@@ -57,13 +57,19 @@ async fn branches_are_given_the_same_and_make_an_object() {
     gives([reduced(Reduce::First)], 1.into(), 2.into()).await;
     gives([reduced(Reduce::Last)], 1.into(), 11.into()).await;
     gives([reduced(Reduce::Concat)], 1.into(), value!([2, 11])).await;
-    gives([reduced(Reduce::Rule(rule("sum", |view| {
-        Ok(view.output.as_map().unwrap().iter().filter_map(|(_, value)| value.as_i64()).sum::<i64>().into())
-    })))], 1.into(), 13.into()).await;
+    gives(
+        [reduced(Reduce::Rule(rule("sum", |view| {
+            Ok(view.output.as_map().unwrap().iter().filter_map(|(_, value)| value.as_i64()).sum::<i64>().into())
+        })))],
+        1.into(),
+        13.into(),
+    )
+    .await;
     let votes = [("a", one(give(1))), ("b", one(give(2))), ("c", one(give(2)))];
     gives([parallel(|parallel| parallel.reduce = Some(Reduce::Majority), &votes)], Value::Null, 2.into()).await;
     let maps = [("a", one(give(value!({"x": 1, "y": 1})))), ("b", one(give(value!({"y": 2}))))];
-    gives([parallel(|parallel| parallel.reduce = Some(Reduce::Union), &maps)], Value::Null, value!({"x": 1, "y": 2})).await;
+    gives([parallel(|parallel| parallel.reduce = Some(Reduce::Union), &maps)], Value::Null, value!({"x": 1, "y": 2}))
+        .await;
 }
 
 /// What `rule` makes of a context `{"old": 0, "map": {"k": 0}}` that two branches change.
@@ -139,7 +145,9 @@ async fn a_condition_chooses_by_name_or_by_yes_and_no() {
         let step = when("found", &[("true", one(give("yes"))), ("false", one(give("no")))], None);
         async move { runs([step], value!({"found": serde_json(&found)})).await.output().unwrap() }
     };
-    for (found, answer) in [(value!(true), "yes"), (value!(0), "no"), (value!([1]), "yes"), (value!([]), "no"), (Value::Null, "no")] {
+    for (found, answer) in
+        [(value!(true), "yes"), (value!(0), "no"), (value!([1]), "yes"), (value!([]), "no"), (Value::Null, "no")]
+    {
         assert_eq!(yes(found.clone()).await, text(answer), "{found}");
     }
 }
@@ -156,14 +164,26 @@ async fn a_loop_ends_when_it_is_enough_and_at_its_limit() {
         Step::new("loop", Kind::Loop(Arc::new(again)))
     };
     gives([looped(|_| (), 5)], 0.into(), 5.into()).await;
-    gives([looped(|again| again.until = Some(rule("ten", |view| Ok((view.output.as_i64() >= Some(3)).into()))), 9)], 0.into(), 3.into()).await;
+    gives(
+        [looped(|again| again.until = Some(rule("ten", |view| Ok((view.output.as_i64() >= Some(3)).into()))), 9)],
+        0.into(),
+        3.into(),
+    )
+    .await;
     let never = looped(|again| (again.until, again.must_end) = (Some(rule("never", |_| Ok(false.into()))), true), 4);
     fails([give(0), never], Fault::Failed, "4 turns were not enough").await;
-    let kept = looped(|again| {
-        again.init = vec![Change { how: How::Set, path: "seen".into(), value: rule("none", |_| Ok(value!([]))) }];
-        again.state = vec![Change { how: How::Append, path: "context.seen".into(), value: rule("it", |view| Ok(view.output.clone())) }];
-        again.output = Some(rule("seen", |view| Ok(view.context.get("seen").cloned().unwrap_or_default())));
-    }, 3);
+    let kept = looped(
+        |again| {
+            again.init = vec![Change { how: How::Set, path: "seen".into(), value: rule("none", |_| Ok(value!([]))) }];
+            again.state = vec![Change {
+                how: How::Append,
+                path: "context.seen".into(),
+                value: rule("it", |view| Ok(view.output.clone())),
+            }];
+            again.output = Some(rule("seen", |view| Ok(view.context.get("seen").cloned().unwrap_or_default())));
+        },
+        3,
+    );
     gives([kept], 0.into(), value!([1, 2, 3])).await;
     let fixed = looped(|again| again.next = Propagate::Rule(rule("ten", |_| Ok(10.into()))), 3);
     gives([fixed], 0.into(), 11.into()).await;
@@ -220,9 +240,19 @@ async fn a_router_runs_the_branches_that_are_chosen() {
 async fn an_imported_pipeline_sees_and_gives_what_it_may() {
     let import = |inherits, outputs: Option<Vec<(Arc<str>, Arc<str>)>>| {
         let steps = Steps::new([set(value!({"inner": 1, "more": 2})), give("done")]);
-        Step::new("import", Kind::Import(Arc::new(Import { pipeline: "other".into(), steps, inherits, outputs, ignore_failures: false })))
+        Step::new(
+            "import",
+            Kind::Import(Arc::new(Import {
+                pipeline: "other".into(),
+                steps,
+                inherits,
+                outputs,
+                ignore_failures: false,
+            })),
+        )
     };
-    let context = |step: Step| async move { Value::Map(runs([set(value!({"outer": 0})), step], Value::Null).await.context) };
+    let context =
+        |step: Step| async move { Value::Map(runs([set(value!({"outer": 0})), step], Value::Null).await.context) };
     assert_eq!(context(import(true, None)).await, value!({"outer": 0, "inner": 1, "more": 2}));
     assert_eq!(context(import(false, None)).await, value!({"outer": 0}));
     let some = Some(vec![("inner".into(), "result.inner".into())]);
@@ -232,11 +262,35 @@ async fn an_imported_pipeline_sees_and_gives_what_it_may() {
 #[tokio::test]
 async fn states_lead_to_each_other() {
     let machine = |most| {
-        let states = branches(&[("draft", one(add(1))), ("check", one(add(0))), ("repair", one(add(10))), ("done", Steps::new([]))]);
-        let to = |from: &str, to: &str, on_failure, when| Transition { from: Some(from.into()), on_failure, when, to: to.into() };
+        let states = branches(&[
+            ("draft", one(add(1))),
+            ("check", one(add(0))),
+            ("repair", one(add(10))),
+            ("done", Steps::new([])),
+        ]);
+        let to = |from: &str, to: &str, on_failure, when| Transition {
+            from: Some(from.into()),
+            on_failure,
+            when,
+            to: to.into(),
+        };
         let good = rule("good", |view| Ok((view.output.as_i64() > Some(5)).into()));
-        let transitions = vec![to("draft", "check", false, None), to("check", "done", false, Some(good)), to("check", "repair", false, None), to("repair", "check", false, None)];
-        Step::new("machine", Kind::Machine(Arc::new(Machine { start: "draft".into(), ends: vec!["done".into()], states, transitions, most })))
+        let transitions = vec![
+            to("draft", "check", false, None),
+            to("check", "done", false, Some(good)),
+            to("check", "repair", false, None),
+            to("repair", "check", false, None),
+        ];
+        Step::new(
+            "machine",
+            Kind::Machine(Arc::new(Machine {
+                start: "draft".into(),
+                ends: vec!["done".into()],
+                states,
+                transitions,
+                most,
+            })),
+        )
     };
     gives([machine(10)], 0.into(), 11.into()).await;
     gives([machine(10)], 9.into(), 10.into()).await;
@@ -247,16 +301,29 @@ async fn states_lead_to_each_other() {
 async fn a_tree_is_searched_for_the_best() {
     // From n it proposes 2n and 2n + 1; the closer to 21 the better: 1, 2, 5, 10, 21.
     let search = |strategy, most| {
-        let proposer = Step::act("propose", function("propose", |call| {
-            let n = call.input.as_i64().unwrap_or(0);
-            Ok(value!([n * 2, n * 2 + 1]))
-        }));
-        let evaluator = Step::act("rate", function("rate", |call| {
-            Ok(Value::from(1.0 - (call.input.as_i64().unwrap_or(0) - 21).abs() as f64 / 21.0))
-        }));
+        let proposer = Step::act(
+            "propose",
+            function("propose", |call| {
+                let n = call.input.as_i64().unwrap_or(0);
+                Ok(value!([n * 2, n * 2 + 1]))
+            }),
+        );
+        let evaluator = Step::act(
+            "rate",
+            function("rate", |call| Ok(Value::from(1.0 - (call.input.as_i64().unwrap_or(0) - 21).abs() as f64 / 21.0))),
+        );
         let tree = Search {
-            proposer: Box::new(proposer), evaluator: Box::new(evaluator), strategy, branching: 2, width: 8, depth: 6, most,
-            goal: Some(1.0), must_reach: true, cost: Some(rule("free", |_| Ok(0.0.into()))), valid: None,
+            proposer: Box::new(proposer),
+            evaluator: Box::new(evaluator),
+            strategy,
+            branching: 2,
+            width: 8,
+            depth: 6,
+            most,
+            goal: Some(1.0),
+            must_reach: true,
+            cost: Some(rule("free", |_| Ok(0.0.into()))),
+            valid: None,
         };
         Step::new("search", Kind::Search(Arc::new(tree)))
     };
@@ -327,18 +394,21 @@ async fn a_run_that_never_waits_can_be_cancelled_too() {
 async fn a_panic_is_its_steps_failure_alone() {
     fails([Step::act("bad", function("bad", |_| panic!("on purpose")))], Fault::Panicked, "on purpose").await;
     fails([Step::act("bad", later("bad", |_| async { panic!("later {}", 1) }))], Fault::Panicked, "later 1").await;
-    let saved = Step::act("bad", function("bad", |_| panic!("on purpose"))).with(|policy| policy.fallback = Some(Arc::new(give(1))));
+    let saved = Step::act("bad", function("bad", |_| panic!("on purpose")))
+        .with(|policy| policy.fallback = Some(Arc::new(give(1))));
     gives([saved], Value::Null, 1.into()).await;
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_turned_down() {
-    let number = || check("number", |value| value.as_i64().map(drop).ok_or_else(|| format!("{} is no number", value.sort())));
+    let number =
+        || check("number", |value| value.as_i64().map(drop).ok_or_else(|| format!("{} is no number", value.sort())));
     fails([give("x"), add(1).with(|policy| policy.takes = Some(number()))], Fault::Input, "string is no number").await;
     fails([give("x").with(|policy| policy.gives = Some(number()))], Fault::Output, "string is no number").await;
     let better = function("better", |call| Ok(call.feedback().map_or(text("bad"), |words| text(&words))));
     let refined = Step::act("better", better).with(|policy| {
-        policy.validators = vec![check("long", |value| if value.as_text() == Some("bad") { Err("too short".into()) } else { Ok(()) })];
+        policy.validators =
+            vec![check("long", |value| if value.as_text() == Some("bad") { Err("too short".into()) } else { Ok(()) })];
         policy.retry = Retry { more: 2, wait: Duration::ZERO, ..Retry::default() };
     });
     gives([refined], Value::Null, text("its output was turned down: too short")).await;
@@ -393,7 +463,8 @@ async fn one_of_many_makes_what_all_want_and_failures_are_not_remembered() {
     });
     let engine = engine();
     let definition = define([Step::new("cache", Kind::Cache(Arc::new(Cached::new(Step::act("slow", slow)))))]);
-    let all = || futures_util::future::join_all((0..50).map(|_| engine.run(&definition, 1.into(), RunOptions::default())));
+    let all =
+        || futures_util::future::join_all((0..50).map(|_| engine.run(&definition, 1.into(), RunOptions::default())));
     assert!(all().await.into_iter().all(|ran| ran.output().is_err()));
     assert!(all().await.into_iter().all(|ran| ran.output() == Ok(1.into())));
     assert_eq!(made.load(std::sync::atomic::Ordering::Relaxed), 2);
@@ -401,22 +472,35 @@ async fn one_of_many_makes_what_all_want_and_failures_are_not_remembered() {
 
 #[tokio::test]
 async fn somebody_is_asked_and_the_run_waits() {
-    let ask = |name: &str| Step::new(name, Kind::Human(Arc::new(Human {
-        message: Some(rule("words", |view| Ok(format!("is {} right?", view.output).into()))),
-        answers: Some(check("yes or no", |value| if matches!(value, Value::Bool(_)) { Ok(()) } else { Err("say yes or no".into()) })),
-        schema: value!({"type": "boolean"}),
-    })));
+    let ask = |name: &str| {
+        Step::new(
+            name,
+            Kind::Human(Arc::new(Human {
+                message: Some(rule("words", |view| Ok(format!("is {} right?", view.output).into()))),
+                answers: Some(check("yes or no", |value| {
+                    if matches!(value, Value::Bool(_)) { Ok(()) } else { Err("say yes or no".into()) }
+                })),
+                schema: value!({"type": "boolean"}),
+            })),
+        )
+    };
     let engine = engine();
-    let definition = define([add(1), ask("approve"), Step::act("not", function("not", |call| Ok((!call.input.truthy()).into())))]);
+    let definition =
+        define([add(1), ask("approve"), Step::act("not", function("not", |call| Ok((!call.input.truthy()).into())))]);
     let ran = engine.run(&definition, 1.into(), RunOptions::default()).await;
     let Outcome::Paused(prompts) = &ran.outcome else { panic!("{ran:?}") };
     assert_eq!((&*prompts[0].path, &prompts[0].message), ("approve", &text("is 2 right?")));
     let say = |answer: Value| {
         let (engine, definition, id) = (engine.clone(), definition.clone(), Arc::clone(&ran.id));
-        async move { Ok::<_, RunError>(engine.resume(&definition, &id, [("".into(), answer)].into(), false).await?.await.outcome) }
+        async move {
+            Ok::<_, RunError>(engine.resume(&definition, &id, [("".into(), answer)].into(), false).await?.await.outcome)
+        }
     };
     let refused = say("perhaps".into()).await;
-    assert!(matches!(&refused, Ok(Outcome::Paused(prompts)) if prompts[0].refused.as_deref() == Some("say yes or no")), "{refused:?}");
+    assert!(
+        matches!(&refused, Ok(Outcome::Paused(prompts)) if prompts[0].refused.as_deref() == Some("say yes or no")),
+        "{refused:?}"
+    );
     assert_eq!(say(true.into()).await, Ok(Outcome::Completed(false.into())));
     assert_eq!(say(true.into()).await, Err(RunError::State("completed already")));
 }
@@ -446,25 +530,40 @@ async fn typed_pipelines_hand_on_what_they_made_as_it_is() {
     }
     let halves = Pipeline::<u64, u64>::new("typed")
         .step("picture", |size: &u64, _| Ok(Picture { pixels: vec![7; *size as usize] }))
-        .both("both",
-            Pipeline::<Picture, Picture>::new("count").step("count", |picture: &Picture, _| Ok(picture.pixels.len() as u64)),
-            Pipeline::<Picture, Picture>::new("first").step("first", |picture: &Picture, _| Ok(u32::from(picture.pixels[0]))))
+        .both(
+            "both",
+            Pipeline::<Picture, Picture>::new("count")
+                .step("count", |picture: &Picture, _| Ok(picture.pixels.len() as u64)),
+            Pipeline::<Picture, Picture>::new("first")
+                .step("first", |picture: &Picture, _| Ok(u32::from(picture.pixels[0]))),
+        )
         .step("sum", |both: &(u64, u32), _| Ok(both.0 + u64::from(both.1)))
-        .either("large", |n: &u64| *n > 50, Pipeline::<u64, u64>::new("yes").step("yes", |_: &u64, _| Ok("large".to_owned())),
-            Pipeline::<u64, u64>::new("no").step("no", |_: &u64, _| Ok("small".to_owned())))
+        .either(
+            "large",
+            |n: &u64| *n > 50,
+            Pipeline::<u64, u64>::new("yes").step("yes", |_: &u64, _| Ok("large".to_owned())),
+            Pipeline::<u64, u64>::new("no").step("no", |_: &u64, _| Ok("small".to_owned())),
+        )
         .define();
     assert_eq!(engine().run(&halves, 100.into(), RunOptions::default()).await.output(), Ok("large".into()));
     assert_eq!(engine().run(&halves, 3.into(), RunOptions::default()).await.output(), Ok("small".into()));
     let words = Pipeline::<String, String>::new("words")
         .step("split", |text: &String, _| Ok(text.split(' ').map(str::to_owned).collect::<Vec<_>>()))
-        .map("lengths", Pipeline::<String, String>::new("length").step("length", |word: &String, _| Ok(word.len() as u64)), 4)
+        .map(
+            "lengths",
+            Pipeline::<String, String>::new("length").step("length", |word: &String, _| Ok(word.len() as u64)),
+            4,
+        )
         .define();
     assert_eq!(engine().run(&words, "a bb ccc".into(), RunOptions::default()).await.output(), Ok(value!([1, 2, 3])));
 }
 
 #[tokio::test]
 async fn a_summary_of_the_context_is_kept_where_it_is_wanted() {
-    let steps = [give(5).with(|policy| policy.sink = Some("result.first".into())), give(value!({"second": 6})).with(|policy| policy.updates_context = true)];
+    let steps = [
+        give(5).with(|policy| policy.sink = Some("result.first".into())),
+        give(value!({"second": 6})).with(|policy| policy.updates_context = true),
+    ];
     assert_eq!(Value::Map(runs(steps, Value::Null).await.context), value!({"result": {"first": 5}, "second": 6}));
     fails([give(5).with(|policy| policy.updates_context = true)], Fault::Output, "gave number, not an object").await;
     assert_eq!(Map::default(), runs([give(1)], Value::Null).await.context);

@@ -34,8 +34,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_memory::Manager;
 use caudal_flow::Flows;
+use caudal_memory::Manager;
 use caudal_record::Consultations;
 use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
 use caudal_telemetry::{Meter, Telemetry};
@@ -132,6 +132,7 @@ impl Server {
         watch(&app);
         look_back(&app);
         tell(&app);
+        take_up(&app);
         let each = Arc::downgrade(&app);
         let working = move || each.upgrade().is_some_and(|app| app.working() > 0);
         if let Err(error) = app.memory.watch(working) {
@@ -191,6 +192,17 @@ impl Control {
             app.catalog.set(models, stay);
         }
     }
+}
+
+/// Takes up runs of pipelines that another process left.
+fn take_up(app: &App) {
+    app.flows.take_up_aside(|taken| match taken {
+        Ok(taken) if taken.runs + taken.left > 0 => {
+            tracing::info!(taken_up = taken.runs, left = taken.left, "runs that were interrupted go on");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "runs that were interrupted could not be looked for"),
+    });
 }
 
 /// Lets models come and go with the repository, and rest when nobody asks for them, on a thread that ends with the
@@ -280,7 +292,8 @@ async fn welcome(entrances: &[Entrance], connections: &Arc<Connections>) {
 
 /// Waits until no request is being worked on.
 async fn idle(app: &App) {
-    until(|| app.working() == 0).await;
+    // Runs that are kept are taken up by the next process; others would be gone.
+    until(|| app.working() == 0 && app.flows.passing() == 0).await;
 }
 
 async fn until(condition: impl Fn() -> bool) {

@@ -161,9 +161,7 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::StepFailed => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
         ErrorKind::NotBuiltIn | ErrorKind::RecordOff => StatusCode::NOT_IMPLEMENTED,
-        ErrorKind::InvalidEvent | ErrorKind::KeyReused | ErrorKind::InvalidPipeline => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        ErrorKind::InvalidEvent | ErrorKind::KeyReused | ErrorKind::InvalidPipeline => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::InvalidJson => StatusCode::BAD_REQUEST,
         ErrorKind::Exists | ErrorKind::VersionConflict => StatusCode::CONFLICT,
         ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,

@@ -10,10 +10,8 @@ use caudal_flow::{
     Blueprint, Definition, Engine, Finding, Flows, Folder, Limits, Options, Registry,
     journal::{Runs, StoredRuns},
 };
-use caudal_flow_leaves::{Allow, Llm, Net, Price, Prices, Provider};
-use caudal_record::Consultations;
+use caudal_flow_leaves::{Allow, Llm, Net, Price, Prices, Provider, Record, Serving};
 use caudal_store::Store;
-use caudal_tasks::{Catalog, Pictures};
 use serde::Deserialize;
 
 use super::AssembleError;
@@ -22,12 +20,14 @@ use crate::settings::Settings;
 /// The file that says what pipelines may, beside them.
 pub(crate) const FILE: &str = "flow.yaml";
 
+/// Threads for runs: their steps do their work elsewhere.
+const MOST_THREADS: usize = 4;
+
 /// What leaves need of this process.
 #[derive(Default)]
 pub(crate) struct Parts {
-    pub(crate) catalog: Option<Arc<Catalog>>,
-    pub(crate) pictures: Option<Pictures>,
-    pub(crate) record: Option<Consultations>,
+    pub(crate) models: Option<Serving>,
+    pub(crate) record: Option<Record>,
 }
 
 /// What pipelines may: `flow.yaml`, which is its owner's and not the pipelines' authors'.
@@ -75,7 +75,8 @@ impl Budgets {
     /// What a pipeline of that name may spend: by its very name, else by the longest beginning, else as all.
     fn of(&self, name: &str) -> Limits {
         let begins = |pattern: &str| pattern.strip_suffix('*').is_some_and(|begin| name.starts_with(begin));
-        let by_pattern = self.pipeline.iter().filter(|(pattern, _)| begins(pattern)).max_by_key(|(pattern, _)| pattern.len());
+        let by_pattern =
+            self.pipeline.iter().filter(|(pattern, _)| begins(pattern)).max_by_key(|(pattern, _)| pattern.len());
         let found = self.pipeline.get(name).or(by_pattern.map(|(_, budget)| budget));
         found.copied().unwrap_or(self.default).limits()
     }
@@ -96,23 +97,29 @@ impl May {
 
     /// All leaves that there are.
     pub(crate) fn registry(&self, parts: Parts) -> Result<Registry, AssembleError> {
-        let allow = Allow::new(self.allow.iter().map(String::as_str)).map_err(|error| AssembleError::Flows(error.to_string()))?;
+        let allow = Allow::new(self.allow.iter().map(String::as_str))
+            .map_err(|error| AssembleError::Flows(error.to_string()))?;
         let prices = Prices::new(self.prices.clone());
         let prices = if self.strict_prices { prices.strict() } else { prices };
         let llm = Llm::new(self.providers.clone(), prices, |name| std::env::var(name).ok());
-        let Parts { catalog: _, pictures: _, record: _ } = parts;
+        let Parts { models, record } = parts;
         let mut registry = Registry::default();
-        caudal_flow_leaves::register(&mut registry, caudal_flow_leaves::Parts { net: Net::new(allow), llm });
+        let parts = caudal_flow_leaves::Parts { net: Net::new(allow), llm, models, record, folder: self.files.clone() };
+        caudal_flow_leaves::register(&mut registry, parts);
         Ok(registry)
     }
 
     /// A pipeline's file, read; with what all pipelines keep to.
-    pub(crate) fn pipeline(&self, file: &Path, registry: &Registry) -> Result<(Definition, Vec<Finding>), Vec<Finding>> {
+    pub(crate) fn pipeline(
+        &self,
+        file: &Path,
+        registry: &Registry,
+    ) -> Result<(Definition, Vec<Finding>), Vec<Finding>> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let (definition, findings) = Blueprint::read_file(&name, &Folder::new(folder), registry)?;
-        let limits = definition.limits.tightest(self.budgets.of(&definition.name));
-        Ok((Definition { limits, ..definition }, findings))
+        let (mut definition, findings) = Blueprint::read_file(&name, &Folder::new(folder), registry)?;
+        definition.limits = definition.limits.tightest(self.budgets.of(&definition.name));
+        Ok((definition, findings))
     }
 }
 
@@ -141,7 +148,11 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// All pipelines of the folder and what runs them. A file that is no pipeline is told of, and the others serve.
-pub(crate) fn flows(settings: &Settings, store: Option<Arc<dyn Store>>, parts: Parts) -> Result<Arc<Flows>, AssembleError> {
+pub(crate) fn flows(
+    settings: &Settings,
+    store: Option<Arc<dyn Store>>,
+    parts: Parts,
+) -> Result<Arc<Flows>, AssembleError> {
     let may = May::read(&settings.flow.folder)?;
     let registry = may.registry(parts)?;
     let mut definitions: BTreeMap<Arc<str>, Definition> = BTreeMap::new();
@@ -162,5 +173,6 @@ pub(crate) fn flows(settings: &Settings, store: Option<Arc<dyn Store>>, parts: P
         };
         findings.iter().for_each(|finding| tracing::warn!("{}:{finding}", file.display()));
     }
-    Ok(Flows::new(engine(settings, store), definitions.into_values()))
+    let threads = settings.models.cpus.io_threads.min(MOST_THREADS);
+    Ok(Flows::with_threads(engine(settings, store), definitions.into_values(), threads)?)
 }

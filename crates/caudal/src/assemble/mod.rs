@@ -7,6 +7,7 @@ use caudal_engine::{
     repository::{Repository, RepositoryError},
 };
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
+use caudal_flow_leaves::{Models, Record, Serving};
 use caudal_record::Consultations;
 use caudal_server::{Facts, Flags, ListenError, Listener, Listeners, ModelControl, Server};
 use caudal_store::{
@@ -158,10 +159,21 @@ pub(crate) fn telemetry(settings: &Settings) -> Result<Telemetry, AssembleError>
     Ok(Telemetry::start(settings.telemetry.clone())?)
 }
 
-/// What leaves need, where no server runs.
-pub(crate) fn parts_of_flows(settings: &Settings) -> Result<flows::Parts, AssembleError> {
-    let record = consultations(settings)?;
-    Ok(flows::Parts { record, ..flows::Parts::default() })
+fn recorded(settings: &Settings, consultations: Consultations) -> Record {
+    Record { consultations, timezone: settings.server.record.timezone.clone() }
+}
+
+/// What leaves need where no server runs: models are loaded when a step asks one.
+pub(crate) fn parts_of_flows(settings: &Settings, store: Option<&Arc<dyn Store>>) -> flows::Parts {
+    let record = store.map(|store| recorded(settings, consultations_in(settings, Arc::clone(store))));
+    let own = settings.clone();
+    let open = move || {
+        let models = backend(&own).and_then(|backend| {
+            Ok(Models { catalog: Arc::new(catalog(&own, Arc::new(backend))?), pictures: pictures(&own)? })
+        });
+        models.map_err(|error| error.to_string())
+    };
+    flows::Parts { models: Some(Serving::later(open)), record }
 }
 
 fn listeners(settings: &Settings) -> Result<Listeners, ListenError> {
@@ -198,7 +210,9 @@ pub(crate) fn server(
     let catalog = Arc::new(catalog(settings, backend)?);
     let pictures = pictures(settings)?;
     let record = kept.map(|kept| kept.record.clone());
-    let parts = flows::Parts { catalog: Some(Arc::clone(&catalog)), pictures: Some(pictures.clone()), record: record.clone() };
+    let models = Models { catalog: Arc::clone(&catalog), pictures: pictures.clone() };
+    let parts =
+        flows::Parts { models: Some(models.into()), record: record.clone().map(|record| recorded(settings, record)) };
     let flows = flows::flows(settings, kept.map(|kept| Arc::clone(&kept.store)), parts)?;
     let server = Server::new(listeners, catalog, pictures, settings.server.clone(), facts, telemetry, record, flows)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());

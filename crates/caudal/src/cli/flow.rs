@@ -23,7 +23,9 @@ pub(super) fn command() -> Command {
     let with_folder =
         [run(), validate(), list(), show(), trace(), replay(), resume(), cancel(), explain(), visualize(), leaves()];
     let command = with_folder.into_iter().fold(command, |all, one| all.subcommand(with_settings(one, for_flows)));
-    command.subcommand(init()).subcommand(Command::new("schema").about("Prints the JSON schema of pipelines, for editors"))
+    command
+        .subcommand(init())
+        .subcommand(Command::new("schema").about("Prints the JSON schema of pipelines, for editors"))
 }
 
 fn run() -> Command {
@@ -40,7 +42,11 @@ fn run() -> Command {
                 .env("FLUJO_INPUT")
                 .help("what it is given: JSON, or else a text; - reads standard input"),
         )
-        .arg(option("context-data", "JSON").allow_hyphen_values(true).help("what it knows from the beginning: an object"))
+        .arg(
+            option("context-data", "JSON")
+                .allow_hyphen_values(true)
+                .help("what it knows from the beginning: an object"),
+        )
         .arg(path("context-file", "FILE").conflicts_with("context-data").help("the same from a file, JSON or YAML"))
         .arg(option("run-id", "NAME").help("the run's name [default: one is made]"))
         .arg(duration("timeout").help("how long it may take"))
@@ -74,7 +80,12 @@ fn validate() -> Command {
 fn list() -> Command {
     Command::new("list")
         .about("Lists runs, the latest first")
-        .arg(option("limit", "N").value_parser(value_parser!(u32).range(1..=10_000)).default_value("20").help("how many"))
+        .arg(
+            option("limit", "N")
+                .value_parser(value_parser!(u32).range(1..=10_000))
+                .default_value("20")
+                .help("how many"),
+        )
         .arg(
             option("status", "STATUS")
                 .value_parser(["running", "paused", "completed", "failed", "cancelled", "interrupted"])
@@ -84,7 +95,10 @@ fn list() -> Command {
 }
 
 fn show() -> Command {
-    Command::new("show").about("Shows a run: how far it is, what it gave, what it asks").arg(id()).arg(json("one JSON document"))
+    Command::new("show")
+        .about("Shows a run: how far it is, what it gave, what it asks")
+        .arg(id())
+        .arg(json("one JSON document"))
 }
 
 fn trace() -> Command {
@@ -130,7 +144,12 @@ fn visualize() -> Command {
     Command::new("visualize")
         .about("Draws a pipeline")
         .arg(pipeline())
-        .arg(option("format", "FORM").value_parser(["mermaid", "svg"]).default_value("mermaid").help("text for Mermaid, or a picture"))
+        .arg(
+            option("format", "FORM")
+                .value_parser(["mermaid", "svg"])
+                .default_value("mermaid")
+                .help("text for Mermaid, or a picture"),
+        )
         .arg(path("output", "FILE").short('o').help("where to write [default: standard output]"))
 }
 
@@ -167,5 +186,8 @@ fn path(name: &'static str, value: &'static str) -> Arg {
 /// Settings that matter to pipelines without a server.
 fn for_flows(key: &Key) -> bool {
     let kept = ["data_dir", "record_flush", "pipelines", "record_timezone"];
-    super::for_models(key) || kept.contains(&key.name) || key.name.starts_with("flow_") || key.name.starts_with("database_")
+    super::for_models(key)
+        || kept.contains(&key.name)
+        || key.name.starts_with("flow_")
+        || key.name.starts_with("database_")
 }

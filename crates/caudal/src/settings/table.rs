@@ -182,7 +182,12 @@ pub(crate) const TABLE: &[Key] = &[
         "BOOL",
         "show metrics under Triton's names too (nv_inference_…), for its dashboards",
     )),
-    key("pipelines", "pipelines", "DIR", "folder of pipelines, NAME.yaml each, and of flow.yaml, which says what they may"),
+    key(
+        "pipelines",
+        "pipelines",
+        "DIR",
+        "folder of pipelines, NAME.yaml each, and of flow.yaml, which says what they may",
+    ),
     key("flow_max_steps", "100000", "N", "steps that a run of a pipeline may take"),
     key("flow_cache_mb", "64", "MIB", "answers of pipelines' steps that are remembered"),
     key("flow_cache_ttl_secs", "3600", "SECS", "how long they are remembered at most"),

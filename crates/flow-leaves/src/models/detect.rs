@@ -7,7 +7,7 @@ use caudal_tasks::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Models, Urgency, failed, model, present, way, within};
+use super::{Serving, Urgency, failed, model, present, way, within};
 use crate::{
     aside::aside,
     files::Folder,
@@ -75,11 +75,11 @@ enum Masks {
 struct Detect {
     said: Value,
     settings: Settings,
-    models: Option<Models>,
+    models: Option<Serving>,
     folder: Folder,
 }
 
-pub(super) fn register(registry: &mut Registry, models: Option<&Models>, folder: &Folder) {
+pub(super) fn register(registry: &mut Registry, models: Option<&Serving>, folder: &Folder) {
     let (models, folder) = (models.cloned(), folder.clone());
     let make = move |said: &Value, settings: Settings| {
         settings.check()?;
@@ -100,12 +100,12 @@ impl Action for Detect {
 
 impl Detect {
     async fn look(&self, call: &Call) -> Answer {
-        let models = present(self.models.as_ref())?;
+        let models = present(self.models.as_ref()).await?;
         let name = match &self.settings.model {
             Some(name) => name.clone(),
             None => models.catalog.now().only("detect").map(str::to_owned).ok_or_else(unnamed)?,
         };
-        let served = model(Some(models), &name, call).await?;
+        let served = model(&models, &name, call).await?;
         let ask = self.settings.ask(served.picture_model().map_err(|error| failed(&error))?)?;
         let picture = self.folder.picture(&call.input).await?;
         let way = way(call, self.settings.priority);

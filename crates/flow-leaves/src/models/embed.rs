@@ -5,7 +5,7 @@ use caudal_tasks::{EmbedAsk, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Models, Urgency, model, present, way, within};
+use super::{Serving, Urgency, model, present, way, within};
 use crate::plain::{add, leaf};
 
 const ABOUT: &str = "Makes a vector of a text, or a list of vectors of a list of texts, with a model of this house.";
@@ -33,10 +33,10 @@ struct Settings {
 struct Embed {
     said: Value,
     settings: Settings,
-    models: Option<Models>,
+    models: Option<Serving>,
 }
 
-pub(super) fn register(registry: &mut Registry, models: Option<&Models>) {
+pub(super) fn register(registry: &mut Registry, models: Option<&Serving>) {
     let models = models.cloned();
     let make = move |said: &Value, settings| Ok(Embed { said: said.clone(), settings, models: models.clone() });
     add(registry, "embed", leaf::<Settings, _>(ABOUT, make));
@@ -54,13 +54,13 @@ impl Action for Embed {
 
 impl Embed {
     async fn embed(&self, call: &Call) -> Answer {
-        let models = present(self.models.as_ref())?;
+        let models = present(self.models.as_ref()).await?;
         let only = || models.catalog.now().only("embed").map(str::to_owned);
         let unnamed = || {
             StepError::input("no model is named, and there is not exactly one for texts").hint("say model").for_good()
         };
         let name = self.settings.model.clone().or_else(only).ok_or_else(unnamed)?;
-        let served = model(Some(models), &name, call).await?;
+        let served = model(&models, &name, call).await?;
         let texts = texts(&call.input)?;
         let ask = EmbedAsk { dimensions: self.settings.dimensions, truncate: self.settings.truncate };
         let way = way(call, self.settings.priority);

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Models, Urgency, model,
+    Serving, Urgency, model, present,
     tensor::{self, Elements},
     way, within,
 };
@@ -51,10 +51,10 @@ enum Gives {
 struct Infer {
     said: Value,
     settings: Settings,
-    models: Option<Models>,
+    models: Option<Serving>,
 }
 
-pub(super) fn register(registry: &mut Registry, models: Option<&Models>) {
+pub(super) fn register(registry: &mut Registry, models: Option<&Serving>) {
     let models = models.cloned();
     let make = move |said: &Value, settings| Ok(Infer { said: said.clone(), settings, models: models.clone() });
     add(registry, "infer", leaf::<Settings, _>(ABOUT, make));
@@ -72,7 +72,8 @@ impl Action for Infer {
 
 impl Infer {
     async fn infer(&self, call: &Call) -> Answer {
-        let served = model(self.models.as_ref(), &self.settings.model, call).await?;
+        let models = present(self.models.as_ref()).await?;
+        let served = model(&models, &self.settings.model, call).await?;
         let input = call.input.plain().map_err(|error| StepError::input(error.to_string()).for_good())?;
         let (bytes, own) = (input.size(), Arc::clone(&served));
         let inputs = aside(bytes, move || inputs(&own, &input)).await?;

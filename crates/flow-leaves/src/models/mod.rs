@@ -12,6 +12,7 @@ use caudal_tasks::{Catalog, Pictures, ServedModel, TaskError, Unavailable};
 use caudal_types::{ErrorKind, Explain, Priority, Trace};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
 use crate::files::Folder;
 
@@ -24,8 +25,45 @@ pub struct Models {
     pub pictures: Pictures,
 }
 
+type Open = Arc<dyn Fn() -> Result<Models, String> + Send + Sync>;
+
+/// Models that serve, or that will once somebody asks one.
+#[derive(Clone)]
+pub struct Serving {
+    models: Arc<OnceCell<Models>>,
+    open: Open,
+}
+
+impl From<Models> for Serving {
+    fn from(models: Models) -> Self {
+        let open = move || Ok(models.clone());
+        Self::later(open)
+    }
+}
+
+impl Serving {
+    /// Models that are loaded when the first is asked. `Err` tells why they cannot be.
+    pub fn later(open: impl Fn() -> Result<Models, String> + Send + Sync + 'static) -> Self {
+        Self { models: Arc::default(), open: Arc::new(open) }
+    }
+
+    async fn models(&self) -> Result<Models, StepError> {
+        let open = async {
+            let open = Arc::clone(&self.open);
+            // Loading takes its time on a core.
+            let opened = tokio::task::spawn_blocking(move || open()).await;
+            opened.unwrap_or_else(|error| Err(error.to_string()))
+        };
+        let failed = |error: String| {
+            let error = StepError::failed(format!("the models cannot be loaded: {error}"));
+            error.hint("caudal models doctor tells what is wrong").for_good()
+        };
+        self.models.get_or_try_init(|| open).await.cloned().map_err(failed)
+    }
+}
+
 /// Adds all leaves that ask a model.
-pub(crate) fn register(registry: &mut Registry, models: Option<&Models>, folder: &Folder) {
+pub(crate) fn register(registry: &mut Registry, models: Option<&Serving>, folder: &Folder) {
     detect::register(registry, models, folder);
     infer::register(registry, models);
     embed::register(registry, models);
@@ -45,16 +83,17 @@ enum Urgency {
 }
 
 /// The model called `name`, brought back if it rests.
-async fn model(models: Option<&Models>, name: &str, call: &Call) -> Result<Arc<ServedModel>, StepError> {
-    present(models)?.catalog.demand(name, None, call.run()).await.map_err(|error| unavailable(&error))
+async fn model(models: &Models, name: &str, call: &Call) -> Result<Arc<ServedModel>, StepError> {
+    models.catalog.demand(name, None, call.run()).await.map_err(|error| unavailable(&error))
 }
 
 /// The models, if there are any where this runs.
-fn present(models: Option<&Models>) -> Result<&Models, StepError> {
-    models.ok_or_else(|| {
+async fn present(serving: Option<&Serving>) -> Result<Models, StepError> {
+    let Some(serving) = serving else {
         let error = StepError::failed("no models are served where this runs");
-        error.hint("run it with a model repository: --model-repository DIR").for_good()
-    })
+        return Err(error.hint("run it with a model repository: --model-repository DIR").for_good());
+    };
+    serving.models().await
 }
 
 /// What travels with a question the whole way.

@@ -84,6 +84,8 @@ pub(super) mod code {
     pub(crate) const THIS: &str = "V-T2";
     /// `steps.x`, where no step x comes before.
     pub(crate) const STEP: &str = "V-T4";
+    /// Branches that write to one place of the context.
+    pub(crate) const CONFLICT: &str = "V-P1";
     /// An import cannot be read.
     pub(crate) const IMPORT: &str = "V-I1";
     /// Imports import each other.

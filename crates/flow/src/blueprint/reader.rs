@@ -210,6 +210,11 @@ impl<'a> Reader<'a> {
             let message = "this is the item of a map, and no map is around";
             self.warn(node.mark, code::THIS, message, "write previous_step");
         }
+        if words.clone().any(|word| word.starts_with("context.initial_prompt")) {
+            let message = "what a run is given is not in the context here, unless a step puts it there";
+            let hint = "write previous_step in the first step, and sink_to: initial_prompt there for later ones";
+            self.warn(node.mark, code::OTHERWISE, message, hint);
+        }
         let unknown = words.find_map(|word| {
             let name = word.strip_prefix("steps.")?.split('.').next()?;
             (!name.is_empty() && name != "get" && !self.own.names.contains(name)).then(|| name.to_owned())

@@ -41,6 +41,23 @@ fn made(undefined: UndefinedBehavior) -> Environment<'static> {
     language
 }
 
+/// Filters that system D has under other names, or that people look for here.
+const FILTERS: [&str; 12] =
+    ["join", "upper", "lower", "length", "tojson", "default", "replace", "times", "first", "last", "sort", "trim"];
+
+/// Refuses a filter that there is none of. `Err` tells what there is.
+pub(super) fn filter(name: &str) -> Result<(), String> {
+    let asked = STRICT.empty_state().apply_filter(name, &[]);
+    if !asked.is_err_and(|error| error.kind() == ErrorKind::UnknownFilter) {
+        return Ok(());
+    }
+    let instead = match caudal_types::nearest(name, FILTERS) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("there are {} and more", FILTERS.join(", ")),
+    };
+    Err(format!("there is no filter {}; {instead}", caudal_types::shorten(name)))
+}
+
 fn fault(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }

@@ -47,6 +47,9 @@ impl Expression {
         let compiled = compiled.map_err(|error| unreadable(source, &error))?;
         let used = compiled.undeclared_variables(true);
         known(source, &compiled)?;
+        for (offset, filter) in source::filters(source) {
+            environment::filter(filter).map_err(|wrong| WordsError::new(source, offset, wrong, "mend the filter"))?;
+        }
         let mut named = Vec::new();
         for name in used.iter().filter(|name| *name == "steps" || name.starts_with("steps.")) {
             match name.split('.').nth(1) {
@@ -152,7 +155,7 @@ impl Formula for Expression {
     }
 
     fn identity(&self) -> Value {
-        Value::Text(Arc::clone(&self.source))
+        self.undefined.identity("expression", Value::Text(Arc::clone(&self.source)))
     }
 }
 

@@ -14,6 +14,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use crate::value::Value;
+
 pub use expression::Expression;
 pub use shape::Shape;
 
@@ -48,6 +50,12 @@ impl Undefined {
     /// All, by their names in a file.
     pub const NAMES: [(&'static str, Self); 3] =
         [("strict", Self::Strict), ("warn", Self::Warn), ("ignore", Self::Ignore)];
+
+    /// What makes a formula of that sort and source the same as another.
+    fn identity(self, sort: &str, source: Value) -> Value {
+        let name = Self::NAMES.iter().find(|(_, undefined)| *undefined == self).map_or("", |(name, _)| name);
+        Value::list([source, sort.into(), name.into()])
+    }
 }
 
 /// Why an expression or template cannot be read.

@@ -14,6 +14,7 @@ use crate::{
 pub struct Shape {
     form: Form,
     source: Value,
+    undefined: Undefined,
 }
 
 enum Form {
@@ -40,7 +41,7 @@ impl Shape {
 
     /// Reads a template.
     pub fn parse_as(value: &Value, undefined: Undefined) -> Result<Self, WordsError> {
-        Ok(Self { form: form(value, undefined, DEPTH)?, source: value.clone() })
+        Ok(Self { form: form(value, undefined, DEPTH)?, source: value.clone(), undefined })
     }
 
     /// Whether it holds no expression: it always gives the same.
@@ -60,7 +61,7 @@ impl Formula for Shape {
     }
 
     fn identity(&self) -> Value {
-        self.source.clone()
+        self.undefined.identity("template", self.source.clone())
     }
 }
 

@@ -52,8 +52,8 @@ pub(super) fn short(source: &str) -> Result<(), WordsError> {
 
 /// Where the `}}` stands that closes an expression from `start` on.
 fn end(source: &str, start: usize) -> Option<usize> {
-    let (mut open, mut signs) = (0usize, Signs::new(&source[start..]));
-    while let Some((offset, sign)) = signs.next() {
+    let mut open = 0usize;
+    for (offset, sign) in Signs::new(&source[start..]) {
         match sign {
             b'{' | b'[' | b'(' => open += 1,
             b'}' if open == 0 && source[start + offset + 1..].starts_with('}') => return Some(start + offset),
@@ -102,7 +102,7 @@ pub(super) fn ready(source: &str) -> Result<String, WordsError> {
     let mut ready = source.to_owned().into_bytes();
     let (mut joins, mut words, mut before) = (0, 0, b' ');
     for (offset, sign) in Signs::new(source) {
-        words += usize::from(!sign.is_ascii_whitespace() && !(word(sign) && word(before)));
+        words += usize::from(!(sign.is_ascii_whitespace() || word(sign) && word(before)));
         before = sign;
         match sign {
             b'*' => {
@@ -159,4 +159,14 @@ fn name_after(rest: &str) -> Option<usize> {
         }
         _ => None,
     }
+}
+
+/// The filters that an expression names, and where.
+pub(super) fn filters(source: &str) -> impl Iterator<Item = (usize, &str)> {
+    Signs::new(source).filter(|(_, sign)| *sign == b'|').filter_map(|(offset, _)| {
+        let rest = source[offset + 1..].trim_start();
+        let from = source.len() - rest.len();
+        let length = rest.bytes().take_while(|byte| word(*byte)).count();
+        (length > 0).then(|| (from, &rest[..length]))
+    })
 }

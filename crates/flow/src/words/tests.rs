@@ -152,6 +152,9 @@ fn what_cannot_be_read() {
     unread("1 == os", 6, "the name os is not known");
     unread("__import__('os')", 1, "__import__ is not known");
     unread("range(1000000000)", 1, "range is not known");
+    unread("output | to_json", 10, "there is no filter to_json; did you mean tojson?");
+    unread("output|first|zzz", 14, "there are join, upper");
+    unread("output|indent(9)", 8, "there is no filter indent");
     unread("'x' * 1000000000", 5, "* is not known");
     unread("context.a ** 9", 11, "* is not known");
     unread(&"1+".repeat(100), 130, "joins more than 64 times");

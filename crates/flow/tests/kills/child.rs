@@ -11,8 +11,8 @@ use std::{
 };
 
 use caudal_flow::{
-    Action, Cached, Change, Conditional, Definition, Each, Engine, How, Human, Import, Kind, Loop, Machine, Options, Outcome,
-    Parallel, Reduce, Retry, Router, RunOptions, Search, Step, StepError, Steps, Strategy, Transition, Value,
+    Action, Cached, Change, Conditional, Definition, Each, Engine, How, Human, Import, Kind, Loop, Machine, Options,
+    Outcome, Parallel, Reduce, Retry, Router, RunOptions, Search, Step, StepError, Steps, Strategy, Transition, Value,
     journal::StoredRuns, later, rule, value,
 };
 use caudal_store::sqlite::{self, Sqlite};
@@ -31,8 +31,10 @@ fn leaf(folder: &Path, name: &str, give: impl Fn(&Value) -> Value + Send + Sync 
     let act: Arc<dyn Action> = later(name, move |call| {
         let (file, give) = (file.clone(), Arc::clone(&give));
         async move {
-            let mut file = File::options().append(true).create(true).open(file).map_err(|e| StepError::failed(e.to_string()))?;
-            file.write_all(format!("{}\n", call.key()).as_bytes()).map_err(|error| StepError::failed(error.to_string()))?;
+            let mut file =
+                File::options().append(true).create(true).open(file).map_err(|e| StepError::failed(e.to_string()))?;
+            file.write_all(format!("{}\n", call.key()).as_bytes())
+                .map_err(|error| StepError::failed(error.to_string()))?;
             tokio::time::sleep(Duration::from_micros(fastrand::u64(0..3_000))).await;
             Ok(give(&call.input))
         }
@@ -51,7 +53,9 @@ fn kind(name: &str, kind: Kind) -> Step {
 /// A pipeline with steps of all sorts: from 1 to 37 on the way, and then somebody is asked.
 fn pipeline(folder: &Path) -> Definition {
     let one = |name: &str, more| Steps::new([add(folder, name, more)]);
-    let sum = rule("sum", |view| Ok(view.output.as_map().map_or(0, |map| map.iter().filter_map(|(_, v)| v.as_i64()).sum::<i64>()).into()));
+    let sum = rule("sum", |view| {
+        Ok(view.output.as_map().map_or(0, |map| map.iter().filter_map(|(_, v)| v.as_i64()).sum::<i64>()).into())
+    });
     let parallel = |names: &[&str]| Parallel {
         reduce: Some(Reduce::Rule(Arc::clone(&sum))),
         ..Parallel::new(names.iter().map(|name| (Arc::from(*name), one(name, 1))).collect())
@@ -64,40 +68,74 @@ fn pipeline(folder: &Path) -> Definition {
                 if call.attempt < 2 {
                     return Err(StepError::failed("the first try fails"));
                 }
-                let noted = File::options().append(true).create(true).open(file).and_then(|mut file| file.write_all(format!("{}\n", call.key()).as_bytes()));
+                let noted = File::options()
+                    .append(true)
+                    .create(true)
+                    .open(file)
+                    .and_then(|mut file| file.write_all(format!("{}\n", call.key()).as_bytes()));
                 noted.map_err(|error| StepError::failed(error.to_string()))?;
                 Ok(call.input.clone())
             }
         })
     };
-    let retried = Step::act("flaky", flaky).with(|policy| policy.retry = Retry { more: 1, wait: Duration::from_millis(1), ..Retry::default() });
+    let retried = Step::act("flaky", flaky)
+        .with(|policy| policy.retry = Retry { more: 1, wait: Duration::from_millis(1), ..Retry::default() });
     let saved = leaf(folder, "bad", |_| Value::Null)
         .with(|policy| policy.gives = Some(caudal_flow::check("never", |_| Err("never good".into()))))
         .with(|policy| policy.retry.more = 0)
         .with(|policy| policy.fallback = Some(Arc::new(add(folder, "instead", 0))));
     let again = Loop {
-        state: vec![Change { how: How::Append, path: "seen".into(), value: rule("it", |view| Ok(view.output.clone())) }],
+        state: vec![Change {
+            how: How::Append,
+            path: "seen".into(),
+            value: rule("it", |view| Ok(view.output.clone())),
+        }],
         ..Loop::new(one("turn", 1), 3)
     };
     let items = rule("items", |view| Ok(Value::list((0..4).map(|_| view.output.clone()))));
     let each = Each { items: Some(items), body: one("item", 0), at_once: 2, ignore_failures: false };
-    let router = Router { chooser: Box::new(leaf(folder, "choose", |_| value!(["x", "y"]))), parallel: parallel(&["x", "y", "z"]) };
+    let router = Router {
+        chooser: Box::new(leaf(folder, "choose", |_| value!(["x", "y"]))),
+        parallel: parallel(&["x", "y", "z"]),
+    };
     let states = vec![(Arc::from("work"), one("work", 1)), (Arc::from("done"), Steps::new([]))];
     let transitions = vec![Transition { from: None, on_failure: false, when: None, to: "done".into() }];
     let machine = Machine { start: "work".into(), ends: vec!["done".into()], states, transitions, most: 5 };
-    let import = Import { pipeline: "other".into(), steps: one("imported", 0), inherits: true, outputs: None, ignore_failures: false };
+    let import = Import {
+        pipeline: "other".into(),
+        steps: one("imported", 0),
+        inherits: true,
+        outputs: None,
+        ignore_failures: false,
+    };
     let search = Search {
         proposer: Box::new(leaf(folder, "propose", |input| Value::list([input.clone(), input.clone()]))),
         evaluator: Box::new(leaf(folder, "rate", |_| 1.0.into())),
-        strategy: Strategy::Beam, branching: 2, width: 1, depth: 2, most: 3, goal: Some(1.0), must_reach: true, cost: None, valid: None,
+        strategy: Strategy::Beam,
+        branching: 2,
+        width: 1,
+        depth: 2,
+        most: 3,
+        goal: Some(1.0),
+        must_reach: true,
+        cost: None,
+        valid: None,
     };
     let choose = Conditional {
         when: rule("large", |view| Ok((view.output.as_i64() > Some(1_000)).into())),
-        branches: vec![("true".into(), Steps::new([leaf(folder, "large", |_| "large".into())])), ("false".into(), Steps::new([leaf(folder, "small", |_| "small".into())]))],
+        branches: vec![
+            ("true".into(), Steps::new([leaf(folder, "large", |_| "large".into())])),
+            ("false".into(), Steps::new([leaf(folder, "small", |_| "small".into())])),
+        ],
         otherwise: None,
     };
-    let pick = |name: &'static str, pick: fn(&Value) -> Value| Step::act(name, caudal_flow::function(name, move |call| Ok(pick(&call.input))));
-    let context = |name: &'static str| Step::act(name, caudal_flow::function(name, move |call| Ok(call.input.clone()))).with(|policy| policy.sink = Some(name.into()));
+    let pick = |name: &'static str, pick: fn(&Value) -> Value| {
+        Step::act(name, caudal_flow::function(name, move |call| Ok(pick(&call.input))))
+    };
+    let context = |name: &'static str| {
+        Step::act(name, caudal_flow::function(name, move |call| Ok(call.input.clone())))
+            .with(|policy| policy.sink = Some(name.into()))
+    };
     let aside = leaf(folder, "aside", Value::clone).with(|policy| policy.background = true);
     let steps = Steps::new([
         add(folder, "first", 0),
@@ -106,7 +144,9 @@ fn pipeline(folder: &Path) -> Definition {
         kind("parallel", Kind::Parallel(Arc::new(parallel(&["a", "b", "c"])))),
         kind("loop", Kind::Loop(Arc::new(again))),
         kind("map", Kind::Map(Arc::new(each))),
-        pick("sum", |input| input.as_list().map_or(0, |list| list.iter().filter_map(Value::as_i64).sum::<i64>()).into()),
+        pick("sum", |input| {
+            input.as_list().map_or(0, |list| list.iter().filter_map(Value::as_i64).sum::<i64>()).into()
+        }),
         pick("less", |input| (input.as_i64().unwrap_or(0) - 19).into()),
         kind("route", Kind::Router(Arc::new(router))),
         kind("cache", Kind::Cache(Arc::new(Cached::new(add(folder, "cached", 0))))),
@@ -119,11 +159,23 @@ fn pipeline(folder: &Path) -> Definition {
         kind("if", Kind::Conditional(Arc::new(choose))),
         context("choice"),
         kind("approve", Kind::Human(Arc::new(Human { message: None, answers: None, schema: Value::Null }))),
-        Step::act("all", caudal_flow::function("all", |call| {
-            let from = |name: &str| call.context.get(name).cloned().unwrap_or_default();
-            let seen = from("seen").as_list().map_or(0, <[Value]>::len);
-            Ok(Value::Map([("answer", call.input.clone()), ("branches", from("branches")), ("choice", from("choice")), ("seen", seen.into())].into_iter().collect()))
-        })),
+        Step::act(
+            "all",
+            caudal_flow::function("all", |call| {
+                let from = |name: &str| call.context.get(name).cloned().unwrap_or_default();
+                let seen = from("seen").as_list().map_or(0, <[Value]>::len);
+                Ok(Value::Map(
+                    [
+                        ("answer", call.input.clone()),
+                        ("branches", from("branches")),
+                        ("choice", from("choice")),
+                        ("seen", seen.into()),
+                    ]
+                    .into_iter()
+                    .collect(),
+                ))
+            }),
+        ),
     ]);
     let mut definition = Definition::new("all kinds", steps);
     definition.durable = true;
@@ -140,7 +192,10 @@ pub(crate) fn engine(folder: &Path) -> (Engine, Definition) {
 /// Runs this test binary again, as the process that is killed.
 pub(crate) fn start(folder: &Path, round: u32) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["child::child", "--exact", "--nocapture"]).env("CHILD_FOLDER", folder).env("CHILD_ROUND", round.to_string());
+    command
+        .args(["child::child", "--exact", "--nocapture"])
+        .env("CHILD_FOLDER", folder)
+        .env("CHILD_ROUND", round.to_string());
     command.stdout(Stdio::null()).spawn().expect("a process")
 }
 
@@ -149,7 +204,8 @@ pub(crate) fn start(folder: &Path, round: u32) -> Child {
 fn child() {
     let Ok(folder) = std::env::var("CHILD_FOLDER") else { return };
     let round = std::env::var("CHILD_ROUND").expect("a round");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async move {
         let (engine, definition) = engine(Path::new(&folder));
         let work = (0..4).map(|task| {

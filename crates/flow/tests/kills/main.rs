@@ -61,7 +61,10 @@ async fn a_killed_process_loses_nothing_and_does_nothing_twice() {
             slowest = slowest.max(since.elapsed());
         }
     }
-    println!("{total} kills in {:?}; all runs of a process were taken up again in at most {slowest:?}", began.elapsed());
+    println!(
+        "{total} kills in {:?}; all runs of a process were taken up again in at most {slowest:?}",
+        began.elapsed()
+    );
 }
 
 /// Takes up what was left, and looks at what it came to.

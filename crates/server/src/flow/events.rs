@@ -40,7 +40,14 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::RunEvents, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
         Parameters::of(request.uri(), &[])?;
-        let mut follower = Follower { app: Arc::clone(&app), id: id.clone(), said: VecDeque::new(), entries: Vec::new(), told: None, over: false };
+        let mut follower = Follower {
+            app: Arc::clone(&app),
+            id: id.clone(),
+            said: VecDeque::new(),
+            entries: Vec::new(),
+            told: None,
+            over: false,
+        };
         match app.flows.engine().live(&id) {
             Some(handle) => follower.join(&handle),
             None => follower.tell_all(&*app.flows.report(&id).await?),

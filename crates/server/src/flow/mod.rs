@@ -21,13 +21,15 @@ impl From<RunError> for Problem {
 fn came_to(outcome: Outcome, report: &Report) -> Result<Answer, Problem> {
     match outcome {
         Outcome::Completed(_) => Ok(told(report)),
-        Outcome::Paused(prompts) => match prompts.iter().find_map(|prompt| prompt.refused.as_ref().zip(Some(&prompt.path))) {
-            Some((wrong, path)) => Err(Problem::parameter(
-                format!("the answer to {path} does not fit: {wrong}"),
-                "send an answer that fits the prompt's schema; the run still waits",
-            )),
-            None => Ok(told(report).status(StatusCode::ACCEPTED)),
-        },
+        Outcome::Paused(prompts) => {
+            match prompts.iter().find_map(|prompt| prompt.refused.as_ref().zip(Some(&prompt.path))) {
+                Some((wrong, path)) => Err(Problem::parameter(
+                    format!("the answer to {path} does not fit: {wrong}"),
+                    "send an answer that fits the prompt's schema; the run still waits",
+                )),
+                None => Ok(told(report).status(StatusCode::ACCEPTED)),
+            }
+        }
         Outcome::Failed(error) => {
             let details = serde_json::json!({
                 "run_id": report.run_id,
@@ -52,7 +54,8 @@ fn place(id: &str) -> String {
 /// An answer that says where the run is told of.
 fn accepted(id: &str) -> Answer {
     let place = place(id);
-    let body = serde_json::json!({"run_id": id, "status": "running", "location": place, "events": format!("{place}/events")});
+    let body =
+        serde_json::json!({"run_id": id, "status": "running", "location": place, "events": format!("{place}/events")});
     Answer::json(&body).status(StatusCode::ACCEPTED).location(&place)
 }
 

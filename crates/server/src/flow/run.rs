@@ -63,7 +63,13 @@ impl Order {
             steps: self.limits.total_steps_limit,
         };
         let timeout = self.timeout_s.map(seconds).transpose()?;
-        Ok(RunOptions { id: self.run_id.clone(), context: self.context.clone(), limits, timeout, durable: self.durable })
+        Ok(RunOptions {
+            id: self.run_id.clone(),
+            context: self.context.clone(),
+            limits,
+            timeout,
+            durable: self.durable,
+        })
     }
 }
 
@@ -71,7 +77,8 @@ impl Order {
 pub(super) fn waits(uri: &Uri, headers: &HeaderMap) -> Result<bool, Problem> {
     let parameters = Parameters::of(uri, &["wait"])?;
     let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let later = prefers.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("respond-async"));
+    let later =
+        prefers.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("respond-async"));
     match parameters.text("wait") {
         None => Ok(!later),
         Some(_) => Ok(parameters.word("wait", &["true", "false"])? == "true"),
@@ -91,7 +98,8 @@ pub(super) async fn order<T: for<'a> Deserialize<'a> + Default>(
     if received.bytes.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&received.bytes).map_err(|error| Problem::parameter(format!("the body is not understood: {error}"), hint))
+    serde_json::from_slice(&received.bytes)
+        .map_err(|error| Problem::parameter(format!("the body is not understood: {error}"), hint))
 }
 
 /// Waits for a run, or says where it can be looked at.
@@ -126,7 +134,9 @@ pub(crate) async fn run(State(app): State<Arc<App>>, Path(name): Path<String>, r
     door::keep(app, Route::PipelineRun, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let definition = pipelines::find(&app, &name)?;
         let waits = waits(request.uri(), request.headers())?;
-        let order: Order = order(&app, request, "send {\"input\": …}, and if you like context, run_id, timeout_s, durable, limits").await?;
+        let order: Order =
+            order(&app, request, "send {\"input\": …}, and if you like context, run_id, timeout_s, durable, limits")
+                .await?;
         let options = order.options()?;
         let going = app.flows.begin(&definition, order.input, options).await?;
         answer(&visitor, going, waits).await

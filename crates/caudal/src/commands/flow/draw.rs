@@ -4,16 +4,16 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::ArgMatches;
 
-use super::{CommandError, Opened, other, say};
+use super::{CommandError, Opened, Runs, other, say};
 
 fn said(matches: &ArgMatches) -> &str {
     matches.get_one::<String>("pipeline").map(String::as_str).unwrap_or_default()
 }
 
 pub(super) fn explain(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    Ok(match Opened::new(matches)?.pipeline(said(matches))? {
+    Ok(match Opened::new(matches, Runs::None)?.pipeline(said(matches))? {
         Ok(definition) => {
-            print!("{}", caudal_flow::explain(&definition));
+            say::line(caudal_flow::explain(&definition).trim_end());
             ExitCode::SUCCESS
         }
         Err(code) => code,
@@ -21,7 +21,7 @@ pub(super) fn explain(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 }
 
 pub(super) fn visualize(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let definition = match Opened::new(matches)?.pipeline(said(matches))? {
+    let definition = match Opened::new(matches, Runs::None)?.pipeline(said(matches))? {
         Ok(definition) => definition,
         Err(code) => return Ok(code),
     };
@@ -31,24 +31,25 @@ pub(super) fn visualize(matches: &ArgMatches) -> Result<ExitCode, CommandError> 
     };
     match matches.get_one::<PathBuf>("output") {
         Some(file) => std::fs::write(file, drawn).map_err(|error| other(format!("{}: {error}", file.display())))?,
-        None => print!("{drawn}"),
+        None => say::line(drawn.trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn leaves(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let opened = Opened::new(matches)?;
-    for (name, leaf) in opened.registry.iter() {
+    let opened = Opened::new(matches, Runs::None)?;
+    // Those under system D's names are the same ones.
+    for (name, leaf) in opened.registry.iter().filter(|(name, _)| !name.starts_with("flujo.")) {
         if matches.get_flag("json") {
             say::json(&serde_json::json!({"name": name, "about": leaf.about, "settings": leaf.settings}));
         } else {
-            println!("{name:20}  {}", leaf.about);
+            say::line(&format!("{name}\n    {}", leaf.about));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn schema() -> Result<ExitCode, CommandError> {
-    println!("{}", serde_json::to_string_pretty(&caudal_flow::schema()).unwrap_or_default());
+    say::line(&format!("{}", serde_json::to_string_pretty(&caudal_flow::schema()).unwrap_or_default()));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,15 @@
 //! `caudal flow init`.
 
-use std::{fs, io::ErrorKind, path::{Path, PathBuf}, process::ExitCode};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::ArgMatches;
 
-use super::{CommandError, other};
+use super::{CommandError, other, say};
 
 const EXAMPLE: &str = include_str!("hello.yaml");
 const MAY: &str = include_str!("may.yaml");
@@ -15,7 +20,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     for (name, text) in [("hello.yaml", EXAMPLE), ("flow.yaml", MAY)] {
         write(&folder.join(name), text)?;
     }
-    println!("caudal flow run {} --input World --summary", folder.join("hello.yaml").display());
+    say::line(&format!("caudal flow run {} --input World --summary", folder.join("hello.yaml").display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -23,8 +28,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 fn write(path: &Path, text: &str) -> Result<(), CommandError> {
     let made = fs::File::create_new(path).and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
     match made {
-        Ok(()) => println!("{} written", path.display()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => println!("{} is there already", path.display()),
+        Ok(()) => say::line(&format!("{} written", path.display())),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            say::line(&format!("{} is there already", path.display()));
+        },
         Err(error) => return Err(other(format!("{}: {error}", path.display()))),
     }
     Ok(())

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use caudal_record::time::iso;
 use clap::ArgMatches;
 
-use super::{CommandError, Opened, runtime, say, told};
+use super::{CommandError, Opened, Runs, runtime, say, told};
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let opened = Opened::new(matches)?;
+    let opened = Opened::new(matches, Runs::Kept)?;
     let limit = matches.get_one::<u32>("limit").copied().unwrap_or(20);
     let wanted = matches.get_one::<String>("status");
-    let flows = opened.flows(false, None)?;
+    let flows = opened.flows(None);
     let listing = runtime()?.block_on(flows.engine().runs().list(limit, 0)).map_err(|error| told(&error))?;
     if !matches.get_flag("json") {
-        println!("{:36}  {:11}  {:24}  {:20}", "run", "status", "pipeline", "since");
+        say::line(&format!("{:36}  {:11}  {:24}  {:20}", "run", "status", "pipeline", "since"));
     }
     for run in &listing.runs {
         let (pipeline, status) = run.status().map_err(|error| told(&error))?;
@@ -24,9 +24,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         let (made, changed) = (iso(run.time), iso(run.last_time));
         if matches.get_flag("json") {
             let id = &run.id;
-            say::json(&serde_json::json!({"run_id": id, "pipeline": pipeline, "status": status, "created_at": made, "updated_at": changed}));
+            say::json(
+                &serde_json::json!({"run_id": id, "pipeline": pipeline, "status": status, "created_at": made, "updated_at": changed}),
+            );
         } else {
-            println!("{:36}  {status:11}  {pipeline:24}  {made}", run.id);
+            say::line(&format!("{:36}  {status:11}  {pipeline:24}  {made}", run.id));
         }
     }
     Ok(ExitCode::SUCCESS)

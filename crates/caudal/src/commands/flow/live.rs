@@ -59,7 +59,9 @@ impl Tree {
     }
 
     fn depth(&self, place: usize) -> usize {
-        let parent = |place: &usize| self.entries.get(*place).map(|entry| entry.parent.index()).filter(|place| *place < self.entries.len());
+        let parent = |place: &usize| {
+            self.entries.get(*place).map(|entry| entry.parent.index()).filter(|place| *place < self.entries.len())
+        };
         std::iter::successors(parent(&place), parent).count()
     }
 
@@ -74,7 +76,9 @@ impl Tree {
             // Below the last one that is within the same step.
             let parent = self.entries[place].parent.index();
             let before = (0..place).rev().find(|other| {
-                self.shown.contains_key(other) && std::iter::successors(Some(*other), |at| self.entries.get(*at).map(|entry| entry.parent.index())).any(|at| at == parent)
+                self.shown.contains_key(other)
+                    && std::iter::successors(Some(*other), |at| self.entries.get(*at).map(|entry| entry.parent.index()))
+                        .any(|at| at == parent)
             });
             let bar = match before.or(Some(parent)).and_then(|before| self.shown.get(&before)) {
                 Some(before) => self.bars.insert_after(before, bar),
@@ -100,7 +104,12 @@ impl Tree {
         let remembered = if step.cache_hit { "  remembered" } else { "" };
         let indent = bar.clone();
         indent.set_style(plain(self.depth(place)));
-        indent.finish_with_message(format!("{} {}  {}{remembered}{why}", say::sign(status), step.name, say::time(step.duration_ms)));
+        indent.finish_with_message(format!(
+            "{} {}  {}{remembered}{why}",
+            say::sign(status),
+            step.name,
+            say::time(step.duration_ms)
+        ));
     }
 
     fn say(&mut self, place: usize, words: &str) {

@@ -19,6 +19,7 @@ use std::{
 };
 
 use caudal_flow::{Definition, Engine, Finding, Flows, Registry, RunError, Value};
+use caudal_store::Store;
 use caudal_types::Explain as _;
 use clap::ArgMatches;
 use tokio::runtime::Runtime;
@@ -59,34 +60,51 @@ fn told(error: &RunError) -> CommandError {
     other(format!("{error}; {}", error.hint()))
 }
 
+/// Whether runs are looked at or made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    /// Their store is opened.
+    Kept,
+    /// Nothing is opened or made.
+    None,
+}
+
 /// What pipelines are read with.
 struct Opened {
     settings: Settings,
     may: flows::May,
     registry: Registry,
+    store: Option<Arc<dyn Store>>,
 }
 
 impl Opened {
-    fn new(matches: &ArgMatches) -> Result<Self, CommandError> {
+    fn new(matches: &ArgMatches, runs: Runs) -> Result<Self, CommandError> {
         let mut settings = load(matches, true)?.settings;
         if settings.data_dir.is_none() && settings.database.is_none() {
             settings.data_dir = own_folder();
         }
         let may = flows::May::read(&settings.flow.folder)?;
-        let registry = may.registry(assemble::parts_of_flows(&settings)?)?;
-        Ok(Self { settings, may, registry })
+        let store = if runs == Runs::Kept { assemble::record_store(&settings)? } else { None };
+        let registry = may.registry(assemble::parts_of_flows(&settings, store.as_ref()))?;
+        Ok(Self { settings, may, registry, store })
     }
 
     /// Where a pipeline's file is: as it is written, or by its name in the folder of pipelines.
     fn file(&self, said: &str) -> Result<PathBuf, CommandError> {
         let folder = &self.settings.flow.folder;
-        let tries = [PathBuf::from(said), folder.join(said), folder.join(format!("{said}.yaml")), folder.join(format!("{said}.yml"))];
+        let tries = [
+            PathBuf::from(said),
+            folder.join(said),
+            folder.join(format!("{said}.yaml")),
+            folder.join(format!("{said}.yml")),
+        ];
         if let Some(file) = tries.into_iter().find(|file| file.is_file()) {
             return Ok(file);
         }
         let files = flows::files(folder);
         let names: Vec<&str> = files.iter().filter_map(|file| file.file_stem()?.to_str()).collect();
-        let near = caudal_types::nearest(said, names.iter().copied()).map_or(String::new(), |near| format!("; is it {near}?"));
+        let near =
+            caudal_types::nearest(said, names.iter().copied()).map_or(String::new(), |near| format!("; is it {near}?"));
         Err(usage(format!("there is no pipeline {said}, neither a file nor in {}{near}", folder.display())))
     }
 
@@ -109,10 +127,9 @@ impl Opened {
         })
     }
 
-    /// The store of runs, and all pipelines of the folder, with `more`.
-    fn flows(&self, ephemeral: bool, more: Option<&Definition>) -> Result<Arc<Flows>, CommandError> {
-        let store = if ephemeral { None } else { assemble::record_store(&self.settings)? };
-        let engine: Engine = flows::engine(&self.settings, store);
+    /// What runs all pipelines of the folder, and `more`.
+    fn flows(&self, more: Option<&Definition>) -> Arc<Flows> {
+        let engine: Engine = flows::engine(&self.settings, self.store.clone());
         let files = flows::files(&self.settings.flow.folder);
         let mut definitions: BTreeMap<Arc<str>, Definition> = files
             .iter()
@@ -122,14 +139,15 @@ impl Opened {
         if let Some(more) = more {
             definitions.insert(Arc::clone(&more.name), more.clone());
         }
-        Ok(Flows::new(engine, definitions.into_values()))
+        Flows::new(engine, definitions.into_values())
     }
 }
 
 /// Where runs are kept where nobody says.
 fn own_folder() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
-    let data = std::env::var_os("XDG_DATA_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from).or_else(home)?;
+    let data =
+        std::env::var_os("XDG_DATA_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from).or_else(home)?;
     Some(data.join("caudal"))
 }
 

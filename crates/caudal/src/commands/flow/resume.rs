@@ -5,10 +5,10 @@ use std::{collections::HashMap, process::ExitCode, sync::Arc};
 use caudal_flow::{Flows, Value};
 use clap::ArgMatches;
 
-use super::{CommandError, Opened, run, runtime, told, value};
+use super::{CommandError, Opened, Runs, run, runtime, say, told, value};
 
 pub(super) fn resume(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let flows = Opened::new(matches)?.flows(false, None)?;
+    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
     let runtime = runtime()?;
     if matches.get_flag("all") {
         return runtime.block_on(all(&flows));
@@ -33,7 +33,7 @@ async fn all(flows: &Arc<Flows>) -> Result<ExitCode, CommandError> {
             Err(error) => Err(error),
         };
         match went {
-            Ok(status) => println!("{id}  {status}"),
+            Ok(status) => say::line(&format!("{id}  {status}")),
             Err(error) => {
                 code = ExitCode::FAILURE;
                 eprintln!("{id}  {error}");
@@ -44,9 +44,9 @@ async fn all(flows: &Arc<Flows>) -> Result<ExitCode, CommandError> {
 }
 
 pub(super) fn cancel(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let flows = Opened::new(matches)?.flows(false, None)?;
+    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
     let id = matches.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     runtime()?.block_on(flows.cancel(id)).map_err(|error| told(&error))?;
-    println!("{id}  cancelled");
+    say::line(&format!("{id}  cancelled"));
     Ok(ExitCode::SUCCESS)
 }

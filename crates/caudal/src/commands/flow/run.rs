@@ -5,10 +5,11 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time
 use caudal_flow::{Definition, Flows, Going, Limits, Map, Outcome, Report, RunOptions, Value};
 use clap::ArgMatches;
 
-use super::{CommandError, INTERRUPTED, Opened, live, runtime, say, told, usage, value};
+use super::{CommandError, INTERRUPTED, Opened, Runs, live, runtime, say, told, usage, value};
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let opened = Opened::new(matches)?;
+    let kept = !matches.get_flag("ephemeral") && !matches.get_flag("dry-run");
+    let opened = Opened::new(matches, if kept { Runs::Kept } else { Runs::None })?;
     let said = matches.get_one::<String>("pipeline").map(String::as_str).unwrap_or_default();
     let definition = match opened.pipeline(said)? {
         Ok(definition) => definition,
@@ -19,7 +20,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     if matches.get_flag("dry-run") {
         return dry(&definition, &input);
     }
-    let flows = opened.flows(matches.get_flag("ephemeral"), Some(&definition))?;
+    let flows = opened.flows(Some(&definition));
     runtime()?.block_on(async {
         let going = flows.begin(&definition, input, options).await.map_err(|error| told(&error))?;
         finish(matches, &flows, going).await
@@ -49,12 +50,16 @@ fn dry(definition: &Definition, input: &Value) -> Result<ExitCode, CommandError>
     {
         return Err(usage(format!("the input does not fit: {wrong}")));
     }
-    print!("{}", caudal_flow::explain(definition));
+    say::line(caudal_flow::explain(definition).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Waits for a run, asks whoever sits at the terminal what it asks, and tells what it came to.
-pub(super) async fn finish(matches: &ArgMatches, flows: &Arc<Flows>, mut going: Going) -> Result<ExitCode, CommandError> {
+pub(super) async fn finish(
+    matches: &ArgMatches,
+    flows: &Arc<Flows>,
+    mut going: Going,
+) -> Result<ExitCode, CommandError> {
     let json = matches.get_flag("json");
     loop {
         let shown = matches.get_flag("live").then(|| live::show(&going.handle));
@@ -76,7 +81,9 @@ pub(super) async fn finish(matches: &ArgMatches, flows: &Arc<Flows>, mut going: 
         }
         let (outcome, report) = went;
         let asked = match &outcome {
-            Outcome::Paused(prompts) if !json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => prompts.first(),
+            Outcome::Paused(prompts) if !json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
+                prompts.first()
+            }
             _ => None,
         };
         let Some(prompt) = asked else { return Ok(end(matches, &outcome, &report)) };
@@ -110,11 +117,14 @@ fn end(matches: &ArgMatches, outcome: &Outcome, report: &Report) -> ExitCode {
         say::outcome(report, form);
     }
     match outcome {
-        Outcome::Paused(prompts) if prompts.iter().any(|prompt| prompt.refused.is_some()) => {
-            eprintln!("✗ the answer does not fit; the run still waits");
-            ExitCode::FAILURE
-        }
-        Outcome::Completed(_) | Outcome::Paused(_) => ExitCode::SUCCESS,
+        Outcome::Paused(prompts) => match prompts.iter().find_map(|prompt| prompt.refused.as_ref()) {
+            Some(wrong) => {
+                eprintln!("✗ the answer does not fit: {wrong}");
+                ExitCode::FAILURE
+            }
+            None => ExitCode::SUCCESS,
+        },
+        Outcome::Completed(_) => ExitCode::SUCCESS,
         Outcome::Failed(_) => ExitCode::FAILURE,
     }
 }

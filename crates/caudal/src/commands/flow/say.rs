@@ -19,6 +19,11 @@ pub(super) fn json(value: &impl serde::Serialize) {
     let _ = writeln!(out);
 }
 
+/// Prints a line; whoever reads may have gone.
+pub(super) fn line(words: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{words}");
+}
+
 /// Prints what a run gave.
 pub(super) fn output(value: &Value, form: &str) {
     let pretty = || serde_json::to_string_pretty(value).unwrap_or_default();
@@ -31,7 +36,7 @@ pub(super) fn output(value: &Value, form: &str) {
         ("raw", _) => value.to_json(),
         _ => pretty(),
     };
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    line(&text);
 }
 
 /// A time for people.

@@ -5,10 +5,10 @@ use std::{process::ExitCode, sync::Arc};
 use caudal_flow::Report;
 use clap::ArgMatches;
 
-use super::{CommandError, Opened, runtime, say, told};
+use super::{CommandError, Opened, Runs, runtime, say, told};
 
 fn report(matches: &ArgMatches) -> Result<Arc<Report>, CommandError> {
-    let flows = Opened::new(matches)?.flows(false, None)?;
+    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
     runtime()?.block_on(flows.report(id(matches))).map_err(|error| told(&error))
 }
 
@@ -22,7 +22,7 @@ pub(super) fn show(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         say::json(&*report);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}  {}  {}", report.run_id, report.pipeline, report.status);
+    say::line(&format!("{}  {}  {}", report.run_id, report.pipeline, report.status));
     say::summary(&report);
     say::outcome(&report, "auto");
     Ok(ExitCode::SUCCESS)
@@ -36,19 +36,21 @@ pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             continue;
         }
         let what = step.error.as_ref().map_or_else(|| say::short(&step.output), |error| error.message.clone());
-        println!("{:>10}  {:>9}  {}  {what}", say::time(step.began_ms), say::time(step.duration_ms), step.path);
+        say::line(&format!("{:>10}  {:>9}  {}  {what}", say::time(step.began_ms), say::time(step.duration_ms), step.path));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let flows = Opened::new(matches)?.flows(false, None)?;
+    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
     let (recorded, replayed) = runtime()?
         .block_on(async { Ok((flows.report(id(matches)).await?, flows.replay(id(matches)).await?)) })
         .map_err(|error| told(&error))?;
     let same = recorded.status == replayed.status && recorded.output == replayed.output;
     if matches.get_flag("json") {
-        say::json(&serde_json::json!({"run_id": recorded.run_id, "same": same, "recorded": recorded.output, "replay": replayed}));
+        say::json(
+            &serde_json::json!({"run_id": recorded.run_id, "same": same, "recorded": recorded.output, "replay": replayed}),
+        );
     } else {
         say::outcome(&replayed, "auto");
         eprintln!("{}", if same { "✓ as recorded" } else { "✗ not as recorded: the pipeline does something else now" });

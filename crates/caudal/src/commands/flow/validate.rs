@@ -6,10 +6,10 @@ use caudal_flow::{Finding, Severity};
 use clap::ArgMatches;
 use serde_json::json;
 
-use super::{CommandError, Opened, code_of, flows, say, usage};
+use super::{CommandError, Opened, Runs, code_of, flows, say, usage};
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let opened = Opened::new(matches)?;
+    let opened = Opened::new(matches, Runs::None)?;
     let said = matches.get_many::<String>("pipeline").unwrap_or_default();
     let mut files: Vec<PathBuf> = said.map(|said| opened.file(said)).collect::<Result<_, _>>()?;
     if files.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             say::findings(file, &findings);
             let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
             let sign = if wrong.is_none() && !strict { "✓" } else { "✗" };
-            println!("{sign} {}: {errors} errors, {} warnings", file.display(), findings.len() - errors);
+            say::line(&format!("{sign} {}: {errors} errors, {} warnings", file.display(), findings.len() - errors));
         }
     }
     if matches.get_flag("json") {

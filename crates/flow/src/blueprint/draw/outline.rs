@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{Part, Within, parts};
+use super::plan::{Part, Within, parts, shown};
 use crate::step::Definition;
 
 /// A pipeline as an outline in plain words.
 pub fn explain(definition: &Definition) -> String {
-    let mut text = definition.name.to_string();
+    let mut text = shown(&definition.name);
     if !definition.description.is_empty() {
-        let _ = write!(text, ": {}", definition.description);
+        let _ = write!(text, ": {}", definition.description.trim());
     }
     text.push('\n');
     let limits = definition.limits;

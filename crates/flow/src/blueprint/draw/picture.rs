@@ -87,14 +87,15 @@ fn title(part: &Part) -> String {
 }
 
 fn note(part: &Part) -> String {
-    let kind = if part.kind == "step" { None } else { Some(part.kind.to_owned()) };
+    // A diamond shows that it is a choice.
+    let kind = if matches!(part.kind, "step" | "conditional") { None } else { Some(part.kind.to_owned()) };
     let fallback = part.otherwise.as_ref().map(|otherwise| format!("else {}", otherwise.name));
     let said: Vec<String> = kind.into_iter().chain(fallback).chain(part.notes.iter().cloned()).collect();
     cut(&said.join(" · "))
 }
 
 fn head_width(part: &Part) -> f64 {
-    let more = if matches!(part.within, Within::Choice(_)) { 56.0 } else { 0.0 };
+    let more = if matches!(part.within, Within::Choice(_)) { 110.0 } else { 0.0 };
     text_width(&title(part)).max(text_width(&note(part)) * 0.86) + more
 }
 
@@ -213,7 +214,7 @@ impl Picture {
         let left = middle - width / 2.0;
         self.frame("f", left, y, (width, height), 10.0);
         self.text("l", left + PAD, y + LABEL - 4.0, &title(part));
-        self.text("l", left + PAD, y + height - 7.0, &note(part));
+        self.text("l n", left + PAD, y + height - 7.0, &note(part));
         let (top, inner) = (y + LABEL + PAD, stack_size(parts));
         self.stack(parts, middle, top);
         if again && !parts.is_empty() {

@@ -112,7 +112,10 @@ fn transition(transition: &Transition) -> String {
 }
 
 fn rule_text(word: &str, rule: &Rule) -> String {
-    let said = match rule.identity() {
+    // Of expressions and templates, what they were read from.
+    let identity = rule.identity();
+    let source = identity.as_list().and_then(<[Value]>::first).cloned();
+    let said = match source.unwrap_or(identity) {
         Value::Text(text) => shown(text.trim()),
         other => shown(&other.to_json()),
     };

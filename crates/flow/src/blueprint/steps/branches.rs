@@ -1,6 +1,6 @@
 //! Branches: at the same time, one of several, or those that a step chooses.
 
-use std::sync::Arc;
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use crate::{
     blueprint::{
@@ -17,7 +17,26 @@ use crate::{
 impl Reader<'_> {
     pub(super) fn parallel(&mut self, fields: &Fields<'_>) -> Option<Kind> {
         let branches = self.some_branches(fields, "parallel")?;
-        Some(Kind::Parallel(Arc::new(self.together(fields, branches))))
+        let parallel = self.together(fields, branches);
+        if parallel.merge == Merge::ContextUpdate && fields.node("field_mapping").is_none() {
+            self.conflicts(fields, &parallel);
+        }
+        Some(Kind::Parallel(Arc::new(parallel)))
+    }
+
+    /// Branches that write to one place fail when they are merged, unless they write the same.
+    fn conflicts(&mut self, fields: &Fields<'_>, parallel: &Parallel) {
+        let mut seen: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+        for (branch, steps) in &parallel.branches {
+            for place in sinks(steps) {
+                let first = seen.entry(Arc::clone(&place)).or_insert_with(|| Arc::clone(branch));
+                if first != branch {
+                    let message = format!("the branches {first} and {branch} both write to context.{place}");
+                    let hint = "let them write to different names, or say merge_strategy";
+                    self.warn(fields.at("branches"), code::CONFLICT, message, hint);
+                }
+            }
+        }
     }
 
     fn some_branches(&mut self, fields: &Fields<'_>, what: &str) -> Option<Vec<(Arc<str>, Steps)>> {
@@ -148,4 +167,15 @@ impl Reader<'_> {
         let parallel = self.together(&fields, branches);
         Some(Kind::Router(Arc::new(Router { chooser: Box::new(chooser?), parallel })))
     }
+}
+
+/// Where in the context steps write to.
+fn sinks(steps: &Steps) -> Vec<Arc<str>> {
+    let found = RefCell::new(Vec::new());
+    steps.any(&|step| {
+        let sink = step.policy.as_ref().and_then(|policy| policy.sink.as_ref());
+        found.borrow_mut().extend(sink.map(|sink| Arc::from(sink.trim_start_matches("context."))));
+        false
+    });
+    found.into_inner()
 }

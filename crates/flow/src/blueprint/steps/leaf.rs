@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::{Made, RETRIES, Said, for_leaf};
 use crate::{
     action::{Action, Answer, Call},
-    functions,
     blueprint::{
+        fields::Fields,
         finding::code,
         reader::Reader,
         tree::{Mark, Node, What},
     },
+    functions,
     step::{Import, Kind},
     value::Map,
 };
@@ -80,7 +81,9 @@ impl Reader<'_> {
         let outputs = config.and_then(|config| config.node("outputs")).and_then(|node| self.outputs(node));
         let failure = config.and_then(|config| config.word("on_failure")).unwrap_or("abort");
         for key in ["input_to", "input_scratchpad_key", "inherit_conversation"] {
-            if let Some(config) = config.filter(|config| config.node(key).is_some()) {
+            // The input goes to the first step, which is what `initial_prompt` says.
+            let said = |config: &&Fields<'_>| config.node(key).is_some() && config.word(key) != Some("initial_prompt");
+            if let Some(config) = config.filter(said) {
                 self.not_done(config.at(key), key, "the import's first step gets what the step is given");
             }
         }

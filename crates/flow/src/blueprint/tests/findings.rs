@@ -79,10 +79,12 @@ fn steps() {
 #[test]
 fn words() {
     finds(&one("input: '{{ contxt.a }}'"), (2, 26), "V-T3", "did you mean context?");
+    finds(&one("input: '{{ output | to_json }}'"), (2, 35), "V-T3", "did you mean tojson?");
     finds(&one("input: {a: [x, '{{ 1 + }}']}"), (2, 36), "V-T3", "cannot be read");
     finds("steps:\n  - name: a\n    input: |\n      x\n      {{ y }}", (5, 1), "V-T3", "the name y is not known");
     finds(&one("input: '{% for x in range(9) %}{% endfor %}'"), (2, 23), "V-T3", "not known");
     warns(&one("uses: add, input: '{{ previous_step.output }}'"), (2, 33), "V-T1", "has no .output");
+    warns(&one("uses: add, input: '{{ context.initial_prompt }}'"), (2, 33), "V-K5", "not in the context here");
     warns(&one("uses: add, input: '{{ this.x }}'"), (2, 33), "V-T2", "no map is around");
     warns(&one("uses: add, input: '{{ steps.b.output }}'"), (2, 33), "V-T4", "there is no step b");
 }
@@ -98,6 +100,12 @@ fn kinds() {
     );
     finds(&one("kind: parallel, branches: {a: []}, reduce: judge_selection"), (2, 58), "V-K5", "is not there");
     finds(&one("kind: parallel, branches: {a: []}, field_mapping: {b: [x]}"), (2, 66), "V-K2", "there is no branch b");
+    warns(
+        &one("kind: parallel, branches: {a: {name: x, sink_to: k}, b: {name: y, sink_to: context.k}}"),
+        (2, 41),
+        "V-P1",
+        "both write to context.k",
+    );
     finds(&one("kind: conditional, condition: 'lambda: 1', branches: {a: []}"), (2, 45), "V-A6", "there is no rule");
     finds(&one("kind: conditional, branches: {yes: [], true: []}"), (2, 54), "V-K2", "two branches true");
     finds(&one("kind: conditional"), (2, 5), "V-K3", "a choice has no branches");

@@ -11,8 +11,7 @@ use super::{Blueprint, Finding};
 use crate::{
     Call, Definition, Leaf, Registry, StepError, Value,
     action::{Action, Answer},
-    functions,
-    value,
+    functions, value,
 };
 
 fn leaf(registry: &mut Registry, name: &'static str, function: fn(&Call) -> Answer) {
