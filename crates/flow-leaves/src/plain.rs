@@ -5,6 +5,7 @@ use std::sync::Arc;
 use caudal_flow::{Action, Answer, Call, Leaf, Registry, Started, Value};
 
 use crate::{
+    aside::{aside, is_large},
     settings::{self, Settings},
     templated::Templated,
 };
@@ -18,6 +19,16 @@ struct Plain<S> {
     said: Value,
     settings: S,
     work: Work<S>,
+    takes: Takes,
+}
+
+/// How long a leaf that is a function takes.
+#[derive(Clone, Copy, PartialEq)]
+enum Takes {
+    /// No time, whatever it is given.
+    None,
+    /// The longer, the more it is given.
+    Time,
 }
 
 /// What a leaf does, given what was said, as it came and as it was read.
@@ -29,7 +40,11 @@ impl<S: Settings> Action for Plain<S> {
     }
 
     fn start(&self, call: Call) -> Started<'_> {
-        Started::Done((self.work)(&self.said, &self.settings, &call))
+        if self.takes == Takes::None || !is_large(&call.input) {
+            return Started::Done((self.work)(&self.said, &self.settings, &call));
+        }
+        let (work, said, settings) = (self.work, self.said.clone(), self.settings.clone());
+        Started::Later(Box::pin(aside(usize::MAX, move || work(&said, &settings, &call))))
     }
 }
 
@@ -65,8 +80,23 @@ pub(crate) fn raw_leaf<S: Settings, A: Action>(
     Leaf { about, settings: settings::schema::<S>(), make: Arc::new(make) }
 }
 
-/// Adds a leaf that is a function.
+/// Adds a leaf that is a function. With much to work through it does that aside.
 pub(crate) fn plain<S: Settings>(registry: &mut Registry, name: &'static str, about: &'static str, work: Work<S>) {
-    let make = move |said: &Value, settings| Ok(Plain { name, said: said.clone(), settings, work });
+    function(registry, name, about, work, Takes::Time);
+}
+
+/// Adds a leaf that is a function, and takes no time however large its input is.
+pub(crate) fn quick<S: Settings>(registry: &mut Registry, name: &'static str, about: &'static str, work: Work<S>) {
+    function(registry, name, about, work, Takes::None);
+}
+
+fn function<S: Settings>(
+    registry: &mut Registry,
+    name: &'static str,
+    about: &'static str,
+    work: Work<S>,
+    takes: Takes,
+) {
+    let make = move |said: &Value, settings| Ok(Plain { name, said: said.clone(), settings, work, takes });
     add(registry, name, leaf::<S, _>(about, make));
 }

@@ -84,6 +84,16 @@ async fn json_is_found_in_texts() {
 }
 
 #[tokio::test]
+async fn much_is_worked_through_aside() {
+    let many = |n: i64| Value::list((0..n).map(|n| value!({"n": n})));
+    let said = value!({"operation": "max", "field": "n"});
+    check("aggregate", said.clone(), many(10), value!(9.0)).await;
+    check("aggregate", said, many(100_000), value!(99_999.0)).await;
+    check("stringify", Value::Null, value!(["x".repeat(100_000)]), value!(format!("[\"{}\"]", "x".repeat(100_000))))
+        .await;
+}
+
+#[tokio::test]
 async fn confirmations() {
     for yes in [value!("Yes"), value!(" y "), value!(""), Value::Null, value!(true)] {
         check("check_user_confirmation", Value::Null, yes, value!("approved")).await;

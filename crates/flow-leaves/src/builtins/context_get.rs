@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::paths;
-use crate::{plain::plain, settings};
+use crate::{plain::quick, settings};
 
 const ABOUT: &str = "Gives what stands at `path` in the context (names with points between), or `default` if nothing does. Both may \
                      come with the input.";
@@ -23,7 +23,7 @@ struct Settings {
 }
 
 pub(super) fn register(registry: &mut Registry) {
-    plain::<Settings>(registry, "context_get", ABOUT, work);
+    quick::<Settings>(registry, "context_get", ABOUT, work);
 }
 
 fn work(said: &Value, settings: &Settings, call: &Call) -> Answer {

@@ -3,13 +3,13 @@
 use caudal_flow::{Answer, Call, Registry, StepError, Value};
 
 use super::{context_set::Settings, paths};
-use crate::plain::plain;
+use crate::plain::quick;
 
 const ABOUT: &str = "Joins the object `value`, or its input, with what stands at `path` of the context; of names that both have, the \
                      new value stays. Use it with updates_context: it gives an object of what changes.";
 
 pub(super) fn register(registry: &mut Registry) {
-    plain::<Settings>(registry, "context_merge", ABOUT, work);
+    quick::<Settings>(registry, "context_merge", ABOUT, work);
 }
 
 fn work(_: &Value, settings: &Settings, call: &Call) -> Answer {

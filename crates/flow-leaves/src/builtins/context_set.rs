@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::paths;
-use crate::plain::plain;
+use crate::plain::quick;
 
 const ABOUT: &str = "Puts `value`, or its input, at `path` of the context (names with points between). Use it with updates_context: \
                      it gives an object of what changes. Both may come with the input.";
@@ -33,7 +33,7 @@ impl Settings {
 }
 
 pub(super) fn register(registry: &mut Registry) {
-    plain::<Settings>(registry, "context_set", ABOUT, work);
+    quick::<Settings>(registry, "context_set", ABOUT, work);
 }
 
 fn work(_: &Value, settings: &Settings, call: &Call) -> Answer {

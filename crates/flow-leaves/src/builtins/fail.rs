@@ -4,7 +4,7 @@ use caudal_flow::{Answer, Call, Fault, Registry, StepError, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::plain::plain;
+use crate::plain::quick;
 
 const ABOUT: &str = "Fails with `message`, to try out retries and fallbacks. With `times`, the first tries fail and later ones give \
                      the input.";
@@ -35,7 +35,7 @@ fn yes() -> bool {
 }
 
 pub(super) fn register(registry: &mut Registry) {
-    plain::<Settings>(registry, "fail", ABOUT, work);
+    quick::<Settings>(registry, "fail", ABOUT, work);
 }
 
 fn work(_: &Value, settings: &Settings, call: &Call) -> Answer {
