@@ -42,7 +42,7 @@ pub(crate) struct May {
     strict_prices: bool,
     /// Hosts and networks that `http` may ask beside public ones.
     allow: Vec<String>,
-    /// The folder from which pictures may be read.
+    /// The folder from which pictures may be read, from the file's own folder on.
     files: Option<PathBuf>,
     budgets: Budgets,
 }
@@ -92,7 +92,9 @@ impl May {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(wrong(error.to_string())),
         };
-        serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))
+        let may: Self = serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        // Whoever is started elsewhere means the same folder.
+        Ok(Self { files: may.files.map(|files| folder.join(files)), ..may })
     }
 
     /// All leaves that there are.
