@@ -67,9 +67,10 @@ fn of_numbers(operation: Operation, mut numbers: Vec<f64>) -> Value {
     numbers.sort_by(f64::total_cmp);
     let middle = || Some((numbers.get(count.checked_sub(1)? / 2)? + numbers.get(count / 2)?) / 2.0);
     let found = match operation {
-        Operation::Sum => Some(numbers.iter().sum()),
+        // A sum of nothing begins at -0.
+        Operation::Sum => Some(numbers.iter().sum::<f64>() + 0.0),
         Operation::Avg | Operation::Average | Operation::Mean => {
-            Some(numbers.iter().sum::<f64>() / count.max(1) as f64)
+            Some((numbers.iter().sum::<f64>() + 0.0) / count.max(1) as f64)
         }
         Operation::Min => numbers.first().copied(),
         Operation::Max => numbers.last().copied(),
