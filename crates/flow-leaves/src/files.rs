@@ -40,8 +40,7 @@ impl Folder {
 
     /// Where the file or folder of that name lies, links followed.
     fn find(&self, name: &str) -> Result<PathBuf, StepError> {
-        let closed =
-            || refused("no folder is opened for pipelines").hint("start it with a folder for them: --flow-files DIR");
+        let closed = || refused("no folder is opened for pipelines").hint("name one as files in flow.yaml");
         let folder = self
             .0
             .as_deref()

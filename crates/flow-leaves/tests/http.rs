@@ -105,7 +105,7 @@ async fn nothing_within_is_asked_unless_it_is_allowed() {
     ];
     for url in within {
         let error = refused(ask(&[], Value::Null, value!(url)).await, Fault::Forbidden, false, "is not asked");
-        assert!(!error.message.contains("secret") && error.hint.contains("flow_http_allow"));
+        assert!(!error.message.contains("secret") && error.hint.contains("flow.yaml"));
     }
     let other = ask(&["10.0.0.0/8", "elsewhere"], Value::Null, value!(server.url("/"))).await;
     refused(other, Fault::Forbidden, false, "127.0.0.1 is not asked");

@@ -373,12 +373,15 @@ pub struct Cached {
     pub context: Option<Vec<Arc<str>>>,
     /// What the step is, in 32 bytes: see [`crate::key`].
     pub(crate) identity: Key,
+    /// Whether an answer may stand for another call's.
+    pub(crate) repeatable: bool,
 }
 
 impl Cached {
-    /// Remembers what `step` answers.
+    /// Remembers what `step` answers; nothing, if what it does must be done each time, as to record an event.
     pub fn new(step: Step) -> Self {
-        Self { identity: key::step(&step), step, ttl: None, context: None }
+        let once = |step: &Step| matches!(&step.kind, Kind::Act(action) if !action.repeatable());
+        Self { identity: key::step(&step), repeatable: !step.any(&once), step, ttl: None, context: None }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Durable runs: the same contract in memory, over SQLite and over PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod common;
 
 use std::{

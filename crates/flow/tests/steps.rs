@@ -1,5 +1,7 @@
 //! What each sort of step does, with the pipelines put together by hand.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod common;
 
 use std::{sync::Arc, time::Duration};

@@ -58,6 +58,19 @@ pub(crate) struct App {
     draining: AtomicBool,
 }
 
+/// What the doors lead to.
+#[derive(Debug)]
+pub struct Rooms {
+    /// The models.
+    pub catalog: Arc<Catalog>,
+    /// The way of pictures to them.
+    pub pictures: Pictures,
+    /// What is recorded, where there is a folder for it.
+    pub record: Option<Consultations>,
+    /// Pipelines and their runs.
+    pub flows: Arc<Flows>,
+}
+
 /// What the server says of itself and cannot find out.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -75,13 +88,10 @@ pub struct Facts {
 
 impl App {
     pub(crate) fn new(
-        catalog: Arc<Catalog>,
-        pictures: Pictures,
+        Rooms { catalog, pictures, record, flows }: Rooms,
         settings: ServerSettings,
         facts: Facts,
         Telemetry { tracer, meter }: Telemetry,
-        record: Option<Consultations>,
-        flows: Arc<Flows>,
     ) -> std::io::Result<Self> {
         Ok(Self {
             catalog,

@@ -34,10 +34,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_flow::Flows;
 use caudal_memory::Manager;
-use caudal_record::Consultations;
-use caudal_tasks::{Catalog, Defaults, Pictures, Stay};
+use caudal_tasks::{Defaults, Stay};
 use caudal_telemetry::{Meter, Telemetry};
 use futures_util::future::join_all;
 
@@ -47,7 +45,7 @@ use crate::{
     router::{Answers, router},
 };
 pub use crate::{
-    app::Facts,
+    app::{Facts, Rooms},
     budgets::Budgets,
     docs::openapi_json,
     http::{Flags, ListenError, Listener, Listeners},
@@ -81,18 +79,15 @@ pub enum Ending {
 }
 
 impl Server {
-    /// A server for `catalog` that answers on `listeners`, and gives `telemetry` each request that is told of, and its metrics.
+    /// A server for what is in `rooms` that answers on `listeners`, and gives `telemetry` each request that is told of, and its metrics.
     pub fn new(
         listeners: Listeners,
-        catalog: Arc<Catalog>,
-        pictures: Pictures,
+        rooms: Rooms,
         settings: ServerSettings,
         facts: Facts,
         telemetry: Telemetry,
-        record: Option<Consultations>,
-        flows: Arc<Flows>,
     ) -> std::io::Result<Self> {
-        let app = Arc::new(App::new(catalog, pictures, settings, facts, telemetry, record, flows)?);
+        let app = Arc::new(App::new(rooms, settings, facts, telemetry)?);
         memory::join(&app);
         Ok(Self { app, listeners })
     }

@@ -9,7 +9,7 @@ use caudal_engine::{
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
 use caudal_flow_leaves::{Models, Record, Serving};
 use caudal_record::Consultations;
-use caudal_server::{Facts, Flags, ListenError, Listener, Listeners, ModelControl, Server};
+use caudal_server::{Facts, Flags, ListenError, Listener, Listeners, ModelControl, Rooms, Server};
 use caudal_store::{
     Lock, Store, StoreError,
     postgres::Postgres,
@@ -214,7 +214,8 @@ pub(crate) fn server(
     let parts =
         flows::Parts { models: Some(models.into()), record: record.clone().map(|record| recorded(settings, record)) };
     let flows = flows::flows(settings, kept.map(|kept| Arc::clone(&kept.store)), parts)?;
-    let server = Server::new(listeners, catalog, pictures, settings.server.clone(), facts, telemetry, record, flows)?;
+    let rooms = Rooms { catalog, pictures, record, flows };
+    let server = Server::new(listeners, rooms, settings.server.clone(), facts, telemetry)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());
     Ok(server)
 }

@@ -104,7 +104,7 @@ fn checked(url: Url) -> Result<Url, StepError> {
 
 pub(crate) fn forbidden(message: String) -> StepError {
     StepError::new(Fault::Forbidden, message)
-        .hint("ask a public address, or let whoever runs the server allow this one (flow_http_allow)")
+        .hint("ask a public address, or let whoever runs the server allow this one (allow in flow.yaml)")
         .for_good()
 }
 

@@ -86,10 +86,10 @@ impl Runs for MemoryRuns {
 
     fn list(&self, limit: u32, offset: u64) -> Reply<Listing> {
         let shelf = self.shelf();
-        let mut runs: Vec<(&Box<str>, &Kept)> = shelf.runs.iter().collect();
+        let mut runs: Vec<(&str, &Kept)> = shelf.runs.iter().map(|(id, kept)| (&**id, kept)).collect();
         runs.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.number));
-        let glance = |(id, kept): (&Box<str>, &Kept)| Glance {
-            id: id.clone(),
+        let glance = |(id, kept): (&str, &Kept)| Glance {
+            id: id.into(),
             begun: kept.begun.clone(),
             time: kept.time,
             last_time: kept.last_time,

@@ -306,7 +306,7 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
         .map_err(|error| own(StepError::input(format!("its input cannot be written: {error}")).for_good()))?;
     // What this run has begun without the cache, it goes on with.
     let began = live.journal.as_ref().is_some_and(|journal| journal.knows_within(&live.path(scope.place)));
-    if began {
+    if began || !cached.repeatable {
         return one::one(live, &cached.step, scope, state).await;
     }
     if let Some(found) = live.parts.cache.peek(&key).await {

@@ -9,7 +9,7 @@ use super::{Scope, State, Stop, Went, end, kinds, leaf};
 use crate::{
     budget::{Quota, Usage},
     error::{Fault, StepError},
-    journal::Done,
+    journal::{Done, Journal},
     live::Live,
     log::{Label, Place, What},
     paths,
@@ -97,7 +97,7 @@ async fn kept(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, giv
     if let Some(done) = recalled(live, scope.place) {
         return done_before(live, step, scope, given, done);
     }
-    if live.journal.as_ref().is_some_and(|journal| journal.replays()) {
+    if live.journal.as_ref().is_some_and(Journal::replays) {
         let message = "the record of the run does not tell what came of it";
         let error = StepError::failed(message).hint("a run is replayed as far as it came; resume it to go on");
         return Err(Stop::failed(Arc::clone(&step.name), error.for_good()));

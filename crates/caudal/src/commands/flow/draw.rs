@@ -50,6 +50,6 @@ pub(super) fn leaves(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 }
 
 pub(super) fn schema() -> Result<ExitCode, CommandError> {
-    say::line(&format!("{}", serde_json::to_string_pretty(&caudal_flow::schema()).unwrap_or_default()));
+    say::line(&serde_json::to_string_pretty(&caudal_flow::schema()).unwrap_or_default());
     Ok(ExitCode::SUCCESS)
 }

@@ -31,7 +31,7 @@ fn write(path: &Path, text: &str) -> Result<(), CommandError> {
         Ok(()) => say::line(&format!("{} written", path.display())),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             say::line(&format!("{} is there already", path.display()));
-        },
+        }
         Err(error) => return Err(other(format!("{}: {error}", path.display()))),
     }
     Ok(())

@@ -36,7 +36,12 @@ pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             continue;
         }
         let what = step.error.as_ref().map_or_else(|| say::short(&step.output), |error| error.message.clone());
-        say::line(&format!("{:>10}  {:>9}  {}  {what}", say::time(step.began_ms), say::time(step.duration_ms), step.path));
+        say::line(&format!(
+            "{:>10}  {:>9}  {}  {what}",
+            say::time(step.began_ms),
+            say::time(step.duration_ms),
+            step.path
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Blueprint, Finding};
 use crate::{
     Call, Definition, Leaf, Registry, StepError, Value,
-    action::{Action, Answer},
+    action::Answer,
     functions, value,
 };
 
