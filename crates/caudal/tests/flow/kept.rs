@@ -1,0 +1,177 @@
+//! Runs that are kept: listed, shown, taken up by another process, gone through again, ended.
+
+use std::process::{Child, Stdio};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+use crate::{ASK, GREET, Place, local::Local, until};
+
+/// A place with a durable pipeline that asks `server` twice and sleeps between.
+pub(crate) fn slow(server: &Local, seconds: f64) -> Place {
+    let ask = |name: &str| {
+        format!("  - {{name: {name}, uses: http, with: {{url: '{}'}}}}\n", server.url(&format!("/{name}")))
+    };
+    let sleep = format!("  - {{name: sleep, uses: sleep, with: {{seconds: {seconds}}}}}\n");
+    let steps = [ask("first"), sleep, ask("second")].concat();
+    let place = Place::with(&[
+        &format!("name: slow\ndurable: true\nsteps:\n{steps}"),
+        &format!("name: passing\nsteps:\n{steps}"),
+    ]);
+    place.write("flow.yaml", "allow: ['127.0.0.1']\n");
+    place
+}
+
+/// The status of a run, as it is listed.
+fn status(place: &Place, id: &str) -> Value {
+    let listed = place.good(&["list", "--json"]);
+    let runs = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    runs.into_iter().find(|run| run["run_id"] == id).map(|run| run["status"].clone()).unwrap_or_default()
+}
+
+/// Runs `slow`, and waits until its first step is kept.
+fn begun(place: &Place) -> Child {
+    let mut command = place.command(&["run", "slow", "--run-id", "s"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the first step is kept", || {
+        let shown = place.run(&["show", "s", "--json"]);
+        let report: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+        report["steps"]
+            .as_array()
+            .is_some_and(|steps| steps.iter().any(|step| step["name"] == "first" && step["status"] == "completed"))
+    });
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+}
+
+#[test]
+fn ctrl_c_leaves_a_run_that_goes_on_where_it_was() {
+    let server = Local::counting();
+    let place = slow(&server, 2.0);
+    let child = begun(&place);
+    assert_eq!(status(&place, "s"), "running");
+    let taken = place.bad(1, &["resume", "s"]);
+    assert!(taken.contains("another process has taken the run up"), "{taken}");
+    signal(&child, Signal::SIGINT);
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("caudal flow resume s goes on"), "{out:?}");
+    assert_eq!((status(&place, "s"), server.paths()), (json!("interrupted"), vec!["/first".to_owned()]));
+
+    let done = place.json(&["resume", "s", "--json"]);
+    assert_eq!((&done["status"], &done["steps"][0]["recalled"]), (&json!("completed"), &json!(true)), "{done}");
+    assert_eq!(server.paths(), ["/first", "/second"], "nothing is done twice");
+    assert_eq!(status(&place, "s"), "completed");
+    assert!(place.bad(1, &["resume", "s"]).contains("the run is completed already"));
+    assert_eq!(server.paths().len(), 2);
+}
+
+#[test]
+fn a_run_whose_process_was_killed_is_found_and_taken_up() {
+    let server = Local::counting();
+    let place = slow(&server, 1.0);
+    let child = begun(&place);
+    signal(&child, Signal::SIGKILL);
+    child.wait_with_output().unwrap();
+    assert_eq!(status(&place, "s"), "interrupted");
+    assert_eq!(place.good(&["resume", "--all"]), "s  completed\n");
+    assert_eq!(place.good(&["resume", "--all"]), "", "there is no other");
+    assert_eq!(server.paths(), ["/first", "/second"]);
+
+    let again = place.json(&["replay", "s", "--json"]);
+    assert_eq!((&again["same"], &again["replay"]["status"]), (&json!(true), &json!("completed")), "{again}");
+    assert_eq!(server.paths().len(), 2, "nobody is asked when a run is gone through again");
+    let lines = place.good(&["trace", "s", "--json"]);
+    let steps: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["first", "sleep", "second"]);
+    assert!(place.good(&["trace", "s"]).lines().count() == 3);
+}
+
+#[test]
+fn runs_are_listed_and_shown() {
+    let durable = GREET.replace("name: greet\n", "name: kept\ndurable: true\n");
+    let place = Place::with(&[&durable, ASK]);
+    place.good(&["run", "kept", "--run-id", "one", "--input", "Ada"]);
+    place.good(&["run", "ask", "--run-id", "two", "--input", "this"]);
+    let listed = place.good(&["list", "--json"]);
+    let runs: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = runs
+        .iter()
+        .map(|run| [&run["run_id"], &run["pipeline"], &run["status"]].map(|value| value.as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [["two", "ask", "paused"], ["one", "kept", "completed"]], "the latest first");
+    assert!(runs[0]["created_at"].as_str().unwrap().ends_with('Z'));
+    let paused = place.good(&["list", "--status", "paused"]);
+    assert!(paused.contains("two") && !paused.contains("one "), "{paused}");
+    assert_eq!(place.good(&["list", "--limit", "1", "--json"]).lines().count(), 1);
+
+    let shown = place.json(&["show", "one", "--json"]);
+    assert_eq!((&shown["output"], &shown["steps"][0]["output"]), (&json!("Hello, Ada!"), &json!("Hello, Ada!")));
+    let asks = place.json(&["show", "two", "--json"]);
+    assert_eq!(
+        (&asks["status"], &asks["prompts"][0]["message"]),
+        (&json!("paused"), &json!("Is this good?")),
+        "{asks}"
+    );
+    let taken = place.bad(1, &["run", "kept", "--run-id", "one"]);
+    assert!(taken.contains("there is a run one already"), "{taken}");
+}
+
+#[test]
+fn an_answer_is_taken_once_and_must_fit() {
+    let place = Place::with(&[ASK]);
+    let asked = place.run(&["run", "ask", "--run-id", "r", "--input", "this"]);
+    let words = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(words.contains("approve asks: Is this good?") && words.contains("caudal flow resume r"), "{words}");
+    assert_eq!((asked.status.code(), asked.stdout.len()), (Some(0), 0));
+    assert!(place.bad(1, &["resume", "r", "--answer", "maybe"]).contains("does not fit"));
+    assert!(place.bad(1, &["resume", "r"]).contains("waits for an answer"));
+    assert!(place.bad(1, &["resume", "r", "--at", "nowhere", "--answer", "true"]).contains("no step nowhere asks"));
+    assert_eq!(status(&place, "r"), "paused", "it still waits");
+    let out = crate::told(&mut place.command(&["resume", "r", "--answer", "-", "--json"]), "true\n");
+    let done: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(done["output"], json!({"good": true}));
+    assert!(place.bad(1, &["resume", "r", "--answer", "false"]).contains("completed already"));
+    assert_eq!(place.json(&["show", "r", "--json"])["output"], json!({"good": true}));
+}
+
+#[test]
+fn a_run_that_is_ended_never_goes_on() {
+    let place = Place::with(&[ASK]);
+    place.good(&["run", "ask", "--run-id", "r", "--input", "this"]);
+    assert_eq!(place.good(&["cancel", "r"]), "r  cancelled\n");
+    assert!(place.bad(1, &["resume", "r", "--answer", "true"]).contains("the run is cancelled"));
+    assert!(place.bad(1, &["cancel", "r"]).contains("over already"));
+    assert_eq!(status(&place, "r"), "cancelled");
+    assert!(place.bad(1, &["resume", "nobody"]).contains("there is no run nobody"));
+}
+
+#[test]
+fn a_run_of_another_version_is_not_taken_up() {
+    let place = Place::with(&[ASK]);
+    place.good(&["run", "ask", "--run-id", "r", "--input", "this"]);
+    place.write("ask.yaml", &ASK.replace("Is {{", "Was {{"));
+    let said = place.bad(1, &["resume", "r", "--answer", "true"]);
+    assert!(said.contains("another version of the pipeline ask"), "{said}");
+    place.write("ask.yaml", ASK);
+    place.good(&["resume", "r", "--answer", "true"]);
+}
+
+#[test]
+fn what_failed_is_tried_from_where_it_failed() {
+    let server = Local::start(|seen, before| {
+        crate::local::Reply::json(if seen.path == "/second" && before == 0 { 400 } else { 200 }, &json!({}))
+    });
+    let place = slow(&server, 0.0);
+    assert!(place.bad(1, &["run", "slow", "--run-id", "s"]).contains("second: 127.0.0.1 answers 400"));
+    assert_eq!(status(&place, "s"), "failed");
+    place.good(&["resume", "s"]);
+    assert_eq!(server.paths(), ["/first", "/second", "/second"]);
+}
