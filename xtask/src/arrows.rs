@@ -31,7 +31,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("caudal-record", &["caudal-observe", "caudal-store", "caudal-types"]),
     ("caudal-media", &["caudal-types"]),
     ("caudal-flow", &["caudal-store", "caudal-types"]),
-    ("caudal-flow-leaves", &["caudal-engine", "caudal-flow", "caudal-record", "caudal-tasks", "caudal-types", "caudal-vision"]),
+    (
+        "caudal-flow-leaves",
+        &["caudal-engine", "caudal-flow", "caudal-record", "caudal-tasks", "caudal-types", "caudal-vision"],
+    ),
     (
         "caudal-server",
         &[
@@ -80,6 +83,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("caudal-sight", &["tokio", "axum", "hyper", "prometheus-client"]),
     ("caudal-memory", &["tokio", "axum", "prometheus-client"]),
     ("caudal-load", &["axum", "ort", "prometheus-client"]),
+    ("caudal-flow", &["axum", "hyper", "ort"]),
+    ("caudal-flow-leaves", &["axum", "ort"]),
     ("caudal-engine", &["tokio", "axum", "ort"]),
     ("caudal-engine-ort", &["tokio", "axum"]),
     ("caudal-vision", &["tokio", "axum", "ort"]),

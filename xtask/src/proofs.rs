@@ -49,6 +49,11 @@ pub(crate) fn soak(filter: &[&str]) -> Result {
     let mut command = cargo();
     command.args(["test", "--release", "--package", "caudal-store", "--test", "faults", "--test", "postgres", "--"]);
     command.args(["--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");
+    say::run(tools.equip(&mut command))?;
+    step("what runs of pipelines live through: a quarter of an hour more");
+    let mut command = cargo();
+    command.args(["test", "--release", "--package", "caudal-flow", "--test", "kills", "--test", "budgets", "--"]);
+    command.args(["--nocapture", "--test-threads", "1"]).args(filter).env("CAUDAL_TEST_FULL", "1");
     say::run(tools.equip(&mut command))
 }
 

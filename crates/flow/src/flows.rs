@@ -31,6 +31,7 @@ pub struct Flows {
     /// Which pipeline the runs that go on here are of.
     going: Mutex<HashMap<Arc<str>, Of>>,
     recent: Mutex<VecDeque<Arc<Report>>>,
+    counts: Mutex<BTreeMap<(Arc<str>, &'static str), Count>>,
     /// The threads that runs are polled on, where these are not whoever's who asks.
     threads: Option<Runtime>,
 }
@@ -58,7 +59,14 @@ impl Flows {
     /// These pipelines, run by `engine`.
     pub fn new(engine: Engine, pipelines: impl IntoIterator<Item = Definition>) -> Arc<Self> {
         let pipelines = pipelines.into_iter().map(|definition| (Arc::clone(&definition.name), definition)).collect();
-        Arc::new(Self { engine, pipelines, going: Mutex::default(), recent: Mutex::default(), threads: None })
+        Arc::new(Self {
+            engine,
+            pipelines,
+            going: Mutex::default(),
+            recent: Mutex::default(),
+            counts: Mutex::default(),
+            threads: None,
+        })
     }
 
     /// The same, with so many threads of their own for runs.
@@ -162,8 +170,26 @@ impl Flows {
         Going { id, handle, task, detached: durable }
     }
 
+    /// Runs that came to their end here, for now or for good, by pipeline and status.
+    pub fn counts(&self) -> Vec<(Arc<str>, &'static str, Count)> {
+        held(&self.counts).iter().map(|((pipeline, status), count)| (Arc::clone(pipeline), *status, *count)).collect()
+    }
+
+    /// Runs that go on here.
+    pub fn running(&self) -> usize {
+        held(&self.going).len()
+    }
+
     fn over(&self, report: &Arc<Report>) {
         held(&self.going).remove(&report.run_id);
+        let mut counts = held(&self.counts);
+        let count = counts.entry((Arc::clone(&report.pipeline), report.status)).or_default();
+        count.runs += 1;
+        count.steps += report.steps.len() as u64;
+        count.seconds += report.duration_ms / 1e3;
+        count.tokens += report.usage.tokens_in + report.usage.tokens_out;
+        count.dollars += report.usage.cost_usd;
+        drop(counts);
         let mut recent = held(&self.recent);
         recent.retain(|other| other.run_id != report.run_id);
         recent.push_back(Arc::clone(report));
@@ -224,6 +250,21 @@ impl Flows {
             }
         }
     }
+}
+
+/// What runs of a pipeline that ended alike come to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Count {
+    /// How many.
+    pub runs: u64,
+    /// Steps that they began.
+    pub steps: u64,
+    /// How long they took in all.
+    pub seconds: f64,
+    /// Tokens that they spent.
+    pub tokens: u64,
+    /// US dollars that they spent.
+    pub dollars: f64,
 }
 
 /// What a run that goes on is of.

@@ -37,7 +37,7 @@ pub use budget::{Limits, Quota, Refusal, Reservation, Usage};
 pub use cache::{Answered, Found, Shelf, StepCache};
 pub use engine::{Engine, Handle, Options, Outcome, Ran, Run, RunOptions};
 pub use error::{Fault, RunError, StepError};
-pub use flows::{Flows, Going, TakenUp};
+pub use flows::{Count, Flows, Going, TakenUp};
 pub use functions::{check, function, later, rule};
 pub use key::{Key, key_of};
 pub use log::{Entry, Event, Label, Log, Place, Status, What, path};

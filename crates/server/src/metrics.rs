@@ -2,6 +2,7 @@
 //! and only read when somebody asks.
 
 mod classic;
+mod flow;
 mod memory;
 mod otlp;
 mod process;
@@ -191,6 +192,7 @@ impl Collector for Reader {
         if let Some(record) = &app.record {
             record::encode(&mut encoder, &record.store().figures(), &app.metrics)?;
         }
+        flow::encode(&mut encoder, &app.flows)?;
         if let Some(tracer) = &app.tracer {
             telemetry::encode(&mut encoder, "spans", tracer.counts())?;
         }

@@ -8,11 +8,7 @@ mod runs;
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Blueprint, Finding};
-use crate::{
-    Call, Definition, Leaf, Registry, StepError, Value,
-    action::Answer,
-    functions, value,
-};
+use crate::{Call, Definition, Leaf, Registry, StepError, Value, action::Answer, functions, value};
 
 fn leaf(registry: &mut Registry, name: &'static str, function: fn(&Call) -> Answer) {
     registry.action(name, "a leaf of a test", functions::function(name, function));
