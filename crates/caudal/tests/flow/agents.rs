@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     Place,
     local::{Local, Reply, Seen, completion},
-    root, said,
+    root, said, serve,
 };
 
 const REPORT: &str = "The pump stopped twice this week.";
@@ -127,4 +127,25 @@ fn a_wrong_key_is_said_and_not_tried_again() {
     assert_eq!((code, &error["code"]), (1, &json!("step_unauthorized")), "{report}");
     assert!(error["message"].as_str().unwrap().contains("Incorrect API key provided."), "{error}");
     assert_eq!((server.seen().len(), spent(&report)), (2, (0, 0, 0)), "each of both once");
+}
+
+#[test]
+fn words_are_heard_as_they_come() {
+    let local = Local::start(|seen, _| completion(seen, words(seen)));
+    let place = Place::new();
+    let variables = [("LOCAL_BASE_URL", &*local.url("/v1")), ("LOCAL_API_KEY", KEY)];
+    let server = serve(&root("examples/pipelines"), &place.data(), &variables);
+    let path = "/api/v1/pipelines/agents/run?wait=false";
+    let begun = server.post_json(path, &json!({"input": REPORT, "run_id": "r"}).to_string());
+    assert_eq!(begun.status, 202, "{}", begun.text());
+    let events = server.get("/api/v1/runs/r/events").text();
+    let last = events.trim_end().rsplit("\n\n").next().unwrap();
+    let (kind, data) = last.split_once("\ndata: ").unwrap();
+    let report: Value = serde_json::from_str(data).unwrap();
+    assert_eq!((kind, spent(&report)), ("event: run_finished", (300, 30, 900)), "{events}");
+    let ended = |name: &str| {
+        events.split("\n\n").any(|event| event.starts_with("event: step_finished") && event.contains(name))
+    };
+    assert!(["sorter", "writer", "judge"].iter().all(|name| ended(name)), "{events}");
+    assert!(!events.contains(KEY) && !server.log().contains(KEY), "a key is told to nobody");
 }

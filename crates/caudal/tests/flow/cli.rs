@@ -43,11 +43,11 @@ fn the_input_comes_from_elsewhere_too() {
 
 #[test]
 fn the_context_is_there_from_the_beginning() {
-    let text = "name: known\nsteps:\n  - {name: a, uses: script, with: {expression: context.n + 1}}\n";
+    let text = "name: known\nsteps:\n  - {name: a, uses: script, with: {expression: context.n}}\n";
     let place = Place::with(&[text]);
-    assert_eq!(place.good(&["run", "known", "--context-data", r#"{"n": 1}"#]), "2\n");
+    assert_eq!(place.good(&["run", "known", "--context-data", r#"{"n": 1}"#]), "1\n");
     std::fs::write(place.path("context.yaml"), "n: 41\n").unwrap();
-    assert_eq!(place.good(&["run", "known", "--context-file", "context.yaml"]), "42\n");
+    assert_eq!(place.good(&["run", "known", "--context-file", "context.yaml"]), "41\n");
     assert!(place.bad(2, &["run", "known", "--context-data", "7"]).contains("is an object"));
     let missing = place.bad(1, &["run", "known"]);
     assert!(missing.contains("n is not there") && missing.contains("step_input"), "{missing}");

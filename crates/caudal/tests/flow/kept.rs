@@ -143,6 +143,24 @@ fn an_answer_is_taken_once_and_must_fit() {
 }
 
 #[test]
+fn of_two_processes_that_answer_one_wins() {
+    let place = Place::with(&[ASK]);
+    place.good(&["run", "ask", "--run-id", "r", "--input", "this"]);
+    let answer = |answer: &str| {
+        let mut command = place.command(&["resume", "r", "--answer", answer]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let answering: Vec<Child> = ["true", "false", "true", "false"].map(answer).into();
+    let ended: Vec<_> = answering.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let codes: Vec<_> = ended.iter().map(|output| output.status.code()).collect();
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{ended:?}");
+    assert_eq!(codes.iter().filter(|code| **code == Some(1)).count(), 3, "{ended:?}");
+    let won = ended.iter().find(|output| output.status.success()).unwrap();
+    let good: Value = serde_json::from_slice(&won.stdout).unwrap();
+    assert_eq!(place.json(&["show", "r", "--json"])["output"], good);
+}
+
+#[test]
 fn a_run_that_is_ended_never_goes_on() {
     let place = Place::with(&[ASK]);
     place.good(&["run", "ask", "--run-id", "r", "--input", "this"]);
