@@ -1,27 +1,32 @@
 //! The server killed in the middle of runs, and started again.
 
-use serde_json::json;
+use caudal_testkit::{Server, http::PATIENCE};
+use serde_json::{Value, json};
 
 use crate::{ASK, Place, answered, kept::slow, local::Local, refused, until};
 
-#[test]
-fn a_server_takes_up_what_it_was_killed_in() {
+/// Runs at the same time.
+const RUNS: usize = 5;
+
+fn report(server: &Server, number: usize) -> Value {
+    answered(200, &server.get(&format!("/api/v1/runs/r{number}")))
+}
+
+/// A server ends by `signal` in the middle of runs; the next one goes on where they were.
+fn ends_by(signal: &str) {
     let local = Local::counting();
     let place = slow(&local, 1.5);
     let mut server = place.serve();
-    const RUNS: usize = 5;
     for number in 0..RUNS {
         let order = json!({"run_id": format!("r{number}")}).to_string();
         let answer = server.post_json("/api/v1/pipelines/slow/run?wait=false", &order);
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
-    let report =
-        |server: &caudal_testkit::Server, number: usize| answered(200, &server.get(&format!("/api/v1/runs/r{number}")));
-    // Where the third step runs, the first is kept.
+    // Where the second step runs, the first is kept.
     until("all are in the middle", || (0..RUNS).all(|number| report(&server, number)["steps"][1]["name"] == "sleep"));
-    server.signal("KILL");
-    server.wait(std::time::Duration::from_secs(10));
-    assert_eq!(local.paths(), ["/first"; RUNS]);
+    server.signal(signal);
+    server.wait(PATIENCE);
+    assert_eq!(local.paths(), ["/first"; RUNS], "{}", server.log());
 
     let server = place.serve();
     until("all are done", || (0..RUNS).all(|number| report(&server, number)["status"] == "completed"));
@@ -29,6 +34,16 @@ fn a_server_takes_up_what_it_was_killed_in() {
     assert_eq!((count("/first"), count("/second")), (RUNS, RUNS), "no step that was kept is done twice");
     let listed = answered(200, &server.get("/api/v1/runs"));
     assert!(listed["runs"].as_array().unwrap().iter().all(|run| run["status"] == "completed"), "{listed}");
+}
+
+#[test]
+fn a_server_takes_up_what_it_was_killed_in() {
+    ends_by("KILL");
+}
+
+#[test]
+fn a_server_that_is_stopped_leaves_runs_to_the_next() {
+    ends_by("TERM");
 }
 
 #[test]
@@ -40,7 +55,7 @@ fn a_run_waits_over_a_restart_and_knows_its_pipeline() {
         assert_eq!(server.post_json("/api/v1/pipelines/ask/run", &order).status, 202);
     }
     server.signal("KILL");
-    server.wait(std::time::Duration::from_secs(10));
+    server.wait(PATIENCE);
     let server = place.serve();
     let done = answered(200, &server.post_json("/api/v1/runs/one/resume", r#"{"answer": true}"#));
     assert_eq!(done["output"], json!({"good": true}));
