@@ -53,7 +53,7 @@ fn signal(child: &Child, signal: Signal) {
 #[test]
 fn ctrl_c_leaves_a_run_that_goes_on_where_it_was() {
     let server = Local::counting();
-    let place = slow(&server, 2.0);
+    let place = slow(&server, 5.0);
     let child = begun(&place);
     assert_eq!(status(&place, "s"), "running");
     let taken = place.bad(1, &["resume", "s"]);
@@ -75,7 +75,7 @@ fn ctrl_c_leaves_a_run_that_goes_on_where_it_was() {
 #[test]
 fn a_run_whose_process_was_killed_is_found_and_taken_up() {
     let server = Local::counting();
-    let place = slow(&server, 1.0);
+    let place = slow(&server, 3.0);
     let child = begun(&place);
     signal(&child, Signal::SIGKILL);
     child.wait_with_output().unwrap();

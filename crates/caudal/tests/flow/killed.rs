@@ -15,7 +15,7 @@ fn report(server: &Server, number: usize) -> Value {
 /// A server ends by `signal` in the middle of runs; the next one goes on where they were.
 fn ends_by(signal: &str) {
     let local = Local::counting();
-    let place = slow(&local, 1.5);
+    let place = slow(&local, 3.0);
     let mut server = place.serve();
     for number in 0..RUNS {
         let order = json!({"run_id": format!("r{number}")}).to_string();

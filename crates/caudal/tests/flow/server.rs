@@ -150,7 +150,7 @@ fn runs_are_broken_off() {
 #[test]
 fn who_hangs_up_ends_a_run_that_nobody_keeps() {
     let local = Local::counting();
-    let (_place, server) = slow(&local, 1.0).serve_and_keep();
+    let (_place, server) = slow(&local, 2.0).serve_and_keep();
     for pipeline in ["slow", "passing"] {
         let path = format!("/api/v1/pipelines/{pipeline}/run");
         let order = format!("{{\"run_id\": \"{pipeline}\"}}");
