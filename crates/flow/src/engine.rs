@@ -285,6 +285,7 @@ impl Engine {
                 input: input.clone(),
                 context: options.context.clone(),
                 limits,
+                timeout_ms: options.timeout.map(|timeout| timeout.as_millis() as u64),
                 owner: self.parts.owner.clone(),
             };
             Some(Journal::begin(Arc::clone(&self.parts.runs), Arc::clone(&id), begun).await?)
@@ -356,10 +357,11 @@ impl Engine {
         let answers = addressed(&story, answers)?;
         let (context, limits) = (story.begun.context.clone(), story.begun.limits);
         let input = story.begun.input.clone();
+        let timeout = story.begun.timeout_ms.map(Duration::from_millis);
         let name: Arc<str> = id.into();
         let runs = Arc::clone(&self.parts.runs);
         let journal = Journal::resume(runs, Arc::clone(&name), &story, self.parts.owner.clone(), answers).await?;
-        Ok(self.launch(name, definition, input, context, limits, None, Some(journal)))
+        Ok(self.launch(name, definition, input, context, limits, timeout, Some(journal)))
     }
 
     /// Goes through a recorded run again. Nothing is asked, called or kept: each step gives what it gave.

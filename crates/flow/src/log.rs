@@ -61,6 +61,19 @@ pub enum Status {
     Cancelled,
 }
 
+impl Status {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// A step that has begun.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -151,6 +164,11 @@ impl Log {
     pub(crate) fn since_1970(&self, moment: Duration) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         (now.as_micros() as i64) - self.now().saturating_sub(moment).as_micros() as i64
+    }
+
+    /// When the run began.
+    pub fn start(&self) -> Instant {
+        self.start
     }
 
     /// How long ago the run began.

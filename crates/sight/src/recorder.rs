@@ -5,13 +5,13 @@ use std::{
     cmp::Reverse,
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_types::{ErrorKind, ModelId, Stage, Stamps, TraceId};
+use caudal_types::{ErrorKind, ModelId, Stage, Stamps, StepStamp, Steps, TraceId};
 use serde::Serialize;
 
 /// The latest requests of each route that are kept, by group of threads.
@@ -46,6 +46,8 @@ pub struct Kept {
     pub stamps: Stamps,
     /// The trace that tells of it.
     pub trace_id: Option<TraceId>,
+    /// The steps of the pipeline that ran for it.
+    pub steps: Option<Arc<Steps>>,
 }
 
 #[derive(Debug, Default)]
@@ -304,6 +306,42 @@ pub struct Record {
     pub batch: Option<Batch>,
     /// Where its time went, in order.
     pub stages: Vec<Stretch>,
+    /// The pipeline that ran for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Passed>,
+}
+
+/// A pipeline's run, as it is told.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Passed {
+    /// The run's name.
+    pub run_id: String,
+    /// The pipeline's.
+    pub pipeline: String,
+    /// Its steps, in the order in which they began.
+    pub steps: Vec<Step>,
+}
+
+/// A step, as it is told.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    /// Its name within the run.
+    pub path: String,
+    /// What sort of step it is.
+    pub kind: &'static str,
+    /// How it ended.
+    pub status: &'static str,
+    /// When it began, in milliseconds after the request's arrival.
+    pub start_ms: f64,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+}
+
+impl Step {
+    fn of(step: &StepStamp) -> Self {
+        let StepStamp { path, kind, status, began, took, .. } = step;
+        Self { path: path.to_string(), kind, status, start_ms: ms(*began), ms: ms(*took) }
+    }
 }
 
 /// A run, as it is told.
@@ -336,7 +374,7 @@ fn ms(duration: Duration) -> f64 {
 
 impl Record {
     fn new(route: &'static str, kept: Kept, began: Duration, unix: Duration) -> Self {
-        let Kept { id, status, error, asked, received, sent, stamps, trace_id, .. } = kept;
+        let Kept { id, status, error, asked, received, sent, stamps, trace_id, steps, .. } = kept;
         let mut start = Duration::ZERO;
         let stretch = |(stage, spent): (Stage, Duration)| {
             let from = start;
@@ -363,6 +401,11 @@ impl Record {
                 reason: run.why,
             }),
             stages: stamps.iter().map(stretch).collect(),
+            pipeline: steps.map(|steps| Passed {
+                run_id: steps.run.to_string(),
+                pipeline: steps.pipeline.to_string(),
+                steps: steps.steps.iter().map(Step::of).collect(),
+            }),
         }
     }
 }
@@ -390,6 +433,7 @@ mod tests {
             sent: 3,
             stamps: trace.stamps(),
             trace_id: None,
+            steps: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! A request that is done, as spans: one around everything, and within it one for each part of its way.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use caudal_types::{ModelId, Run, Stage, Stamps};
+use caudal_types::{ModelId, Run, Stage, Stamps, Steps};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::KeyValue,
@@ -44,6 +44,8 @@ pub struct Finished {
     pub sent: u64,
     /// Where its time went.
     pub stamps: Stamps,
+    /// The steps of the pipeline that ran for it.
+    pub steps: Option<Arc<Steps>>,
 }
 
 /// Which stages are spans.
@@ -64,7 +66,8 @@ fn stretches(stamps: &Stamps) -> impl Iterator<Item = (Stage, Duration, Duration
 impl Finished {
     /// How many spans it makes.
     pub(crate) fn count(&self, stages: bool) -> u64 {
-        1 + stretches(&self.stamps).filter(told(stages)).count() as u64
+        let steps = self.steps.as_ref().map_or(0, |steps| steps.steps.len());
+        1 + (stretches(&self.stamps).filter(told(stages)).count() + steps) as u64
     }
 
     /// Its spans, if it arrived at `began`, in nanoseconds since 1970.
@@ -93,7 +96,42 @@ impl Finished {
                 ..self.span(SpanId::random())
             }
         }));
+        self.push_steps(own, began, into);
         into[place] = self.around(own, began);
+    }
+
+    /// The spans of a pipeline's steps, each within the one that it stands within.
+    fn push_steps(&self, own: SpanId, began: u64, into: &mut Vec<Span>) {
+        let Some(run) = &self.steps else { return };
+        let mut ids: HashMap<&str, SpanId> = HashMap::with_capacity(run.steps.len());
+        for step in &run.steps {
+            let id = SpanId::random();
+            let around = step.path.rsplit_once('/').and_then(|(around, _)| ids.get(around)).copied().unwrap_or(own);
+            ids.insert(&step.path, id);
+            let start = began + nanos(step.began);
+            let mut attributes = vec![
+                text("caudal.flow.pipeline", &*run.pipeline),
+                text("caudal.flow.run.id", &*run.run),
+                text("caudal.flow.step.path", &*step.path),
+                text("caudal.flow.step.kind", step.kind),
+                number("caudal.flow.step.attempts", step.attempts.into()),
+            ];
+            if step.remembered {
+                attributes.push(text("caudal.flow.step.cache", "hit"));
+            }
+            into.push(Span {
+                parent_span_id: around.bytes().to_vec(),
+                name: step.path.rsplit('/').next().unwrap_or_default().to_owned(),
+                kind: SpanKind::Internal as i32,
+                flags: FLAGS | self.random(),
+                start_time_unix_nano: start,
+                end_time_unix_nano: start + nanos(step.took),
+                status: (step.status == "failed")
+                    .then(|| Status { code: StatusCode::Error as i32, message: "the step failed".to_owned() }),
+                attributes,
+                ..self.span(id)
+            });
+        }
     }
 
     /// The bit that says whether the trace's name is random: of those that begin here it is.
@@ -173,7 +211,7 @@ pub(crate) fn export(of: &[(String, String)], spans: Vec<Span>) -> ExportTraceSe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use caudal_types::TraceId;
+    use caudal_types::{StepStamp, TraceId};
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
     use std::time::Instant;
 
@@ -198,6 +236,7 @@ mod tests {
             received: Some(10),
             sent: 20,
             stamps,
+            steps: None,
         }
     }
 
@@ -241,6 +280,28 @@ mod tests {
             ["receive", "queue", "infer", "encode"]
         );
         assert_eq!(spans[4].end_time_unix_nano, spans[0].end_time_unix_nano, "there is no gap");
+    }
+
+    #[test]
+    fn steps_of_a_pipeline_stand_within_each_other() {
+        let step = |path: &str, status, began: u32, took: u32| StepStamp {
+            path: path.into(),
+            kind: "step",
+            status,
+            began: began * MS,
+            took: took * MS,
+            attempts: 2,
+            remembered: false,
+        };
+        let steps = [step("both", "completed", 3, 6), step("both/a", "completed", 3, 4), step("end", "failed", 9, 1)];
+        let steps = Steps { run: "r".into(), pipeline: "p".into(), steps: steps.into() };
+        let spans = spans(Finished { steps: Some(Arc::new(steps)), ..finished(200, None) }, false);
+        let [around, _, _, both, a, end] = &spans[..] else { panic!("{spans:?}") };
+        assert_eq!((&*both.name, &*a.name, &*end.name), ("both", "a", "end"));
+        assert!(both.parent_span_id == around.span_id && a.parent_span_id == both.span_id);
+        assert_eq!((a.start_time_unix_nano, a.end_time_unix_nano), (1000 + 3_000_000, 1000 + 7_000_000));
+        assert_eq!(said(a, "caudal.flow.step.path"), Some(&Value::StringValue("both/a".to_owned())));
+        assert_eq!(end.status.as_ref().map(|status| status.code), Some(StatusCode::Error as i32));
     }
 
     #[test]

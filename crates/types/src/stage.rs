@@ -97,6 +97,36 @@ pub struct Run {
     pub why: &'static str,
 }
 
+/// A step of a pipeline that ran for a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepStamp {
+    /// Its name within the pipeline's run: the names on the way to it, with slashes between.
+    pub path: Box<str>,
+    /// What sort of step it is.
+    pub kind: &'static str,
+    /// How it ended.
+    pub status: &'static str,
+    /// When it began, after the request's arrival.
+    pub began: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Whether its answer was remembered.
+    pub remembered: bool,
+}
+
+/// The steps of a pipeline's run that a request waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Steps {
+    /// The run's name.
+    pub run: Box<str>,
+    /// The pipeline's name.
+    pub pipeline: Box<str>,
+    /// The steps, in the order in which they began.
+    pub steps: Box<[StepStamp]>,
+}
+
 /// Where the time of a request went: to enter a stage is to leave the one before, so there is no gap.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamps {
@@ -171,6 +201,7 @@ pub struct Trace {
 struct Way {
     stamps: Stamps,
     asked: Option<ModelId>,
+    steps: Option<Arc<Steps>>,
     closed: bool,
 }
 
@@ -181,7 +212,7 @@ impl Trace {
     }
 
     fn from(stamps: Stamps) -> Self {
-        Self { start: stamps.start, way: Arc::new(Mutex::new(Way { stamps, asked: None, closed: false })) }
+        Self { start: stamps.start, way: Arc::new(Mutex::new(Way { stamps, asked: None, steps: None, closed: false })) }
     }
 
     fn way(&self) -> MutexGuard<'_, Way> {
@@ -214,6 +245,16 @@ impl Trace {
     /// The model that it asks, once that is known.
     pub fn asked(&self) -> Option<ModelId> {
         self.way().asked.clone()
+    }
+
+    /// A pipeline ran for the request.
+    pub fn pass(&self, steps: Steps) {
+        self.way().steps = Some(Arc::new(steps));
+    }
+
+    /// The steps of the pipeline that ran for it.
+    pub fn steps(&self) -> Option<Arc<Steps>> {
+        self.way().steps.clone()
     }
 
     /// The model runs from `moment` on, for this request among others.

@@ -81,7 +81,8 @@ impl Blueprint {
                 None
             }
         };
-        let findings = reader.findings;
+        let mut findings = reader.findings;
+        findings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         match read {
             Some(definition) if findings.iter().all(|finding| finding.severity == Severity::Warning) => {
                 Ok((definition, findings))

@@ -193,7 +193,11 @@ impl<'a> Reader<'a> {
     /// Looks for what is readable and odd in the expressions of a template.
     fn look_into(&mut self, node: &Node) {
         match &node.what {
-            What::Scalar(text, _) if text.contains("{{") => self.look_at(node, text),
+            What::Scalar(text, _) if text.contains("{{") => {
+                // Outside of the braces are words for people.
+                let within = text.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap_or_default());
+                self.look_at(node, &within.collect::<Vec<_>>().join(" "));
+            }
             What::Scalar(..) => {}
             What::List(nodes) => nodes.iter().for_each(|node| self.look_into(node)),
             What::Map(entries) => entries.iter().for_each(|(_, node)| self.look_into(node)),

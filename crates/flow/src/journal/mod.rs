@@ -130,6 +130,9 @@ pub struct Begun {
     /// What it may spend.
     #[serde(default)]
     pub limits: Limits,
+    /// How long it may take each time it is taken up, in milliseconds.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
     /// Which process runs it.
     pub owner: Owner,
 }

@@ -1,6 +1,10 @@
 //! A run followed live: server-sent events (HTML Living Standard, 9.2).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -28,6 +32,8 @@ use crate::{
 
 /// How long a follower hears nothing at most.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How often it is looked whether a run about which nothing is heard is over.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Follows a run: what has happened, then what happens, and how it ends.
 #[utoipa::path(
@@ -45,11 +51,13 @@ pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, 
             id: id.clone(),
             said: VecDeque::new(),
             entries: Vec::new(),
+            handle: None,
             told: None,
+            heard: Instant::now(),
             over: false,
         };
         match app.flows.engine().live(&id) {
-            Some(handle) => follower.join(&handle),
+            Some(handle) => follower.join(handle),
             None => follower.tell_all(&*app.flows.report(&id).await?),
         }
         let events = stream::unfold(follower, |mut follower| async {
@@ -67,7 +75,10 @@ struct Follower {
     said: VecDeque<Bytes>,
     /// The entries as they are known here: for their names.
     entries: Vec<Entry>,
+    /// A hold on the run, so that what is told late can be looked up; let go when it is over, for then its end is told.
+    handle: Option<Handle>,
     told: Option<broadcast::Receiver<Event>>,
+    heard: Instant,
     over: bool,
 }
 
@@ -80,9 +91,9 @@ fn event(kind: &str, data: &impl Serialize) -> Bytes {
 }
 
 impl Follower {
-    fn join(&mut self, handle: &Handle) {
+    fn join(&mut self, handle: Handle) {
         let (entries, told) = handle.watch();
-        (self.entries, self.told) = (entries, Some(told));
+        (self.entries, self.told, self.handle) = (entries, Some(told), Some(handle));
         for place in 0..self.entries.len() {
             let ended = self.entries[place].status != Status::Running;
             self.step(if ended { "step_finished" } else { "step_started" }, place);
@@ -108,7 +119,7 @@ impl Follower {
 
     fn take(&mut self, happened: Event) {
         let place = happened.place.index();
-        if let Some(handle) = self.app.flows.engine().live(&self.id) {
+        if let Some(handle) = &self.handle {
             // Entries are only ever added, and this one is among those there are now.
             while self.entries.len() <= place {
                 let Some(entry) = handle.entry_at(self.entries.len()) else { break };
@@ -144,9 +155,18 @@ impl Follower {
                 return None;
             }
             let Some(told) = &mut self.told else { return None };
-            match timeout(SILENCE, told.recv()).await {
-                Err(_) => return Some(Bytes::from_static(b": still here\n\n")),
-                Ok(Ok(happened)) => self.take(happened),
+            let wait = if self.handle.is_some() { LOOK } else { SILENCE };
+            match timeout(wait, told.recv()).await {
+                Err(_) if self.handle.as_ref().is_some_and(Handle::over) => self.handle = None,
+                Err(_) if self.heard.elapsed() < SILENCE => {}
+                Err(_) => {
+                    self.heard = Instant::now();
+                    return Some(Bytes::from_static(b": still here\n\n"));
+                }
+                Ok(Ok(happened)) => {
+                    self.heard = Instant::now();
+                    self.take(happened);
+                }
                 Ok(Err(broadcast::error::RecvError::Lagged(missed))) => {
                     self.said.push_back(event("missed", &json!({"events": missed})));
                 }

@@ -7,8 +7,8 @@ use axum::{
     http::{HeaderMap, Uri},
     response::Response,
 };
-use caudal_flow::{Going, Limits, Map, RunOptions, Value};
-use caudal_types::Stage;
+use caudal_flow::{Going, Limits, Map, Report, RunOptions, StepReport, Value};
+use caudal_types::{Stage, StepStamp, Steps};
 use serde::Deserialize;
 
 use super::{accepted, came_to, pipelines};
@@ -110,9 +110,30 @@ pub(super) async fn answer(visitor: &Visitor, going: Going, waits: bool) -> Resu
         return Ok(answer);
     }
     visitor.call.trace.enter(Stage::Flow);
+    let began = going.handle.log().start().saturating_duration_since(visitor.call.trace.start());
     let (outcome, report) = going.wait().await?;
+    visitor.call.trace.pass(stamps(&report, began));
     visitor.call.trace.enter(Stage::Encode);
     came_to(outcome, &report)
+}
+
+/// Steps of a run that are told of with its request.
+const TOLD: usize = 256;
+
+/// The steps of a run that began so long after its request.
+fn stamps(report: &Report, began: Duration) -> Steps {
+    let time = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3);
+    let stamp = |step: &StepReport| StepStamp {
+        path: step.path.as_str().into(),
+        kind: step.kind,
+        status: step.status.name(),
+        began: began + time(step.began_ms),
+        took: time(step.duration_ms),
+        attempts: step.attempts,
+        remembered: step.cache_hit,
+    };
+    let steps = report.steps.iter().take(TOLD).map(stamp).collect();
+    Steps { run: (*report.run_id).into(), pipeline: (*report.pipeline).into(), steps }
 }
 
 /// Runs a pipeline.

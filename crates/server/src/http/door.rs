@@ -303,8 +303,8 @@ impl Door {
         if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::enabled()) {
             let (id, status) = (self.id.as_str().into(), status.as_u16());
             let Self { received, connection, error, .. } = self;
-            let (asked, trace_id) = (trace.asked(), self.trace_id());
-            let kept = Kept { id, status, error, connection, asked, received, sent, stamps, trace_id };
+            let (asked, trace_id, steps) = (trace.asked(), self.trace_id(), trace.steps());
+            let kept = Kept { id, status, error, connection, asked, received, sent, stamps, trace_id, steps };
             app.recorder.keep(self.route as usize, kept);
         }
         let took = stamps.total();
@@ -362,6 +362,7 @@ impl Door {
             received: self.received,
             sent,
             stamps,
+            steps: self.trace.as_ref().and_then(Trace::steps),
         }
     }
 

@@ -93,20 +93,16 @@ impl Tree {
     fn draw(&mut self, place: usize) {
         let Some(step) = StepReport::of(&self.entries, place) else { return };
         let Some(bar) = self.bar(place) else { return };
-        let status = match step.status {
-            Status::Running => return bar.set_message(step.name),
-            Status::Completed => "completed",
-            Status::Failed => "failed",
-            Status::Paused => "paused",
-            Status::Cancelled => "cancelled",
-        };
+        if step.status == Status::Running {
+            return bar.set_message(step.name);
+        }
         let why = step.error.map(|error| format!("  {}", error.message)).unwrap_or_default();
         let remembered = if step.cache_hit { "  remembered" } else { "" };
         let indent = bar.clone();
         indent.set_style(plain(self.depth(place)));
         indent.finish_with_message(format!(
             "{} {}  {}{remembered}{why}",
-            say::sign(status),
+            say::sign(step.status.name()),
             step.name,
             say::time(step.duration_ms)
         ));

@@ -73,7 +73,6 @@ pub(super) fn summary(report: &Report) {
     let width = report.steps.iter().map(|step| step.path.chars().count()).max().unwrap_or(4).clamp(4, 60);
     let _ = writeln!(err, "  {:width$}  {:>9}  {:>5}  {:>7}  {:>9}", "step", "time", "tries", "tokens", "USD");
     for step in &report.steps {
-        let status = serde_json::to_value(step.status).ok().and_then(|status| status.as_str().map(str::to_owned));
         let tokens = step.usage.tokens_in + step.usage.tokens_out;
         let remembered = match (step.cache_hit, step.recalled) {
             (true, _) => "  remembered",
@@ -83,7 +82,7 @@ pub(super) fn summary(report: &Report) {
         let _ = writeln!(
             err,
             "{} {:width$}  {:>9}  {:>5}  {tokens:>7}  {:>9.4}{remembered}",
-            sign(status.as_deref().unwrap_or_default()),
+            sign(step.status.name()),
             step.path,
             time(step.duration_ms),
             step.attempts,
