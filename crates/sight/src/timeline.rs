@@ -82,6 +82,7 @@ mod tests {
             sent_bytes: 1,
             batch: None,
             stages: vec![Stretch { stage: "infer", start_ms: 0.5, ms: total_ms - 0.5 }],
+            pipeline: None,
         }
     }
 
