@@ -136,9 +136,13 @@ impl Flows {
         input: Value,
         options: RunOptions,
     ) -> Result<Going, RunError> {
-        let durable = self.engine.keeps(definition, &options);
-        let run = self.engine.begin(definition, input, options).await.map_err(|(_, error)| error)?;
-        Ok(self.go(definition, run, durable))
+        let (flows, definition) = (Arc::clone(self), definition.clone());
+        self.whole(async move {
+            let durable = flows.engine.keeps(&definition, &options);
+            let run = flows.engine.begin(&definition, input, options).await.map_err(|(_, error)| error)?;
+            Ok(flows.go(&definition, run, durable))
+        })
+        .await
     }
 
     /// Takes a run up where it was left: see [`Engine::resume`].
@@ -148,15 +152,28 @@ impl Flows {
         answers: HashMap<Arc<str>, Value>,
         force: bool,
     ) -> Result<Going, RunError> {
-        let story = Story::read(&**self.engine.runs(), id).await?;
-        let definition = self.of_run(&story.begun.pipeline)?;
-        let run = self.engine.resume(&definition, id, answers, force).await?;
-        Ok(self.go(&definition, run, true))
+        let (flows, id) = (Arc::clone(self), id.to_owned());
+        self.whole(async move {
+            let story = Story::read(&**flows.engine.runs(), &id).await?;
+            let definition = flows.of_run(&story.begun.pipeline)?;
+            let run = flows.engine.resume(&definition, &id, answers, force).await?;
+            Ok(flows.go(&definition, run, true))
+        })
+        .await
+    }
+
+    /// Does what begins a run to its end, though whoever asked may be gone: what stands in the journal must go on.
+    async fn whole(
+        &self,
+        work: impl Future<Output = Result<Going, RunError>> + Send + 'static,
+    ) -> Result<Going, RunError> {
+        self.spawn(work).await.map_err(|_| RunError::Cancelled)?
     }
 
     fn go(self: &Arc<Self>, definition: &Definition, run: Run, durable: bool) -> Going {
         let (id, pipeline) = (Arc::clone(run.id()), Arc::clone(&definition.name));
-        held(&self.going).insert(Arc::clone(&id), Of { pipeline: Arc::clone(&pipeline), durable });
+        let of = Of { pipeline: Arc::clone(&pipeline), durable, handle: run.handle() };
+        held(&self.going).insert(Arc::clone(&id), of);
         let (flows, handle) = (Arc::clone(self), run.handle());
         let held_on = handle.clone();
         let task = self.spawn(async move {
@@ -181,7 +198,6 @@ impl Flows {
     }
 
     fn over(&self, report: &Arc<Report>) {
-        held(&self.going).remove(&report.run_id);
         let mut counts = held(&self.counts);
         let count = counts.entry((Arc::clone(&report.pipeline), report.status)).or_default();
         count.runs += 1;
@@ -196,14 +212,17 @@ impl Flows {
         if recent.len() > RECENT {
             recent.pop_front();
         }
+        drop(recent);
+        // At last, so that there is no moment at which nothing is known of it. A run that was taken up again has its name.
+        held(&self.going).retain(|id, of| *id != report.run_id || !of.handle.over());
     }
 
     /// What is told of a run: one that goes on here, that was here, or that a journal has.
     pub async fn report(&self, id: &str) -> Result<Arc<Report>, RunError> {
-        if let Some(handle) = self.engine.live(id) {
-            let pipeline = held(&self.going).get(id).map_or_else(|| "".into(), |of| Arc::clone(&of.pipeline));
-            let entries = handle.log().entries();
-            return Ok(Arc::new(Report::live(handle.id(), &pipeline, &entries, handle.log().now())));
+        let going = held(&self.going).get(id).map(|of| (Arc::clone(&of.pipeline), of.handle.clone()));
+        if let Some((pipeline, handle)) = going {
+            let log = handle.log();
+            return Ok(Arc::new(Report::live(handle.id(), &pipeline, &log.entries(), log.now())));
         }
         // Another process may have taken a paused run up since it was here.
         let here = held(&self.recent).iter().find(|report| &*report.run_id == id && report.status != "paused").cloned();
@@ -271,6 +290,7 @@ pub struct Count {
 struct Of {
     pipeline: Arc<str>,
     durable: bool,
+    handle: Handle,
 }
 
 /// What became of runs whose process is gone.

@@ -14,8 +14,8 @@ use std::{
 };
 
 use caudal_flow::{
-    Cached, Definition, Engine, Human, Kind, Loop, Options, Outcome, Parallel, RunError, RunOptions, Status, Step,
-    StepError, Steps, Usage, Value, function,
+    Cached, Definition, Engine, Flows, Human, Kind, Loop, Options, Outcome, Parallel, RunError, RunOptions, Status,
+    Step, StepError, Steps, Usage, Value, function,
     journal::{Line, MemoryRuns, Runs, StoredRuns, Story},
     later, rule, value,
 };
@@ -342,6 +342,28 @@ async fn what_a_condition_saw_is_what_it_sees_again(place: impl Place) {
     let ran =
         engine.resume(&definition, "a", [("if/true/true".into(), "yes".into())].into(), false).await.unwrap().await;
     assert_eq!(ran.output(), Ok("yes".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_while_a_run_is_begun_leaves_none_behind() {
+    let place = folder().unwrap();
+    let definition = define([add(1)]);
+    let flows = Flows::new(engine(place.open()), [definition.clone()]);
+    for number in 0..100 {
+        let begin = flows.begin(&definition, 1.into(), named(&number.to_string()));
+        // Dropped before, while or after it is written down.
+        let _ = tokio::time::timeout(Duration::from_micros(number * 20), begin).await;
+    }
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let listing = flows.engine().runs().list(200, 0).await.unwrap();
+        let left = listing.runs.iter().filter(|run| run.status().unwrap().1 != "completed").count();
+        if left == 0 && !listing.runs.is_empty() {
+            return;
+        }
+        assert!(std::time::Instant::now() < patience, "{left} of {} runs were left behind", listing.total);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 macro_rules! contract {

@@ -57,7 +57,10 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             &serde_json::json!({"run_id": recorded.run_id, "same": same, "recorded": recorded.output, "replay": replayed}),
         );
     } else {
-        say::outcome(&replayed, "auto");
+        match replayed.status {
+            "paused" => eprintln!("? it goes no further: it waits for an answer"),
+            _ => say::outcome(&replayed, "auto"),
+        }
         eprintln!("{}", if same { "✓ as recorded" } else { "✗ not as recorded: the pipeline does something else now" });
     }
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
