@@ -7,24 +7,29 @@ use std::{
 };
 
 use caudal_types::Deadline;
-use futures_util::{FutureExt, future::BoxFuture};
-use tokio::sync::broadcast;
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::{
     budget::{Limits, Quota, Usage},
     cache::StepCache,
-    error::{Fault, RunError, StepError},
-    journal::{Begun, Journal, MemoryRuns, Owner, Runs, Story},
+    error::{RunError, StepError},
+    journal::{Begun, FORM, Journal, MemoryRuns, Owner, Runs, Story},
     live::Live,
-    log::{Entry, Event, Log, Place},
-    run::{self, Prompt, Scope, State, Stop, Went},
-    step::{Definition, Step, Steps},
+    log::Place,
+    run::{Scope, State},
+    step::Definition,
     value::{Map, Value},
 };
 
-/// The form of the journal of a run that is begun now.
-const FORM: u32 = 1;
+mod drive;
+mod ran;
+
+pub(crate) use drive::in_background;
+pub use ran::{Handle, Outcome, Ran, Run};
+
+use drive::{Listed, drive};
+
 /// The longest name of a run.
 const LONGEST_ID: usize = 200;
 
@@ -88,109 +93,6 @@ pub struct RunOptions {
     pub durable: Option<bool>,
 }
 
-/// How a run came to its end, for now or for good.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// It gave this.
-    Completed(Value),
-    /// It waits for somebody.
-    Paused(Vec<Prompt>),
-    /// It did not.
-    Failed(RunError),
-}
-
-/// A run that came to its end, for now or for good.
-#[derive(Debug, Clone)]
-pub struct Ran {
-    /// Its name.
-    pub id: Arc<str>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What it knew in the end.
-    pub context: Map,
-    /// How long it took.
-    pub took: Duration,
-    /// What it spent.
-    pub usage: Usage,
-    /// Its steps.
-    pub entries: Vec<Entry>,
-}
-
-impl Ran {
-    /// What it gave.
-    pub fn output(self) -> Result<Value, RunError> {
-        match self.outcome {
-            Outcome::Completed(value) => Ok(value),
-            Outcome::Paused(_) => Err(RunError::State("paused")),
-            Outcome::Failed(error) => Err(error),
-        }
-    }
-}
-
-/// A hold on a run that goes on.
-#[derive(Clone)]
-pub struct Handle {
-    live: Arc<Live>,
-}
-
-impl Handle {
-    /// The run's name.
-    pub fn id(&self) -> &Arc<str> {
-        &self.live.id
-    }
-
-    /// Breaks the run off.
-    pub fn cancel(&self) {
-        self.live.cancel();
-    }
-
-    /// What stands in its log so far, and what happens from now on.
-    pub fn watch(&self) -> (Vec<Entry>, broadcast::Receiver<Event>) {
-        self.live.log.watch()
-    }
-
-    /// One entry of its log, by its number.
-    pub fn entry_at(&self, number: usize) -> Option<Entry> {
-        self.live.log.entry(Place::at(number))
-    }
-
-    /// Whether it has come to its end.
-    pub fn over(&self) -> bool {
-        self.live.over()
-    }
-
-    /// Its log.
-    pub fn log(&self) -> &Log {
-        &self.live.log
-    }
-}
-
-/// A run that has been begun: a future of how it ends. Dropped, it is broken off.
-pub struct Run {
-    handle: Handle,
-    work: BoxFuture<'static, Ran>,
-}
-
-impl Run {
-    /// A hold on it.
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
-    }
-
-    /// Its name.
-    pub fn id(&self) -> &Arc<str> {
-        self.handle.id()
-    }
-}
-
-impl Future for Run {
-    type Output = Ran;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Ran> {
-        self.work.poll_unpin(context)
-    }
-}
-
 impl Engine {
     /// An engine.
     pub fn new(options: Options) -> Self {
@@ -226,7 +128,7 @@ impl Engine {
     /// The run of that name, if it goes on in this process.
     pub fn live(&self, id: &str) -> Option<Handle> {
         let live = self.parts.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.get(id).and_then(Weak::upgrade).map(|live| Handle { live })
+        live.get(id).and_then(Weak::upgrade).map(Handle::new)
     }
 
     /// Whether a run of that pipeline would be kept.
@@ -327,7 +229,7 @@ impl Engine {
         };
         let state = State { value: input, context, moment: Duration::ZERO, turn: 0 };
         let work = drive(Arc::clone(&live), definition.clone(), scope, state, listed);
-        Run { handle: Handle { live }, work: work.boxed() }
+        Run::new(live, work.boxed())
     }
 
     /// Takes a run up where it was left: after a pause, a crash or a failure. Steps that are kept are not run again.
@@ -415,120 +317,4 @@ fn addressed(story: &Story, mut answers: HashMap<Arc<str>, Value>) -> Result<Has
         None if answers.is_empty() => Err(RunError::Answer("the run waits for an answer".into())),
         None => Ok(answers),
     }
-}
-
-/// A run stands in the list of those that go on as long as this lives.
-struct Listed {
-    parts: Arc<Parts>,
-    id: Arc<str>,
-}
-
-impl Listed {
-    fn new(live: &Arc<Live>, parts: &Arc<Parts>) -> Self {
-        let mut list = parts.live.lock().unwrap_or_else(PoisonError::into_inner);
-        list.insert(Arc::clone(&live.id), Arc::downgrade(live));
-        Self { parts: Arc::clone(parts), id: Arc::clone(&live.id) }
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.parts.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-    }
-}
-
-/// Drives a run to its end.
-async fn drive(live: Arc<Live>, definition: Definition, scope: Scope, state: State, listed: Listed) -> Ran {
-    let context = state.context.clone();
-    let went = within_time(&live, &definition.steps, &scope, state).await;
-    live.end();
-    let (outcome, context) = match went {
-        Ok(state) => match definition.gives.as_ref().map_or(Ok(()), |check| check.check(&state.value)) {
-            Ok(()) => (Outcome::Completed(state.value), state.context),
-            Err(wrong) => {
-                let error = StepError::new(Fault::Output, format!("the pipeline's output does not fit: {wrong}"));
-                let step = Arc::clone(&definition.name);
-                (Outcome::Failed(RunError::Step { step, error }), state.context)
-            }
-        },
-        Err(Stop::Paused(prompts)) => (Outcome::Paused(prompts), context),
-        Err(Stop::Failed(failed)) => {
-            let (step, error) = *failed;
-            (Outcome::Failed(RunError::Step { step, error }), context)
-        }
-        Err(Stop::Cancelled) => (Outcome::Failed(RunError::Cancelled), context),
-        Err(Stop::Broken(error)) => (Outcome::Failed(*error), context),
-    };
-    let outcome = close(&live, outcome).await;
-    drop(listed);
-    Ran {
-        id: Arc::clone(&live.id),
-        outcome,
-        context,
-        took: live.log.now(),
-        usage: live.log.spent(),
-        entries: live.log.entries(),
-    }
-}
-
-/// Notes in the journal how it ended.
-async fn close(live: &Live, outcome: Outcome) -> Outcome {
-    let Some(journal) = &live.journal else { return outcome };
-    let usage = live.log.spent();
-    let noted = match &outcome {
-        Outcome::Completed(value) => journal.end("completed", Ok(value), usage).await,
-        Outcome::Paused(prompts) => journal.pause(prompts).await,
-        Outcome::Failed(RunError::Cancelled) => journal.end("cancelled", Err(None), usage).await,
-        // What broke is not the run: it can be taken up again.
-        Outcome::Failed(RunError::Store(_) | RunError::Taken | RunError::Journal(_) | RunError::Answer(_)) => Ok(()),
-        Outcome::Failed(error) => journal.end("failed", Err(Some(error)), usage).await,
-    };
-    match noted {
-        Ok(()) => outcome,
-        Err(error) => Outcome::Failed(error),
-    }
-}
-
-async fn within_time(live: &Arc<Live>, steps: &Steps, scope: &Scope, state: State) -> Went {
-    let work = run::steps(live, steps, scope, state);
-    tokio::select! {
-        biased;
-        went = work => went,
-        () = live.cancelled() => Err(Stop::Cancelled),
-        () = passed(live.deadline) => Err(RunError::TimedOut.into()),
-    }
-}
-
-async fn passed(deadline: Deadline) {
-    match deadline.moment() {
-        Some(moment) => tokio::time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Lets a step go its way as a run of its own; the one after it gets what it got.
-pub(crate) fn in_background<'a>(
-    live: &'a Arc<Live>,
-    step: &'a Step,
-    scope: &'a Scope,
-    state: State,
-) -> BoxFuture<'a, Went> {
-    Box::pin(background(live, step, scope, state))
-}
-
-async fn background(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) -> Went {
-    let path = live.path(scope.place);
-    let id: Arc<str> = format!("{}.{}", live.id, path.replace('/', ".")).into();
-    let engine = Engine { parts: Arc::clone(&live.parts) };
-    let definition = Definition { durable: live.journal.is_some(), ..Definition::aside_of(&live.pipeline, step) };
-    let options = RunOptions { id: Some(Arc::clone(&id)), context: state.context.clone(), ..RunOptions::default() };
-    match engine.begin(&definition, state.value.clone(), options).await {
-        // It may have been begun before the run was taken up again.
-        Err((_, RunError::Exists(_))) => {}
-        Err((_, error)) => return Err(error.into()),
-        Ok(run) => {
-            tokio::spawn(run);
-        }
-    }
-    Ok(State { moment: live.log.now(), ..state })
 }

@@ -1,0 +1,130 @@
+//! A run is driven to its end, within its time, and its end is noted.
+
+use std::sync::{Arc, PoisonError};
+
+use caudal_types::Deadline;
+use futures_util::future::BoxFuture;
+
+use super::{Engine, Outcome, Parts, Ran, RunOptions};
+use crate::{
+    error::{Fault, RunError, StepError},
+    live::Live,
+    run::{self, Scope, State, Stop, Went},
+    step::{Definition, Step, Steps},
+};
+
+/// A run stands in the list of those that go on as long as this lives.
+pub(super) struct Listed {
+    parts: Arc<Parts>,
+    id: Arc<str>,
+}
+
+impl Listed {
+    pub(super) fn new(live: &Arc<Live>, parts: &Arc<Parts>) -> Self {
+        let mut list = parts.live.lock().unwrap_or_else(PoisonError::into_inner);
+        list.insert(Arc::clone(&live.id), Arc::downgrade(live));
+        Self { parts: Arc::clone(parts), id: Arc::clone(&live.id) }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.parts.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// Drives a run to its end.
+pub(super) async fn drive(live: Arc<Live>, definition: Definition, scope: Scope, state: State, listed: Listed) -> Ran {
+    let context = state.context.clone();
+    let went = within_time(&live, &definition.steps, &scope, state).await;
+    live.end();
+    let (outcome, context) = match went {
+        Ok(state) => match definition.gives.as_ref().map_or(Ok(()), |check| check.check(&state.value)) {
+            Ok(()) => (Outcome::Completed(state.value), state.context),
+            Err(wrong) => {
+                let error = StepError::new(Fault::Output, format!("the pipeline's output does not fit: {wrong}"));
+                let step = Arc::clone(&definition.name);
+                (Outcome::Failed(RunError::Step { step, error }), state.context)
+            }
+        },
+        Err(Stop::Paused(prompts)) => (Outcome::Paused(prompts), context),
+        Err(Stop::Failed(failed)) => {
+            let (step, error) = *failed;
+            (Outcome::Failed(RunError::Step { step, error }), context)
+        }
+        Err(Stop::Cancelled) => (Outcome::Failed(RunError::Cancelled), context),
+        Err(Stop::Broken(error)) => (Outcome::Failed(*error), context),
+    };
+    let outcome = close(&live, outcome).await;
+    drop(listed);
+    Ran {
+        id: Arc::clone(&live.id),
+        outcome,
+        context,
+        took: live.log.now(),
+        usage: live.log.spent(),
+        entries: live.log.entries(),
+    }
+}
+
+/// Notes in the journal how it ended.
+async fn close(live: &Live, outcome: Outcome) -> Outcome {
+    let Some(journal) = &live.journal else { return outcome };
+    let usage = live.log.spent();
+    let noted = match &outcome {
+        Outcome::Completed(value) => journal.end("completed", Ok(value), usage).await,
+        Outcome::Paused(prompts) => journal.pause(prompts).await,
+        Outcome::Failed(RunError::Cancelled) => journal.end("cancelled", Err(None), usage).await,
+        // What broke is not the run: it can be taken up again.
+        Outcome::Failed(RunError::Store(_) | RunError::Taken | RunError::Journal(_) | RunError::Answer(_)) => Ok(()),
+        Outcome::Failed(error) => journal.end("failed", Err(Some(error)), usage).await,
+    };
+    match noted {
+        Ok(()) => outcome,
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+async fn within_time(live: &Arc<Live>, steps: &Steps, scope: &Scope, state: State) -> Went {
+    let work = run::steps(live, steps, scope, state);
+    tokio::select! {
+        biased;
+        went = work => went,
+        () = live.cancelled() => Err(Stop::Cancelled),
+        () = passed(live.deadline) => Err(RunError::TimedOut.into()),
+    }
+}
+
+async fn passed(deadline: Deadline) {
+    match deadline.moment() {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets a step go its way as a run of its own; the one after it gets what it got.
+pub(crate) fn in_background<'a>(
+    live: &'a Arc<Live>,
+    step: &'a Step,
+    scope: &'a Scope,
+    state: State,
+) -> BoxFuture<'a, Went> {
+    Box::pin(background(live, step, scope, state))
+}
+
+async fn background(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) -> Went {
+    let path = live.path(scope.place);
+    let id: Arc<str> = format!("{}.{}", live.id, path.replace('/', ".")).into();
+    let engine = Engine { parts: Arc::clone(&live.parts) };
+    let definition = Definition { durable: live.journal.is_some(), ..Definition::aside_of(&live.pipeline, step) };
+    let options = RunOptions { id: Some(Arc::clone(&id)), context: state.context.clone(), ..RunOptions::default() };
+    match engine.begin(&definition, state.value.clone(), options).await {
+        // It may have been begun before the run was taken up again.
+        Err((_, RunError::Exists(_))) => {}
+        Err((_, error)) => return Err(error.into()),
+        Ok(run) => {
+            tokio::spawn(run);
+        }
+    }
+    Ok(State { moment: live.log.now(), ..state })
+}

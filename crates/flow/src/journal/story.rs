@@ -1,0 +1,121 @@
+//! What is known of a run, read from its journal.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    Begun, Done, Ended, FORM, Glance, Line, Owner, Paused, Resumed, Runs,
+    lines::{StepLine, read},
+    values::fetch,
+};
+use crate::error::RunError;
+
+/// Everything that is known of a run.
+#[derive(Debug, Clone)]
+pub struct Story {
+    /// How it began.
+    pub begun: Begun,
+    /// How it ended, if it did.
+    pub ended: Option<Ended>,
+    /// What it waits for, if it does.
+    pub paused: Option<Paused>,
+    /// Which process ran it last.
+    pub owner: Owner,
+    /// What its steps came to, by their paths.
+    pub done: BTreeMap<String, Done>,
+    /// The paths in the order in which steps ended.
+    pub order: Vec<String>,
+    /// How many lines its journal has.
+    pub lines: u64,
+}
+
+impl Story {
+    /// Reads a run.
+    pub async fn read(runs: &dyn Runs, id: &str) -> Result<Self, RunError> {
+        let (begun, lines) = runs.read(id).await?.ok_or_else(|| RunError::Unknown(id.into()))?;
+        let mut begun: Begun = read(&begun)?;
+        if begun.form != FORM {
+            let message = format!("it has the form {}, and this version reads form {FORM}", begun.form);
+            return Err(RunError::Journal(message.into()));
+        }
+        begun.input = fetch(runs, begun.input).await?;
+        let mut story = Self {
+            owner: begun.owner.clone(),
+            begun,
+            ended: None,
+            paused: None,
+            done: BTreeMap::new(),
+            order: Vec::new(),
+            lines: lines.len() as u64,
+        };
+        for line in &lines {
+            story.take(runs, line).await?;
+        }
+        Ok(story)
+    }
+
+    /// `running`, `paused`, `interrupted`, or how it ended.
+    pub fn status(&self) -> &'static str {
+        match (&self.ended, &self.paused) {
+            (Some(ended), _) => status(&ended.status),
+            (None, Some(_)) => "paused",
+            (None, None) if self.owner.may_live() => "running",
+            (None, None) => "interrupted",
+        }
+    }
+
+    async fn take(&mut self, runs: &dyn Runs, line: &Line) -> Result<(), RunError> {
+        match &*line.kind {
+            "step" => {
+                let step: StepLine = line.read()?;
+                let answer = match &step.error {
+                    Some(failure) => Err(failure.error()),
+                    None => Ok(fetch(runs, step.output).await?),
+                };
+                let (at, took) = (step.at, Duration::from_micros(step.took_us));
+                let (usage, attempts, cached) = (step.usage, step.attempts, step.cached);
+                let done = Done { answer, usage, attempts, cached, at, took };
+                self.order.push(step.path.clone());
+                self.done.insert(step.path, done);
+            }
+            "paused" => self.paused = Some(line.read()?),
+            "resumed" => {
+                self.owner = line.read::<Resumed>()?.owner;
+                (self.paused, self.ended) = (None, None);
+            }
+            "ended" => {
+                let mut ended: Ended = line.read()?;
+                ended.output = fetch(runs, ended.output).await?;
+                self.ended = Some(ended);
+            }
+            other => return Err(RunError::Journal(format!("a line of the sort {other}").into())),
+        }
+        Ok(())
+    }
+}
+
+fn status(word: &str) -> &'static str {
+    match word {
+        "completed" => "completed",
+        "cancelled" => "cancelled",
+        _ => "failed",
+    }
+}
+
+impl Glance {
+    /// Which pipeline, and how far it is.
+    pub fn status(&self) -> Result<(Arc<str>, &'static str), RunError> {
+        let begun: Begun = read(&self.begun)?;
+        let status = match &self.last {
+            Some(line) if &*line.kind == "ended" => status(&line.read::<Ended>()?.status),
+            Some(line) if &*line.kind == "paused" => "paused",
+            _ => {
+                let owner = match &self.resumed {
+                    Some(line) => line.read::<Resumed>()?.owner,
+                    None => begun.owner,
+                };
+                if owner.may_live() { "running" } else { "interrupted" }
+            }
+        };
+        Ok((begun.pipeline, status))
+    }
+}

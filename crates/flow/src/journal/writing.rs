@@ -1,0 +1,157 @@
+//! The journal of a run that goes on: what it knows from before, and what is written as it goes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    Begun, Done, Ended, Failure, Line, Owner, Paused, Question, Resumed, Runs, Story, lines::StepLine, values::shelve,
+};
+use crate::{budget::Usage, error::RunError, run::Prompt, value::Value};
+
+struct Tail {
+    pending: Vec<Line>,
+    /// How many were ever handed in.
+    tickets: u64,
+}
+
+/// The journal of a run that goes on.
+pub(crate) struct Journal {
+    runs: Arc<dyn Runs>,
+    id: Arc<str>,
+    known: BTreeMap<String, Done>,
+    answers: HashMap<Arc<str>, Value>,
+    /// Whether nothing new is done: what is not known is a failure.
+    replays: bool,
+    tail: Mutex<Tail>,
+    /// How many lines the run has; who holds this writes, for all who wait.
+    head: tokio::sync::Mutex<Head>,
+}
+
+struct Head {
+    lines: u64,
+    /// Up to which ticket it is written.
+    written: u64,
+}
+
+impl Journal {
+    fn of(runs: Arc<dyn Runs>, id: Arc<str>, known: BTreeMap<String, Done>, lines: u64) -> Self {
+        Self {
+            runs,
+            id,
+            known,
+            answers: HashMap::new(),
+            replays: false,
+            tail: Mutex::new(Tail { pending: Vec::new(), tickets: 0 }),
+            head: tokio::sync::Mutex::new(Head { lines, written: 0 }),
+        }
+    }
+
+    /// Begins a run.
+    pub(crate) async fn begin(runs: Arc<dyn Runs>, id: Arc<str>, mut begun: Begun) -> Result<Self, RunError> {
+        begun.input = shelve(&*runs, &begun.input).await?;
+        let body = serde_json::to_vec(&begun).map_err(|error| RunError::Journal(error.to_string().into()))?;
+        runs.create(&id, body.into()).await?;
+        Ok(Self::of(runs, id, BTreeMap::new(), 0))
+    }
+
+    /// Takes a run up: from here on, whoever ran it before is refused.
+    pub(crate) async fn resume(
+        runs: Arc<dyn Runs>,
+        id: Arc<str>,
+        story: &Story,
+        owner: Owner,
+        answers: HashMap<Arc<str>, Value>,
+    ) -> Result<Self, RunError> {
+        let line = Line::new("resumed", &Resumed { owner })?;
+        runs.append(&id, story.lines, vec![line]).await?;
+        let mut known = story.done.clone();
+        if story.ended.is_some() {
+            // It failed; what failed is what is to be tried again.
+            known.retain(|_, done| done.answer.is_ok());
+        }
+        Ok(Self { answers, ..Self::of(runs, id, known, story.lines + 1) })
+    }
+
+    /// Goes through a run again without doing anything.
+    pub(crate) fn replay(runs: Arc<dyn Runs>, id: Arc<str>, story: &Story) -> Self {
+        Self { replays: true, ..Self::of(runs, id, story.done.clone(), story.lines) }
+    }
+
+    pub(crate) fn replays(&self) -> bool {
+        self.replays
+    }
+
+    /// What a step came to before.
+    pub(crate) fn recall(&self, path: &str) -> Option<Done> {
+        self.known.get(path).cloned()
+    }
+
+    /// Whether any step within `path` came to something before.
+    pub(crate) fn knows_within(&self, path: &str) -> bool {
+        let within = format!("{path}/");
+        self.known.range(within.clone()..).next().is_some_and(|(path, _)| path.starts_with(&within))
+    }
+
+    /// What somebody answered.
+    pub(crate) fn answer(&self, path: &str) -> Option<Value> {
+        self.answers.get(path).cloned()
+    }
+
+    /// Keeps what a step came to; comes when it is kept.
+    pub(crate) async fn commit(&self, path: &str, done: Done) -> Result<(), RunError> {
+        let (output, error) = match done.answer {
+            Ok(value) => (shelve(&*self.runs, &value).await?, None),
+            Err(error) => (Value::Null, Some(Failure::of(path, &error))),
+        };
+        let Done { usage, attempts, cached, at, took, .. } = done;
+        let (path, took_us) = (path.to_owned(), took.as_micros() as u64);
+        self.write(Line::new("step", &StepLine { path, at, took_us, output, error, usage, attempts, cached })?).await
+    }
+
+    /// The run waits for somebody.
+    pub(crate) async fn pause(&self, prompts: &[Prompt]) -> Result<(), RunError> {
+        let prompts = prompts.iter().map(Question::from).collect();
+        self.write(Line::new("paused", &Paused { prompts })?).await
+    }
+
+    /// The run is over.
+    pub(crate) async fn end(
+        &self,
+        status: &str,
+        ended: Result<&Value, Option<&RunError>>,
+        usage: Usage,
+    ) -> Result<(), RunError> {
+        let (output, error) = match ended {
+            Ok(value) => (shelve(&*self.runs, value).await?, None),
+            Err(error) => (Value::Null, error.map(Failure::of_run)),
+        };
+        self.write(Line::new("ended", &Ended { status: status.into(), output, error, usage })?).await
+    }
+
+    /// Writes a line, and with it those of all who wait: branches share a flush of the disk.
+    async fn write(&self, line: Line) -> Result<(), RunError> {
+        if self.replays {
+            return Ok(());
+        }
+        let ticket = {
+            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            tail.pending.push(line);
+            tail.tickets += 1;
+            tail.tickets
+        };
+        let mut head = self.head.lock().await;
+        if head.written >= ticket {
+            return Ok(());
+        }
+        let (lines, tickets) = {
+            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            (std::mem::take(&mut tail.pending), tail.tickets)
+        };
+        let count = lines.len() as u64;
+        self.runs.append(&self.id, head.lines, lines).await?;
+        (head.lines, head.written) = (head.lines + count, tickets);
+        Ok(())
+    }
+}
