@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use caudal_store::StoreError;
 use caudal_types::{ErrorKind, Explain};
 
-use crate::budget::Refusal;
+use crate::{budget::Refusal, value::TooDeep};
 
 /// What sort of failure a step had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +132,12 @@ impl StepError {
     pub fn after(mut self, wait: Duration) -> Self {
         (self.again, self.after) = (true, Some(wait));
         self
+    }
+}
+
+impl From<TooDeep> for StepError {
+    fn from(deep: TooDeep) -> Self {
+        Self::new(Fault::Output, deep.to_string()).hint("let it make something flatter").for_good()
     }
 }
 

@@ -226,6 +226,59 @@ async fn what_failed_is_tried_again_and_nothing_else(place: impl Place) {
     assert_eq!(*calls.lock().unwrap(), ["a/before", "a/after"]);
 }
 
+async fn what_took_too_long_is_not_tried_again_after_a_crash(place: impl Place) {
+    let calls = Calls::default();
+    let asked = Arc::new(AtomicBool::new(false));
+    // The second time it would be quick.
+    let slow = later("slow", move |call| {
+        let before = asked.swap(true, Relaxed);
+        async move {
+            if !before {
+                std::future::pending::<()>().await;
+            }
+            Ok(call.input.clone())
+        }
+    });
+    let hangs = later("hangs", |_| std::future::pending());
+    let body = Step::new("body", Kind::Sequence(Steps::new([told("first", &calls), Step::act("slow", slow)])));
+    let body = body.with(|policy| {
+        policy.timeout = Some(Duration::from_millis(50));
+        policy.fallback = Some(Arc::new(told("instead", &calls)));
+    });
+    let definition = define([body, Step::act("hangs", hangs)]);
+    let first = engine(place.open());
+    let run = first.begin(&definition, 1.into(), named("a")).await.unwrap();
+    // Broken off while it hangs, as by a crash.
+    tokio::time::timeout(Duration::from_secs(2), run).await.unwrap_err();
+    let second = engine(place.open());
+    let run = second.resume(&definition, "a", HashMap::new(), true).await.unwrap();
+    let handle = run.handle();
+    tokio::time::timeout(Duration::from_millis(500), run).await.unwrap_err();
+    assert_eq!(*calls.lock().unwrap(), ["a/body/first", "a/body/instead"]);
+    let entries = handle.log().entries();
+    let status = |name: &str| {
+        entries.iter().find(|entry| entry.label == caudal_flow::Label::Name(name.into())).map(|entry| entry.status)
+    };
+    assert_eq!((status("body"), status("instead")), (Some(Status::Completed), Some(Status::Completed)));
+}
+
+async fn what_is_too_deep_to_be_read_again_is_not_kept(place: impl Place) {
+    let mut deep = serde_json::json!(1);
+    for _ in 0..120 {
+        deep = serde_json::json!([deep]);
+    }
+    let engine = engine(place.open());
+    // Of a value of Rust nothing is known before it is written.
+    let mut definition =
+        caudal_flow::Pipeline::<i64, i64>::new("test").step("deep", move |_: &i64, _| Ok(deep.clone())).define();
+    definition.durable = true;
+    let ran = engine.run(&definition, 1.into(), named("a")).await;
+    let Outcome::Failed(RunError::Step { error, .. }) = ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert!(error.message.contains("more than 100 deep"), "{error}");
+    let story = Story::read(&**engine.runs(), "a").await.unwrap();
+    assert_eq!(&*story.ended.unwrap().status, "failed");
+}
+
 async fn a_run_is_replayed_without_calling_anybody(place: impl Place) {
     let calls = Calls::default();
     let branches = ["x", "y"].map(|name| (Arc::from(name), Steps::new([told(name, &calls)])));
@@ -380,6 +433,8 @@ contract! {
     of_two_who_resume_one_wins,
     who_lost_a_run_can_write_nothing_more,
     what_failed_is_tried_again_and_nothing_else,
+    what_took_too_long_is_not_tried_again_after_a_crash,
+    what_is_too_deep_to_be_read_again_is_not_kept,
     a_run_is_replayed_without_calling_anybody,
     large_values_stand_beside_the_run,
     what_was_spent_is_known_after_a_pause,

@@ -570,3 +570,25 @@ async fn a_summary_of_the_context_is_kept_where_it_is_wanted() {
     fails([give(5).with(|policy| policy.updates_context = true)], Fault::Output, "gave number, not an object").await;
     assert_eq!(Map::default(), runs([give(1)], Value::Null).await.context);
 }
+
+#[tokio::test]
+async fn what_grows_with_each_turn_has_an_end() {
+    let wrap = |view: &caudal_flow::View<'_>| {
+        Ok(value!({"within": 0}).as_map().unwrap().with("within", view.output.clone()).into())
+    };
+    let grows = "more than 100 deep";
+    let turns = 50_000;
+    // By what a leaf makes, by what the next turn is given, and by what the context gathers.
+    let leaf = function("wrap", |call| Ok(Value::list([call.input.clone()])));
+    let body = Steps::new([Step::act("wrap", leaf)]);
+    fails([Step::new("loop", Kind::Loop(Arc::new(Loop::new(body, turns))))], Fault::Output, grows).await;
+    let next = Loop { next: Propagate::Rule(rule("wrap", wrap)), ..Loop::new(Steps::new([]), turns) };
+    fails([Step::new("loop", Kind::Loop(Arc::new(next)))], Fault::Output, grows).await;
+    let gathers = rule("gather", |view| Ok(Value::Map(view.context.clone())));
+    let change = Change { path: "all".into(), how: How::Set, value: gathers };
+    let state = Loop { state: vec![change], ..Loop::new(Steps::new([]), turns) };
+    fails([Step::new("loop", Kind::Loop(Arc::new(state)))], Fault::Output, grows).await;
+    let nested = (0..120).fold(Value::Null, |value, _| Value::list([value]));
+    let refused = runs([add(1)], nested).await.output().unwrap_err().to_string();
+    assert!(refused.contains("the pipeline's input does not fit") && refused.contains(grows), "{refused}");
+}

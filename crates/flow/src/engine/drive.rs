@@ -11,6 +11,7 @@ use crate::{
     live::Live,
     run::{self, Scope, State, Stop, Went},
     step::{Definition, Step, Steps},
+    value::Value,
 };
 
 /// A run stands in the list of those that go on as long as this lives.
@@ -39,10 +40,9 @@ pub(super) async fn drive(live: Arc<Live>, definition: Definition, scope: Scope,
     let went = within_time(&live, &definition.steps, &scope, state).await;
     live.end();
     let (outcome, context) = match went {
-        Ok(state) => match definition.gives.as_ref().map_or(Ok(()), |check| check.check(&state.value)) {
+        Ok(state) => match fits(&definition, &state.value) {
             Ok(()) => (Outcome::Completed(state.value), state.context),
-            Err(wrong) => {
-                let error = StepError::new(Fault::Output, format!("the pipeline's output does not fit: {wrong}"));
+            Err(error) => {
                 let step = Arc::clone(&definition.name);
                 (Outcome::Failed(RunError::Step { step, error }), state.context)
             }
@@ -65,6 +65,16 @@ pub(super) async fn drive(live: Arc<Live>, definition: Definition, scope: Scope,
         usage: live.log.spent(),
         entries: live.log.entries(),
     }
+}
+
+/// Whether a pipeline may give that.
+fn fits(definition: &Definition, value: &Value) -> Result<(), StepError> {
+    value.check_depth()?;
+    definition
+        .gives
+        .as_ref()
+        .map_or(Ok(()), |check| check.check(value))
+        .map_err(|wrong| StepError::new(Fault::Output, format!("the pipeline's output does not fit: {wrong}")))
 }
 
 /// Notes in the journal how it ended.

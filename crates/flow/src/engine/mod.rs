@@ -178,6 +178,10 @@ impl Engine {
         if let Some(check) = &definition.takes {
             check.check(&input).map_err(|wrong| Self::misfit(definition, "input", &wrong))?;
         }
+        let given = [("input", &input)].into_iter().chain(options.context.iter().map(|(_, value)| ("context", value)));
+        for (what, value) in given {
+            value.check_depth().map_err(|deep| Self::misfit(definition, what, &deep.to_string()))?;
+        }
         let limits = definition.limits.tightest(options.limits);
         let journal = if self.keeps(definition, &options) {
             let begun = Begun {

@@ -145,6 +145,7 @@ fn change(live: &Live, scope: &Scope, state: &mut State, changes: &[Change]) -> 
                 return Err(own(StepError::failed(message).hint("set it to a list first").for_good()));
             }
         };
+        value.check_depth().map_err(|deep| own(deep.into()))?;
         state.context = paths::set(&state.context, &change.path, value);
     }
     Ok(())
@@ -174,6 +175,7 @@ async fn repeat(live: &Arc<Live>, again: &Loop, scope: &Scope, mut state: State)
                 Propagate::Rule(rule) => rule.value(&view).map_err(own)?,
             };
         }
+        state.value.check_depth().map_err(|deep| own(deep.into()))?;
     }
     if again.must_end && !enough {
         let message = format!("{} turns were not enough", again.most);
@@ -383,6 +385,7 @@ async fn states(live: &Arc<Live>, machine: &Machine, scope: &Scope, mut state: S
         let went = under(live, label, "state", body, scope, state.clone()).await;
         let failed = match went {
             Ok(after) => {
+                after.value.check_depth().map_err(|deep| own(deep.into()))?;
                 state = after;
                 None
             }

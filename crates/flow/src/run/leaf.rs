@@ -49,16 +49,23 @@ fn start(action: &dyn Action, call: Call) -> Outcome<'_> {
     catch_unwind(AssertUnwindSafe(|| action.start(call))).unwrap_or_else(|what| Outcome::Done(Err(panicked(&*what))))
 }
 
+/// What a step gave, if it can go on.
+fn bounded(answer: Answer) -> Answer {
+    let value = answer?;
+    value.check_depth()?;
+    Ok(value)
+}
+
 async fn later(answer: BoxFuture<'_, Answer>) -> Answer {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|what| Err(panicked(&*what)))
 }
 
 /// Runs a leaf within an entry that there is already.
 pub(super) async fn act(live: &Arc<Live>, action: &dyn Action, scope: &Scope, state: &State, attempt: u32) -> Answer {
-    match start(action, call(live, scope, scope.place, state, attempt)) {
+    bounded(match start(action, call(live, scope, scope.place, state, attempt)) {
         Outcome::Done(answer) => answer,
         Outcome::Later(answer) => later(answer).await,
-    }
+    })
 }
 
 /// Runs a leaf that needs nothing but its function.
@@ -85,7 +92,7 @@ pub(super) fn quick<'a>(
 
 fn ended(live: &Live, step: &Step, place: Place, state: State, answer: Answer) -> Went {
     let moment = live.log.now();
-    match answer {
+    match bounded(answer) {
         Ok(value) => {
             live.log.end(place, moment, Status::Completed, value.clone(), None);
             Ok(State { value, moment, ..state })

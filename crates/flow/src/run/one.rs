@@ -91,8 +91,11 @@ fn taken(policy: &Policy, mut state: State) -> Result<State, StepError> {
 
 /// Does it, unless the journal knows what came of it; and keeps what comes of it before anything else begins.
 async fn kept(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, given: State) -> Went {
-    if live.journal.is_none() || !matches!(step.kind, Kind::Act(_)) {
+    if live.journal.is_none() {
         return tries(live, step, policy, scope, given).await;
+    }
+    if !matches!(step.kind, Kind::Act(_)) {
+        return timely(live, step, policy, scope, given).await;
     }
     if let Some(done) = recalled(live, scope.place) {
         return done_before(live, step, scope, given, done);
@@ -107,6 +110,22 @@ async fn kept(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, giv
         Ok(state) => commit(live, scope.place, Ok(&state.value), false).await?,
         Err(Stop::Failed(failed)) => commit(live, scope.place, Err(&failed.1), false).await?,
         Err(_) => {}
+    }
+    went
+}
+
+/// Does what has steps within, of which each is kept by itself. That it took too long follows from none of them, so it is
+/// kept too: what goes on without it must go on without it after a crash.
+async fn timely(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, given: State) -> Went {
+    if let Some(done) = recalled(live, scope.place).filter(|done| done.answer.is_err()) {
+        return done_before(live, step, scope, given, done);
+    }
+    let went = tries(live, step, policy, scope, given).await;
+    if let Err(Stop::Failed(failed)) = &went
+        && failed.1.fault == Fault::TimedOut
+        && policy.timeout.is_some()
+    {
+        commit(live, scope.place, Err(&failed.1), false).await?;
     }
     went
 }

@@ -15,10 +15,11 @@ use super::{Map, Value};
 
 /// The name under which bytes stand.
 const BYTES: &str = "$bytes";
-/// How deep lists and maps may lie within each other, as in `serde_json`.
-const DEPTH: usize = 128;
+/// How deep lists and maps may lie within each other: `serde_json` reads 128 levels, and some stand around a value where
+/// it is kept.
+const DEPTH: usize = 100;
 
-/// A value has more levels than 128.
+/// A value has more levels than may be.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[error("lists and objects lie within each other more than {DEPTH} deep")]
 pub struct TooDeep;
@@ -42,7 +43,8 @@ impl Value {
         }
     }
 
-    /// Refuses what is too deep to be read back.
+    /// Refuses what is too deep to be read back. Each level takes some of the thread's stack where a value is written,
+    /// compared or let go, so nothing without a bound may go from step to step.
     pub fn check_depth(&self) -> Result<(), TooDeep> {
         fn within(value: &Value, left: usize) -> bool {
             match value {
