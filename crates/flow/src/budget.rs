@@ -7,6 +7,7 @@ use std::{
     fmt,
     ops::{Add, AddAssign},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -114,19 +115,22 @@ pub struct Refusal {
     pub left: u64,
     /// The limit.
     pub limit: u64,
+    /// Whether it is that of all runs of a pipeline together.
+    pub shared: bool,
 }
 
 impl std::error::Error for Refusal {}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, asked, left, limit } = *self;
+        let Self { what, asked, left, limit, shared } = *self;
+        let whose = if shared { " for all runs of the pipeline" } else { "" };
         if what == "cost" {
             let dollars = |millionths: u64| millionths as f64 / 1e6;
             let (asked, left, limit) = (dollars(asked), dollars(left), dollars(limit));
-            return write!(f, "it may cost {asked} USD, and {left} of {limit} USD are left");
+            return write!(f, "it may cost {asked} USD, and {left} of {limit} USD are left{whose}");
         }
-        write!(f, "it needs {asked} {what}, and {left} of {limit} are left")
+        write!(f, "it needs {asked} {what}, and {left} of {limit} are left{whose}")
     }
 }
 
@@ -140,7 +144,11 @@ struct Purse {
 }
 
 impl Purse {
-    fn check(&self, amount: Amount) -> Result<(), Refusal> {
+    fn of(limits: Limits) -> Mutex<Self> {
+        Mutex::new(Self { limits: [limits.cost, limits.tokens, limits.steps], ..Self::default() })
+    }
+
+    fn check(&self, amount: Amount, shared: bool) -> Result<(), Refusal> {
         for ((what, limit), (asked, taken)) in
             WHAT.into_iter().zip(self.limits).zip(amount.0.into_iter().zip(self.taken))
         {
@@ -148,7 +156,7 @@ impl Purse {
                 && asked > 0
                 && taken.saturating_add(asked) > limit
             {
-                return Err(Refusal { what, asked, left: limit.saturating_sub(taken), limit });
+                return Err(Refusal { what, asked, left: limit.saturating_sub(taken), limit, shared });
             }
         }
         Ok(())
@@ -159,14 +167,60 @@ impl Purse {
 #[derive(Debug)]
 pub struct Quota {
     around: Option<Arc<Self>>,
+    /// Whether it is that of all runs of a pipeline.
+    shared: bool,
     purse: Mutex<Purse>,
+}
+
+/// What all runs of a pipeline together may spend, while this process lives or anew each hour, each day.
+#[derive(Debug)]
+pub struct Allowance {
+    limits: Limits,
+    each: Option<Duration>,
+    /// Since when, and of what. Runs that began earlier go on with what there was then.
+    now: Mutex<(Instant, Arc<Quota>)>,
+}
+
+impl Allowance {
+    /// So much, once or anew after each `each`.
+    pub fn new(limits: Limits, each: Option<Duration>) -> Self {
+        Self { limits, each, now: Mutex::new((Instant::now(), Quota::shared(limits))) }
+    }
+
+    /// What may be spent now.
+    pub(crate) fn quota(&self) -> Arc<Quota> {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let (began, quota) = &mut *now;
+        if self.each.is_some_and(|each| began.elapsed() >= each) {
+            (*began, *quota) = (Instant::now(), Quota::shared(self.limits));
+        }
+        Arc::clone(quota)
+    }
+
+    /// What may be spent in all.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// After how long it begins anew.
+    pub fn each(&self) -> Option<Duration> {
+        self.each
+    }
+
+    /// What was spent of it: millionths of a dollar, tokens, steps.
+    pub fn spent(&self) -> [u64; 3] {
+        self.quota().spent()
+    }
 }
 
 impl Quota {
     /// A quota of `limits`, within `around`.
     pub fn new(limits: Limits, around: Option<Arc<Self>>) -> Arc<Self> {
-        let limits = [limits.cost, limits.tokens, limits.steps];
-        Arc::new(Self { around, purse: Mutex::new(Purse { limits, ..Purse::default() }) })
+        Arc::new(Self { around, shared: false, purse: Purse::of(limits) })
+    }
+
+    fn shared(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { around: None, shared: true, purse: Purse::of(limits) })
     }
 
     fn purse(&self) -> MutexGuard<'_, Purse> {
@@ -196,7 +250,7 @@ impl Quota {
     fn take(&self, amount: Amount) -> Result<(), Refusal> {
         {
             let mut purse = self.purse();
-            purse.check(amount)?;
+            purse.check(amount, self.shared)?;
             (0..3).for_each(|i| purse.taken[i] = purse.taken[i].saturating_add(amount.0[i]));
         }
         let taken = self.around.as_ref().map_or(Ok(()), |around| around.take(amount));
@@ -302,7 +356,7 @@ mod tests {
         let quota = Quota::new(Limits { tokens: Some(100), ..Limits::default() }, None);
         let first = quota.reserve(tokens(60)).unwrap();
         let refused = quota.reserve(tokens(60)).unwrap_err();
-        assert_eq!(refused, Refusal { what: "tokens", asked: 60, left: 40, limit: 100 });
+        assert_eq!(refused, Refusal { what: "tokens", asked: 60, left: 40, limit: 100, shared: false });
         first.settle(tokens(30));
         drop(quota.reserve(tokens(70)).unwrap());
         assert!(quota.reserve(tokens(70)).is_ok(), "what was dropped is given back");
@@ -317,6 +371,22 @@ mod tests {
         let held = branch.reserve(tokens(50)).unwrap();
         held.settle(tokens(50));
         assert_eq!((branch.spent(), run.spent()), ([0, 50, 0], [0, 50, 0]));
+    }
+
+    #[test]
+    fn what_all_may_spend_begins_anew() {
+        let all = Allowance::new(Limits { tokens: Some(100), ..Limits::default() }, Some(Duration::from_millis(20)));
+        let one = Quota::new(Limits::default(), Some(all.quota()));
+        let held = one.reserve(tokens(80)).unwrap();
+        let refused = Quota::new(Limits::default(), Some(all.quota())).reserve(tokens(30)).unwrap_err();
+        assert_eq!(refused.to_string(), "it needs 30 tokens, and 20 of 100 are left for all runs of the pipeline");
+        std::thread::sleep(Duration::from_millis(25));
+        assert!(all.quota().reserve(tokens(100)).is_ok(), "another time has begun");
+        held.settle(tokens(80));
+        assert_eq!(all.spent(), [0, 0, 0], "who began earlier spends of what there was then");
+        let ever = Allowance::new(Limits { tokens: Some(100), ..Limits::default() }, None);
+        ever.quota().reserve(tokens(70)).unwrap().settle(tokens(70));
+        assert_eq!(ever.spent(), [0, 70, 0]);
     }
 
     #[test]

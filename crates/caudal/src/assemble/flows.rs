@@ -4,10 +4,11 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use caudal_flow::{
-    Blueprint, Definition, Engine, Finding, Flows, Folder, Limits, Options, Registry,
+    Allowance, Blueprint, Definition, Engine, Finding, Flows, Folder, Limits, Options, Registry,
     journal::{Runs, StoredRuns},
 };
 use caudal_flow_leaves::{Allow, Llm, Net, Price, Prices, Provider, Record, Serving};
@@ -62,6 +63,37 @@ struct Budget {
     total_cost_usd_limit: Option<f64>,
     total_tokens_limit: Option<u64>,
     total_steps_limit: Option<u64>,
+    /// Of all runs of a pipeline together.
+    all_runs: Option<Together>,
+}
+
+#[derive(Default, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Together {
+    total_cost_usd_limit: Option<f64>,
+    total_tokens_limit: Option<u64>,
+    total_steps_limit: Option<u64>,
+    /// When it begins anew; if nothing is said, with the process.
+    each: Option<Each>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Each {
+    Hour,
+    Day,
+}
+
+impl Together {
+    fn allowance(self) -> Allowance {
+        let Self { total_cost_usd_limit, total_tokens_limit, total_steps_limit, each } = self;
+        let alike = Budget { total_cost_usd_limit, total_tokens_limit, total_steps_limit, all_runs: None };
+        let hours = each.map(|each| match each {
+            Each::Hour => 1,
+            Each::Day => 24,
+        });
+        Allowance::new(alike.limits(), hours.map(|hours| Duration::from_secs(hours * 3_600)))
+    }
 }
 
 impl Budget {
@@ -73,12 +105,12 @@ impl Budget {
 
 impl Budgets {
     /// What a pipeline of that name may spend: by its very name, else by the longest beginning, else as all.
-    fn of(&self, name: &str) -> Limits {
+    fn of(&self, name: &str) -> Budget {
         let begins = |pattern: &str| pattern.strip_suffix('*').is_some_and(|begin| name.starts_with(begin));
         let by_pattern =
             self.pipeline.iter().filter(|(pattern, _)| begins(pattern)).max_by_key(|(pattern, _)| pattern.len());
         let found = self.pipeline.get(name).or(by_pattern.map(|(_, budget)| budget));
-        found.copied().unwrap_or(self.default).limits()
+        found.copied().unwrap_or(self.default)
     }
 }
 
@@ -120,7 +152,9 @@ impl May {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let (mut definition, findings) = Blueprint::read_file(&name, &Folder::new(folder), registry)?;
-        definition.limits = definition.limits.tightest(self.budgets.of(&definition.name));
+        let budget = self.budgets.of(&definition.name);
+        definition.limits = definition.limits.tightest(budget.limits());
+        definition.all_runs = budget.all_runs.map(|together| Arc::new(together.allowance()));
         Ok((definition, findings))
     }
 }

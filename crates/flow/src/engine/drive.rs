@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError};
 use caudal_types::Deadline;
 use futures_util::future::BoxFuture;
 
-use super::{Engine, Outcome, Parts, Ran, RunOptions};
+use super::{Engine, Outcome, Parts, Ran, RunOptions, Whose};
 use crate::{
     error::{Fault, RunError, StepError},
     live::Live,
     run::{self, Scope, State, Stop, Went},
-    step::{Definition, Step, Steps},
+    step::{Check, Definition, Step, Steps},
     value::Value,
 };
 
@@ -35,15 +35,22 @@ impl Drop for Listed {
 }
 
 /// Drives a run to its end.
-pub(super) async fn drive(live: Arc<Live>, definition: Definition, scope: Scope, state: State, listed: Listed) -> Ran {
+pub(super) async fn drive(
+    live: Arc<Live>,
+    steps: Steps,
+    gives: Option<Arc<dyn Check>>,
+    scope: Scope,
+    state: State,
+    listed: Option<Listed>,
+) -> Ran {
     let context = state.context.clone();
-    let went = within_time(&live, &definition.steps, &scope, state).await;
+    let went = within_time(&live, &steps, &scope, state).await;
     live.end();
     let (outcome, context) = match went {
-        Ok(state) => match fits(&definition, &state.value) {
+        Ok(state) => match fits(gives.as_deref(), &state.value) {
             Ok(()) => (Outcome::Completed(state.value), state.context),
             Err(error) => {
-                let step = Arc::clone(&definition.name);
+                let step = Arc::clone(&live.pipeline);
                 (Outcome::Failed(RunError::Step { step, error }), state.context)
             }
         },
@@ -68,11 +75,9 @@ pub(super) async fn drive(live: Arc<Live>, definition: Definition, scope: Scope,
 }
 
 /// Whether a pipeline may give that.
-fn fits(definition: &Definition, value: &Value) -> Result<(), StepError> {
+fn fits(gives: Option<&dyn Check>, value: &Value) -> Result<(), StepError> {
     value.check_depth()?;
-    definition
-        .gives
-        .as_ref()
+    gives
         .map_or(Ok(()), |check| check.check(value))
         .map_err(|wrong| StepError::new(Fault::Output, format!("the pipeline's output does not fit: {wrong}")))
 }
@@ -128,7 +133,9 @@ async fn background(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) 
     let engine = Engine { parts: Arc::clone(&live.parts) };
     let definition = Definition { durable: live.journal.is_some(), ..Definition::aside_of(&live.pipeline, step) };
     let options = RunOptions { id: Some(Arc::clone(&id)), context: state.context.clone(), ..RunOptions::default() };
-    match engine.begin(&definition, state.value.clone(), options).await {
+    // What it spends is its run's, though that may be over by then.
+    let whose = Whose { listed: true, around: scope.quota.clone() };
+    match engine.begin_as(whose, &definition, state.value.clone(), options).await {
         // It may have been begun before the run was taken up again.
         Err((_, RunError::Exists(_))) => {}
         Err((_, error)) => return Err(error.into()),

@@ -8,10 +8,10 @@ use std::{
 
 use caudal_types::Deadline;
 use futures_util::FutureExt;
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 use crate::{
-    budget::{Limits, Quota, Usage},
+    budget::{Allowance, Limits, Quota, Usage},
     cache::StepCache,
     error::{RunError, StepError},
     journal::{Begun, FORM, Journal, MemoryRuns, Owner, Runs, Story},
@@ -42,8 +42,6 @@ pub(crate) struct Parts {
     owner: Owner,
     /// The runs of this process that go on.
     live: Mutex<HashMap<Arc<str>, Weak<Live>>>,
-    /// Budgets of pipelines, for all of their runs in this process.
-    quotas: Mutex<HashMap<Arc<str>, Arc<Quota>>>,
 }
 
 /// How an engine is set up.
@@ -93,6 +91,28 @@ pub struct RunOptions {
     pub durable: Option<bool>,
 }
 
+/// Whose a run is.
+struct Whose {
+    /// Whether it is found by its name while it goes on. A kept one always is.
+    listed: bool,
+    /// What it may spend within.
+    around: Option<Arc<Quota>>,
+}
+
+/// What all runs of a pipeline may spend.
+fn around(definition: &Definition) -> Option<Arc<Quota>> {
+    definition.all_runs.as_deref().map(Allowance::quota)
+}
+
+/// A name for a run: in the order of time, and made without asking other threads.
+fn name() -> Arc<str> {
+    thread_local! {
+        static CONTEXT: ContextV7 = const { ContextV7::new() };
+    }
+    let id = CONTEXT.with(|context| Uuid::new_v7(Timestamp::now(context)));
+    id.hyphenated().encode_lower(&mut Uuid::encode_buffer())[..].into()
+}
+
 impl Engine {
     /// An engine.
     pub fn new(options: Options) -> Self {
@@ -104,7 +124,6 @@ impl Engine {
             runs: runs.unwrap_or_else(|| Arc::new(MemoryRuns::default())),
             owner: Owner::this(),
             live: Mutex::default(),
-            quotas: Mutex::default(),
         };
         Self { parts: Arc::new(parts) }
     }
@@ -117,12 +136,6 @@ impl Engine {
     /// Where runs are kept.
     pub fn runs(&self) -> &Arc<dyn Runs> {
         &self.parts.runs
-    }
-
-    /// What all runs of a pipeline together may spend in this process.
-    pub fn limit(&self, pipeline: &Arc<str>, limits: Limits) {
-        let quota = Quota::new(limits, None);
-        self.parts.quotas.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(pipeline), quota);
     }
 
     /// The run of that name, if it goes on in this process.
@@ -138,7 +151,9 @@ impl Engine {
 
     /// Runs a pipeline: begins a run and waits for it.
     pub async fn run(&self, definition: &Definition, input: Value, options: RunOptions) -> Ran {
-        match self.begin(definition, input, options).await {
+        // Of a run without a name nobody can ask before it is over.
+        let whose = Whose { listed: options.id.is_some(), around: around(definition) };
+        match self.begin_as(whose, definition, input, options).await {
             Ok(run) => run.await,
             Err((id, error)) => Ran {
                 id,
@@ -158,8 +173,18 @@ impl Engine {
         input: Value,
         options: RunOptions,
     ) -> Result<Run, (Arc<str>, RunError)> {
-        let id = options.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string().into());
-        match self.prepare(Arc::clone(&id), definition, input, options).await {
+        self.begin_as(Whose { listed: true, around: around(definition) }, definition, input, options).await
+    }
+
+    async fn begin_as(
+        &self,
+        whose: Whose,
+        definition: &Definition,
+        input: Value,
+        options: RunOptions,
+    ) -> Result<Run, (Arc<str>, RunError)> {
+        let id = options.id.clone().unwrap_or_else(name);
+        match self.prepare(Arc::clone(&id), whose, definition, input, options).await {
             Ok(run) => Ok(run),
             Err(error) => Err((id, error)),
         }
@@ -168,6 +193,7 @@ impl Engine {
     async fn prepare(
         &self,
         id: Arc<str>,
+        whose: Whose,
         definition: &Definition,
         input: Value,
         options: RunOptions,
@@ -198,7 +224,7 @@ impl Engine {
         } else {
             None
         };
-        Ok(self.launch(id, definition, input, options.context, limits, options.timeout, journal))
+        Ok(self.launch(id, definition, input, options.context, limits, whose, options.timeout, journal))
     }
 
     fn misfit(definition: &Definition, what: &str, wrong: &str) -> RunError {
@@ -214,25 +240,26 @@ impl Engine {
         input: Value,
         context: Map,
         limits: Limits,
+        whose: Whose,
         timeout: Option<Duration>,
         journal: Option<Journal>,
     ) -> Run {
         let start = Instant::now();
         let timeout = [timeout, definition.timeout].into_iter().flatten().min();
         let deadline = timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(start, timeout));
-        let around = self.parts.quotas.lock().unwrap_or_else(PoisonError::into_inner).get(&definition.name).cloned();
+        let Whose { listed, around } = whose;
         let quota = (around.is_some() || !limits.none()).then(|| Quota::new(limits, around));
+        let listed = listed || journal.is_some();
         let live = Live::new(id, definition, start, deadline, Arc::clone(&self.parts), journal);
         let live = Arc::new(live);
-        // Only who is asked about by name, from elsewhere, is registered.
-        let listed = Listed::new(&live, &self.parts);
+        let listed = listed.then(|| Listed::new(&live, &self.parts));
         let scope = Scope { place: Place::RUN, quota, deadline };
         let context = match definition.knows_input {
             true => context.with("initial_prompt", input.clone()),
             false => context,
         };
         let state = State { value: input, context, moment: Duration::ZERO, turn: 0 };
-        let work = drive(Arc::clone(&live), definition.clone(), scope, state, listed);
+        let work = drive(Arc::clone(&live), definition.steps.clone(), definition.gives.clone(), scope, state, listed);
         Run::new(live, work.boxed())
     }
 
@@ -267,7 +294,8 @@ impl Engine {
         let name: Arc<str> = id.into();
         let runs = Arc::clone(&self.parts.runs);
         let journal = Journal::resume(runs, Arc::clone(&name), &story, self.parts.owner.clone(), answers).await?;
-        Ok(self.launch(name, definition, input, context, limits, timeout, Some(journal)))
+        let whose = Whose { listed: true, around: around(definition) };
+        Ok(self.launch(name, definition, input, context, limits, whose, timeout, Some(journal)))
     }
 
     /// Goes through a recorded run again. Nothing is asked, called or kept: each step gives what it gave.
@@ -279,7 +307,8 @@ impl Engine {
         let name: Arc<str> = format!("{id}~replay").into();
         let journal = Journal::replay(Arc::clone(&self.parts.runs), Arc::clone(&name), &story);
         let (input, context) = (story.begun.input, story.begun.context);
-        Ok(self.launch(name, definition, input, context, Limits::default(), None, Some(journal)).await)
+        let whose = Whose { listed: true, around: None };
+        Ok(self.launch(name, definition, input, context, Limits::default(), whose, None, Some(journal)).await)
     }
 
     /// Marks a run as cancelled: one that goes on here is broken off, one that waits or was left never goes on.

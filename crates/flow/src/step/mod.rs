@@ -13,7 +13,7 @@ pub use policy::{Policy, Retry};
 
 use crate::{
     action::Action,
-    budget::Limits,
+    budget::{Allowance, Limits},
     error::StepError,
     key::{self, Key},
     log::Label,
@@ -174,6 +174,8 @@ pub struct Definition {
     pub gives: Option<Arc<dyn Check>>,
     /// What a run may spend.
     pub limits: Limits,
+    /// What all of its runs together may spend.
+    pub all_runs: Option<Arc<Allowance>>,
     /// How long a run may take.
     pub timeout: Option<Duration>,
     /// Whether each step is kept before the next begins.
@@ -199,6 +201,7 @@ impl Definition {
             takes: None,
             gives: None,
             limits: Limits::default(),
+            all_runs: None,
             timeout: None,
             durable: false,
             description: Arc::from(""),
@@ -222,7 +225,8 @@ impl Definition {
             let background = step.policy.as_ref().is_some_and(|policy| policy.background);
             let this = background && *step.name == *name;
             if this {
-                *found.borrow_mut() = Some(Self { durable: self.durable, ..Self::aside_of(&self.name, step) });
+                let (durable, all_runs) = (self.durable, self.all_runs.clone());
+                *found.borrow_mut() = Some(Self { durable, all_runs, ..Self::aside_of(&self.name, step) });
             }
             this
         });

@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_flow::{Check, Definition};
+use caudal_flow::{Allowance, Check, Definition};
 use caudal_types::ErrorKind;
 use serde_json::{Value, json};
 
@@ -36,7 +36,18 @@ fn about(definition: &Definition) -> Value {
         "input_schema": schema(takes.as_ref()),
         "output_schema": schema(gives.as_ref()),
         "limits": limits,
+        "all_runs": definition.all_runs.as_deref().map(together),
         "run": format!("/api/v1/pipelines/{name}/run"),
+    })
+}
+
+/// What all of its runs may spend, and have spent.
+fn together(all: &Allowance) -> Value {
+    let [cost, tokens, steps] = all.spent();
+    json!({
+        "limits": all.limits(),
+        "each_s": all.each().map(|each| each.as_secs()),
+        "spent": {"cost": cost, "tokens": tokens, "steps": steps},
     })
 }
 
