@@ -1,8 +1,9 @@
 //! Pipelines by name and their runs: what a server and a command line hold.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -13,7 +14,7 @@ use tokio::{
 use crate::{
     engine::{Engine, Handle, Run, RunOptions},
     error::RunError,
-    journal::{Glance, Story},
+    journal::Story,
     report::Report,
     step::Definition,
     value::Value,
@@ -90,16 +91,35 @@ impl Flows {
         }
     }
 
-    /// Takes up, on threads of their own, all runs whose process is gone; tells what became of it.
-    pub fn take_up_aside(self: &Arc<Self>, tell: impl FnOnce(Result<TakenUp, RunError>) + Send + 'static) {
-        let flows = Arc::clone(self);
+    /// Takes up, on threads of their own, all runs whose process is gone, and then, looking every so often, those of
+    /// processes that go; tells what became of them.
+    pub fn take_up_aside(self: &Arc<Self>, every: Duration, tell: impl Fn(Result<TakenUp, RunError>) + Send + 'static) {
+        let flows = Arc::downgrade(self);
         self.spawn(async move {
-            let taken = flows.take_up().await.map(|taken| {
-                let count = |ok: bool| taken.iter().filter(|(_, went)| went.is_ok() == ok).count();
-                TakenUp { runs: count(true), left: count(false) }
-            });
-            tell(taken);
+            let mut known = Known::default();
+            while let Some(flows) = flows.upgrade() {
+                let taken = flows.sweep(&mut known).await;
+                tell(taken);
+                drop(flows);
+                tokio::time::sleep(every).await;
+            }
         });
+    }
+
+    /// Looks for runs whose process is gone: through all the first time, later through the latest.
+    async fn sweep(self: &Arc<Self>, known: &mut Known) -> Result<TakenUp, RunError> {
+        let most = if known.swept { PAGE.into() } else { u64::MAX };
+        let found: HashSet<Box<str>> =
+            self.left(most).await?.into_iter().filter(|id| !known.hopeless.contains(id)).collect();
+        let before = std::mem::replace(&mut known.seen, found);
+        // A process that lost the database for a moment comes back: only who is missed twice is gone.
+        let gone = known.seen.iter().filter(|id| !known.swept || before.contains(*id)).cloned();
+        let taken = self.take_up_these(gone.collect::<Vec<_>>()).await;
+        known.swept = true;
+        let failed: Vec<_> = taken.iter().filter(|(_, went)| went.is_err()).map(|(id, _)| id.clone()).collect();
+        let told = TakenUp { runs: taken.len() - failed.len(), left: failed.len() };
+        known.hopeless.extend(failed);
+        Ok(told)
     }
 
     /// Runs that go on here and are not kept: when the process ends they are gone.
@@ -248,24 +268,35 @@ impl Flows {
     /// Takes up all runs whose process is gone. What waits for somebody goes on waiting. Gives those that were taken up,
     /// and those that could not be.
     pub async fn take_up(self: &Arc<Self>) -> Result<Vec<(Box<str>, Result<Going, RunError>)>, RunError> {
-        let mut taken = Vec::new();
-        for run in self.all().await? {
-            if matches!(run.status(), Ok((_, "interrupted"))) {
-                let went = self.resume(&run.id, HashMap::new(), false).await;
-                taken.push((run.id, went));
-            }
-        }
-        Ok(taken)
+        let left = self.left(u64::MAX).await?;
+        Ok(self.take_up_these(left).await)
     }
 
-    async fn all(&self) -> Result<Vec<Glance>, RunError> {
-        let mut all = Vec::new();
+    async fn take_up_these(
+        self: &Arc<Self>,
+        runs: impl IntoIterator<Item = Box<str>>,
+    ) -> Vec<(Box<str>, Result<Going, RunError>)> {
+        let mut taken = Vec::new();
+        for id in runs {
+            let went = self.resume(&id, HashMap::new(), false).await;
+            taken.push((id, went));
+        }
+        taken
+    }
+
+    /// Runs whose process is gone, among the latest `most`.
+    async fn left(&self, most: u64) -> Result<Vec<Box<str>>, RunError> {
+        let (runs, mut left, mut looked) = (self.engine.runs(), Vec::new(), 0);
         loop {
-            let listing = self.engine.runs().list(PAGE, all.len() as u64).await?;
-            let some = listing.runs.len();
-            all.extend(listing.runs);
-            if some < PAGE as usize {
-                return Ok(all);
+            let listing = runs.list(PAGE, looked).await?;
+            for run in &listing.runs {
+                if matches!(run.status(&**runs).await, Ok((_, "interrupted"))) {
+                    left.push(run.id.clone());
+                }
+            }
+            looked += listing.runs.len() as u64;
+            if listing.runs.len() < PAGE as usize || looked >= most {
+                return Ok(left);
             }
         }
     }
@@ -291,6 +322,17 @@ struct Of {
     pipeline: Arc<str>,
     durable: bool,
     handle: Handle,
+}
+
+/// What is known of runs that were left.
+#[derive(Default)]
+struct Known {
+    /// Whether all were looked through once.
+    swept: bool,
+    /// Those that the last look found.
+    seen: HashSet<Box<str>>,
+    /// Those that cannot be taken up: they are told of once.
+    hopeless: HashSet<Box<str>>,
 }
 
 /// What became of runs whose process is gone.

@@ -410,13 +410,56 @@ async fn who_goes_while_a_run_is_begun_leaves_none_behind() {
     let patience = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         let listing = flows.engine().runs().list(200, 0).await.unwrap();
-        let left = listing.runs.iter().filter(|run| run.status().unwrap().1 != "completed").count();
+        let mut left = 0;
+        for run in &listing.runs {
+            left += usize::from(run.status(&**flows.engine().runs()).await.unwrap().1 != "completed");
+        }
         if left == 0 && !listing.runs.is_empty() {
             return;
         }
         assert!(std::time::Instant::now() < patience, "{left} of {} runs were left behind", listing.total);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A process goes while another is there: dropped, its store is closed, as at its end.
+async fn runs_of_a_process_that_goes_are_taken_up(place: impl Place) {
+    let wait = Arc::new(AtomicBool::new(true));
+    let slow = later("slow", move |call| {
+        let first = wait.swap(false, Relaxed);
+        async move { if first { std::future::pending().await } else { Ok(call.input.clone()) } }
+    });
+    let definition = define([add(1), Step::act("slow", slow)]);
+    let first = engine(place.open());
+    let run = tokio::spawn(first.begin(&definition, 1.into(), named("a")).await.unwrap());
+    let second = Flows::new(engine(place.open()), [definition.clone()]);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    second.take_up_aside(Duration::from_millis(50), move |taken| tell.send(taken.unwrap().runs).unwrap());
+    for _ in 0..5 {
+        assert_eq!(told.recv().await, Some(0), "nobody takes a run from a process that is there");
+    }
+    let status = async |id: &str| second.report(id).await.unwrap().status;
+    assert_eq!(status("a").await, "running");
+    let refused = second.resume("a", HashMap::new(), false).await.err();
+    assert_eq!(refused, Some(RunError::Taken));
+    run.abort();
+    let _ = run.await;
+    drop(first);
+    while told.recv().await.unwrap() == 0 {}
+    while status("a").await != "completed" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_a_process_that_goes_are_taken_up_over_sqlite() {
+    runs_of_a_process_that_goes_are_taken_up(folder().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_a_process_that_goes_are_taken_up_over_postgres() {
+    let Some(schema) = schema() else { return };
+    runs_of_a_process_that_goes_are_taken_up(schema).await;
 }
 
 macro_rules! contract {

@@ -189,9 +189,12 @@ impl Control {
     }
 }
 
+/// How often it is looked whether another process has gone and left runs of pipelines.
+const LEFT: Duration = Duration::from_secs(15);
+
 /// Takes up runs of pipelines that another process left.
 fn take_up(app: &App) {
-    app.flows.take_up_aside(|taken| match taken {
+    app.flows.take_up_aside(LEFT, |taken| match taken {
         Ok(taken) if taken.runs + taken.left > 0 => {
             tracing::info!(taken_up = taken.runs, left = taken.left, "runs that were interrupted go on");
         }

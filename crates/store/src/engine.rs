@@ -66,6 +66,13 @@ pub trait Store: Send + Sync + 'static {
     /// Tells of appends to a stream: at once of this process's, and with PostgreSQL within about 250 ms of others'.
     /// What it tells at first, before any append, may be how far the stream has come already.
     fn follow(&self, id: &StreamId) -> tokio::sync::watch::Receiver<u64>;
+
+    /// Holds a name for as long as this store is open: a process says so that it is there. It is given back when the
+    /// process ends, however it ends; with PostgreSQL, within half a minute of a machine that went silent.
+    fn hold(&self, name: Uuid) -> Reply<()>;
+
+    /// Whether any process holds that name.
+    fn held(&self, name: Uuid) -> Reply<bool>;
 }
 
 /// Is told how much of how much is done.

@@ -362,3 +362,23 @@ async fn write(store: Arc<Postgres>, name: &'static str, stop: Arc<std::sync::at
     }
     (acknowledged, refused)
 }
+
+#[test]
+fn a_name_is_held_again_when_its_session_was_broken_off() {
+    let Some(schema) = Schema::new() else { return };
+    let (first, second) = (schema.store(), schema.store());
+    let name = uuid::Uuid::new_v4();
+    run(async {
+        first.hold(name).await.expect("it is held");
+        let sessions =
+            "select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and objsubid = 1
+            and classid::bigint << 32 | objid::bigint";
+        assert_eq!(schema.sql(&format!("{sessions} = {}", name.as_u64_pair().1.cast_signed())).trim(), "1");
+        let start = Instant::now();
+        while second.held(name).await != Ok(true) {
+            assert!(start.elapsed() < Duration::from_secs(10), "it is not held again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(start.elapsed() > Duration::from_millis(300), "the session was broken off for a while");
+    });
+}

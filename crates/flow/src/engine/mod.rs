@@ -8,6 +8,7 @@ use std::{
 
 use caudal_types::Deadline;
 use futures_util::FutureExt;
+use tokio::sync::OnceCell;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use crate::{
@@ -40,6 +41,8 @@ pub(crate) struct Parts {
     runs: Arc<dyn Runs>,
     durable: bool,
     owner: Owner,
+    /// Whether it is known where runs are kept that this owner is there.
+    attends: OnceCell<()>,
     /// The runs of this process that go on.
     live: Mutex<HashMap<Arc<str>, Weak<Live>>>,
 }
@@ -122,7 +125,8 @@ impl Engine {
             most_steps,
             durable: runs.is_some(),
             runs: runs.unwrap_or_else(|| Arc::new(MemoryRuns::default())),
-            owner: Owner::this(),
+            owner: Owner::new(),
+            attends: OnceCell::new(),
             live: Mutex::default(),
         };
         Self { parts: Arc::new(parts) }
@@ -218,13 +222,20 @@ impl Engine {
                 context: options.context.clone(),
                 limits,
                 timeout_ms: options.timeout.map(|timeout| timeout.as_millis() as u64),
-                owner: self.parts.owner.clone(),
+                owner: self.owner().await?,
             };
             Some(Journal::begin(Arc::clone(&self.parts.runs), Arc::clone(&id), begun).await?)
         } else {
             None
         };
         Ok(self.launch(id, definition, input, options.context, limits, whose, options.timeout, journal))
+    }
+
+    /// This owner, of whom others know that it is there.
+    async fn owner(&self) -> Result<Owner, RunError> {
+        let parts = &self.parts;
+        parts.attends.get_or_try_init(|| parts.runs.attend(parts.owner.name)).await?;
+        Ok(parts.owner.clone())
     }
 
     fn misfit(definition: &Definition, what: &str, wrong: &str) -> RunError {
@@ -266,7 +277,7 @@ impl Engine {
     /// Takes a run up where it was left: after a pause, a crash or a failure. Steps that are kept are not run again.
     ///
     /// `answers` are what people say to the steps that ask, by their paths; of a run that one step alone asks in, the
-    /// path may be empty. `force` takes a run from a process of which nobody knows whether it is still there.
+    /// path may be empty. `force` takes a run from a process that is there and does nothing.
     pub async fn resume(
         &self,
         definition: &Definition,
@@ -284,7 +295,7 @@ impl Engine {
             Some(_) => {}
             None if story.paused.is_some() => {}
             None if self.live(id).is_some() => return Err(RunError::Taken),
-            None if !story.owner.is_this() && story.owner.may_live() && !force => return Err(RunError::Taken),
+            None if story.owner != self.parts.owner && story.attended && !force => return Err(RunError::Taken),
             None => {}
         }
         let answers = addressed(&story, answers)?;
@@ -293,7 +304,7 @@ impl Engine {
         let timeout = story.begun.timeout_ms.map(Duration::from_millis);
         let name: Arc<str> = id.into();
         let runs = Arc::clone(&self.parts.runs);
-        let journal = Journal::resume(runs, Arc::clone(&name), &story, self.parts.owner.clone(), answers).await?;
+        let journal = Journal::resume(runs, Arc::clone(&name), &story, self.owner().await?, answers).await?;
         let whose = Whose { listed: true, around: around(definition) };
         Ok(self.launch(name, definition, input, context, limits, whose, timeout, Some(journal)))
     }
@@ -321,10 +332,10 @@ impl Engine {
         if story.ended.is_some() {
             return Err(RunError::State("over already"));
         }
-        if story.paused.is_none() && !story.owner.is_this() && story.owner.may_live() {
+        if story.paused.is_none() && story.owner != self.parts.owner && story.attended {
             return Err(RunError::Taken);
         }
-        let (runs, owner) = (Arc::clone(&self.parts.runs), self.parts.owner.clone());
+        let (runs, owner) = (Arc::clone(&self.parts.runs), self.owner().await?);
         let journal = Journal::resume(runs, id.into(), &story, owner, HashMap::new()).await?;
         journal.end("cancelled", Err(None), Usage::NONE).await
     }

@@ -13,6 +13,7 @@ mod writing;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 use crate::error::RunError;
 
@@ -48,6 +49,12 @@ pub trait Runs: Send + Sync + 'static {
 
     /// What was kept under a hash.
     fn kept(&self, hash: &str) -> Reply<Option<Bytes>>;
+
+    /// Says that the owner of that name is there, for as long as this is open.
+    fn attend(&self, name: Uuid) -> Reply<()>;
+
+    /// Whether the owner of that name is there.
+    fn attended(&self, name: Uuid) -> Reply<bool>;
 }
 
 /// Some runs of a list.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use caudal_store::{Append, List, NewRecord, NewStream, Order, Range, Store, StoreError, StreamId};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -145,5 +145,13 @@ impl Runs for StoredRuns {
             Ok(records.pop().map(|record| record.body))
         }
         .boxed()
+    }
+
+    fn attend(&self, name: Uuid) -> Reply<()> {
+        self.store.hold(name).map_err(RunError::from).boxed()
+    }
+
+    fn attended(&self, name: Uuid) -> Reply<bool> {
+        self.store.held(name).map_err(RunError::from).boxed()
     }
 }

@@ -20,6 +20,8 @@ pub struct Story {
     pub paused: Option<Paused>,
     /// Which process ran it last.
     pub owner: Owner,
+    /// Whether that is there, where the run neither ended nor waits.
+    pub attended: bool,
     /// What its steps came to, by their paths.
     pub done: BTreeMap<String, Done>,
     /// The paths in the order in which steps ended.
@@ -41,6 +43,7 @@ impl Story {
         let mut story = Self {
             owner: begun.owner.clone(),
             begun,
+            attended: false,
             ended: None,
             paused: None,
             done: BTreeMap::new(),
@@ -50,6 +53,8 @@ impl Story {
         for line in &lines {
             story.take(runs, line).await?;
         }
+        let goes_on = story.ended.is_none() && story.paused.is_none();
+        story.attended = goes_on && runs.attended(story.owner.name).await?;
         Ok(story)
     }
 
@@ -58,7 +63,7 @@ impl Story {
         match (&self.ended, &self.paused) {
             (Some(ended), _) => status(&ended.status),
             (None, Some(_)) => "paused",
-            (None, None) if self.owner.may_live() => "running",
+            (None, None) if self.attended => "running",
             (None, None) => "interrupted",
         }
     }
@@ -103,7 +108,7 @@ fn status(word: &str) -> &'static str {
 
 impl Glance {
     /// Which pipeline, and how far it is.
-    pub fn status(&self) -> Result<(Arc<str>, &'static str), RunError> {
+    pub async fn status(&self, runs: &dyn Runs) -> Result<(Arc<str>, &'static str), RunError> {
         let begun: Begun = read(&self.begun)?;
         let status = match &self.last {
             Some(line) if &*line.kind == "ended" => status(&line.read::<Ended>()?.status),
@@ -113,7 +118,7 @@ impl Glance {
                     Some(line) => line.read::<Resumed>()?.owner,
                     None => begun.owner,
                 };
-                if owner.may_live() { "running" } else { "interrupted" }
+                if runs.attended(owner.name).await? { "running" } else { "interrupted" }
             }
         };
         Ok((begun.pipeline, status))

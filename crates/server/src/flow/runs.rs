@@ -48,7 +48,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
         let listing = app.flows.engine().runs().list(limit, offset).await?;
         let mut runs = Vec::with_capacity(listing.runs.len());
         for run in &listing.runs {
-            let (pipeline, status) = run.status()?;
+            let (pipeline, status) = run.status(&**app.flows.engine().runs()).await?;
             if wanted != "any" && wanted != status {
                 continue;
             }
@@ -96,7 +96,7 @@ struct Said {
     path = "/api/v1/runs/{id}/resume",
     tag = "pipelines",
     params(("id" = String, Path), ("wait" = Option<bool>, Query, description = "false: 202 at once")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "{answer} where one step asks, or {answers: {path: answer}}; {force: true} takes it from a process of another machine"),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "{answer} where one step asks, or {answers: {path: answer}}; {force: true} takes it from a process that is there and does nothing"),
     responses((status = 200, body = serde_json::Value), (status = 202, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {

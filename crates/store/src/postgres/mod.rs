@@ -6,6 +6,7 @@
 
 mod fault;
 mod group;
+mod held;
 mod pool;
 mod reader;
 mod rows;
@@ -310,6 +311,18 @@ impl Store for Postgres {
 
     fn follow(&self, id: &StreamId) -> watch::Receiver<u64> {
         self.shared.followers.follow(id)
+    }
+
+    fn hold(&self, name: Uuid) -> Reply<()> {
+        let (told, holds) = oneshot::channel();
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(held::hold(self.shared.connections.clone(), name, told));
+        }
+        async move { holds.await.unwrap_or(Err(StoreError::Closed)) }.boxed()
+    }
+
+    fn held(&self, name: Uuid) -> Reply<bool> {
+        self.ask("held", move |client| Box::pin(held::held(client, name)))
     }
 }
 

@@ -5,9 +5,15 @@ use std::{sync::Arc, time::Duration};
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status,
 };
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, config::SslMode};
+use tokio_postgres::{
+    Client, Config, Connection, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket, config::SslMode, tls::NoTlsStream,
+};
 
-use super::{Options, fault::none_free, schema::quoted};
+use super::{
+    Options,
+    fault::{fault, none_free},
+    schema::quoted,
+};
 use crate::error::StoreError;
 
 /// How long a login may take.
@@ -32,6 +38,7 @@ const SETTINGS: &str = "set statement_timeout = '30s'; set lock_timeout = '10s';
 #[derive(Clone)]
 pub(super) struct Connections {
     pool: Pool,
+    config: Arc<Config>,
     usual: usize,
     recycle: Duration,
 }
@@ -53,6 +60,7 @@ impl Connections {
             config.connect_timeout(LOGIN);
         }
         let recycling = if options.pre_ping { RecyclingMethod::Verified } else { RecyclingMethod::Fast };
+        let own = Arc::new(config.clone());
         let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: recycling });
         let settings: Arc<str> = format!("set search_path to {}; {SETTINGS}", quoted(&options.schema)).into();
         let (usual, recycle) = (options.pool_size.max(least), options.pool_recycle);
@@ -74,12 +82,17 @@ impl Connections {
             .post_create(told)
             .build()
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Self { pool, usual, recycle })
+        Ok(Self { pool, config: own, usual, recycle })
     }
 
     /// A connection that is fit for use, once there is one.
     pub(super) async fn get(&self) -> Result<Object, StoreError> {
         self.pool.get().await.map_err(none_free)
+    }
+
+    /// A session beside the pool, and what drives it.
+    pub(super) async fn alone(&self) -> Result<(Client, Connection<Socket, NoTlsStream>), StoreError> {
+        self.config.connect(NoTls).await.map_err(fault)
     }
 
     /// Whether a connection that is kept in use has become too old.

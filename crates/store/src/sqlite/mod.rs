@@ -1,6 +1,7 @@
 //! The embedded engine: SQLite with a write-ahead log, one thread that writes, a few that read.
 
 mod backup;
+mod held;
 mod reader;
 mod rows;
 mod schema;
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::ready};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -28,6 +30,7 @@ use crate::{
     jobs::Job,
     record::{Record, Stream, StreamId},
 };
+use held::Holds;
 use reader::Readers;
 use writer::Writer;
 
@@ -79,6 +82,7 @@ pub struct Sqlite {
     writer: Writer,
     gauges: Arc<Gauges>,
     followers: Arc<Followers>,
+    holds: Holds,
 }
 
 impl Sqlite {
@@ -92,7 +96,8 @@ impl Sqlite {
         let (gauges, followers) = (Arc::<Gauges>::default(), Arc::<Followers>::default());
         let writer = Writer::start(&options, Arc::clone(&gauges), Arc::clone(&followers))?;
         let readers = Readers::start(&options.file, options.readers.max(1), &gauges)?;
-        Ok(Self { file: options.file, writer, readers, gauges, followers })
+        let holds = Holds::beside(&options.file);
+        Ok(Self { file: options.file, writer, readers, gauges, followers, holds })
     }
 
     /// Puts a backup where the database stood, or is to stand. Nobody may have it open.
@@ -177,6 +182,14 @@ impl Store for Sqlite {
 
     fn follow(&self, id: &StreamId) -> watch::Receiver<u64> {
         self.followers.follow(id)
+    }
+
+    fn hold(&self, name: Uuid) -> Reply<()> {
+        ready(self.holds.hold(name)).boxed()
+    }
+
+    fn held(&self, name: Uuid) -> Reply<bool> {
+        ready(self.holds.held(name)).boxed()
     }
 }
 

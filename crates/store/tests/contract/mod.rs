@@ -45,7 +45,7 @@ macro_rules! whole_contract {
             a_key_is_done_once, one_bad_append_fails_alone, many_writers_leave_no_gap, times_never_go_back,
             the_newest_snapshot_is_kept, reads_are_bounded, streams_are_listed, sealed_records_leave_no_trace_but_the_chain,
             followers_are_told, odd_bytes_survive, what_was_acknowledged_is_there_after_a_restart,
-            a_store_tells_how_it_does, ids_are_found,
+            a_store_tells_how_it_does, ids_are_found, a_name_is_held_as_long_as_its_process_is_there,
         );
     };
 }
@@ -436,4 +436,25 @@ pub(crate) async fn ids_are_found(database: &impl Database) {
     store.append(append("a", records)).await.expect("appended");
     assert_eq!(store.find(second).await, Ok(Some((id("a"), 2))));
     assert_eq!(store.find(Uuid::now_v7()).await, Ok(None));
+}
+
+pub(crate) async fn a_name_is_held_as_long_as_its_process_is_there(database: &impl Database) {
+    let (name, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let (first, second) = (database.store(), database.store());
+    first.hold(name).await.expect("it is held");
+    for store in [&first, &second] {
+        assert_eq!(store.held(name).await, Ok(true));
+        assert_eq!(store.held(other).await, Ok(false));
+    }
+    second.hold(other).await.expect("it is held");
+    drop(first);
+    // A session's end is known a moment later.
+    for turn in 0.. {
+        match second.held(name).await.expect("an answer") {
+            true => assert!(turn < 500, "it is still held"),
+            false => break,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(second.held(other).await, Ok(true));
 }
