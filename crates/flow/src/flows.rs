@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use crate::{
+    blueprint::Finding,
     engine::{Engine, Handle, Run, RunOptions},
     error::RunError,
     journal::Story,
@@ -29,6 +30,8 @@ const PAGE: u32 = 200;
 pub struct Flows {
     engine: Engine,
     pipelines: BTreeMap<Arc<str>, Definition>,
+    /// Files that are no pipelines, by their names, and what is wrong with them.
+    broken: BTreeMap<Box<str>, Vec<Finding>>,
     /// Which pipeline the runs that go on here are of.
     going: Mutex<HashMap<Arc<str>, Of>>,
     recent: Mutex<VecDeque<Arc<Report>>>,
@@ -63,6 +66,7 @@ impl Flows {
         Arc::new(Self {
             engine,
             pipelines,
+            broken: BTreeMap::new(),
             going: Mutex::default(),
             recent: Mutex::default(),
             counts: Mutex::default(),
@@ -70,16 +74,17 @@ impl Flows {
         })
     }
 
-    /// The same, with so many threads of their own for runs.
+    /// The same, with so many threads of their own for runs, and knowing of files that are `broken`.
     pub fn with_threads(
         engine: Engine,
         pipelines: impl IntoIterator<Item = Definition>,
+        broken: BTreeMap<Box<str>, Vec<Finding>>,
         threads: usize,
     ) -> std::io::Result<Arc<Self>> {
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("flow").enable_all().build()?;
         let mut flows = Self::new(engine, pipelines);
         if let Some(flows) = Arc::get_mut(&mut flows) {
-            flows.threads = Some(runtime);
+            (flows.threads, flows.broken) = (Some(runtime), broken);
         }
         Ok(flows)
     }
@@ -116,9 +121,16 @@ impl Flows {
         let gone = known.seen.iter().filter(|id| !known.swept || before.contains(*id)).cloned();
         let taken = self.take_up_these(gone.collect::<Vec<_>>()).await;
         known.swept = true;
-        let failed: Vec<_> = taken.iter().filter(|(_, went)| went.is_err()).map(|(id, _)| id.clone()).collect();
-        let told = TakenUp { runs: taken.len() - failed.len(), left: failed.len() };
-        known.hopeless.extend(failed);
+        let mut told = TakenUp { runs: Vec::new(), left: 0 };
+        for (id, went) in taken {
+            match went {
+                Ok(going) => told.runs.push(going),
+                Err(_) => {
+                    told.left += 1;
+                    known.hopeless.insert(id);
+                }
+            }
+        }
         Ok(told)
     }
 
@@ -135,6 +147,11 @@ impl Flows {
     /// The pipelines, in order of their names.
     pub fn pipelines(&self) -> impl Iterator<Item = &Definition> {
         self.pipelines.values()
+    }
+
+    /// Files that are no pipelines, by their names without an ending, and what is wrong with them.
+    pub fn broken(&self) -> &BTreeMap<Box<str>, Vec<Finding>> {
+        &self.broken
     }
 
     /// The pipeline of that name; `pipeline#step` is a background step of one.
@@ -336,10 +353,9 @@ struct Known {
 }
 
 /// What became of runs whose process is gone.
-#[derive(Debug, Clone, Copy)]
 pub struct TakenUp {
-    /// How many go on.
-    pub runs: usize,
+    /// Those that go on.
+    pub runs: Vec<Going>,
     /// How many cannot.
     pub left: usize,
 }
@@ -355,13 +371,18 @@ pub struct Going {
 }
 
 impl Going {
-    /// Nobody waits for it: it goes on by itself.
-    pub fn detach(mut self) {
-        self.detached = true;
+    /// Whether it goes on though nobody waits for it.
+    pub fn is_kept(&self) -> bool {
+        self.detached
     }
 
     /// Waits for its end.
     pub async fn wait(mut self) -> Result<(crate::engine::Outcome, Arc<Report>), RunError> {
+        self.ended().await
+    }
+
+    /// The same; who no longer waits still has the run. Once it has come, it does not come again.
+    pub async fn ended(&mut self) -> Result<(crate::engine::Outcome, Arc<Report>), RunError> {
         let done = (&mut self.task).await;
         self.detached = true;
         done.map_err(|_| RunError::Cancelled)

@@ -1,7 +1,5 @@
 //! What all runs of a pipeline together may spend.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 mod common;
 
 use std::{sync::Arc, time::Duration};

@@ -34,6 +34,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use caudal_flow::TakenUp;
 use caudal_memory::Manager;
 use caudal_tasks::{Defaults, Stay};
 use caudal_telemetry::{Meter, Telemetry};
@@ -193,12 +194,17 @@ impl Control {
 const LEFT: Duration = Duration::from_secs(15);
 
 /// Takes up runs of pipelines that another process left.
-fn take_up(app: &App) {
-    app.flows.take_up_aside(LEFT, |taken| match taken {
-        Ok(taken) if taken.runs + taken.left > 0 => {
-            tracing::info!(taken_up = taken.runs, left = taken.left, "runs that were interrupted go on");
+fn take_up(app: &Arc<App>) {
+    let telling = Arc::downgrade(app);
+    app.flows.take_up_aside(LEFT, move |taken| match taken {
+        Ok(TakenUp { runs, left }) => {
+            if !runs.is_empty() || left > 0 {
+                tracing::info!(taken_up = runs.len(), left, "runs that were interrupted go on");
+            }
+            if let Some(app) = telling.upgrade() {
+                runs.into_iter().for_each(|going| flow::aside::tell(&app, going, None));
+            }
         }
-        Ok(_) => {}
         Err(error) => tracing::warn!(%error, "runs that were interrupted could not be looked for"),
     });
 }

@@ -24,7 +24,7 @@ const PARENT_ELSEWHERE: u32 = 0x200;
 pub struct Finished {
     /// Its place in its trace.
     pub context: Context,
-    /// Its method, as routes know it.
+    /// Its method, as routes know it; empty for a pipeline's run that no request waited for.
     pub method: &'static str,
     /// Its path with names in place of values; none if it found no route.
     pub route: Option<&'static str>,
@@ -148,8 +148,28 @@ impl Finished {
         }
     }
 
+    /// The span around a pipeline's run that no request waited for.
+    fn run(&self, run: &Steps, own: SpanId, began: u64) -> Span {
+        let mut attributes = vec![text("caudal.flow.pipeline", &*run.pipeline), text("caudal.flow.run.id", &*run.run)];
+        attributes.extend(self.error.map(|code| text("error.type", code)));
+        Span {
+            parent_span_id: self.context.parent.map_or_else(Vec::new, |Parent { span, .. }| span.bytes().to_vec()),
+            name: format!("flow {}", run.pipeline),
+            kind: SpanKind::Internal as i32,
+            flags: FLAGS | self.random() | if self.context.parent.is_some() { PARENT_ELSEWHERE } else { 0 },
+            start_time_unix_nano: began,
+            end_time_unix_nano: began + nanos(self.stamps.total()),
+            status: self.error.map(|code| Status { code: StatusCode::Error as i32, message: code.to_owned() }),
+            attributes,
+            ..self.span(own)
+        }
+    }
+
     /// The span around everything, by OpenTelemetry's conventions for HTTP servers.
     fn around(self, own: SpanId, began: u64) -> Span {
+        if let (None, "", Some(run)) = (self.route, self.method, &self.steps) {
+            return self.run(run, own, began);
+        }
         let mut attributes = vec![
             text("http.request.method", self.method),
             text("url.scheme", "http"),
@@ -302,6 +322,17 @@ mod tests {
         assert_eq!((a.start_time_unix_nano, a.end_time_unix_nano), (1000 + 3_000_000, 1000 + 7_000_000));
         assert_eq!(said(a, "caudal.flow.step.path"), Some(&Value::StringValue("both/a".to_owned())));
         assert_eq!(end.status.as_ref().map(|status| status.code), Some(StatusCode::Error as i32));
+    }
+
+    #[test]
+    fn a_run_that_no_request_waited_for_is_a_span_of_its_own() {
+        let steps = Some(Arc::new(Steps { run: "r".into(), pipeline: "p".into(), steps: Box::default() }));
+        let run = Finished { steps, method: "", route: None, error: Some("step_failed"), ..finished(500, None) };
+        let spans = spans(run, false);
+        assert_eq!((&*spans[0].name, spans[0].kind), ("flow p", SpanKind::Internal as i32));
+        assert_eq!(said(&spans[0], "caudal.flow.run.id"), Some(&Value::StringValue("r".to_owned())));
+        assert_eq!(said(&spans[0], "http.response.status_code"), None);
+        assert!(spans[0].status.is_some());
     }
 
     #[test]

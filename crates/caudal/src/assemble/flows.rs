@@ -8,7 +8,7 @@ use std::{
 };
 
 use caudal_flow::{
-    Allowance, Blueprint, Definition, Engine, Finding, Flows, Folder, Limits, Options, Registry,
+    Allowance, Blueprint, Definition, Engine, Finding, Flows, Folder, Limits, Options, Registry, Severity,
     journal::{Runs, StoredRuns},
 };
 use caudal_flow_leaves::{Allow, Llm, Net, Price, Prices, Provider, Record, Serving};
@@ -192,6 +192,7 @@ pub(crate) fn flows(
     let may = May::read(&settings.flow.folder)?;
     let registry = may.registry(parts)?;
     let mut definitions: BTreeMap<Arc<str>, Definition> = BTreeMap::new();
+    let mut broken = BTreeMap::new();
     for file in files(&settings.flow.folder) {
         let findings = match may.pipeline(&file, &registry) {
             Ok((definition, findings)) => {
@@ -208,7 +209,10 @@ pub(crate) fn flows(
             }
         };
         findings.iter().for_each(|finding| tracing::warn!("{}:{finding}", file.display()));
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            broken.insert(file.file_stem().unwrap_or_default().to_string_lossy().into(), findings);
+        }
     }
     let threads = settings.models.cpus.io_threads.min(MOST_THREADS);
-    Ok(Flows::with_threads(engine(settings, store), definitions.into_values(), threads)?)
+    Ok(Flows::with_threads(engine(settings, store), definitions.into_values(), broken, threads)?)
 }

@@ -32,6 +32,9 @@ fn ends_by(signal: &str) {
     until("all are done", || (0..RUNS).all(|number| report(&server, number)["status"] == "completed"));
     let count = |path: &str| local.paths().iter().filter(|own| *own == path).count();
     assert_eq!((count("/first"), count("/second")), (RUNS, RUNS), "no step that was kept is done twice");
+    // Nobody asked for them here: they are told of under their own names.
+    let told = answered(200, &server.get("/admin/requests/r0"));
+    assert_eq!((&told["status"], &told["pipeline"]["pipeline"]), (&json!(200), &json!("slow")), "{told}");
     let listed = answered(200, &server.get("/api/v1/runs"));
     assert!(listed["runs"].as_array().unwrap().iter().all(|run| run["status"] == "completed"), "{listed}");
 }

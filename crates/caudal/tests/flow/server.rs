@@ -39,6 +39,11 @@ fn pipelines_are_listed_and_run() {
     let listed = answered(200, &server.get("/api/v1/pipelines"));
     assert_eq!((&listed["total"], &listed["pipelines"][1]["name"]), (&json!(2), &json!("greet")), "{listed}");
     assert!(server.log().contains("bad.yaml is no pipeline"), "{}", server.log());
+    assert_eq!(
+        (&listed["invalid"][0]["file"], &listed["invalid"][0]["findings"][0]["line"]),
+        (&json!("bad"), &json!(2))
+    );
+    refused(422, "invalid_pipeline", "bad is no pipeline: line 2", &run(&server, "bad", "{}"));
     let about = answered(200, &server.get("/api/v1/pipelines/ask"));
     let steps = json!([{"name": "approve", "kind": "hitl"}, {"name": "told", "kind": "step"}]);
     assert_eq!((&about["steps"], &about["run"]), (&steps, &json!("/api/v1/pipelines/ask/run")), "{about}");
@@ -73,6 +78,23 @@ fn a_run_is_followed_to_its_end() {
     // Who comes late hears the same end.
     let late = server.1.get(&format!("{at}/events")).text();
     assert!(late.contains("event: run_finished"), "{late}");
+}
+
+#[test]
+fn a_run_that_nobody_waits_for_is_told_of_like_a_request() {
+    let place = Place::with(&[GREET, ASK]);
+    let server = place.serve();
+    let at = begin(&server, "greet", r#"{"input": "Ada", "run_id": "mine"}"#);
+    ended(&server, &at, "completed");
+    until("it is told of", || server.get("/admin/requests/mine").status == 200);
+    let told = answered(200, &server.get("/admin/requests/mine"));
+    assert_eq!((&told["status"], &told["route"]), (&json!(200), &json!("POST /api/v1/pipelines/{name}/run")), "{told}");
+    let steps = told["pipeline"]["steps"].as_array().unwrap_or_else(|| panic!("{told}"));
+    assert_eq!((steps.len(), &steps[0]["path"]), (1, &json!("words")), "{told}");
+    let at = begin(&server, "ask", r#"{"input": "this", "run_id": "asks"}"#);
+    ended(&server, &at, "paused");
+    until("it is told of", || server.get("/admin/requests/asks").status == 200);
+    assert_eq!(answered(200, &server.get("/admin/requests/asks"))["status"], 202);
 }
 
 fn event(text: &str) -> Option<(&str, Value)> {

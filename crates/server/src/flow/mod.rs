@@ -1,5 +1,6 @@
 //! Pipelines and their runs: listed, begun, watched, taken up, broken off.
 
+pub(crate) mod aside;
 pub(crate) mod events;
 pub(crate) mod pipelines;
 pub(crate) mod run;

@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_flow::{Allowance, Check, Definition};
+use caudal_flow::{Allowance, Check, Definition, Severity};
 use caudal_types::ErrorKind;
 use serde_json::{Value, json};
 
@@ -52,6 +52,14 @@ fn together(all: &Allowance) -> Value {
 }
 
 pub(super) fn find(app: &App, name: &str) -> Result<Definition, Problem> {
+    if let Some(findings) = app.flows.broken().get(name)
+        && let Some(first) = findings.iter().find(|finding| finding.severity == Severity::Error)
+    {
+        let message = format!("{name} is no pipeline: line {}: {}", first.line, first.message);
+        let hint =
+            format!("mend the file ({}) and start the server again; caudal flow validate tells the rest", first.hint);
+        return Err(Problem::new(ErrorKind::InvalidPipeline, message, hint).details(json!({"findings": findings})));
+    }
     app.flows.pipeline(name).filter(|_| !name.contains('#')).ok_or_else(|| {
         let names: Vec<&str> = app.flows.pipelines().map(|definition| &*definition.name).collect();
         let hint = match caudal_types::nearest(name, names.iter().copied()) {
@@ -73,7 +81,9 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     door::keep(app, Route::PipelineList, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
         Parameters::of(request.uri(), &[])?;
         let pipelines: Vec<Value> = app.flows.pipelines().map(about).collect();
-        Ok(Answer::json(&json!({"total": pipelines.len(), "pipelines": pipelines})))
+        let invalid: Vec<Value> =
+            app.flows.broken().iter().map(|(file, findings)| json!({"file": file, "findings": findings})).collect();
+        Ok(Answer::json(&json!({"total": pipelines.len(), "pipelines": pipelines, "invalid": invalid})))
     })
     .await
 }

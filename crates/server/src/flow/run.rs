@@ -7,11 +7,15 @@ use axum::{
     http::{HeaderMap, Uri},
     response::Response,
 };
-use caudal_flow::{Going, Limits, Map, Report, RunOptions, StepReport, Value};
-use caudal_types::{Stage, StepStamp, Steps};
+use caudal_flow::{Going, Limits, Map, RunOptions, Value};
+use caudal_types::Stage;
 use serde::Deserialize;
 
-use super::{accepted, came_to, pipelines};
+use super::{
+    accepted,
+    aside::{self, Waited, stamps},
+    came_to, pipelines,
+};
 use crate::{
     admin::Parameters,
     app::App,
@@ -103,37 +107,18 @@ pub(super) async fn order<T: for<'a> Deserialize<'a> + Default>(
 }
 
 /// Waits for a run, or says where it can be looked at.
-pub(super) async fn answer(visitor: &Visitor, going: Going, waits: bool) -> Result<Answer, Problem> {
+pub(super) async fn answer(app: &Arc<App>, visitor: &Visitor, going: Going, waits: bool) -> Result<Answer, Problem> {
     if !waits {
         let answer = accepted(&going.id);
-        going.detach();
+        aside::tell(app, going, visitor.context.clone());
         return Ok(answer);
     }
     visitor.call.trace.enter(Stage::Flow);
     let began = going.handle.log().start().saturating_duration_since(visitor.call.trace.start());
-    let (outcome, report) = going.wait().await?;
+    let (outcome, report) = Waited::new(app, going, visitor.context.clone()).end().await?;
     visitor.call.trace.pass(stamps(&report, began));
     visitor.call.trace.enter(Stage::Encode);
     came_to(outcome, &report)
-}
-
-/// Steps of a run that are told of with its request.
-const TOLD: usize = 256;
-
-/// The steps of a run that began so long after its request.
-fn stamps(report: &Report, began: Duration) -> Steps {
-    let time = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3);
-    let stamp = |step: &StepReport| StepStamp {
-        path: step.path.as_str().into(),
-        kind: step.kind,
-        status: step.status.name(),
-        began: began + time(step.began_ms),
-        took: time(step.duration_ms),
-        attempts: step.attempts,
-        remembered: step.cache_hit,
-    };
-    let steps = report.steps.iter().take(TOLD).map(stamp).collect();
-    Steps { run: (*report.run_id).into(), pipeline: (*report.pipeline).into(), steps }
 }
 
 /// Runs a pipeline.
@@ -160,7 +145,7 @@ pub(crate) async fn run(State(app): State<Arc<App>>, Path(name): Path<String>, r
                 .await?;
         let options = order.options()?;
         let going = app.flows.begin(&definition, order.input, options).await?;
-        answer(&visitor, going, waits).await
+        answer(&app, &visitor, going, waits).await
     })
     .await
 }

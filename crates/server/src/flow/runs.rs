@@ -107,7 +107,7 @@ pub(crate) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, 
             said.answers.insert("".into(), answer);
         }
         let going = app.flows.resume(&id, said.answers, said.force).await?;
-        run::answer(&visitor, going, waits).await
+        run::answer(&app, &visitor, going, waits).await
     })
     .await
 }

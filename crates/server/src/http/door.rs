@@ -48,6 +48,8 @@ pub(crate) struct Visitor {
     pub(crate) user: Option<String>,
     pub(crate) peer: Option<Peer>,
     pub(crate) id: RequestId,
+    /// Its place in its trace, if that is told of.
+    pub(crate) context: Option<Context>,
 }
 
 /// An answer that needs nothing but its headers.
@@ -157,7 +159,7 @@ where
     }
     let user = request.headers().get("x-user-id").and_then(|user| user.to_str().ok());
     let user = user.map(|user| shorten(user).into_owned());
-    let visitor = Visitor { call: call.clone(), user, peer, id: door.id.clone() };
+    let visitor = Visitor { call: call.clone(), user, peer, id: door.id.clone(), context: door.context.clone() };
     let outcome = async {
         let slot = app.admit(route)?;
         let work = Box::pin(handle(Arc::clone(&app), visitor, request));
