@@ -20,7 +20,7 @@ pub(super) fn show(handle: &Handle) -> JoinHandle<()> {
 }
 
 async fn follow(entries: Vec<Entry>, mut events: broadcast::Receiver<Event>, handle: Handle) {
-    let mut tree = Tree { bars: MultiProgress::new(), shown: HashMap::new(), entries };
+    let mut tree = Tree { bars: MultiProgress::new(), shown: HashMap::new(), order: Vec::new(), entries };
     (0..tree.entries.len()).for_each(|place| tree.draw(place));
     loop {
         let event = match tokio::time::timeout(Duration::from_millis(200), events.recv()).await {
@@ -44,6 +44,8 @@ async fn follow(entries: Vec<Entry>, mut events: broadcast::Receiver<Event>, han
 struct Tree {
     bars: MultiProgress,
     shown: HashMap<usize, ProgressBar>,
+    /// What is shown, from top to bottom.
+    order: Vec<usize>,
     entries: Vec<Entry>,
 }
 
@@ -73,17 +75,17 @@ impl Tree {
             let bar = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template(&format!("{}{{spinner}} {{msg}}", "  ".repeat(self.depth(place))));
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            // Below the last one that is within the same step.
+            // Below the lowest one that is within the same step, or that step itself.
             let parent = self.entries[place].parent.index();
-            let before = (0..place).rev().find(|other| {
-                self.shown.contains_key(other)
-                    && std::iter::successors(Some(*other), |at| self.entries.get(*at).map(|entry| entry.parent.index()))
-                        .any(|at| at == parent)
+            let above = self.order.iter().rposition(|other| {
+                std::iter::successors(Some(*other), |at| self.entries.get(*at).map(|entry| entry.parent.index()))
+                    .any(|at| at == parent)
             });
-            let bar = match before.or(Some(parent)).and_then(|before| self.shown.get(&before)) {
-                Some(before) => self.bars.insert_after(before, bar),
+            let bar = match above.and_then(|above| self.shown.get(&self.order[above])) {
+                Some(above) => self.bars.insert_after(above, bar),
                 None => self.bars.add(bar),
             };
+            self.order.insert(above.map_or(self.order.len(), |above| above + 1), place);
             bar.enable_steady_tick(Duration::from_millis(100));
             self.shown.insert(place, bar);
         }
