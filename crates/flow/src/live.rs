@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -20,6 +20,11 @@ use crate::{
     step::Definition,
 };
 
+/// Whether a run goes on.
+const GO_ON: u8 = 0;
+const PAUSE: u8 = 1;
+const CANCEL: u8 = 2;
+
 /// What all steps of a run share.
 pub(crate) struct Live {
     pub(crate) id: Arc<str>,
@@ -29,7 +34,7 @@ pub(crate) struct Live {
     pub(crate) parts: Arc<Parts>,
     /// Where each step is kept before the next begins.
     pub(crate) journal: Option<Journal>,
-    cancelled: AtomicBool,
+    stop: AtomicU8,
     over: AtomicBool,
     wake: Notify,
 }
@@ -50,7 +55,7 @@ impl Live {
             deadline,
             parts,
             journal,
-            cancelled: AtomicBool::new(false),
+            stop: AtomicU8::new(GO_ON),
             over: AtomicBool::new(false),
             wake: Notify::new(),
         }
@@ -62,8 +67,24 @@ impl Live {
 
     /// Breaks the run off.
     pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Relaxed);
+        self.stop.store(CANCEL, Relaxed);
         self.wake.notify_one();
+    }
+
+    /// Leaves the run where it is, to be taken up by whoever wants to; one that is not kept is broken off.
+    pub(crate) fn pause(&self) {
+        let stop = if self.journal.is_some() { PAUSE } else { CANCEL };
+        self.stop.store(stop, Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Why the run does not go on, if it does not.
+    fn stopped(&self) -> Option<Stop> {
+        match self.stop.load(Relaxed) {
+            GO_ON => None,
+            PAUSE => Some(Stop::Left),
+            _ => Some(Stop::Cancelled),
+        }
     }
 
     /// The run has come to its end: what has not ended is broken off.
@@ -76,17 +97,20 @@ impl Live {
         self.over.load(Relaxed)
     }
 
-    /// Comes when the run is broken off.
-    pub(crate) async fn cancelled(&self) {
-        while !self.cancelled.load(Relaxed) {
+    /// Comes when the run is broken off or left.
+    pub(crate) async fn stops(&self) -> Stop {
+        loop {
+            if let Some(stop) = self.stopped() {
+                return stop;
+            }
             self.wake.notified().await;
         }
     }
 
     /// Whether another step may begin. Steps that are done at once never wait, so it is asked between them.
     pub(crate) fn may_go_on(&self) -> Result<(), Stop> {
-        if self.cancelled.load(Relaxed) {
-            return Err(Stop::Cancelled);
+        if let Some(stop) = self.stopped() {
+            return Err(stop);
         }
         let most = self.parts.most_steps;
         if self.log.len() < most {

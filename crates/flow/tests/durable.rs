@@ -262,6 +262,66 @@ async fn what_took_too_long_is_not_tried_again_after_a_crash(place: impl Place) 
     assert_eq!((status("body"), status("instead")), (Some(Status::Completed), Some(Status::Completed)));
 }
 
+async fn a_run_that_is_left_goes_on_when_it_is_resumed(place: impl Place) {
+    let calls = Calls::default();
+    let slow = later("slow", |call| async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(call.input.clone())
+    });
+    let branch = |name: &str| (Arc::from(name), Steps::new([told(name, &calls), Step::act("slow", Arc::clone(&slow))]));
+    let both = Parallel::new(["x", "y"].map(branch).into());
+    let definition = define([Step::new("par", Kind::Parallel(Arc::new(both)))]);
+    let first = engine(place.open());
+    let run = first.begin(&definition, 1.into(), named("a")).await.unwrap();
+    let handle = run.handle();
+    let run = tokio::spawn(run);
+    while calls.lock().unwrap().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    handle.pause();
+    assert_eq!(run.await.unwrap().outcome, Outcome::Paused(Vec::new()));
+    assert_eq!(Story::read(&**first.runs(), "a").await.unwrap().status(), "paused");
+    let second = engine(place.open());
+    let answered = second.resume(&definition, "a", [("".into(), 1.into())].into(), false).await.err();
+    assert!(matches!(answered, Some(RunError::Answer(_))), "it asks nobody: {answered:?}");
+    let ran = second.resume(&definition, "a", HashMap::new(), false).await.unwrap().await;
+    assert_eq!(ran.output(), Ok(value!({"x": 2, "y": 2})));
+    assert_eq!(calls.lock().unwrap().len(), 2, "nothing is done twice");
+}
+
+/// A run is broken off again and again while its steps are being written down.
+async fn what_is_broken_off_while_it_is_written_ends_well(place: impl Place) {
+    let engine = engine(place.open());
+    let chain = define((0..30).map(|number| add(number)));
+    for turn in 0..30 {
+        let id = format!("cancelled {turn}").replace(' ', "-");
+        let run = engine.begin(&chain, 1.into(), named(&id)).await.unwrap();
+        let handle = run.handle();
+        let run = tokio::spawn(run);
+        tokio::time::sleep(Duration::from_micros(turn * 300)).await;
+        handle.cancel();
+        let outcome = run.await.unwrap().outcome;
+        let story = Story::read(&**engine.runs(), &id).await.unwrap();
+        let status = story.ended.as_ref().map(|ended| &*ended.status);
+        match outcome {
+            Outcome::Completed(_) => assert_eq!(status, Some("completed")),
+            Outcome::Failed(RunError::Cancelled) => assert_eq!(status, Some("cancelled")),
+            other => panic!("{other:?}"),
+        }
+    }
+    // The same of a step with steps within that takes too long.
+    for turn in 0..30 {
+        let body = Step::new("body", Kind::Sequence(Steps::new((0..30).map(|number| add(number)))));
+        let body = body.with(|policy| {
+            policy.timeout = Some(Duration::from_micros(100 + turn * 300));
+            policy.fallback = Some(Arc::new(give(5)));
+        });
+        let ran = engine.run(&define([body, add(1)]), 1.into(), named(&format!("late-{turn}"))).await;
+        let output = ran.output().unwrap();
+        assert!(output == 6.into() || output == 437.into(), "{output}");
+    }
+}
+
 async fn what_is_too_deep_to_be_read_again_is_not_kept(place: impl Place) {
     let mut deep = serde_json::json!(1);
     for _ in 0..120 {
@@ -477,6 +537,8 @@ contract! {
     who_lost_a_run_can_write_nothing_more,
     what_failed_is_tried_again_and_nothing_else,
     what_took_too_long_is_not_tried_again_after_a_crash,
+    a_run_that_is_left_goes_on_when_it_is_resumed,
+    what_is_broken_off_while_it_is_written_ends_well,
     what_is_too_deep_to_be_read_again_is_not_kept,
     a_run_is_replayed_without_calling_anybody,
     large_values_stand_beside_the_run,

@@ -19,7 +19,7 @@ pub(crate) fn slow(server: &Local, seconds: f64) -> Place {
     let steps = [ask("first"), sleep, ask("second")].concat();
     let place = Place::with(&[
         &format!("name: slow\ndurable: true\nsteps:\n{steps}"),
-        &format!("name: passing\nsteps:\n{steps}"),
+        &format!("name: passing\ndurable: false\nsteps:\n{steps}"),
     ]);
     place.write("flow.yaml", "allow: ['127.0.0.1']\n");
     place
@@ -62,7 +62,7 @@ fn ctrl_c_leaves_a_run_that_goes_on_where_it_was() {
     let out = child.wait_with_output().unwrap();
     assert_eq!(out.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&out.stderr).contains("caudal flow resume s goes on"), "{out:?}");
-    assert_eq!((status(&place, "s"), server.paths()), (json!("interrupted"), vec!["/first".to_owned()]));
+    assert_eq!((status(&place, "s"), server.paths()), (json!("paused"), vec!["/first".to_owned()]));
 
     let done = place.json(&["resume", "s", "--json"]);
     assert_eq!((&done["status"], &done["steps"][0]["recalled"]), (&json!("completed"), &json!(true)), "{done}");

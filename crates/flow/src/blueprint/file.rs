@@ -47,7 +47,7 @@ impl Reader<'_> {
             gives: self.schema(fields.node("output_schema")),
             limits: self.limits(&fields),
             timeout: fields.number("timeout_s").map(seconds),
-            durable: fields.flag("durable").unwrap_or_default(),
+            durable: fields.flag("durable").unwrap_or(true),
             description: fields.text("description").cloned().unwrap_or_default(),
             ..Definition::new(name, steps)
         })

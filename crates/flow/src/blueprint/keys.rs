@@ -87,7 +87,7 @@ keys! {
         "steps": Steps, "What is done, one after the other.";
         "input_schema": Schema, "What the pipeline takes: a JSON schema.";
         "output_schema": Schema, "What it gives: a JSON schema.";
-        "durable": Bool, "Whether each step is kept before the next begins.";
+        "durable": Bool, "Whether each step is kept before the next begins, where runs are kept; true, if nothing is said.";
         "timeout_s": Number, "How long a run may take, in seconds.";
         "usage_limits": Section(LIMITS), "What a run may spend.";
         "templates": Section(TEMPLATES), "How expressions are read.";

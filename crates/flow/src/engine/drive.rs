@@ -55,6 +55,7 @@ pub(super) async fn drive(
             }
         },
         Err(Stop::Paused(prompts)) => (Outcome::Paused(prompts), context),
+        Err(Stop::Left) => (Outcome::Paused(Vec::new()), context),
         Err(Stop::Failed(failed)) => {
             let (step, error) = *failed;
             (Outcome::Failed(RunError::Step { step, error }), context)
@@ -105,7 +106,7 @@ async fn within_time(live: &Arc<Live>, steps: &Steps, scope: &Scope, state: Stat
     tokio::select! {
         biased;
         went = work => went,
-        () = live.cancelled() => Err(Stop::Cancelled),
+        stop = live.stops() => Err(stop),
         () = passed(live.deadline) => Err(RunError::TimedOut.into()),
     }
 }

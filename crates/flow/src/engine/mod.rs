@@ -343,7 +343,7 @@ impl Engine {
 
 /// The answers by the paths of those who ask.
 fn addressed(story: &Story, mut answers: HashMap<Arc<str>, Value>) -> Result<HashMap<Arc<str>, Value>, RunError> {
-    let Some(paused) = &story.paused else {
+    let Some(paused) = story.paused.as_ref().filter(|paused| !paused.prompts.is_empty()) else {
         return match answers.is_empty() {
             true => Ok(answers),
             false => Err(RunError::Answer("the run asks nothing, so there is nothing to answer".into())),

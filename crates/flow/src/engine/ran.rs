@@ -79,6 +79,12 @@ impl Handle {
         self.live.cancel();
     }
 
+    /// Leaves the run where it is: it is paused, asks nobody, and goes on when it is resumed. One that is not kept is
+    /// broken off.
+    pub fn pause(&self) {
+        self.live.pause();
+    }
+
     /// What stands in its log so far, and what happens from now on.
     pub fn watch(&self) -> (Vec<Entry>, broadcast::Receiver<Event>) {
         self.live.log.watch()

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Begun, Done, Ended, Failure, Line, Owner, Paused, Question, Resumed, Runs, Story, lines::StepLine, values::shelve,
+    Begun, Done, Ended, Failure, Line, Owner, Paused, Question, Reply, Resumed, Runs, Story, lines::StepLine,
+    values::shelve,
 };
 use crate::{budget::Usage, error::RunError, run::Prompt, value::Value};
 
@@ -33,6 +34,28 @@ struct Head {
     lines: u64,
     /// Up to which ticket it is written.
     written: u64,
+    /// What is being written. Who waits for it may be broken off in the middle; whoever comes next sees it through, for
+    /// only then is it known how many lines there are.
+    flight: Option<Flight>,
+}
+
+struct Flight {
+    reply: Reply<()>,
+    lines: u64,
+    tickets: u64,
+}
+
+impl Head {
+    /// Waits for what is being written.
+    async fn land(&mut self) -> Result<(), RunError> {
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        let landed = (&mut flight.reply).await;
+        let (lines, tickets) = (flight.lines, flight.tickets);
+        self.flight = None;
+        landed?;
+        (self.lines, self.written) = (self.lines + lines, tickets);
+        Ok(())
+    }
 }
 
 impl Journal {
@@ -44,7 +67,7 @@ impl Journal {
             answers: HashMap::new(),
             replays: false,
             tail: Mutex::new(Tail { pending: Vec::new(), tickets: 0 }),
-            head: tokio::sync::Mutex::new(Head { lines, written: 0 }),
+            head: tokio::sync::Mutex::new(Head { lines, written: 0, flight: None }),
         }
     }
 
@@ -142,6 +165,7 @@ impl Journal {
             tail.tickets
         };
         let mut head = self.head.lock().await;
+        head.land().await?;
         if head.written >= ticket {
             return Ok(());
         }
@@ -150,8 +174,8 @@ impl Journal {
             (std::mem::take(&mut tail.pending), tail.tickets)
         };
         let count = lines.len() as u64;
-        self.runs.append(&self.id, head.lines, lines).await?;
-        (head.lines, head.written) = (head.lines + count, tickets);
-        Ok(())
+        let reply = self.runs.append(&self.id, head.lines, lines);
+        head.flight = Some(Flight { reply, lines: count, tickets });
+        head.land().await
     }
 }

@@ -61,6 +61,8 @@ pub(crate) enum Stop {
     Paused(Vec<Prompt>),
     /// The run was cancelled.
     Cancelled,
+    /// The run is left where it is.
+    Left,
     /// The run itself cannot go on.
     Broken(Box<RunError>),
 }
@@ -139,7 +141,7 @@ pub(crate) fn end(live: &Live, place: Place, went: &Went) {
         Ok(state) => live.log.end(place, state.moment, Status::Completed, state.value.clone(), None),
         Err(Stop::Failed(failed)) => live.log.end(place, live.log.now(), Status::Failed, Value::Null, Some(&failed.1)),
         Err(Stop::Paused(_)) => live.log.end(place, live.log.now(), Status::Paused, Value::Null, None),
-        Err(Stop::Cancelled | Stop::Broken(_)) => {
+        Err(Stop::Cancelled | Stop::Left | Stop::Broken(_)) => {
             live.log.end(place, live.log.now(), Status::Cancelled, Value::Null, None);
         }
     }

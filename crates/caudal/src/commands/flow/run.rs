@@ -69,9 +69,13 @@ pub(super) async fn finish(
         let went = tokio::select! {
             went = &mut waiting => went.map_err(|error| told(&error))?,
             _ = tokio::signal::ctrl_c() => {
+                handle.pause();
+                // Who is in a hurry says so twice, and leaves the run as a crash would.
+                tokio::select! {
+                    _ = &mut waiting => {}
+                    _ = tokio::signal::ctrl_c() => {}
+                }
                 eprintln!("\ninterrupted; caudal flow resume {id} goes on where it was, if the run is kept");
-                drop(handle);
-                // The run is left as a crash would leave it: what is kept is kept, and it can be taken up again.
                 std::process::exit(i32::from(INTERRUPTED));
             }
         };
