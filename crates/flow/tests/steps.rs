@@ -7,7 +7,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use caudal_flow::{
-    Cached, Change, Conditional, Each, Engine, Fault, How, Human, Import, Kind, Loop, Machine, Map, Merge, Options,
+    Cached, Change, Conditional, Each, Engine, Fault, How, Human, Import, Kind, Loop, Machine, Map, Merge, On, Options,
     Outcome, Parallel, Pipeline, Propagate, Reduce, Retry, Router, RunError, RunOptions, Search, Status, Step,
     StepError, Steps, Strategy, Transition, Value, check, function, later, rule, value,
 };
@@ -270,18 +270,13 @@ async fn states_lead_to_each_other() {
             ("repair", one(add(10))),
             ("done", Steps::new([])),
         ]);
-        let to = |from: &str, to: &str, on_failure, when| Transition {
-            from: Some(from.into()),
-            on_failure,
-            when,
-            to: to.into(),
-        };
+        let to = |from: &str, to: &str, on, when| Transition { from: Some(from.into()), on, when, to: to.into() };
         let good = rule("good", |view| Ok((view.output.as_i64() > Some(5)).into()));
         let transitions = vec![
-            to("draft", "check", false, None),
-            to("check", "done", false, Some(good)),
-            to("check", "repair", false, None),
-            to("repair", "check", false, None),
+            to("draft", "check", On::Success, None),
+            to("check", "done", On::Success, Some(good)),
+            to("check", "repair", On::Success, None),
+            to("repair", "check", On::Success, None),
         ];
         Step::new(
             "machine",

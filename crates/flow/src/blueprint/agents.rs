@@ -137,6 +137,9 @@ impl Reader<'_> {
     fn leaf_made(&mut self, mark: Mark, name: &str, settings: Map) -> Option<Arc<dyn Action>> {
         let registry = self.registry;
         let short = name.strip_prefix(BUILTINS).unwrap_or(name);
+        let told = self.own.talks && short == LLM;
+        // Whoever speaks in a conversation is told it, unless it is said otherwise.
+        let settings = if told { Map::from_iter([("use_history", true.into())]).merged(&settings) } else { settings };
         let Some(leaf) = registry.get(name).or_else(|| registry.get(short)) else {
             let names = registry.iter().map(|(name, _)| name);
             let hint = match caudal_types::nearest(short, names) {

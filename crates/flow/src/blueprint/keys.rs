@@ -91,7 +91,7 @@ keys! {
         "timeout_s": Number, "How long a run may take, in seconds.";
         "usage_limits": Section(LIMITS), "What a run may spend.";
         "templates": Section(TEMPLATES), "How expressions are read.";
-        "static_invariants": Names, "Expressions that hold throughout; not looked at.";
+        "static_invariants": Names, "What must hold of `output` and `context` after each step of the file: rules by name, or expressions. Else the run fails.";
     }
     /// How expressions are read.
     TEMPLATES {
@@ -120,11 +120,12 @@ keys! {
         "input": Template, "What it is given, in place of what the step before gave.";
         "config": Section(CONFIG), "How it is done.";
         "updates_context": Bool, "Whether its output, an object, becomes a part of the context.";
-        "validate_fields": Bool, "Whether what updates the context must be there already; system D's, not looked at.";
+        "validate_fields": Bool, "Whether what updates the context must be there already.";
         "sink_to": Text, "Where in the context its output goes.";
         "fallback": Step, "What is done if it fails in the end.";
         "usage_limits": Section(LIMITS), "What it may spend.";
         "validators": Names, "What is looked at before its output is believed: checks by name, or expressions of `output`.";
+        "static_invariants": Names, "What must hold of `output` and `context` when it is done, or the run fails, whatever its fallback; of a tree_search, of each candidate.";
         "plugins": Any, "The same, as a list of names or of {name, priority}.";
         "input_schema": Schema, "What it takes: a JSON schema; of hitl, what answers are taken.";
         "output_schema": Schema, "What it gives: a JSON schema.";
@@ -166,8 +167,15 @@ keys! {
         "on_branch_failure": OneOf(FAILURES), "Whether branches that fail are left out.";
         "context_include_keys": Names, "Which names of the context go on: all, if nothing is said.";
         "field_mapping": Any, "Which names of the context each branch may change, by branch.";
-        "ignore_branch_names": Bool, "System D's, not looked at.";
-        "reduce": Any, "What becomes of the outputs: keys, values, union, concat, first, last, majority_vote, a rule, an expression.";
+        "ignore_branch_names": Bool, "Names of branches never go into the context, so it changes nothing.";
+        "reduce": Any, "What becomes of the outputs: keys, values, union, concat, first, last, majority_vote, code_consensus, {mode: judge_selection, evaluator}, a rule, an expression.";
+    }
+    /// What becomes of outputs.
+    REDUCE {
+        "mode": Text, "How: the name of one way, a rule or an expression.";
+        "callable": Text, "A rule by name, or an expression.";
+        "path": Text, "The same.";
+        "evaluator": Leaf, "Of judge_selection: says how good an output is. Given {solution, task}, it gives a number or an object with score.";
     }
     /// One branch of several.
     CONDITIONAL {
@@ -193,12 +201,20 @@ keys! {
         "initial_input_mapper": Text, "What the first turn is given: a rule by name.";
         "iteration_input_mapper": Text, "What the next turn is given: a rule by name.";
         "loop_output_mapper": Text, "What the loop gives: a rule by name.";
-        "conversation": Bool, "System D's, not looked at: append turns by `state`, and give them by `input`.";
-        "history_management": Any, "System D's, not looked at.";
-        "history_template": Text, "System D's, not looked at.";
-        "ai_turn_source": Text, "System D's, not looked at.";
-        "user_turn_sources": Any, "System D's, not looked at.";
-        "named_steps": Names, "System D's, not looked at.";
+        "conversation": Bool, "Whether what is said is kept as `context.conversation_history` and told to the agents within.";
+        "history_management": Section(HISTORY), "How much of the conversation is kept.";
+        "history_template": Text, "System D's, not looked at: models are told turns as messages.";
+        "ai_turn_source": OneOf(&["last", "all_agents", "named_steps"]), "What the assistant says: the last words of a turn, all words, or what `named_steps` give.";
+        "user_turn_sources": Any, "What the user says: `hitl` for answers of people, and names of steps.";
+        "named_steps": Names, "Steps whose outputs the assistant says.";
+    }
+    /// How much of a conversation is kept.
+    HISTORY {
+        "strategy": OneOf(&["truncate_tokens", "truncate_turns", "summarize"]), "By tokens, or by turns; what was said first is kept in any case. A summary is left to a step.";
+        "max_tokens": Count, "Tokens: 4096, if nothing is said.";
+        "max_turns": Count, "Turns: 20, if nothing is said.";
+        "summarize_ratio": Number, "System D's, not looked at.";
+        "summarizer_agent": Any, "System D's, not looked at.";
     }
     /// Changes of the context.
     STATE {
@@ -267,7 +283,6 @@ keys! {
         "require_goal": Bool, "Whether it is a failure if none has.";
         "cost_function": Text, "What a candidate costs: a rule by name, or an expression.";
         "candidate_validator": Text, "Candidates for which this is not so are left out: a rule by name, or an expression.";
-        "static_invariants": Names, "The same: expressions.";
         "discovery_agent": Leaf, "System D's, not looked at.";
         "path_max_tokens": Count, "System D's, not looked at.";
     }

@@ -52,6 +52,8 @@ pub(super) async fn drive(live: Arc<Live>, definition: Definition, scope: Scope,
             let (step, error) = *failed;
             (Outcome::Failed(RunError::Step { step, error }), context)
         }
+        // Whose machine is not there to take it up.
+        Err(Stop::Left(left)) => (Outcome::Completed(left.state.value), left.state.context),
         Err(Stop::Cancelled) => (Outcome::Failed(RunError::Cancelled), context),
         Err(Stop::Broken(error)) => (Outcome::Failed(*error), context),
     };

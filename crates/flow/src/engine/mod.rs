@@ -222,7 +222,7 @@ impl Engine {
         let live = Arc::new(live);
         // Only who is asked about by name, from elsewhere, is registered.
         let listed = Listed::new(&live, &self.parts);
-        let scope = Scope { place: Place::RUN, quota, deadline };
+        let scope = Scope { place: Place::RUN, quota, deadline, within: None };
         let context = match definition.knows_input {
             true => context.with("initial_prompt", input.clone()),
             false => context,

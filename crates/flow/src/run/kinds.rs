@@ -8,7 +8,7 @@ use futures_util::{
     stream,
 };
 
-use super::{Prompt, Scope, State, Stop, Went, merge, one, search, steps, under};
+use super::{Prompt, Scope, State, Stop, Went, again, merge, one, reduce, search, states, steps, under};
 use crate::{
     cache::{Answered, Found},
     error::{Fault, StepError},
@@ -16,10 +16,7 @@ use crate::{
     live::Live,
     log::Label,
     paths,
-    step::{
-        Cached, Change, Conditional, Each, How, Human, Import, Kind, Loop, Machine, Parallel, Propagate, Router, Step,
-        Steps,
-    },
+    step::{Cached, Conditional, Each, Human, Import, Kind, Parallel, Router, Step, Steps},
     value::{Map, Value},
 };
 
@@ -30,13 +27,13 @@ pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: Sta
         Kind::Sequence(body) => Box::pin(steps(live, body, scope, state)).await,
         Kind::Parallel(parallel) => branches(live, parallel, scope, state).await,
         Kind::Conditional(conditional) => choose(live, conditional, scope, state).await,
-        Kind::Loop(again) => repeat(live, again, scope, state).await,
+        Kind::Loop(again) => again::repeat(live, again, scope, state).await,
         Kind::Map(each) => map(live, each, scope, state).await,
         Kind::Router(router) => route(live, router, scope, state).await,
         Kind::Human(human) => ask(live, human, scope, state).await,
         Kind::Cache(cached) => remember(live, cached, scope, state).await,
         Kind::Import(import) => imported(live, import, scope, state).await,
-        Kind::Machine(machine) => states(live, machine, scope, state).await,
+        Kind::Machine(machine) => states::pass(live, machine, scope, state).await,
         Kind::Search(tree) => search::search(live, tree, scope, state).await,
     };
     // Faults of the step itself are told under its name.
@@ -46,7 +43,7 @@ pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: Sta
     })
 }
 
-fn own(error: StepError) -> Stop {
+pub(super) fn own(error: StepError) -> Stop {
     Stop::failed("", error)
 }
 
@@ -95,14 +92,9 @@ async fn at_once(
     let context = merge::contexts(parallel.merge, &parallel.keys, &state.context, &done).map_err(own)?;
     let outputs: Map = done.iter().map(|(name, state)| (Arc::clone(name), state.value.clone())).collect();
     let order: Vec<(&Arc<str>, &Value)> = done.iter().map(|(name, state)| (name, &state.value)).collect();
-    let value = match &parallel.reduce {
-        None => Value::Map(outputs),
-        Some(reduce) => {
-            let all = State { value: Value::Map(outputs), context: context.clone(), ..state };
-            merge::reduce(reduce, &order, &one::view(live, scope.place, &all)).map_err(own)?
-        }
-    };
-    Ok(State { value, context, moment: live.log.now(), turn })
+    let all = State { value: Value::Map(outputs), context, moment: live.log.now(), turn };
+    let value = reduce::reduce(live, parallel.reduce.as_ref(), &order, &state.value, scope, &all).await?;
+    Ok(State { value, moment: live.log.now(), ..all })
 }
 
 /// The name that a condition's value stands for.
@@ -129,60 +121,6 @@ async fn choose(live: &Arc<Live>, conditional: &Conditional, scope: &Scope, stat
             Err(own(StepError::failed(message).hint("add a branch of that name, or a default_branch").for_good()))
         }
     }
-}
-
-fn change(live: &Live, scope: &Scope, state: &mut State, changes: &[Change]) -> Result<(), Stop> {
-    for change in changes {
-        let value = change.value.value(&one::view(live, scope.place, state)).map_err(own)?;
-        let there = paths::get(&state.context, &change.path);
-        let value = match (change.how, there, value) {
-            (How::Append, Some(Value::List(list)), value) => Value::list(list.iter().cloned().chain([value])),
-            (How::Append, None | Some(Value::Null), value) => Value::list([value]),
-            (How::Merge, Some(Value::Map(map)), Value::Map(value)) => Value::Map(map.merged(&value)),
-            (How::Set | How::Merge, _, value) => value,
-            (How::Append, Some(other), _) => {
-                let message = format!("{} is {}, and nothing can be appended to it", change.path, other.sort());
-                return Err(own(StepError::failed(message).hint("set it to a list first").for_good()));
-            }
-        };
-        state.context = paths::set(&state.context, &change.path, value);
-    }
-    Ok(())
-}
-
-async fn repeat(live: &Arc<Live>, again: &Loop, scope: &Scope, mut state: State) -> Went {
-    change(live, scope, &mut state, &again.init)?;
-    if let Some(first) = &again.first {
-        state.value = first.value(&one::view(live, scope.place, &state)).map_err(own)?;
-    }
-    let mut enough = again.until.is_none();
-    for turn in 0..again.most {
-        live.may_go_on()?;
-        state = under(live, Label::Number(turn), "turn", &again.body, scope, state).await?;
-        change(live, scope, &mut state, &again.state)?;
-        let view = one::view(live, scope.place, &state);
-        if let Some(until) = &again.until
-            && until.value(&view).map_err(own)?.truthy()
-        {
-            enough = true;
-            break;
-        }
-        if turn + 1 < again.most {
-            state.value = match &again.next {
-                Propagate::Output => state.value.clone(),
-                Propagate::Context => Value::Map(state.context.clone()),
-                Propagate::Rule(rule) => rule.value(&view).map_err(own)?,
-            };
-        }
-    }
-    if again.must_end && !enough {
-        let message = format!("{} turns were not enough", again.most);
-        return Err(own(StepError::failed(message).hint("raise max_loops, or mend the exit condition").for_good()));
-    }
-    if let Some(output) = &again.output {
-        state.value = output.value(&one::view(live, scope.place, &state)).map_err(own)?;
-    }
-    Ok(state)
 }
 
 async fn map(live: &Arc<Live>, each: &Each, scope: &Scope, mut state: State) -> Went {
@@ -275,15 +213,16 @@ async fn route(live: &Arc<Live>, router: &Router, scope: &Scope, state: State) -
 }
 
 async fn ask(live: &Arc<Live>, human: &Human, scope: &Scope, state: State) -> Went {
+    let message = match &human.message {
+        Some(message) => message.value(&one::view(live, scope.place, &state)).map_err(own)?,
+        None => state.value.plain().map_err(|error| own(StepError::failed(error.to_string())))?,
+    };
+    live.log.ask(scope.place, message.clone());
     if let Some(done) = one::recalled(live, scope.place) {
         let value = done.answer.map_err(own)?;
         live.log.note(scope.place, |entry| entry.recalled = true);
         return Ok(State { value, moment: live.log.now(), ..state });
     }
-    let message = match &human.message {
-        Some(message) => message.value(&one::view(live, scope.place, &state)).map_err(own)?,
-        None => state.value.plain().map_err(|error| own(StepError::failed(error.to_string())))?,
-    };
     let path: Arc<str> = live.path(scope.place).into();
     let prompt = Prompt { path: Arc::clone(&path), message, schema: human.schema.clone(), refused: None };
     let Some(answer) = live.journal.as_ref().and_then(|journal| journal.answer(&path)) else {
@@ -369,59 +308,4 @@ async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State
         None => state.context,
     };
     Ok(State { context, ..after })
-}
-
-async fn states(live: &Arc<Live>, machine: &Machine, scope: &Scope, mut state: State) -> Went {
-    let mut at = Arc::clone(&machine.start);
-    for turn in 0..machine.most {
-        live.may_go_on()?;
-        let Some((_, body)) = machine.states.iter().find(|(name, _)| *name == at) else {
-            let message = format!("there is no state {at}");
-            return Err(own(StepError::failed(message).hint("add it to states").for_good()));
-        };
-        let label = Label::Name(if turn == 0 { Arc::clone(&at) } else { format!("{at}#{}", turn + 1).into() });
-        let went = under(live, label, "state", body, scope, state.clone()).await;
-        let failed = match went {
-            Ok(after) => {
-                state = after;
-                None
-            }
-            Err(Stop::Failed(failed)) => Some(failed),
-            Err(stop) => return Err(stop),
-        };
-        if failed.is_none() && machine.ends.contains(&at) {
-            return Ok(state);
-        }
-        match (next(live, machine, scope, &at, failed.is_some(), &state)?, failed) {
-            (Some(to), _) => at = to,
-            (None, Some(failed)) => return Err(Stop::Failed(failed)),
-            (None, None) => return Ok(state),
-        }
-    }
-    let message = format!("{} states were passed, and none was an end", machine.most);
-    Err(own(StepError::failed(message).hint("add an end state or a transition to it").for_good()))
-}
-
-/// Where a state leads: to what its transitions say, or to what the context names as `next_state`.
-fn next(
-    live: &Live,
-    machine: &Machine,
-    scope: &Scope,
-    at: &Arc<str>,
-    failed: bool,
-    state: &State,
-) -> Result<Option<Arc<str>>, Stop> {
-    let view = one::view(live, scope.place, state);
-    for transition in &machine.transitions {
-        let here = transition.from.as_ref().is_none_or(|from| from == at) && transition.on_failure == failed;
-        let holds = match &transition.when {
-            Some(when) if here => when.value(&view).map_err(own)?.truthy(),
-            _ => true,
-        };
-        if here && holds {
-            return Ok(Some(Arc::clone(&transition.to)));
-        }
-    }
-    let named = state.context.get("next_state").and_then(Value::as_text).filter(|_| !failed);
-    Ok(named.filter(|name| **name != **at).map(Arc::from))
 }

@@ -10,7 +10,7 @@ use crate::{
         reader::Reader,
         tree::{Mark, Node, What},
     },
-    step::{Kind, Machine, Steps, Transition},
+    step::{Kind, Machine, On, Steps, Transition},
 };
 
 /// States that are passed at most, if nothing is said.
@@ -75,13 +75,12 @@ impl Reader<'_> {
         if let Some(from) = &from {
             self.known_state(fields.at("from"), from, names);
         }
-        let on = fields.word("on").unwrap_or("success");
-        if on == "pause" {
-            // A state that somebody is asked in goes on where it was, so no transition is needed.
-            self.not_done(fields.at("on"), "on: pause", "a paused state goes on by itself when it is answered");
-            return None;
-        }
-        Some(Transition { from, on_failure: on == "failure", when: when?, to })
+        let on = match fields.word("on") {
+            Some("failure") => On::Failure,
+            Some("pause") => On::Pause,
+            _ => On::Success,
+        };
+        Some(Transition { from, on, when: when?, to })
     }
 }
 

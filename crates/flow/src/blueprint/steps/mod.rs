@@ -8,6 +8,7 @@ mod leaf;
 mod machine;
 mod others;
 mod search;
+mod talk;
 
 use std::{sync::Arc, time::Duration};
 
@@ -119,6 +120,9 @@ impl Reader<'_> {
             fallback: fields.node("fallback").and_then(|node| self.step(node)).map(Arc::new),
             limits,
             updates_context: fields.flag("updates_context").unwrap_or_default(),
+            known_names: fields.flag("validate_fields").unwrap_or_default(),
+            // A search looks at its candidates.
+            invariants: if kind == "tree_search" { Vec::new() } else { self.invariants(fields) },
             sink: fields.text("sink_to").cloned(),
             meta: Self::plain(fields.node("meta")).as_map().cloned().unwrap_or_default(),
             timeout: made.and_then(|made| made.timeout),
@@ -128,13 +132,11 @@ impl Reader<'_> {
         if let Some(config) = &said.config {
             configured(&mut policy, config);
         }
-        if fields.flag("validate_fields") == Some(true) {
-            self.not_done(fields.at("validate_fields"), "validate_fields", "say what is given by output_schema");
-        }
         let plain = policy.retry == Retry::default()
             && policy.timeout.is_none()
             && policy.limits.none()
             && !policy.updates_context
+            && policy.invariants.is_empty()
             && !policy.background
             && policy.meta.is_empty();
         let empty = policy.input.is_none()

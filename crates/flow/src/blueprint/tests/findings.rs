@@ -46,7 +46,8 @@ fn files() {
     finds("{usage_limits: {cost: 1}, steps: []}", (1, 17), "V-K1", "usage_limits has no key cost");
     finds("{input_schema: {type: nonsense}, steps: []}", (1, 16), "V-S1", "no JSON schema");
     finds("{templates: {undefined: strickt}, steps: []}", (1, 25), "V-K2", "did you mean strict?");
-    warns("{static_invariants: [x], steps: []}", (1, 21), "V-K5", "static_invariants changes nothing");
+    finds("{static_invariants: [x], steps: []}", (1, 22), "V-T3", "the name x is not known");
+    finds("{static_invariants: x, steps: []}", (1, 21), "V-K2", "static_invariants is a list of texts");
     assert!(read("{version: 0.1, steps: []}").is_ok());
 }
 
@@ -72,7 +73,6 @@ fn steps() {
     finds(&one("plugins: x"), (2, 24), "V-K2", "plugins is a list");
     finds(&one("fallback: {uses: add}"), (2, 25), "V-K3", "a step has no name");
     warns(&one("meta: {x: 1}"), (2, 5), "V-A1", "does nothing");
-    warns(&one("uses: add, validate_fields: true"), (2, 43), "V-K5", "changes nothing here");
     warns(&one("uses: add, config: {on_failure: skip}"), (2, 47), "V-K5", "of imports alone");
 }
 
@@ -97,7 +97,16 @@ fn kinds() {
         "V-K2",
         "did you mean overwrite?",
     );
-    finds(&one("kind: parallel, branches: {a: []}, reduce: judge_selection"), (2, 58), "V-K5", "is not there");
+    finds(&one("kind: parallel, branches: {a: []}, reduce: judge_selection"), (2, 58), "V-K3", "has no evaluator");
+    finds(
+        &one("kind: parallel, branches: {a: []}, reduce: {mode: first, x: 1}"),
+        (2, 72),
+        "V-K1",
+        "reduce has no key x",
+    );
+    assert!(
+        read(&one("kind: parallel, ignore_branch_names: true, branches: {a: []}")).is_ok_and(|(_, odd)| odd.is_empty())
+    );
     finds(&one("kind: parallel, branches: {a: []}, field_mapping: {b: [x]}"), (2, 66), "V-K2", "there is no branch b");
     warns(
         &one("kind: parallel, branches: {a: {name: x, sink_to: k}, b: {name: y, sink_to: context.k}}"),
@@ -121,12 +130,14 @@ fn kinds() {
     );
     finds(&one("kind: loop, loop: {body: [], propagation: sideways}"), (2, 57), "V-K2", "cannot be given sideways");
     warns(&one("kind: loop, loop: {body: []}"), (2, 33), "V-L1", "it goes once");
-    warns(
-        &one("kind: loop, loop: {body: [], max_loops: 1, conversation: true}"),
-        (2, 72),
-        "V-K5",
-        "conversation changes nothing",
-    );
+    let talk = |more: &str| one(&format!("kind: loop, loop: {{body: [], max_loops: 1, {more}}}"));
+    warns(&talk("history_management: {}"), (2, 78), "V-K5", "history_management changes nothing");
+    warns(&talk("conversation: true, history_template: x"), (2, 96), "V-K5", "history_template changes nothing");
+    let summary = "conversation: true, history_management: {strategy: summarize}";
+    warns(&talk(summary), (2, 109), "V-K5", "summarize keeps the latest turns");
+    finds(&talk("conversation: true, history_management: {max: 1}"), (2, 99), "V-K1", "has no key max");
+    finds(&talk("conversation: true, ai_turn_source: lst"), (2, 94), "V-K2", "did you mean last?");
+    finds(&talk("conversation: true, ai_turn_source: named_steps"), (2, 94), "V-K3", "no named_steps");
     finds(&one("kind: map, map: {body: []}"), (2, 31), "V-K3", "a map has no iterable_input");
     finds(&one("kind: map, map: {body: [], iterable_input: 'a b'}"), (2, 58), "V-T3", "cannot be read");
     finds(&one("kind: dynamic_router, router: {branches: {a: []}}"), (2, 45), "V-K3", "has no router_agent");

@@ -10,19 +10,33 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
-fn ran(definition: &Definition, input: Value) -> crate::Ran {
+pub(super) fn ran(definition: &Definition, input: Value) -> crate::Ran {
     let context = value!({"items": [1, 2, 3], "name": "Ada", "on": true}).as_map().cloned().unwrap_or_default();
     let options = RunOptions { context, ..RunOptions::default() };
     wait(Engine::new(Options::default()).run(definition, input, options))
 }
 
 #[track_caller]
-fn gives(text: &str, input: Value, expected: Value) {
+pub(super) fn gives(text: &str, input: Value, expected: Value) {
     assert_eq!(ran(&good(text), input).output().expect("an output"), expected, "{text}");
 }
 
+/// What a run gives of which each question is answered by the next of these.
+pub(super) fn answered(definition: &Definition, input: Value, answers: &[&str]) -> Value {
+    let engine = Engine::new(Options::default());
+    wait(async {
+        let mut ran = engine.run(definition, input, RunOptions::default()).await;
+        for answer in answers {
+            assert!(matches!(ran.outcome, Outcome::Paused(_)), "{answer}: {:?}", ran.outcome);
+            let answers = HashMap::from([("".into(), Value::from(*answer))]);
+            ran = engine.resume(definition, &ran.id, answers, false).await.expect("a run").await;
+        }
+        ran.output().expect("an output")
+    })
+}
+
 #[track_caller]
-fn fails(text: &str, input: Value, expected: &str) {
+pub(super) fn fails(text: &str, input: Value, expected: &str) {
     let error = ran(&good(text), input).output().expect_err(text);
     assert!(error.to_string().contains(expected), "{error} does not say {expected}");
 }
