@@ -209,10 +209,16 @@ impl<'a> Reader<'a> {
     /// Looks for what is readable and odd in the expressions of a template.
     fn look_into(&mut self, node: &Node) {
         match &node.what {
-            What::Scalar(text, _) if text.contains("{{") => {
+            What::Scalar(text, _) if text.contains("{{") || text.contains("{%") => {
                 // Outside of the braces are words for people.
-                let within = text.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap_or_default());
-                self.look_at(node, &within.collect::<Vec<_>>().join(" "));
+                let opened = text.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap_or_default());
+                let blocks = text.split("{%").skip(1).map(|rest| rest.split("%}").next().unwrap_or_default());
+                let within = opened.chain(blocks).collect::<Vec<_>>().join(" ");
+                // A block may go through something, whose items are `this`.
+                let maps = self.own.maps;
+                self.own.maps += usize::from(text.contains("#each") || text.contains("for this "));
+                self.look_at(node, &within);
+                self.own.maps = maps;
             }
             What::Scalar(..) => {}
             What::List(nodes) => nodes.iter().for_each(|node| self.look_into(node)),

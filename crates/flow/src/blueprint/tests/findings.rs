@@ -82,7 +82,7 @@ fn words() {
     finds(&one("input: '{{ output | to_json }}'"), (2, 35), "V-T3", "did you mean tojson?");
     finds(&one("input: {a: [x, '{{ 1 + }}']}"), (2, 36), "V-T3", "cannot be read");
     finds("steps:\n  - name: a\n    input: |\n      x\n      {{ y }}", (5, 1), "V-T3", "the name y is not known");
-    finds(&one("input: '{% for x in range(9) %}{% endfor %}'"), (2, 23), "V-T3", "not known");
+    finds(&one("input: '{% for x in range(9) %}{% endfor %}'"), (2, 35), "V-T3", "the name range is not known");
     warns(&one("uses: add, input: '{{ previous_step.output }}'"), (2, 33), "V-T1", "has no .output");
     warns(&one("uses: add, input: '{{ this.x }}'"), (2, 33), "V-T2", "no map is around");
     warns(&one("uses: add, input: '{{ steps.b.output }}'"), (2, 33), "V-T4", "there is no step b");
