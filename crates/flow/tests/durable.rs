@@ -14,8 +14,8 @@ use std::{
 };
 
 use caudal_flow::{
-    Cached, Definition, Engine, Flows, Human, Kind, Loop, Options, Outcome, Parallel, RunError, RunOptions, Status,
-    Step, StepError, Steps, Usage, Value, function,
+    Cached, Definition, Engine, Flows, Human, Kind, Loop, Options, Outcome, Parallel, Report, RunError, RunOptions,
+    Status, Step, StepError, Steps, Usage, Value, function,
     journal::{Line, MemoryRuns, Runs, StoredRuns, Story},
     later, rule, value,
 };
@@ -131,6 +131,9 @@ async fn a_run_waits_for_days_and_goes_on_elsewhere(place: impl Place) {
         assert_eq!((&*prompts[0].path, &prompts[0].message), ("approve", &2.into()));
     }
     let engine = engine(place.open());
+    let told = Report::told("a", &Story::read(&**engine.runs(), "a").await.unwrap());
+    let steps: Vec<_> = told.steps.iter().map(|step| (&*step.path, step.kind, step.status)).collect();
+    assert_eq!(steps, [("before", "step", Status::Completed), ("approve", "hitl", Status::Paused)]);
     let resume = |answers: HashMap<Arc<str>, Value>| {
         let (engine, definition) = (engine.clone(), definition());
         async move { Ok::<_, RunError>(engine.resume(&definition, "a", answers, false).await?.await) }
