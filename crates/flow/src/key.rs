@@ -163,7 +163,8 @@ impl Form {
             Kind::Cache(cached) => self.cached(cached),
             Kind::Import(import) => {
                 self.text(&import.pipeline);
-                self.number(u64::from(import.inherits));
+                self.number(u64::from(import.inherits) + 2 * u64::from(import.ignore_failures));
+                self.text(&format!("{:?} {:?}", import.knows, import.outputs));
                 self.steps(&import.steps);
             }
             Kind::Machine(machine) => {

@@ -7,8 +7,8 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use caudal_flow::{
-    Cached, Change, Conditional, Each, Engine, Fault, How, Human, Import, Kind, Loop, Machine, Map, Merge, On, Options,
-    Outcome, Parallel, Pipeline, Propagate, Reduce, Retry, Router, RunError, RunOptions, Search, Status, Step,
+    Cached, Change, Conditional, Each, Engine, Fault, How, Human, Import, Kind, Knows, Loop, Machine, Map, Merge, On,
+    Options, Outcome, Parallel, Pipeline, Propagate, Reduce, Retry, Router, RunError, RunOptions, Search, Status, Step,
     StepError, Steps, Strategy, Transition, Value, check, function, later, rule, value,
 };
 use common::{add, define, engine, give, runs, set, text};
@@ -247,6 +247,7 @@ async fn an_imported_pipeline_sees_and_gives_what_it_may() {
             Kind::Import(Arc::new(Import {
                 pipeline: "other".into(),
                 steps,
+                knows: Knows::default(),
                 inherits,
                 outputs,
                 ignore_failures: false,

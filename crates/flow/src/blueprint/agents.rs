@@ -94,12 +94,12 @@ impl Reader<'_> {
         if let Some(name) = node.text() {
             return self.named(node.mark, &Arc::clone(name), more);
         }
-        let Some(id) = node.get("id").and_then(Node::text) else {
+        let Some(id) = node.get("id").or_else(|| node.get("path")).and_then(Node::text) else {
             self.missing(node.mark, "a leaf", "id");
             return None;
         };
         let What::Map(entries) = &node.what else { return None };
-        for (key, _) in entries.iter().filter(|(key, _)| !["id", "params"].contains(&&*key.name())) {
+        for (key, _) in entries.iter().filter(|(key, _)| !["id", "path", "params"].contains(&&*key.name())) {
             let message = format!("a leaf has no key {}", caudal_types::shorten(&key.name()));
             self.error(key.mark, code::KEY, message, "known are id and params");
         }

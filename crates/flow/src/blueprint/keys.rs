@@ -129,9 +129,19 @@ keys! {
         "plugins": Any, "The same, as a list of names or of {name, priority}.";
         "input_schema": Schema, "What it takes: a JSON schema; of hitl, what answers are taken.";
         "output_schema": Schema, "What it gives: a JSON schema.";
-        "processing": Any, "How a model's output is made to fit; given to the leaf.";
+        "processing": Section(PROCESSING), "How a model's output is made to fit; given to the leaf.";
         "use_history": Bool, "Whether an agent sees earlier turns; given to the leaf.";
         "meta": Any, "What its author says about it.";
+    }
+    /// How a model's output is made to fit.
+    PROCESSING {
+        "structured_output": OneOf(&["off", "auto", "openai_json", "outlines", "xgrammar"]), "Whether the provider is told of output_schema: off, or else as it takes it.";
+        "aop": OneOf(&["off", "minimal", "full"]), "System D's, not looked at: an answer that does not fit is asked for again.";
+        "coercion": Any, "System D's, not looked at.";
+        "schema": Any, "System D's, not looked at: say output_schema.";
+        "output_schema": Any, "The same.";
+        "enforce_grammar": Bool, "System D's, not looked at.";
+        "reasoning_precheck": Any, "System D's, not looked at.";
     }
     /// How a step is done.
     CONFIG {
@@ -147,10 +157,10 @@ keys! {
         "preserve_fallback_diagnostics": Bool, "Why it failed stays in the run's log in any case.";
         "execution_mode": OneOf(&["sync", "background"]), "Whether the next step waits for it.";
         "inherit_context": Bool, "Of an import: whether it sees the context.";
-        "input_to": OneOf(&["initial_prompt", "import_artifacts", "both"]), "Of an import: where its input goes; here it is its first step's input.";
-        "input_scratchpad_key": Text, "Of an import: system D's, not looked at.";
+        "input_to": OneOf(&["initial_prompt", "import_artifacts", "both"]), "Of an import: where in its context its input stands, too; its first step is given it in any case.";
+        "input_scratchpad_key": Text, "Of an import: its input's name in import_artifacts: initial_input, if nothing is said.";
         "outputs": Any, "Of an import: which of its context goes where in ours.";
-        "inherit_conversation": Bool, "Of an import: system D's, not looked at.";
+        "inherit_conversation": Bool, "Of an import: whether it knows context.conversation_history; so, if nothing is said.";
         "propagate_hitl": Bool, "Of an import: whoever is asked within it is asked; always so.";
         "on_failure": OneOf(&["abort", "skip", "continue_with_default"]), "Of an import: what its failure is to us.";
     }

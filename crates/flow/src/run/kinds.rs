@@ -8,7 +8,7 @@ use futures_util::{
     stream,
 };
 
-use super::{Prompt, Scope, State, Stop, Went, again, merge, one, reduce, search, states, steps, under};
+use super::{PROMPT, Prompt, Scope, State, Stop, Went, again, merge, one, reduce, search, states, steps, talk, under};
 use crate::{
     cache::{Answered, Found},
     error::{Fault, StepError},
@@ -19,6 +19,9 @@ use crate::{
     step::{Cached, Conditional, Each, Human, Import, Kind, Parallel, Router, Step, Steps},
     value::{Map, Value},
 };
+
+/// What imports were given, for whoever asks the context.
+const ARTIFACTS: &str = "import_artifacts";
 
 /// Runs a step that is no leaf, within its own entry of the log.
 pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) -> Went {
@@ -290,7 +293,7 @@ fn answered(live: &Arc<Live>, scope: &Scope, state: State, kept: Value) -> Went 
 }
 
 async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State) -> Went {
-    let context = if import.inherits { state.context.clone() } else { Map::default() };
+    let context = known(import, &state).map_err(own)?;
     let given = State { context, ..state.clone() };
     let after = match Box::pin(steps(live, &import.steps, scope, given)).await {
         Ok(after) => after,
@@ -304,8 +307,35 @@ async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State
             let value = paths::get(&after.context, from).cloned().unwrap_or_default();
             paths::set(&context, to, value)
         }),
+        // What an import is given is its own to know.
+        None if import.inherits && import.knows.prompt => match state.context.get(PROMPT) {
+            Some(prompt) => after.context.with(PROMPT, prompt.clone()),
+            None => after.context.without(PROMPT),
+        },
         None if import.inherits => after.context,
         None => state.context,
     };
     Ok(State { context, ..after })
+}
+
+/// What an import knows when it begins.
+fn known(import: &Import, state: &State) -> Result<Map, StepError> {
+    let ours = &state.context;
+    let given = || state.value.plain().map_err(|error| StepError::input(error.to_string()));
+    let mut context = if import.inherits { ours.clone() } else { Map::default() };
+    if let Some(said) = ours.get(talk::HISTORY).filter(|_| import.knows.conversation) {
+        context = context.with(talk::HISTORY, said.clone());
+    }
+    if import.knows.prompt {
+        context = context.with(PROMPT, given()?);
+    }
+    if let Some(name) = &import.knows.artifacts {
+        let before = ours.get(ARTIFACTS).and_then(Value::as_map).cloned().unwrap_or_default();
+        let artifacts = match given()? {
+            Value::Map(value) => before.merged(&value),
+            other => before.with(name, other),
+        };
+        context = context.with(ARTIFACTS, Value::Map(artifacts));
+    }
+    Ok(context)
 }

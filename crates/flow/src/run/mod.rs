@@ -29,6 +29,9 @@ use crate::{
 /// Steps that are done at once after which others on the thread get their turn.
 const TURN: u32 = 128;
 
+/// What a run was given, for whoever asks the context.
+pub(crate) const PROMPT: &str = "initial_prompt";
+
 /// Where a run is: what goes from step to step.
 #[derive(Debug, Clone)]
 pub(crate) struct State {

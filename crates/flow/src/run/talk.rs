@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where the context has it. Language models that are told of it read it there.
-const HISTORY: &str = "conversation_history";
+pub(super) const HISTORY: &str = "conversation_history";
 const USER: &str = "user";
 const ASSISTANT: &str = "assistant";
 

@@ -225,6 +225,17 @@ impl Cached {
     }
 }
 
+/// What an imported pipeline knows of where it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Knows {
+    /// What was said so far: `conversation_history`.
+    pub conversation: bool,
+    /// What it is given: `initial_prompt`.
+    pub prompt: bool,
+    /// The same as a part of `import_artifacts`: an object's names, or else under this one.
+    pub artifacts: Option<Arc<str>>,
+}
+
 /// Another pipeline.
 pub struct Import {
     /// Its name.
@@ -233,6 +244,8 @@ pub struct Import {
     pub steps: Steps,
     /// Whether it sees the context.
     pub inherits: bool,
+    /// What it knows beside.
+    pub knows: Knows,
     /// Which of its context goes where in ours; everything to the same names, if nothing is said and it sees ours.
     pub outputs: Option<Vec<(Arc<str>, Arc<str>)>>,
     /// Whether its failure is the run's: else it gives `null`.

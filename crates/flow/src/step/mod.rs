@@ -7,8 +7,8 @@ mod policy;
 mod talk;
 
 pub use kinds::{
-    Cached, Change, Conditional, Each, How, Human, Import, Loop, Machine, Merge, On, Parallel, Propagate, Reduce,
-    Router, Search, Strategy, Transition,
+    Cached, Change, Conditional, Each, How, Human, Import, Knows, Loop, Machine, Merge, On, Parallel, Propagate,
+    Reduce, Router, Search, Strategy, Transition,
 };
 pub use policy::{Policy, Retry};
 pub use talk::{Keep, Talk, Voice};

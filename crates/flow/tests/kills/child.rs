@@ -11,7 +11,7 @@ use std::{
 };
 
 use caudal_flow::{
-    Action, Cached, Change, Conditional, Definition, Each, Engine, How, Human, Import, Kind, Loop, Machine, On,
+    Action, Cached, Change, Conditional, Definition, Each, Engine, How, Human, Import, Kind, Knows, Loop, Machine, On,
     Options, Outcome, Parallel, Reduce, Retry, Router, RunOptions, Search, Step, StepError, Steps, Strategy,
     Transition, Value, journal::StoredRuns, later, rule, value,
 };
@@ -104,6 +104,7 @@ fn pipeline(folder: &Path) -> Definition {
     let import = Import {
         pipeline: "other".into(),
         steps: one("imported", 0),
+        knows: Knows::default(),
         inherits: true,
         outputs: None,
         ignore_failures: false,

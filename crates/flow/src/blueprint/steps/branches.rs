@@ -10,7 +10,7 @@ use crate::{
         reader::Reader,
         tree::{Node, Style, What},
     },
-    step::{Conditional, Import, Kind, Merge, Parallel, Reduce, Router, Step, Steps},
+    step::{Conditional, Import, Kind, Knows, Merge, Parallel, Reduce, Router, Step, Steps},
     words::Expression,
 };
 
@@ -83,7 +83,14 @@ impl Reader<'_> {
             let Some(What::List(names)) = mapping.get(&name).map(|node| &node.what) else { return (name, steps) };
             let outputs = names.iter().map(|name| (name.name(), name.name())).collect();
             let pipeline = Arc::clone(&name);
-            let import = Import { pipeline, steps, inherits: true, outputs: Some(outputs), ignore_failures: false };
+            let import = Import {
+                pipeline,
+                steps,
+                inherits: true,
+                knows: Knows::default(),
+                outputs: Some(outputs),
+                ignore_failures: false,
+            };
             let step = Step::new(Arc::clone(&name), Kind::Import(Arc::new(import)));
             (name, Steps::new([step]))
         };

@@ -13,6 +13,8 @@ use crate::{
     step::{Kind, Machine, On, Steps, Transition},
 };
 
+/// What system D puts around a state's output.
+const EVENT: [&str; 3] = ["last_output", "last_step", "output.event"];
 /// States that are passed at most, if nothing is said.
 const STATES: u64 = 100;
 
@@ -66,6 +68,10 @@ impl Reader<'_> {
         let fields = self.fields(node, &[TRANSITION], "a transition")?;
         // What cannot be read is told, and the transition left out.
         let when = fields.node("when").map_or(Some(None), |node| self.question(node).map(Some));
+        if let Some(node) = fields.node("when").filter(|node| EVENT.iter().any(|part| node.name().contains(part))) {
+            let message = "output is what the state gave: there is no event around it";
+            self.warn(node.mark, code::OTHERWISE, message, "write output, and on: for what has become of the state");
+        }
         let Some(to) = fields.text("to").cloned() else {
             self.missing(node.mark, "a transition", "to");
             return None;

@@ -17,7 +17,7 @@ use super::{
     check::Holds,
     fields::Fields,
     finding::code,
-    keys::{CONFIG, KINDS, STEP},
+    keys::{CONFIG, KINDS, PROCESSING, STEP},
     reader::Reader,
     tree::{Node, What},
 };
@@ -29,6 +29,10 @@ use crate::{
 
 /// Tries of a leaf after the first, if nothing is said: as many as system D's.
 const RETRIES: u32 = 1;
+
+/// What is known of system D's way to make a model's output fit, and not done.
+const NOT_PROCESSED: [&str; 6] =
+    ["aop", "coercion", "schema", "output_schema", "enforce_grammar", "reasoning_precheck"];
 
 /// What a kind's reader gives.
 struct Made {
@@ -131,6 +135,14 @@ impl Reader<'_> {
         policy.retry.more = made.map_or(0, |made| made.retries);
         if let Some(config) = &said.config {
             configured(&mut policy, config);
+        }
+        if let Some(processing) =
+            fields.node("processing").and_then(|node| self.fields(node, &[PROCESSING], "processing"))
+        {
+            for key in processing.said(&NOT_PROCESSED).filter(|key| processing.word(key) != Some("off")) {
+                let hint = "say output_schema, and max_retries for answers that do not fit";
+                self.not_done(processing.at(key), key, hint);
+            }
         }
         let plain = policy.retry == Retry::default()
             && policy.timeout.is_none()

@@ -74,6 +74,12 @@ fn steps() {
     finds(&one("fallback: {uses: add}"), (2, 25), "V-K3", "a step has no name");
     warns(&one("meta: {x: 1}"), (2, 5), "V-A1", "does nothing");
     warns(&one("uses: add, config: {on_failure: skip}"), (2, 47), "V-K5", "of imports alone");
+    warns(&one("kind: hitl, processing: {aop: full}"), (2, 45), "V-K5", "aop changes nothing here");
+    assert!(
+        read(&one("kind: hitl, processing: {aop: 'off', structured_output: auto}"))
+            .is_ok_and(|(_, odd)| odd.is_empty())
+    );
+    finds(&one("kind: hitl, processing: {structured: off}"), (2, 40), "V-K1", "known are structured_output, aop");
 }
 
 #[test]
@@ -152,6 +158,14 @@ fn kinds() {
         (2, 96),
         "V-SM1",
         "there is no state b",
+    );
+    warns(
+        &one(
+            "kind: StateMachine, states: {a: [], b: []}, start_state: a, transitions: [{from: a, to: b, when: output.last_output == 1}]",
+        ),
+        (2, 112),
+        "V-K5",
+        "there is no event around it",
     );
     warns(
         &one("kind: StateMachine, states: {a: []}, start_state: a, end_states: [b]"),
