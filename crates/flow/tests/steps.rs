@@ -469,6 +469,25 @@ async fn one_of_many_makes_what_all_want_and_failures_are_not_remembered() {
 }
 
 #[tokio::test]
+async fn who_waits_in_a_cached_step_is_asked_itself() {
+    let slow = later("slow", |call| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(call.input.clone())
+    });
+    let human = Kind::Human(Arc::new(Human { message: None, answers: None, schema: Value::Null }));
+    let within = Kind::Sequence(Steps::new([Step::act("slow", slow), Step::new("ask", human)]));
+    let cached = Cached::new(Step::new("both", within));
+    let definition = define([Step::new("cache", Kind::Cache(Arc::new(cached)))]);
+    let engine = engine();
+    let run = || engine.run(&definition, 1.into(), RunOptions::default());
+    let (first, second) = tokio::join!(run(), run());
+    for ran in [first, second] {
+        assert!(matches!(&ran.outcome, Outcome::Paused(_)), "{ran:?}");
+        assert!(ran.entries.iter().any(|entry| entry.kind == "hitl"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn somebody_is_asked_and_the_run_waits() {
     let ask = |name: &str| {
         Step::new(

@@ -1,6 +1,9 @@
 //! What each sort of step does.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use futures_util::{
     StreamExt,
@@ -255,7 +258,9 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
         return hit(live, scope, state, found).await;
     }
     let before = state.clone();
+    let mine = AtomicBool::new(false);
     let make = async {
+        mine.store(true, Relaxed);
         let after = one::one(live, &cached.step, scope, state.clone()).await?;
         let changes = merge::changes(&state.context, &after.context);
         // Others may be in another process, or in a run that is told apart by its types.
@@ -267,7 +272,9 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
             Ok(State { value: made.value, context, moment: live.log.now(), ..before })
         }
         Ok((found, Found::Remembered)) => hit(live, scope, before, found).await,
-        Err(stop) => Err(Stop::clone(&stop)),
+        Err(stop) if mine.load(Relaxed) || matches!(*stop, Stop::Failed(_)) => Err(Stop::clone(&stop)),
+        // What another run waits for, or was broken off by, is not this one's.
+        Err(_) => one::one(live, &cached.step, scope, before).await,
     }
 }
 

@@ -16,9 +16,32 @@ use crate::{
     view::View,
 };
 
+/// What all texts of a template may take together.
+pub(super) struct Budget {
+    pieces: usize,
+    bytes: usize,
+    since: Instant,
+}
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self { pieces: PIECES, bytes: OUTPUT_BYTES, since: Instant::now() }
+    }
+
+    /// Refuses to go on without end.
+    fn go_on(&mut self) -> Result<(), StepError> {
+        if self.since.elapsed() > TEMPLATE_TIME {
+            return Err(too_much(format!("the template takes longer than {TEMPLATE_TIME:?}")));
+        }
+        let left = self.pieces.checked_sub(1);
+        self.pieces = left.ok_or_else(|| too_much(format!("the template works out more than {PIECES} pieces")))?;
+        Ok(())
+    }
+}
+
 /// The text that pieces make.
-pub(super) fn text(pieces: &[Piece], view: &View<'_>) -> Result<String, StepError> {
-    let mut filling = Filling { view, text: String::new(), names: Map::default(), left: PIECES, since: None };
+pub(super) fn text(pieces: &[Piece], view: &View<'_>, budget: &mut Budget) -> Result<String, StepError> {
+    let mut filling = Filling { view, text: String::new(), names: Map::default(), budget };
     filling.all(pieces)?;
     Ok(filling.text)
 }
@@ -28,8 +51,7 @@ struct Filling<'a> {
     text: String,
     /// What blocks have given names.
     names: Map,
-    left: usize,
-    since: Option<Instant>,
+    budget: &'a mut Budget,
 }
 
 fn too_much(message: String) -> StepError {
@@ -42,7 +64,7 @@ impl Filling<'_> {
     }
 
     fn one(&mut self, piece: &Piece) -> Result<(), StepError> {
-        self.go_on()?;
+        self.budget.go_on()?;
         match piece {
             Piece::Said(said) => self.say(said),
             Piece::Worked(expression) => match expression.word(self.view, &self.names)? {
@@ -51,6 +73,7 @@ impl Filling<'_> {
             },
             Piece::If(arms, otherwise) => {
                 for (question, body) in arms {
+                    self.budget.go_on()?;
                     if question.word(self.view, &self.names)?.is_some_and(|word| word.is_true()) {
                         return self.all(body);
                     }
@@ -60,7 +83,8 @@ impl Filling<'_> {
             Piece::For(round) => self.each(round),
             Piece::Set(name, expression) => {
                 let value = self.value(expression)?;
-                if !fits(&value, &mut NAMED_BYTES.clone(), DEPTH) {
+                let mut room = NAMED_BYTES;
+                if !fits(&value, &mut room, DEPTH) {
                     let most = format!("more than {NAMED_BYTES} bytes, or is more than {DEPTH} deep");
                     return Err(too_much(format!("what is set to {name} has {most}")));
                 }
@@ -70,23 +94,10 @@ impl Filling<'_> {
         }
     }
 
-    /// Refuses to go on without end.
-    fn go_on(&mut self) -> Result<(), StepError> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() > TEMPLATE_TIME {
-            return Err(too_much(format!("the template takes longer than {TEMPLATE_TIME:?}")));
-        }
-        match self.left.checked_sub(1) {
-            Some(less) => self.left = less,
-            None => return Err(too_much(format!("the template works out more than {PIECES} pieces"))),
-        }
-        Ok(())
-    }
-
     fn say(&mut self, words: &str) -> Result<(), StepError> {
-        if self.text.len() + words.len() > OUTPUT_BYTES {
-            return Err(too_much(format!("the template makes a text of more than {OUTPUT_BYTES} bytes")));
-        }
+        let left = self.budget.bytes.checked_sub(words.len());
+        let too_long = || too_much(format!("the template makes texts of more than {OUTPUT_BYTES} bytes"));
+        self.budget.bytes = left.ok_or_else(too_long)?;
         self.text.push_str(words);
         Ok(())
     }
@@ -121,7 +132,7 @@ impl Filling<'_> {
         }
         let before = self.names.clone();
         for (number, item) in items.iter().enumerate() {
-            self.go_on()?;
+            self.budget.go_on()?;
             self.names = named(&before, round, item)?.with("loop", turn(number, items.len()));
             self.all(&round.body)?;
         }

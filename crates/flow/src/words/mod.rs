@@ -26,7 +26,7 @@ pub use shape::Shape;
 
 /// The longest expression or template, in bytes.
 pub(crate) const SOURCE_BYTES: usize = 64 << 10;
-/// The largest text that a template makes, in bytes.
+/// The most text that a template or an expression makes, in bytes.
 pub(crate) const OUTPUT_BYTES: usize = 16 << 20;
 /// The most values that an expression makes.
 pub(crate) const OUTPUT_VALUES: usize = 1 << 20;
@@ -39,9 +39,9 @@ pub(crate) const DEPTH: usize = 64;
 /// How many times one expression may join texts or lists (`~`, `+`): each makes a copy.
 pub(crate) const JOINS: usize = 64;
 
-/// How many pieces of a text its blocks may work out.
+/// How many pieces of its texts a template may work out.
 pub(crate) const PIECES: usize = 100_000;
-/// How long a text may take to be worked out: what large values need, no count tells.
+/// How long a template may take to be worked out: what large values need, no count tells.
 pub(crate) const TEMPLATE_TIME: Duration = Duration::from_secs(1);
 /// The largest value that a template may give a name, in bytes. It may be used again and again.
 pub(crate) const NAMED_BYTES: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     DEPTH, Expression, Undefined, WordsError,
     blocks::{self, Piece},
-    fill,
+    fill::{self, Budget},
 };
 use crate::{
     error::StepError,
@@ -56,7 +56,7 @@ impl Shape {
 
 impl Formula for Shape {
     fn value(&self, view: &View<'_>) -> Result<Value, StepError> {
-        filled(&self.form, view)
+        filled(&self.form, view, &mut Budget::new())
     }
 
     fn identity(&self) -> Value {
@@ -109,14 +109,16 @@ fn of_text(text: &Arc<str>, undefined: Undefined) -> Result<Form, WordsError> {
     })
 }
 
-fn filled(form: &Form, view: &View<'_>) -> Result<Value, StepError> {
+fn filled(form: &Form, view: &View<'_>, budget: &mut Budget) -> Result<Value, StepError> {
     match form {
         Form::Plain(value) => Ok(value.clone()),
         Form::One(expression) => expression.value(view),
-        Form::Text(pieces) => fill::text(pieces, view).map(Value::from),
-        Form::List(forms) => Ok(Value::List(forms.iter().map(|form| filled(form, view)).collect::<Result<_, _>>()?)),
+        Form::Text(pieces) => fill::text(pieces, view, budget).map(Value::from),
+        Form::List(forms) => {
+            Ok(Value::List(forms.iter().map(|form| filled(form, view, budget)).collect::<Result<_, _>>()?))
+        }
         Form::Map(forms) => {
-            let entry = |(name, form): &(Arc<str>, Form)| Ok((Arc::clone(name), filled(form, view)?));
+            let entry = |(name, form): &(Arc<str>, Form)| Ok((Arc::clone(name), filled(form, view, budget)?));
             Ok(Value::Map(forms.iter().map(entry).collect::<Result<Map, StepError>>()?))
         }
     }

@@ -119,8 +119,8 @@ fn none_goes_on_without_end() {
     stopped(&loops(8, ""), pieces);
     stopped(&loops(2, "x"), pieces);
     stopped(&loops(8, "{% if true %}{% set y = a0 %}{% endif %}"), pieces);
-    stopped(&loops(1, "{{ context.big }}"), "a text of more than 16777216 bytes");
-    stopped(&loops(2, &"x".repeat(30_000)), "a text of more than");
+    stopped(&loops(1, "{{ context.big }}"), "texts of more than 16777216 bytes");
+    stopped(&loops(2, &"x".repeat(30_000)), "texts of more than");
     stopped(&loops(1, "{{ [context.big, context.big, context.big] }}"), "a text of more than");
     stopped(&loops(1, "{% if (context.big ~ context.big ~ context.big)|upper %}{% endif %}"), "longer than 1s");
     let doubled =
@@ -134,4 +134,9 @@ fn none_goes_on_without_end() {
     stopped(&doubled("'xx'", "x|replace('x', 'xx')"), named);
     stopped("{% set x = context.big %}", named);
     stopped(&format!("{{{{ [{}]|tojson|length }}}}", ["context.big"; 300].join(", ")), "a text of more than");
+    // What is allowed is allowed once, and not for each text.
+    let many = value!({"a": loops(1, "{{ 1 }}"), "b": vec![loops(1, "{{ 1 }}"); 60]});
+    let context: Map = [("long", Value::list((0..1_000).map(Value::from)))].into_iter().collect();
+    let error = Shape::parse(&many).expect("a template").value(&View::of(&Value::Null, &context)).expect_err("much");
+    assert!(error.message.contains(pieces), "{}", error.message);
 }
