@@ -27,6 +27,8 @@ pub(super) enum Form {
     Schema,
     /// An object with these keys.
     Section(&'static [Key]),
+    /// A text, or an object with these keys.
+    TextOr(&'static [Key]),
     /// Objects with these keys, by name.
     SectionsByName(&'static [Key]),
     /// Objects with these keys, in a list.
@@ -178,7 +180,7 @@ keys! {
         "context_include_keys": Names, "Which names of the context go on: all, if nothing is said.";
         "field_mapping": Any, "Which names of the context each branch may change, by branch.";
         "ignore_branch_names": Bool, "Names of branches never go into the context, so it changes nothing.";
-        "reduce": Any, "What becomes of the outputs: keys, values, union, concat, first, last, majority_vote, code_consensus, {mode: judge_selection, evaluator}, a rule, an expression.";
+        "reduce": TextOr(REDUCE), "What becomes of the outputs: keys, values, union, concat, first, last, majority_vote, code_consensus, {mode: judge_selection, evaluator}, a rule, an expression.";
     }
     /// What becomes of outputs.
     REDUCE {
@@ -263,7 +265,7 @@ keys! {
         "on_branch_failure": OneOf(FAILURES), "Whether branches that fail are left out.";
         "context_include_keys": Names, "Which names of the context go on.";
         "field_mapping": Any, "Which names of the context each branch may change, by branch.";
-        "reduce": Any, "What becomes of the outputs.";
+        "reduce": TextOr(REDUCE), "What becomes of the outputs.";
     }
     /// Somebody is asked.
     HUMAN { "message": Template, "What is asked: what the step is given, if nothing is said."; }
