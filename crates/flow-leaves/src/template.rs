@@ -8,7 +8,7 @@ use crate::plain::{add, raw_leaf};
 use crate::templated::words;
 
 const ABOUT: &str = "Works out `template`: a text, or any JSON with texts, in which {{ }} holds an expression over the input (as \
-                     input), context and steps. A text that is one expression and nothing else gives its value.";
+                     input), context and steps, and {% if %}, {% for %} and {% set %} choose, repeat and name. A text that is one expression and nothing else gives its value.";
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

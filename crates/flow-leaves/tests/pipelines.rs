@@ -128,3 +128,32 @@ fn what_is_wrong_is_found_before_it_runs() {
     finds("{name: a, uses: detect, with: {modle: x}}", "modle");
     finds("{name: a, uses: detekt}", "detect");
 }
+
+#[tokio::test]
+async fn agents_of_a_loop_are_told_its_conversation() {
+    let server = Server::start(|seen| {
+        let heard = seen.json()["messages"].as_array().map_or(0, Vec::len);
+        let choices = json!([{"message": {"content": format!("heard {heard}")}, "finish_reason": "stop"}]);
+        Reply::json(json!({"choices": choices, "usage": {"prompt_tokens": 4, "completion_tokens": 6}}))
+    })
+    .await;
+    let text = "
+agents: {w: {model: 'local:m', system_prompt: Be kind., output_schema: {type: string}}}
+steps:
+  - name: talk
+    kind: loop
+    loop: {body: [{name: more, uses: agents.w}], max_loops: 3, conversation: true, history_management: {strategy: truncate_turns, max_turns: 2}}
+";
+    let ran = ran(text, &server, value!("go")).await;
+    assert_eq!(ran.output(), Ok(value!("heard 4")));
+    let told = |number: usize| {
+        let messages = server.seen()[number].json()["messages"].clone();
+        let messages: Vec<String> =
+            messages.as_array().unwrap().iter().map(|said| format!("{} {}", said["role"], said["content"])).collect();
+        messages.join(" ").replace('"', "")
+    };
+    // What is asked was said last, and is not said twice.
+    assert_eq!(told(0), "system Be kind. user go");
+    assert_eq!(told(1), "system Be kind. user go user heard 2");
+    assert_eq!(told(2), "system Be kind. user go assistant heard 2 user heard 3");
+}

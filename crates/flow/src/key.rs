@@ -138,6 +138,9 @@ impl Form {
                     self.number(change.how as u64);
                     self.rule(Some(&change.value));
                 }
+                if let Some(talk) = &again.talk {
+                    self.text(&format!("{talk:?}"));
+                }
                 match &again.next {
                     crate::step::Propagate::Output => self.text("output"),
                     crate::step::Propagate::Context => self.text("context"),
@@ -160,7 +163,8 @@ impl Form {
             Kind::Cache(cached) => self.cached(cached),
             Kind::Import(import) => {
                 self.text(&import.pipeline);
-                self.number(u64::from(import.inherits));
+                self.number(u64::from(import.inherits) + 2 * u64::from(import.ignore_failures));
+                self.text(&format!("{:?} {:?}", import.knows, import.outputs));
                 self.steps(&import.steps);
             }
             Kind::Machine(machine) => {
@@ -169,7 +173,7 @@ impl Form {
                 self.branches(&machine.states);
                 for transition in &machine.transitions {
                     self.text(transition.from.as_deref().unwrap_or("*"));
-                    self.number(u64::from(transition.on_failure));
+                    self.number(transition.on as u64);
                     self.rule(transition.when.as_ref());
                     self.text(&transition.to);
                 }
@@ -199,6 +203,7 @@ impl Form {
         parallel.keys.iter().for_each(|key| self.text(key));
         match &parallel.reduce {
             Some(Reduce::Rule(rule)) => self.rule(Some(rule)),
+            Some(Reduce::Judge(judge)) => self.step(judge),
             Some(reduce) => self.text(reduce.name()),
             None => self.text(""),
         }
@@ -209,7 +214,8 @@ impl Form {
         for check in policy.takes.iter().chain(&policy.gives).chain(&policy.validators) {
             self.value(&check.identity());
         }
-        self.number(u64::from(policy.updates_context));
+        policy.invariants.iter().for_each(|rule| self.rule(Some(rule)));
+        self.number(u64::from(policy.updates_context) + 2 * u64::from(policy.known_names));
         self.text(policy.sink.as_deref().unwrap_or(""));
         if let Some(fallback) = &policy.fallback {
             self.step(fallback);

@@ -45,8 +45,9 @@ pub use registry::{Leaf, Maker, Registry};
 pub use report::{Report, Spent, StepReport};
 pub use run::Prompt;
 pub use step::{
-    Cached, Change, Check, Conditional, Definition, Each, Formula, How, Human, Import, Kind, Loop, Machine, Merge,
-    Parallel, Policy, Propagate, Reduce, Retry, Router, Rule, Search, Step, Steps, Strategy, Transition,
+    Cached, Change, Check, Conditional, Definition, Each, Formula, How, Human, Import, Keep, Kind, Knows, Loop,
+    Machine, Merge, On, Parallel, Policy, Propagate, Reduce, Retry, Router, Rule, Search, Step, Steps, Strategy, Talk,
+    Transition, Voice,
 };
 pub use typed::Pipeline;
 pub use value::{Canonical, Data, Held, Map, Native, TooDeep, Value, write_canonical};

@@ -82,7 +82,7 @@ impl Live {
     fn stopped(&self) -> Option<Stop> {
         match self.stop.load(Relaxed) {
             GO_ON => None,
-            PAUSE => Some(Stop::Left),
+            PAUSE => Some(Stop::Interrupted),
             _ => Some(Stop::Cancelled),
         }
     }

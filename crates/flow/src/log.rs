@@ -1,6 +1,7 @@
 //! What happened in a run, step by step: the one truth from which results, summaries, live events and traces are read.
 
 use std::{
+    collections::HashMap,
     fmt::Write as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -136,7 +137,25 @@ pub enum What {
 struct Book {
     entries: Vec<Entry>,
     feedback: Vec<(Place, Arc<str>)>,
+    asked: Vec<(Place, Value)>,
     spent: Usage,
+}
+
+/// What a step said.
+pub(crate) struct Spoken {
+    pub(crate) name: Arc<str>,
+    /// What somebody was asked, if that is what the step does.
+    pub(crate) asked: Option<Value>,
+    pub(crate) output: Value,
+}
+
+impl Book {
+    fn said(&self, place: Place, entry: &Entry) -> Option<Spoken> {
+        let Label::Name(name) = &entry.label else { return None };
+        let asked = self.asked.iter().rev().find(|(at, _)| *at == place).map(|(_, question)| question.clone());
+        let said = Spoken { name: Arc::clone(name), asked, output: entry.output.clone() };
+        (entry.status == Status::Completed).then_some(said)
+    }
 }
 
 /// The log of a run.
@@ -310,6 +329,32 @@ impl Log {
             .rev()
             .find(|entry| entry.status == Status::Completed && around.contains(&entry.parent) && wanted(&entry.label))
             .map(|entry| (entry.label.clone(), entry.output.clone()))
+    }
+
+    /// Somebody is asked `question` at `place`.
+    pub(crate) fn ask(&self, place: Place, question: Value) {
+        self.book().asked.push((place, question));
+    }
+
+    /// What was said within `place`: what ended well and has nothing within itself, branch by branch.
+    pub(crate) fn spoken(&self, place: Place) -> Vec<Spoken> {
+        let book = self.book();
+        // What is within stands behind.
+        let mut within: HashMap<Place, Vec<Place>> = HashMap::from([(place, Vec::new())]);
+        for index in place.index().saturating_add(1).min(book.entries.len())..book.entries.len() {
+            if let Some(beside) = within.get_mut(&book.entries[index].parent) {
+                beside.push(Place::at(index));
+                within.insert(Place::at(index), Vec::new());
+            }
+        }
+        let (mut spoken, mut open) = (Vec::new(), vec![place]);
+        while let Some(at) = open.pop() {
+            let inner = within.remove(&at).unwrap_or_default();
+            let entry = book.entries.get(at.index()).filter(|_| at != place && inner.is_empty());
+            spoken.extend(entry.and_then(|entry| book.said(at, entry)));
+            open.extend(inner.into_iter().rev());
+        }
+        spoken
     }
 
     pub(crate) fn feedback(&self, place: Place) -> Option<Arc<str>> {

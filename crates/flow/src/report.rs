@@ -8,7 +8,7 @@ use crate::{
     budget::Usage,
     engine::{Outcome, Ran},
     error::RunError,
-    journal::{Failure, Question, Story},
+    journal::{Done, Failure, Question, Story},
     log::{Entry, Label, Place, Status, path},
     value::Value,
 };
@@ -115,6 +115,47 @@ impl StepReport {
             path,
         })
     }
+
+    /// What a journal tells of a leaf.
+    fn done(path: &str, done: &Done, began_ms: f64) -> Self {
+        let error = done.answer.as_ref().err().map(|error| Failure::of(path, error));
+        Self {
+            path: path.to_owned(),
+            name: last_of(path),
+            kind: "step",
+            status: if error.is_some() { Status::Failed } else { Status::Completed },
+            output: done.answer.clone().unwrap_or_default(),
+            began_ms,
+            duration_ms: ms(done.took),
+            attempts: done.attempts,
+            cache_hit: done.cached,
+            recalled: false,
+            usage: done.usage.into(),
+            error,
+        }
+    }
+
+    /// What it tells of a step that waits for an answer.
+    fn waiting(path: &str, began_ms: f64) -> Self {
+        Self {
+            path: path.to_owned(),
+            name: last_of(path),
+            kind: "hitl",
+            status: Status::Paused,
+            output: Value::Null,
+            began_ms,
+            duration_ms: 0.0,
+            attempts: 1,
+            cache_hit: false,
+            recalled: false,
+            usage: Usage::NONE.into(),
+            error: None,
+        }
+    }
+}
+
+fn last_of(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
 impl Report {
@@ -157,29 +198,19 @@ impl Report {
         }
     }
 
-    /// Of a run as its journal has it: leaves alone, in the order in which they ended.
+    /// Of a run as its journal has it: leaves alone, in the order in which they ended, and after them those that wait.
     pub fn told(id: &str, story: &Story) -> Self {
         let first = story.done.values().map(|done| done.at).min().unwrap_or_default();
         let last = story.done.values().map(|done| done.at + done.took.as_micros() as i64).max().unwrap_or_default();
         let since = |at: i64| ((at - first).max(0)) as f64 / 1e3;
-        let steps = story.order.iter().filter_map(|path| {
+        let over = since(last);
+        let done = story.order.iter().filter_map(|path| {
             let done = story.done.get(path)?;
-            let error = done.answer.as_ref().err().map(|error| Failure::of(path, error));
-            Some(StepReport {
-                path: path.clone(),
-                name: path.rsplit('/').next().unwrap_or(path).to_owned(),
-                kind: "step",
-                status: if error.is_some() { Status::Failed } else { Status::Completed },
-                output: done.answer.clone().unwrap_or_default(),
-                began_ms: since(done.at),
-                duration_ms: ms(done.took),
-                attempts: done.attempts,
-                cache_hit: done.cached,
-                recalled: false,
-                usage: done.usage.into(),
-                error,
-            })
+            Some(StepReport::done(path, done, since(done.at)))
         });
+        let prompts = story.paused.as_ref().map(|paused| paused.prompts.clone()).unwrap_or_default();
+        let waiting = prompts.iter().map(|prompt| StepReport::waiting(&prompt.path, over));
+        let steps = done.chain(waiting).collect();
         let usage = story.done.values().fold(Usage::NONE, |all, done| all + done.usage);
         let ended = story.ended.as_ref();
         Self {
@@ -188,10 +219,10 @@ impl Report {
             status: story.status(),
             output: ended.map(|ended| ended.output.clone()).unwrap_or_default(),
             error: ended.and_then(|ended| ended.error.clone()),
-            prompts: story.paused.as_ref().map(|paused| paused.prompts.clone()).unwrap_or_default(),
-            duration_ms: (last - first).max(0) as f64 / 1e3,
+            prompts,
+            duration_ms: over,
             usage: usage.into(),
-            steps: steps.collect(),
+            steps,
             critical_path: Vec::new(),
         }
     }

@@ -14,8 +14,8 @@ use std::{
 };
 
 use caudal_flow::{
-    Cached, Definition, Engine, Flows, Human, Kind, Loop, Options, Outcome, Parallel, RunError, RunOptions, Status,
-    Step, StepError, Steps, Usage, Value, function,
+    Cached, Definition, Engine, Flows, Human, Kind, Loop, Options, Outcome, Parallel, Report, RunError, RunOptions,
+    Status, Step, StepError, Steps, Usage, Value, function,
     journal::{Line, MemoryRuns, Runs, StoredRuns, Story},
     later, rule, value,
 };
@@ -131,6 +131,9 @@ async fn a_run_waits_for_days_and_goes_on_elsewhere(place: impl Place) {
         assert_eq!((&*prompts[0].path, &prompts[0].message), ("approve", &2.into()));
     }
     let engine = engine(place.open());
+    let told = Report::told("a", &Story::read(&**engine.runs(), "a").await.unwrap());
+    let steps: Vec<_> = told.steps.iter().map(|step| (&*step.path, step.kind, step.status)).collect();
+    assert_eq!(steps, [("before", "step", Status::Completed), ("approve", "hitl", Status::Paused)]);
     let resume = |answers: HashMap<Arc<str>, Value>| {
         let (engine, definition) = (engine.clone(), definition());
         async move { Ok::<_, RunError>(engine.resume(&definition, "a", answers, false).await?.await) }
@@ -292,7 +295,7 @@ async fn a_run_that_is_left_goes_on_when_it_is_resumed(place: impl Place) {
 /// A run is broken off again and again while its steps are being written down.
 async fn what_is_broken_off_while_it_is_written_ends_well(place: impl Place) {
     let engine = engine(place.open());
-    let chain = define((0..30).map(|number| add(number)));
+    let chain = define((0..30).map(add));
     for turn in 0..30 {
         let id = format!("cancelled {turn}").replace(' ', "-");
         let run = engine.begin(&chain, 1.into(), named(&id)).await.unwrap();
@@ -311,7 +314,7 @@ async fn what_is_broken_off_while_it_is_written_ends_well(place: impl Place) {
     }
     // The same of a step with steps within that takes too long.
     for turn in 0..30 {
-        let body = Step::new("body", Kind::Sequence(Steps::new((0..30).map(|number| add(number)))));
+        let body = Step::new("body", Kind::Sequence(Steps::new((0..30).map(add))));
         let body = body.with(|policy| {
             policy.timeout = Some(Duration::from_micros(100 + turn * 300));
             policy.fallback = Some(Arc::new(give(5)));

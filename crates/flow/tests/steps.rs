@@ -7,8 +7,8 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use caudal_flow::{
-    Cached, Change, Conditional, Each, Engine, Fault, How, Human, Import, Kind, Loop, Machine, Map, Merge, Options,
-    Outcome, Parallel, Pipeline, Propagate, Reduce, Retry, Router, RunError, RunOptions, Search, Status, Step,
+    Cached, Change, Conditional, Each, Engine, Fault, How, Human, Import, Kind, Knows, Loop, Machine, Map, Merge, On,
+    Options, Outcome, Parallel, Pipeline, Propagate, Reduce, Retry, Router, RunError, RunOptions, Search, Status, Step,
     StepError, Steps, Strategy, Transition, Value, check, function, later, rule, value,
 };
 use common::{add, define, engine, give, runs, set, text};
@@ -247,6 +247,7 @@ async fn an_imported_pipeline_sees_and_gives_what_it_may() {
             Kind::Import(Arc::new(Import {
                 pipeline: "other".into(),
                 steps,
+                knows: Knows::default(),
                 inherits,
                 outputs,
                 ignore_failures: false,
@@ -270,18 +271,13 @@ async fn states_lead_to_each_other() {
             ("repair", one(add(10))),
             ("done", Steps::new([])),
         ]);
-        let to = |from: &str, to: &str, on_failure, when| Transition {
-            from: Some(from.into()),
-            on_failure,
-            when,
-            to: to.into(),
-        };
+        let to = |from: &str, to: &str, on, when| Transition { from: Some(from.into()), on, when, to: to.into() };
         let good = rule("good", |view| Ok((view.output.as_i64() > Some(5)).into()));
         let transitions = vec![
-            to("draft", "check", false, None),
-            to("check", "done", false, Some(good)),
-            to("check", "repair", false, None),
-            to("repair", "check", false, None),
+            to("draft", "check", On::Success, None),
+            to("check", "done", On::Success, Some(good)),
+            to("check", "repair", On::Success, None),
+            to("repair", "check", On::Success, None),
         ];
         Step::new(
             "machine",
@@ -470,6 +466,25 @@ async fn one_of_many_makes_what_all_want_and_failures_are_not_remembered() {
     assert!(all().await.into_iter().all(|ran| ran.output().is_err()));
     assert!(all().await.into_iter().all(|ran| ran.output() == Ok(1.into())));
     assert_eq!(made.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn who_waits_in_a_cached_step_is_asked_itself() {
+    let slow = later("slow", |call| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(call.input.clone())
+    });
+    let human = Kind::Human(Arc::new(Human { message: None, answers: None, schema: Value::Null }));
+    let within = Kind::Sequence(Steps::new([Step::act("slow", slow), Step::new("ask", human)]));
+    let cached = Cached::new(Step::new("both", within));
+    let definition = define([Step::new("cache", Kind::Cache(Arc::new(cached)))]);
+    let engine = engine();
+    let run = || engine.run(&definition, 1.into(), RunOptions::default());
+    let (first, second) = tokio::join!(run(), run());
+    for ran in [first, second] {
+        assert!(matches!(&ran.outcome, Outcome::Paused(_)), "{ran:?}");
+        assert!(ran.entries.iter().any(|entry| entry.kind == "hitl"), "{ran:?}");
+    }
 }
 
 #[tokio::test]

@@ -120,6 +120,8 @@ fn runs_are_listed_and_shown() {
         (&json!("paused"), &json!("Is this good?")),
         "{asks}"
     );
+    let waits = asks["steps"].as_array().and_then(|steps| steps.last()).unwrap();
+    assert_eq!((&waits["path"], &waits["status"]), (&asks["prompts"][0]["path"], &json!("paused")), "{asks}");
     let taken = place.bad(1, &["run", "kept", "--run-id", "one"]);
     assert!(taken.contains("there is a run one already"), "{taken}");
 }

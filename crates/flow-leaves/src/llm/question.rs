@@ -71,14 +71,12 @@ fn messages(settings: &Settings, schema: Option<&Schema>, call: &Call) -> Result
     let told = settings.system_prompt.as_deref().map(|prompt| message("system", prompt));
     let asked = schema.and_then(Schema::words).map(|words| message("system", &words));
     let mut messages: Vec<Value> = told.into_iter().chain(asked).collect();
-    if let Some(before) = call.context.get(HISTORY).filter(|_| settings.use_history) {
-        messages.extend(spoken(before).unwrap_or_default());
-    }
     let input = call.input.plain().map_err(|error| StepError::input(error.to_string()).for_good())?;
-    match spoken(&input) {
-        Some(spoken) => messages.extend(spoken),
-        None => messages.push(message("user", &said(&input))),
+    let asked = spoken(&input).unwrap_or_else(|| vec![message("user", &said(&input))]);
+    if let Some(before) = call.context.get(HISTORY).filter(|_| settings.use_history) {
+        messages.extend(before_that(spoken(before).unwrap_or_default(), &asked));
     }
+    messages.extend(asked);
     if let Some(wrong) = call.feedback().filter(|_| call.attempt > 1) {
         messages.push(message(
             "user",
@@ -86,6 +84,16 @@ fn messages(settings: &Settings, schema: Option<&Schema>, call: &Call) -> Result
         ));
     }
     Ok(messages)
+}
+
+/// A conversation up to what is asked now, which may have been said in it already: a step's words are the next one's
+/// question.
+fn before_that(mut turns: Vec<Value>, asked: &[Value]) -> Vec<Value> {
+    let content = |turn: Option<&Value>| turn.and_then(|turn| turn.get("content")).cloned();
+    if asked.len() == 1 && content(turns.last()) == content(asked.first()) {
+        turns.pop();
+    }
+    turns
 }
 
 /// What somebody says.

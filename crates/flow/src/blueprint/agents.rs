@@ -94,12 +94,12 @@ impl Reader<'_> {
         if let Some(name) = node.text() {
             return self.named(node.mark, &Arc::clone(name), more);
         }
-        let Some(id) = node.get("id").and_then(Node::text) else {
+        let Some(id) = node.get("id").or_else(|| node.get("path")).and_then(Node::text) else {
             self.missing(node.mark, "a leaf", "id");
             return None;
         };
         let What::Map(entries) = &node.what else { return None };
-        for (key, _) in entries.iter().filter(|(key, _)| !["id", "params"].contains(&&*key.name())) {
+        for (key, _) in entries.iter().filter(|(key, _)| !["id", "path", "params"].contains(&&*key.name())) {
             let message = format!("a leaf has no key {}", caudal_types::shorten(&key.name()));
             self.error(key.mark, code::KEY, message, "known are id and params");
         }
@@ -137,6 +137,9 @@ impl Reader<'_> {
     fn leaf_made(&mut self, mark: Mark, name: &str, settings: Map) -> Option<Arc<dyn Action>> {
         let registry = self.registry;
         let short = name.strip_prefix(BUILTINS).unwrap_or(name);
+        let told = self.own.talks && short == LLM;
+        // Whoever speaks in a conversation is told it, unless it is said otherwise.
+        let settings = if told { Map::from_iter([("use_history", true.into())]).merged(&settings) } else { settings };
         let Some(leaf) = registry.get(name).or_else(|| registry.get(short)) else {
             let names = registry.iter().map(|(name, _)| name);
             let hint = match caudal_types::nearest(short, names) {

@@ -139,6 +139,7 @@ impl Reader<'_> {
             }
             Form::Schema => (map || matches!(node.value(), Value::Bool(_)), "a JSON schema, which is an object"),
             Form::Section(_) | Form::SectionsByName(_) | Form::Step | Form::Branches => (map, "an object"),
+            Form::TextOr(_) => (scalar || map, "a text, or an object"),
             Form::Sections(_) => (list, "a list"),
             Form::Steps => (map || list, "a list of steps"),
             Form::Leaf => (scalar || map, "a leaf's name, or an object with id and params"),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     budget::Limits,
-    step::{Definition, Steps},
+    step::{Definition, Rule, Step, Steps},
     words::Undefined,
 };
 
@@ -30,11 +30,9 @@ impl Reader<'_> {
         if let Some(imports) = fields.node("imports") {
             self.imports(imports);
         }
-        if fields.node("static_invariants").is_some() {
-            self.not_done(fields.at("static_invariants"), "static_invariants", "use validators of steps");
-        }
+        let invariants = self.invariants(&fields);
         let steps = match fields.node("steps") {
-            Some(steps) => self.steps(steps),
+            Some(steps) => guarded(self.steps(steps), &invariants),
             None if node.get("steps").is_some_and(|steps| !steps.is_null()) => return None,
             None => {
                 self.missing(node.mark, "a pipeline", "steps");
@@ -80,6 +78,11 @@ impl Reader<'_> {
         }
     }
 
+    /// What must hold when a step is done: rules by name, or expressions, of which all names are there.
+    pub(super) fn invariants(&mut self, fields: &Fields<'_>) -> Vec<Rule> {
+        fields.names("static_invariants").into_iter().filter_map(|node| self.invariant(node)).collect()
+    }
+
     /// Steps: a list of them, an object with `steps`, or one alone.
     pub(super) fn steps(&mut self, node: &Node) -> Steps {
         match (&node.what, node.get("steps")) {
@@ -94,4 +97,13 @@ impl Reader<'_> {
         let What::Map(entries) = &node.what else { return Vec::new() };
         entries.iter().map(|(name, node)| (name.name(), self.steps(node))).collect()
     }
+}
+
+/// The same steps, after each of which this must hold.
+fn guarded(steps: Steps, invariants: &[Rule]) -> Steps {
+    if invariants.is_empty() {
+        return steps;
+    }
+    let guard = |step: Step| step.with(|policy| policy.invariants.extend(invariants.iter().cloned()));
+    Steps::new(steps.iter().cloned().map(guard))
 }

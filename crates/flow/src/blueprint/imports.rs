@@ -20,6 +20,8 @@ const FILES: usize = 64;
 pub(super) struct Imported {
     pub(super) pipeline: Arc<str>,
     pub(super) steps: Steps,
+    /// Whether it asks what it was given.
+    pub(super) asks_prompt: bool,
     /// How many steps it has.
     pub(super) count: usize,
     /// How deep they lie within each other.
@@ -80,6 +82,19 @@ impl Reader<'_> {
         let child = mem::replace(&mut self.own, own);
         self.way.pop();
         let read = imported?;
-        Some(Imported { pipeline: read.name, steps: read.steps, count: child.steps, deepest: child.deepest })
+        let asks_prompt = asks_prompt(text);
+        Some(Imported {
+            pipeline: read.name,
+            steps: read.steps,
+            asks_prompt,
+            count: child.steps,
+            deepest: child.deepest,
+        })
     }
+}
+
+/// Whether a file looks at what it was given. System D's runs all know it; ours do where somebody asks, for answers that
+/// are remembered depend on what is known.
+pub(super) fn asks_prompt(text: &str) -> bool {
+    text.contains("context.initial_prompt")
 }

@@ -27,6 +27,8 @@ pub(super) enum Form {
     Schema,
     /// An object with these keys.
     Section(&'static [Key]),
+    /// A text, or an object with these keys.
+    TextOr(&'static [Key]),
     /// Objects with these keys, by name.
     SectionsByName(&'static [Key]),
     /// Objects with these keys, in a list.
@@ -91,7 +93,7 @@ keys! {
         "timeout_s": Number, "How long a run may take, in seconds.";
         "usage_limits": Section(LIMITS), "What a run may spend.";
         "templates": Section(TEMPLATES), "How expressions are read.";
-        "static_invariants": Names, "Expressions that hold throughout; not looked at.";
+        "static_invariants": Names, "What must hold of `output` and `context` after each step of the file: rules by name, or expressions. Else the run fails.";
     }
     /// How expressions are read.
     TEMPLATES {
@@ -120,17 +122,28 @@ keys! {
         "input": Template, "What it is given, in place of what the step before gave.";
         "config": Section(CONFIG), "How it is done.";
         "updates_context": Bool, "Whether its output, an object, becomes a part of the context.";
-        "validate_fields": Bool, "Whether what updates the context must be there already; system D's, not looked at.";
+        "validate_fields": Bool, "Whether what updates the context must be there already.";
         "sink_to": Text, "Where in the context its output goes.";
         "fallback": Step, "What is done if it fails in the end.";
         "usage_limits": Section(LIMITS), "What it may spend.";
         "validators": Names, "What is looked at before its output is believed: checks by name, or expressions of `output`.";
+        "static_invariants": Names, "What must hold of `output` and `context` when it is done, or the run fails, whatever its fallback; of a tree_search, of each candidate.";
         "plugins": Any, "The same, as a list of names or of {name, priority}.";
         "input_schema": Schema, "What it takes: a JSON schema; of hitl, what answers are taken.";
         "output_schema": Schema, "What it gives: a JSON schema.";
-        "processing": Any, "How a model's output is made to fit; given to the leaf.";
+        "processing": Section(PROCESSING), "How a model's output is made to fit; given to the leaf.";
         "use_history": Bool, "Whether an agent sees earlier turns; given to the leaf.";
         "meta": Any, "What its author says about it.";
+    }
+    /// How a model's output is made to fit.
+    PROCESSING {
+        "structured_output": OneOf(&["off", "auto", "openai_json", "outlines", "xgrammar"]), "Whether the provider is told of output_schema: off, or else as it takes it.";
+        "aop": OneOf(&["off", "minimal", "full"]), "System D's, not looked at: an answer that does not fit is asked for again.";
+        "coercion": Any, "System D's, not looked at.";
+        "schema": Any, "System D's, not looked at: say output_schema.";
+        "output_schema": Any, "The same.";
+        "enforce_grammar": Bool, "System D's, not looked at.";
+        "reasoning_precheck": Any, "System D's, not looked at.";
     }
     /// How a step is done.
     CONFIG {
@@ -146,10 +159,10 @@ keys! {
         "preserve_fallback_diagnostics": Bool, "Why it failed stays in the run's log in any case.";
         "execution_mode": OneOf(&["sync", "background"]), "Whether the next step waits for it.";
         "inherit_context": Bool, "Of an import: whether it sees the context.";
-        "input_to": OneOf(&["initial_prompt", "import_artifacts", "both"]), "Of an import: where its input goes; here it is its first step's input.";
-        "input_scratchpad_key": Text, "Of an import: system D's, not looked at.";
+        "input_to": OneOf(&["initial_prompt", "import_artifacts", "both"]), "Of an import: where in its context its input stands, too; its first step is given it in any case.";
+        "input_scratchpad_key": Text, "Of an import: its input's name in import_artifacts: initial_input, if nothing is said.";
         "outputs": Any, "Of an import: which of its context goes where in ours.";
-        "inherit_conversation": Bool, "Of an import: system D's, not looked at.";
+        "inherit_conversation": Bool, "Of an import: whether it knows context.conversation_history; so, if nothing is said.";
         "propagate_hitl": Bool, "Of an import: whoever is asked within it is asked; always so.";
         "on_failure": OneOf(&["abort", "skip", "continue_with_default"]), "Of an import: what its failure is to us.";
     }
@@ -166,8 +179,15 @@ keys! {
         "on_branch_failure": OneOf(FAILURES), "Whether branches that fail are left out.";
         "context_include_keys": Names, "Which names of the context go on: all, if nothing is said.";
         "field_mapping": Any, "Which names of the context each branch may change, by branch.";
-        "ignore_branch_names": Bool, "System D's, not looked at.";
-        "reduce": Any, "What becomes of the outputs: keys, values, union, concat, first, last, majority_vote, a rule, an expression.";
+        "ignore_branch_names": Bool, "Names of branches never go into the context, so it changes nothing.";
+        "reduce": TextOr(REDUCE), "What becomes of the outputs: keys, values, union, concat, first, last, majority_vote, code_consensus, {mode: judge_selection, evaluator}, a rule, an expression.";
+    }
+    /// What becomes of outputs.
+    REDUCE {
+        "mode": Text, "How: the name of one way, a rule or an expression.";
+        "callable": Text, "A rule by name, or an expression.";
+        "path": Text, "The same.";
+        "evaluator": Leaf, "Of judge_selection: says how good an output is. Given {solution, task}, it gives a number or an object with score.";
     }
     /// One branch of several.
     CONDITIONAL {
@@ -193,12 +213,20 @@ keys! {
         "initial_input_mapper": Text, "What the first turn is given: a rule by name.";
         "iteration_input_mapper": Text, "What the next turn is given: a rule by name.";
         "loop_output_mapper": Text, "What the loop gives: a rule by name.";
-        "conversation": Bool, "System D's, not looked at: append turns by `state`, and give them by `input`.";
-        "history_management": Any, "System D's, not looked at.";
-        "history_template": Text, "System D's, not looked at.";
-        "ai_turn_source": Text, "System D's, not looked at.";
-        "user_turn_sources": Any, "System D's, not looked at.";
-        "named_steps": Names, "System D's, not looked at.";
+        "conversation": Bool, "Whether what is said is kept as `context.conversation_history` and told to the agents within.";
+        "history_management": Section(HISTORY), "How much of the conversation is kept.";
+        "history_template": Text, "System D's, not looked at: models are told turns as messages.";
+        "ai_turn_source": OneOf(&["last", "all_agents", "named_steps"]), "What the assistant says: the last words of a turn, all words, or what `named_steps` give.";
+        "user_turn_sources": Any, "What the user says: `hitl` for answers of people, and names of steps.";
+        "named_steps": Names, "Steps whose outputs the assistant says.";
+    }
+    /// How much of a conversation is kept.
+    HISTORY {
+        "strategy": OneOf(&["truncate_tokens", "truncate_turns", "summarize"]), "By tokens, or by turns; what was said first is kept in any case. A summary is left to a step.";
+        "max_tokens": Count, "Tokens: 4096, if nothing is said.";
+        "max_turns": Count, "Turns: 20, if nothing is said.";
+        "summarize_ratio": Number, "System D's, not looked at.";
+        "summarizer_agent": Any, "System D's, not looked at.";
     }
     /// Changes of the context.
     STATE {
@@ -237,7 +265,7 @@ keys! {
         "on_branch_failure": OneOf(FAILURES), "Whether branches that fail are left out.";
         "context_include_keys": Names, "Which names of the context go on.";
         "field_mapping": Any, "Which names of the context each branch may change, by branch.";
-        "reduce": Any, "What becomes of the outputs.";
+        "reduce": TextOr(REDUCE), "What becomes of the outputs.";
     }
     /// Somebody is asked.
     HUMAN { "message": Template, "What is asked: what the step is given, if nothing is said."; }
@@ -267,7 +295,6 @@ keys! {
         "require_goal": Bool, "Whether it is a failure if none has.";
         "cost_function": Text, "What a candidate costs: a rule by name, or an expression.";
         "candidate_validator": Text, "Candidates for which this is not so are left out: a rule by name, or an expression.";
-        "static_invariants": Names, "The same: expressions.";
         "discovery_agent": Leaf, "System D's, not looked at.";
         "path_max_tokens": Count, "System D's, not looked at.";
     }

@@ -70,10 +70,8 @@ impl Blueprint {
         let mut reader = Reader::new(sources, registry);
         reader.way.push(Arc::from(name));
         let read = match tree::read(text) {
-            // System D's runs know what they were given; ours do where somebody asks, for answers that are remembered depend
-            // on what is known.
             Ok(node) => reader.file(&node).map(|mut definition| {
-                definition.knows_input = text.contains("context.initial_prompt");
+                definition.knows_input = imports::asks_prompt(text);
                 definition
             }),
             Err(finding) => {

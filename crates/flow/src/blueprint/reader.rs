@@ -48,6 +48,8 @@ pub(super) struct Own {
     pub(super) undefined: Undefined,
     /// Names of all of its steps and branches.
     pub(super) names: BTreeSet<Arc<str>>,
+    /// Whether a conversation is around.
+    pub(super) talks: bool,
     /// How many maps are around.
     pub(super) maps: usize,
     /// Steps so far, those of imports counted each time.
@@ -147,10 +149,8 @@ impl<'a> Reader<'a> {
     /// A question: whether, or which. It may stand in `{{ }}`.
     pub(super) fn question(&mut self, node: &Node) -> Option<Rule> {
         let text = node.name();
-        let inner = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
-        let inner = inner.filter(|inner| !inner.contains("{{")).unwrap_or(&text);
-        self.look_at(node, inner);
-        match Expression::question(inner) {
+        self.look_at(node, &text);
+        match Expression::question(bare(&text)) {
             Ok(expression) => Some(Arc::new(expression)),
             Err(error) => {
                 self.unreadable(node, &error);
@@ -165,6 +165,22 @@ impl<'a> Reader<'a> {
         match self.registry.rule(name.trim()) {
             Some(rule) => Some(Arc::clone(rule)),
             None => self.question(node),
+        }
+    }
+
+    /// A rule by name, or an expression of which all names must be there.
+    pub(super) fn invariant(&mut self, node: &Node) -> Option<Rule> {
+        let text = node.name();
+        if let Some(rule) = self.registry.rule(text.trim()) {
+            return Some(Arc::clone(rule));
+        }
+        self.look_at(node, &text);
+        match Expression::parse(bare(&text)) {
+            Ok(expression) => Some(Arc::new(expression)),
+            Err(error) => {
+                self.unreadable(node, &error);
+                None
+            }
         }
     }
 
@@ -193,10 +209,16 @@ impl<'a> Reader<'a> {
     /// Looks for what is readable and odd in the expressions of a template.
     fn look_into(&mut self, node: &Node) {
         match &node.what {
-            What::Scalar(text, _) if text.contains("{{") => {
+            What::Scalar(text, _) if text.contains("{{") || text.contains("{%") => {
                 // Outside of the braces are words for people.
-                let within = text.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap_or_default());
-                self.look_at(node, &within.collect::<Vec<_>>().join(" "));
+                let opened = text.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap_or_default());
+                let blocks = text.split("{%").skip(1).map(|rest| rest.split("%}").next().unwrap_or_default());
+                let within = opened.chain(blocks).collect::<Vec<_>>().join(" ");
+                // A block may go through something, whose items are `this`.
+                let maps = self.own.maps;
+                self.own.maps += usize::from(text.contains("#each") || text.contains("for this "));
+                self.look_at(node, &within);
+                self.own.maps = maps;
             }
             What::Scalar(..) => {}
             What::List(nodes) => nodes.iter().for_each(|node| self.look_into(node)),
@@ -252,4 +274,10 @@ impl<'a> Reader<'a> {
     pub(super) fn plain(node: Option<&Node>) -> Value {
         node.map_or(Value::Null, Node::value)
     }
+}
+
+/// An expression without the `{{ }}` that may stand around it.
+fn bare(text: &str) -> &str {
+    let inner = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
+    inner.filter(|inner| !inner.contains("{{")).unwrap_or(text)
 }

@@ -63,6 +63,7 @@ fn of(form: Form) -> Value {
         Form::TextsByName => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Form::Schema => json!({ "type": ["object", "boolean"] }),
         Form::Section(keys) => section(keys, &[]),
+        Form::TextOr(keys) => json!({ "anyOf": [{ "type": "string" }, section(keys, &[])] }),
         Form::SectionsByName(keys) => json!({ "type": "object", "additionalProperties": section(keys, &[]) }),
         Form::Sections(keys) => json!({ "type": "array", "items": section(keys, &[]) }),
         Form::Step => json!({ "$ref": "#/$defs/step" }),

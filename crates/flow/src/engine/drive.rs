@@ -55,11 +55,13 @@ pub(super) async fn drive(
             }
         },
         Err(Stop::Paused(prompts)) => (Outcome::Paused(prompts), context),
-        Err(Stop::Left) => (Outcome::Paused(Vec::new()), context),
+        Err(Stop::Interrupted) => (Outcome::Paused(Vec::new()), context),
         Err(Stop::Failed(failed)) => {
             let (step, error) = *failed;
             (Outcome::Failed(RunError::Step { step, error }), context)
         }
+        // Whose machine is not there to take it up.
+        Err(Stop::Left(left)) => (Outcome::Completed(left.state.value), left.state.context),
         Err(Stop::Cancelled) => (Outcome::Failed(RunError::Cancelled), context),
         Err(Stop::Broken(error)) => (Outcome::Failed(*error), context),
     };

@@ -18,7 +18,7 @@ use crate::{
     journal::{Begun, FORM, Journal, MemoryRuns, Owner, Runs, Story},
     live::Live,
     log::Place,
-    run::{Scope, State},
+    run::{PROMPT, Scope, State},
     step::Definition,
     value::{Map, Value},
 };
@@ -264,9 +264,9 @@ impl Engine {
         let live = Live::new(id, definition, start, deadline, Arc::clone(&self.parts), journal);
         let live = Arc::new(live);
         let listed = listed.then(|| Listed::new(&live, &self.parts));
-        let scope = Scope { place: Place::RUN, quota, deadline };
+        let scope = Scope { place: Place::RUN, quota, deadline, within: None };
         let context = match definition.knows_input {
-            true => context.with("initial_prompt", input.clone()),
+            true => context.with(PROMPT, input.clone()),
             false => context,
         };
         let state = State { value: input, context, moment: Duration::ZERO, turn: 0 };

@@ -1,6 +1,9 @@
 //! What each sort of step does.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use futures_util::{
     StreamExt,
@@ -8,7 +11,7 @@ use futures_util::{
     stream,
 };
 
-use super::{Prompt, Scope, State, Stop, Went, merge, one, search, steps, under};
+use super::{PROMPT, Prompt, Scope, State, Stop, Went, again, merge, one, reduce, search, states, steps, talk, under};
 use crate::{
     cache::{Answered, Found},
     error::{Fault, StepError},
@@ -16,12 +19,12 @@ use crate::{
     live::Live,
     log::Label,
     paths,
-    step::{
-        Cached, Change, Conditional, Each, How, Human, Import, Kind, Loop, Machine, Parallel, Propagate, Router, Step,
-        Steps,
-    },
+    step::{Cached, Conditional, Each, Human, Import, Kind, Parallel, Router, Step, Steps},
     value::{Map, Value},
 };
+
+/// What imports were given, for whoever asks the context.
+const ARTIFACTS: &str = "import_artifacts";
 
 /// Runs a step that is no leaf, within its own entry of the log.
 pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) -> Went {
@@ -30,13 +33,13 @@ pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: Sta
         Kind::Sequence(body) => Box::pin(steps(live, body, scope, state)).await,
         Kind::Parallel(parallel) => branches(live, parallel, scope, state).await,
         Kind::Conditional(conditional) => choose(live, conditional, scope, state).await,
-        Kind::Loop(again) => repeat(live, again, scope, state).await,
+        Kind::Loop(again) => again::repeat(live, again, scope, state).await,
         Kind::Map(each) => map(live, each, scope, state).await,
         Kind::Router(router) => route(live, router, scope, state).await,
         Kind::Human(human) => ask(live, human, scope, state).await,
         Kind::Cache(cached) => remember(live, cached, scope, state).await,
         Kind::Import(import) => imported(live, import, scope, state).await,
-        Kind::Machine(machine) => states(live, machine, scope, state).await,
+        Kind::Machine(machine) => states::pass(live, machine, scope, state).await,
         Kind::Search(tree) => search::search(live, tree, scope, state).await,
     };
     // Faults of the step itself are told under its name.
@@ -46,7 +49,7 @@ pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: Sta
     })
 }
 
-fn own(error: StepError) -> Stop {
+pub(super) fn own(error: StepError) -> Stop {
     Stop::failed("", error)
 }
 
@@ -95,14 +98,9 @@ async fn at_once(
     let context = merge::contexts(parallel.merge, &parallel.keys, &state.context, &done).map_err(own)?;
     let outputs: Map = done.iter().map(|(name, state)| (Arc::clone(name), state.value.clone())).collect();
     let order: Vec<(&Arc<str>, &Value)> = done.iter().map(|(name, state)| (name, &state.value)).collect();
-    let value = match &parallel.reduce {
-        None => Value::Map(outputs),
-        Some(reduce) => {
-            let all = State { value: Value::Map(outputs), context: context.clone(), ..state };
-            merge::reduce(reduce, &order, &one::view(live, scope.place, &all)).map_err(own)?
-        }
-    };
-    Ok(State { value, context, moment: live.log.now(), turn })
+    let all = State { value: Value::Map(outputs), context, moment: live.log.now(), turn };
+    let value = reduce::reduce(live, parallel.reduce.as_ref(), &order, &state.value, scope, &all).await?;
+    Ok(State { value, moment: live.log.now(), ..all })
 }
 
 /// The name that a condition's value stands for.
@@ -129,62 +127,6 @@ async fn choose(live: &Arc<Live>, conditional: &Conditional, scope: &Scope, stat
             Err(own(StepError::failed(message).hint("add a branch of that name, or a default_branch").for_good()))
         }
     }
-}
-
-fn change(live: &Live, scope: &Scope, state: &mut State, changes: &[Change]) -> Result<(), Stop> {
-    for change in changes {
-        let value = change.value.value(&one::view(live, scope.place, state)).map_err(own)?;
-        let there = paths::get(&state.context, &change.path);
-        let value = match (change.how, there, value) {
-            (How::Append, Some(Value::List(list)), value) => Value::list(list.iter().cloned().chain([value])),
-            (How::Append, None | Some(Value::Null), value) => Value::list([value]),
-            (How::Merge, Some(Value::Map(map)), Value::Map(value)) => Value::Map(map.merged(&value)),
-            (How::Set | How::Merge, _, value) => value,
-            (How::Append, Some(other), _) => {
-                let message = format!("{} is {}, and nothing can be appended to it", change.path, other.sort());
-                return Err(own(StepError::failed(message).hint("set it to a list first").for_good()));
-            }
-        };
-        value.check_depth().map_err(|deep| own(deep.into()))?;
-        state.context = paths::set(&state.context, &change.path, value);
-    }
-    Ok(())
-}
-
-async fn repeat(live: &Arc<Live>, again: &Loop, scope: &Scope, mut state: State) -> Went {
-    change(live, scope, &mut state, &again.init)?;
-    if let Some(first) = &again.first {
-        state.value = first.value(&one::view(live, scope.place, &state)).map_err(own)?;
-    }
-    let mut enough = again.until.is_none();
-    for turn in 0..again.most {
-        live.may_go_on()?;
-        state = under(live, Label::Number(turn), "turn", &again.body, scope, state).await?;
-        change(live, scope, &mut state, &again.state)?;
-        let view = one::view(live, scope.place, &state);
-        if let Some(until) = &again.until
-            && until.value(&view).map_err(own)?.truthy()
-        {
-            enough = true;
-            break;
-        }
-        if turn + 1 < again.most {
-            state.value = match &again.next {
-                Propagate::Output => state.value.clone(),
-                Propagate::Context => Value::Map(state.context.clone()),
-                Propagate::Rule(rule) => rule.value(&view).map_err(own)?,
-            };
-        }
-        state.value.check_depth().map_err(|deep| own(deep.into()))?;
-    }
-    if again.must_end && !enough {
-        let message = format!("{} turns were not enough", again.most);
-        return Err(own(StepError::failed(message).hint("raise max_loops, or mend the exit condition").for_good()));
-    }
-    if let Some(output) = &again.output {
-        state.value = output.value(&one::view(live, scope.place, &state)).map_err(own)?;
-    }
-    Ok(state)
 }
 
 async fn map(live: &Arc<Live>, each: &Each, scope: &Scope, mut state: State) -> Went {
@@ -277,15 +219,16 @@ async fn route(live: &Arc<Live>, router: &Router, scope: &Scope, state: State) -
 }
 
 async fn ask(live: &Arc<Live>, human: &Human, scope: &Scope, state: State) -> Went {
+    let message = match &human.message {
+        Some(message) => message.value(&one::view(live, scope.place, &state)).map_err(own)?,
+        None => state.value.plain().map_err(|error| own(StepError::failed(error.to_string())))?,
+    };
+    live.log.ask(scope.place, message.clone());
     if let Some(done) = one::recalled(live, scope.place) {
         let value = done.answer.map_err(own)?;
         live.log.note(scope.place, |entry| entry.recalled = true);
         return Ok(State { value, moment: live.log.now(), ..state });
     }
-    let message = match &human.message {
-        Some(message) => message.value(&one::view(live, scope.place, &state)).map_err(own)?,
-        None => state.value.plain().map_err(|error| own(StepError::failed(error.to_string())))?,
-    };
     let path: Arc<str> = live.path(scope.place).into();
     let prompt = Prompt { path: Arc::clone(&path), message, schema: human.schema.clone(), refused: None };
     let Some(answer) = live.journal.as_ref().and_then(|journal| journal.answer(&path)) else {
@@ -315,7 +258,9 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
         return hit(live, scope, state, found).await;
     }
     let before = state.clone();
+    let mine = AtomicBool::new(false);
     let make = async {
+        mine.store(true, Relaxed);
         let after = one::one(live, &cached.step, scope, state.clone()).await?;
         let changes = merge::changes(&state.context, &after.context);
         // Others may be in another process, or in a run that is told apart by its types.
@@ -327,7 +272,9 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
             Ok(State { value: made.value, context, moment: live.log.now(), ..before })
         }
         Ok((found, Found::Remembered)) => hit(live, scope, before, found).await,
-        Err(stop) => Err(Stop::clone(&stop)),
+        Err(stop) if mine.load(Relaxed) || matches!(*stop, Stop::Failed(_)) => Err(Stop::clone(&stop)),
+        // What another run waits for, or was broken off by, is not this one's.
+        Err(_) => one::one(live, &cached.step, scope, before).await,
     }
 }
 
@@ -353,7 +300,7 @@ fn answered(live: &Arc<Live>, scope: &Scope, state: State, kept: Value) -> Went 
 }
 
 async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State) -> Went {
-    let context = if import.inherits { state.context.clone() } else { Map::default() };
+    let context = known(import, &state).map_err(own)?;
     let given = State { context, ..state.clone() };
     let after = match Box::pin(steps(live, &import.steps, scope, given)).await {
         Ok(after) => after,
@@ -367,64 +314,35 @@ async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State
             let value = paths::get(&after.context, from).cloned().unwrap_or_default();
             paths::set(&context, to, value)
         }),
+        // What an import is given is its own to know.
+        None if import.inherits && import.knows.prompt => match state.context.get(PROMPT) {
+            Some(prompt) => after.context.with(PROMPT, prompt.clone()),
+            None => after.context.without(PROMPT),
+        },
         None if import.inherits => after.context,
         None => state.context,
     };
     Ok(State { context, ..after })
 }
 
-async fn states(live: &Arc<Live>, machine: &Machine, scope: &Scope, mut state: State) -> Went {
-    let mut at = Arc::clone(&machine.start);
-    for turn in 0..machine.most {
-        live.may_go_on()?;
-        let Some((_, body)) = machine.states.iter().find(|(name, _)| *name == at) else {
-            let message = format!("there is no state {at}");
-            return Err(own(StepError::failed(message).hint("add it to states").for_good()));
-        };
-        let label = Label::Name(if turn == 0 { Arc::clone(&at) } else { format!("{at}#{}", turn + 1).into() });
-        let went = under(live, label, "state", body, scope, state.clone()).await;
-        let failed = match went {
-            Ok(after) => {
-                after.value.check_depth().map_err(|deep| own(deep.into()))?;
-                state = after;
-                None
-            }
-            Err(Stop::Failed(failed)) => Some(failed),
-            Err(stop) => return Err(stop),
-        };
-        if failed.is_none() && machine.ends.contains(&at) {
-            return Ok(state);
-        }
-        match (next(live, machine, scope, &at, failed.is_some(), &state)?, failed) {
-            (Some(to), _) => at = to,
-            (None, Some(failed)) => return Err(Stop::Failed(failed)),
-            (None, None) => return Ok(state),
-        }
+/// What an import knows when it begins.
+fn known(import: &Import, state: &State) -> Result<Map, StepError> {
+    let ours = &state.context;
+    let given = || state.value.plain().map_err(|error| StepError::input(error.to_string()));
+    let mut context = if import.inherits { ours.clone() } else { Map::default() };
+    if let Some(said) = ours.get(talk::HISTORY).filter(|_| import.knows.conversation) {
+        context = context.with(talk::HISTORY, said.clone());
     }
-    let message = format!("{} states were passed, and none was an end", machine.most);
-    Err(own(StepError::failed(message).hint("add an end state or a transition to it").for_good()))
-}
-
-/// Where a state leads: to what its transitions say, or to what the context names as `next_state`.
-fn next(
-    live: &Live,
-    machine: &Machine,
-    scope: &Scope,
-    at: &Arc<str>,
-    failed: bool,
-    state: &State,
-) -> Result<Option<Arc<str>>, Stop> {
-    let view = one::view(live, scope.place, state);
-    for transition in &machine.transitions {
-        let here = transition.from.as_ref().is_none_or(|from| from == at) && transition.on_failure == failed;
-        let holds = match &transition.when {
-            Some(when) if here => when.value(&view).map_err(own)?.truthy(),
-            _ => true,
-        };
-        if here && holds {
-            return Ok(Some(Arc::clone(&transition.to)));
-        }
+    if import.knows.prompt {
+        context = context.with(PROMPT, given()?);
     }
-    let named = state.context.get("next_state").and_then(Value::as_text).filter(|_| !failed);
-    Ok(named.filter(|name| **name != **at).map(Arc::from))
+    if let Some(name) = &import.knows.artifacts {
+        let before = ours.get(ARTIFACTS).and_then(Value::as_map).cloned().unwrap_or_default();
+        let artifacts = match given()? {
+            Value::Map(value) => before.merged(&value),
+            other => before.with(name, other),
+        };
+        context = context.with(ARTIFACTS, Value::Map(artifacts));
+    }
+    Ok(context)
 }

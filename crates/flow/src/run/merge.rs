@@ -1,13 +1,12 @@
-//! What becomes of branches: of their contexts one, and of their outputs one.
+//! What becomes of branches: of their contexts one.
 
 use std::sync::Arc;
 
 use super::State;
 use crate::{
     error::StepError,
-    step::{Merge, Reduce},
+    step::Merge,
     value::{Map, Value},
-    view::View,
 };
 
 /// What of `after` is not in `before`, or is otherwise there.
@@ -93,31 +92,4 @@ fn conflict(name: &str, branch: &str, there: &Value, value: &Value) -> StepError
     let short = |value: &Value| caudal_types::shorten(&value.to_json()).into_owned();
     let message = format!("{branch} sets context.{name} to {}, and it is {} already", short(value), short(there));
     StepError::failed(message).hint("let the branches set different names, or choose another merge_strategy").for_good()
-}
-
-/// Makes one output of those of the branches that did not fail, in their order.
-pub(super) fn reduce(reduce: &Reduce, outputs: &[(&Arc<str>, &Value)], view: &View<'_>) -> Result<Value, StepError> {
-    let values = || outputs.iter().map(|(_, value)| (*value).clone());
-    Ok(match reduce {
-        Reduce::Keys => Value::list(outputs.iter().map(|(name, _)| Value::Text(Arc::clone(name)))),
-        Reduce::Values => Value::list(values()),
-        Reduce::Union => {
-            let maps = outputs.iter().filter_map(|(_, value)| value.as_map());
-            Value::Map(maps.fold(Map::default(), |all, map| all.merged(map)))
-        }
-        Reduce::Concat => Value::list(values().flat_map(|value| match value {
-            Value::List(list) => list.to_vec(),
-            Value::Null => Vec::new(),
-            other => vec![other],
-        })),
-        Reduce::First => values().next().unwrap_or_default(),
-        Reduce::Last => values().next_back().unwrap_or_default(),
-        Reduce::Majority => {
-            let votes = |value: &Value| outputs.iter().filter(|(_, other)| *other == value).count();
-            // Of equal numbers, the first branch's.
-            let best = outputs.iter().rev().max_by_key(|(_, value)| votes(value));
-            best.map(|(_, value)| (*value).clone()).unwrap_or_default()
-        }
-        Reduce::Rule(rule) => rule.value(view)?,
-    })
 }

@@ -1,28 +1,36 @@
 //! How steps are run. One way for all: a step begins, is given its input, is tried, and ends; what differs is in
 //! between (`kinds`).
 
+mod again;
 mod kinds;
 mod leaf;
 mod merge;
 mod one;
+mod reduce;
 mod search;
+mod states;
+mod talk;
 
 use std::{sync::Arc, time::Duration};
 
 use caudal_types::Deadline;
 use futures_util::future::BoxFuture;
 
+use self::states::{Left, Within};
 use crate::{
     budget::Quota,
     error::{RunError, StepError},
     live::Live,
     log::{Label, Place},
-    step::{Kind, Steps},
+    step::{Kind, Step, Steps},
     value::{Map, Value},
 };
 
 /// Steps that are done at once after which others on the thread get their turn.
 const TURN: u32 = 128;
+
+/// What a run was given, for whoever asks the context.
+pub(crate) const PROMPT: &str = "initial_prompt";
 
 /// Where a run is: what goes from step to step.
 #[derive(Debug, Clone)]
@@ -38,11 +46,13 @@ pub(crate) struct State {
 }
 
 /// What holds for the steps within a step.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Scope {
     pub(crate) place: Place,
     pub(crate) quota: Option<Arc<Quota>>,
     pub(crate) deadline: Deadline,
+    /// The state of a state machine around, if it may be left when somebody has answered.
+    pub(crate) within: Option<Arc<Within>>,
 }
 
 impl Scope {
@@ -59,10 +69,12 @@ pub(crate) enum Stop {
     Failed(Box<(Arc<str>, StepError)>),
     /// Somebody is asked.
     Paused(Vec<Prompt>),
+    /// A state is left before its end.
+    Left(Box<Left>),
     /// The run was cancelled.
     Cancelled,
     /// The run is left where it is.
-    Left,
+    Interrupted,
     /// The run itself cannot go on.
     Broken(Box<RunError>),
 }
@@ -125,7 +137,17 @@ pub(crate) fn under<'a>(
     scope: &'a Scope,
     state: State,
 ) -> BoxFuture<'a, Went> {
-    let place = live.log.begin(scope.place, label, kind, state.moment);
+    inside(live, live.log.begin(scope.place, label, kind, state.moment), body, scope, state)
+}
+
+/// Runs steps under an entry that has begun.
+pub(crate) fn inside<'a>(
+    live: &'a Arc<Live>,
+    place: Place,
+    body: &'a Steps,
+    scope: &'a Scope,
+    state: State,
+) -> BoxFuture<'a, Went> {
     let scope = scope.at(place);
     Box::pin(async move {
         let went = steps(live, body, &scope, state).await;
@@ -134,14 +156,24 @@ pub(crate) fn under<'a>(
     })
 }
 
+/// Runs a step under an entry of its own and gives its output alone.
+async fn apart(live: &Arc<Live>, label: String, step: &Step, scope: &Scope, state: State) -> Result<Value, Stop> {
+    live.may_go_on()?;
+    let place = live.log.begin(scope.place, Label::Name(label.into()), "node", live.log.now());
+    let went = one::one(live, step, &scope.at(place), state).await;
+    end(live, place, &went);
+    went?.value.plain().map_err(|error| Stop::failed("", StepError::failed(error.to_string())))
+}
+
 /// Notes how an entry ended.
 pub(crate) fn end(live: &Live, place: Place, went: &Went) {
     use crate::log::Status;
     match went {
         Ok(state) => live.log.end(place, state.moment, Status::Completed, state.value.clone(), None),
+        Err(Stop::Left(left)) => live.log.end(place, live.log.now(), Status::Completed, left.state.value.clone(), None),
         Err(Stop::Failed(failed)) => live.log.end(place, live.log.now(), Status::Failed, Value::Null, Some(&failed.1)),
         Err(Stop::Paused(_)) => live.log.end(place, live.log.now(), Status::Paused, Value::Null, None),
-        Err(Stop::Cancelled | Stop::Left | Stop::Broken(_)) => {
+        Err(Stop::Cancelled | Stop::Interrupted | Stop::Broken(_)) => {
             live.log.end(place, live.log.now(), Status::Cancelled, Value::Null, None);
         }
     }

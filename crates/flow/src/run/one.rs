@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use caudal_types::Deadline;
 use futures_util::future::BoxFuture;
 
-use super::{Scope, State, Stop, Went, end, kinds, leaf};
+use super::{Scope, State, Stop, Went, end, kinds, leaf, states};
 use crate::{
     budget::{Quota, Usage},
     error::{Fault, StepError},
@@ -14,7 +14,7 @@ use crate::{
     log::{Label, Place, What},
     paths,
     step::{Check, Kind, Policy, Retry, Step},
-    value::Value,
+    value::{Map, Value},
     view::View,
 };
 
@@ -25,7 +25,10 @@ pub(super) fn one<'a>(live: &'a Arc<Live>, step: &'a Step, around: &'a Scope, st
         let place = live.log.begin(around.place, step.label.clone(), step.kind.name(), state.moment);
         let went = within(live, step, around, place, state).await;
         end(live, place, &went);
-        went
+        match went {
+            Ok(state) if matches!(step.kind, Kind::Human(_)) => states::answered(live, around, state),
+            went => went,
+        }
     })
 }
 
@@ -51,7 +54,9 @@ async fn within(live: &Arc<Live>, step: &Step, around: &Scope, place: Place, sta
         },
         went => went,
     }?;
-    taken(policy, went).map_err(fail)
+    let state = taken(policy, went).map_err(fail)?;
+    holds(policy, live, place, &state).map_err(fail)?;
+    Ok(state)
 }
 
 /// Narrows what the step may spend.
@@ -81,12 +86,43 @@ fn taken(policy: &Policy, mut state: State) -> Result<State, StepError> {
             let message = format!("it updates the context and gave {}, not an object", state.value.sort());
             return Err(StepError::new(Fault::Output, message).hint("give an object, or use sink_to").for_good());
         };
+        if policy.known_names {
+            known(&changes, &state.context)?;
+        }
         state.context = state.context.merged(&changes);
     }
     if let Some(sink) = &policy.sink {
         state.context = paths::set(&state.context, sink, state.value.clone());
     }
     Ok(state)
+}
+
+/// Refuses changes of what is not in the context.
+fn known(changes: &Map, context: &Map) -> Result<(), StepError> {
+    let Some((name, _)) = changes.iter().find(|(name, _)| context.get(name).is_none()) else { return Ok(()) };
+    let message = format!("it sets context.{}, which is not there", caudal_types::shorten(name));
+    let hint = match caudal_types::nearest(name, context.iter().map(|(name, _)| &**name)) {
+        Some(near) => format!("did you mean {near}? Else set it before, or take validate_fields out"),
+        None => "set it before, or take validate_fields out".to_owned(),
+    };
+    Err(StepError::new(Fault::Output, message).hint(hint).for_good())
+}
+
+/// Looks whether all holds that must.
+fn holds(policy: &Policy, live: &Live, place: Place, state: &State) -> Result<(), StepError> {
+    let view = view(live, place, state);
+    for rule in &policy.invariants {
+        let hint = "mend the step, or the rule in static_invariants";
+        let broken = |why: String| StepError::failed(why).hint(hint).for_good();
+        let value = rule.value(&view).map_err(|error| broken(format!("an invariant cannot be looked at: {error}")))?;
+        if !value.truthy() {
+            let rule = rule.identity();
+            let source = rule.as_list().and_then(<[Value]>::first).unwrap_or(&rule);
+            let source = source.as_text().map_or_else(|| source.to_json(), str::to_owned);
+            return Err(broken(format!("the invariant `{}` does not hold", caudal_types::shorten(&source))));
+        }
+    }
+    Ok(())
 }
 
 /// Does it, unless the journal knows what came of it; and keeps what comes of it before anything else begins.

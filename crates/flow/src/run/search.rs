@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use super::{Scope, State, Stop, Went, end, one};
+use super::{Scope, State, Stop, Went, apart};
 use crate::{
     error::{Fault, StepError},
     live::Live,
-    log::Label,
     step::{Search, Step, Strategy},
     value::Value,
     view::View,
@@ -121,25 +120,15 @@ impl Hunt<'_> {
             }
             let label = format!("rate {number}");
             let score = self.ask(turn, &label, &self.tree.evaluator, value.clone()).await?;
-            let score = score.as_f64().or_else(|| score.get("score").and_then(Value::as_f64)).ok_or_else(|| {
-                let message = format!("the evaluator gave {}, not a number or an object with a score", score.sort());
-                Stop::failed("", StepError::new(Fault::Output, message))
-            })?;
             let cost = candidate.cost + self.cost(&value)?;
-            candidates.push(Candidate { value, score, cost, level: candidate.level + 1 });
+            candidates.push(Candidate { value, score: self::score(&score)?, cost, level: candidate.level + 1 });
         }
         Ok(candidates)
     }
 
     async fn ask(&self, turn: u32, label: &str, step: &Step, value: Value) -> Result<Value, Stop> {
-        self.live.may_go_on()?;
-        let label = Label::Name(format!("{turn} {label}").into());
-        let place = self.live.log.begin(self.scope.place, label, "node", self.live.log.now());
-        let state = State { value, ..self.state.clone() };
-        let scope = self.scope.at(place);
-        let went = one::one(self.live, step, &scope, state).await;
-        end(self.live, place, &went);
-        went?.value.plain().map_err(|error| Stop::failed("", StepError::failed(error.to_string())))
+        let given = State { value, ..self.state.clone() };
+        apart(self.live, format!("{turn} {label}"), step, self.scope, given).await
     }
 
     fn cost(&self, value: &Value) -> Result<f64, Stop> {
@@ -153,4 +142,12 @@ impl Hunt<'_> {
         let holds = valid.value(&View::of(value, &self.state.context)).map_err(|error| Stop::failed("", error))?;
         Ok(holds.truthy())
     }
+}
+
+/// How good something is, as a step says it: a number, or an object with `score`.
+pub(super) fn score(said: &Value) -> Result<f64, Stop> {
+    said.as_f64().or_else(|| said.get("score").and_then(Value::as_f64)).ok_or_else(|| {
+        let message = format!("the evaluator gave {}, not a number or an object with a score", said.sort());
+        Stop::failed("", StepError::new(Fault::Output, message))
+    })
 }

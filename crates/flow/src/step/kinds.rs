@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Check, Kind, Rule, Step, Steps};
+use super::{Check, Kind, Rule, Step, Steps, Talk};
 use crate::{
     key::{self, Key},
     value::Value,
@@ -41,6 +41,11 @@ pub enum Reduce {
     Last,
     /// The output that most branches gave.
     Majority,
+    /// The text that most gave, whatever space is around it; without one that two gave, as [`Reduce::Majority`] has it.
+    Consensus,
+    /// The output that a step likes best. Given `{solution, task}`, it says how good it is: a number, or an object with
+    /// `score`.
+    Judge(Arc<Step>),
     /// What a formula makes of the object of all outputs.
     Rule(Rule),
 }
@@ -56,6 +61,8 @@ impl Reduce {
             Self::First => "first",
             Self::Last => "last",
             Self::Majority => "majority_vote",
+            Self::Consensus => "code_consensus",
+            Self::Judge(_) => "judge_selection",
             Self::Rule(_) => "rule",
         }
     }
@@ -123,6 +130,8 @@ pub struct Loop {
     pub state: Vec<Change>,
     /// What the loop gives; what its last turn gave, if it says nothing.
     pub output: Option<Rule>,
+    /// Whether and how what is said in it is kept as a conversation.
+    pub talk: Option<Arc<Talk>>,
 }
 
 impl Loop {
@@ -138,6 +147,7 @@ impl Loop {
             init: Vec::new(),
             state: Vec::new(),
             output: None,
+            talk: None,
         }
     }
 }
@@ -215,6 +225,17 @@ impl Cached {
     }
 }
 
+/// What an imported pipeline knows of where it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Knows {
+    /// What was said so far: `conversation_history`.
+    pub conversation: bool,
+    /// What it is given: `initial_prompt`.
+    pub prompt: bool,
+    /// The same as a part of `import_artifacts`: an object's names, or else under this one.
+    pub artifacts: Option<Arc<str>>,
+}
+
 /// Another pipeline.
 pub struct Import {
     /// Its name.
@@ -223,6 +244,8 @@ pub struct Import {
     pub steps: Steps,
     /// Whether it sees the context.
     pub inherits: bool,
+    /// What it knows beside.
+    pub knows: Knows,
     /// Which of its context goes where in ours; everything to the same names, if nothing is said and it sees ours.
     pub outputs: Option<Vec<(Arc<str>, Arc<str>)>>,
     /// Whether its failure is the run's: else it gives `null`.
@@ -243,12 +266,24 @@ pub struct Machine {
     pub most: u32,
 }
 
+/// What has become of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum On {
+    /// It was done.
+    #[default]
+    Success,
+    /// It failed.
+    Failure,
+    /// Somebody was asked in it and has answered: what else there was to do in it is left out.
+    Pause,
+}
+
 /// What leads from a state to the next.
 pub struct Transition {
     /// From which; from any, if nothing is said.
     pub from: Option<Arc<str>>,
-    /// Whether after a failure, in place of after success.
-    pub on_failure: bool,
+    /// After what.
+    pub on: On,
     /// Only if this is so.
     pub when: Option<Rule>,
     /// To which.

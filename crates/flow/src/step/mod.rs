@@ -4,12 +4,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 mod kinds;
 mod policy;
+mod talk;
 
 pub use kinds::{
-    Cached, Change, Conditional, Each, How, Human, Import, Loop, Machine, Merge, Parallel, Propagate, Reduce, Router,
-    Search, Strategy, Transition,
+    Cached, Change, Conditional, Each, How, Human, Import, Knows, Loop, Machine, Merge, On, Parallel, Propagate,
+    Reduce, Router, Search, Strategy, Transition,
 };
 pub use policy::{Policy, Retry};
+pub use talk::{Keep, Talk, Voice};
 
 use crate::{
     action::Action,
@@ -244,18 +246,22 @@ impl Steps {
 impl Step {
     fn any(&self, so: &dyn Fn(&Step) -> bool) -> bool {
         let within = |branches: &[(Arc<str>, Steps)]| branches.iter().any(|(_, steps)| steps.any(so));
+        let together = |parallel: &Parallel| {
+            let judged = matches!(&parallel.reduce, Some(Reduce::Judge(judge)) if judge.any(so));
+            judged || within(&parallel.branches)
+        };
         so(self)
             || self.policy.as_ref().and_then(|policy| policy.fallback.as_ref()).is_some_and(|step| step.any(so))
             || match &self.kind {
                 Kind::Act(_) | Kind::Human(_) => false,
                 Kind::Sequence(steps) => steps.any(so),
-                Kind::Parallel(parallel) => within(&parallel.branches),
+                Kind::Parallel(parallel) => together(parallel),
                 Kind::Conditional(conditional) => {
                     within(&conditional.branches) || conditional.otherwise.as_ref().is_some_and(|steps| steps.any(so))
                 }
                 Kind::Loop(again) => again.body.any(so),
                 Kind::Map(each) => each.body.any(so),
-                Kind::Router(router) => router.chooser.any(so) || within(&router.parallel.branches),
+                Kind::Router(router) => router.chooser.any(so) || together(&router.parallel),
                 Kind::Cache(cached) => cached.step.any(so),
                 Kind::Import(import) => import.steps.any(so),
                 Kind::Machine(machine) => within(&machine.states),

@@ -16,6 +16,8 @@ pub struct Policy {
     pub gives: Option<Arc<dyn Check>>,
     /// What is looked at before its output is believed.
     pub validators: Vec<Arc<dyn Check>>,
+    /// What must hold of its output and of the context when it is done; else the run fails, whatever could be done instead.
+    pub invariants: Vec<Rule>,
     /// How often it is tried, and with what pauses.
     pub retry: Retry,
     /// How long one try may take.
@@ -26,6 +28,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Whether its output, an object, becomes a part of the context.
     pub updates_context: bool,
+    /// Whether that may only change what is in the context already.
+    pub known_names: bool,
     /// Where in the context its output goes: names with points between.
     pub sink: Option<Arc<str>>,
     /// Whether nobody waits for it: it goes its way as a run of its own, and the next step gets what this one got.

@@ -1,6 +1,6 @@
 //! What the language knows: its filters and methods, and the limits that hold for all expressions.
 
-use std::sync::LazyLock;
+use std::{io, sync::LazyLock};
 
 use minijinja::{
     Environment, Error, ErrorKind, State, UndefinedBehavior,
@@ -73,7 +73,7 @@ pub(super) fn text(word: &Word) -> Result<String, Error> {
         ValueKind::String => word.as_str().unwrap_or_default().to_owned(),
         _ => match super::hand::take(word)? {
             Value::Text(text) => text.to_string(),
-            other => other.to_json(),
+            other => json(&other)?,
         },
     })
 }
@@ -111,7 +111,31 @@ fn times(a: Word, b: Word) -> Result<Word, Error> {
 }
 
 fn tojson(word: Word) -> Result<String, Error> {
-    Ok(super::hand::take(&word)?.to_json())
+    json(&super::hand::take(&word)?)
+}
+
+/// JSON of no more bytes than a text may have: a value may hold the same often.
+fn json(value: &Value) -> Result<String, Error> {
+    let mut to = Room(Vec::new());
+    serde_json::to_writer(&mut to, value).map_err(|_| too_large())?;
+    String::from_utf8(to.0).map_err(|_| too_large())
+}
+
+/// Room for a text.
+struct Room(Vec<u8>);
+
+impl io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > OUTPUT_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The methods that there are.

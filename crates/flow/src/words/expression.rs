@@ -42,11 +42,16 @@ impl Expression {
 
     /// Reads an expression.
     pub fn parse_as(source: &str, undefined: Undefined) -> Result<Self, WordsError> {
+        Self::parse_within(source, undefined, &[])
+    }
+
+    /// Reads an expression within blocks that have given `names`.
+    pub(super) fn parse_within(source: &str, undefined: Undefined, names: &[Arc<str>]) -> Result<Self, WordsError> {
         let ready = source::ready(source)?;
         let compiled = environment::language(undefined).compile_expression_owned(ready);
         let compiled = compiled.map_err(|error| unreadable(source, &error))?;
         let used = compiled.undeclared_variables(true);
-        known(source, &compiled)?;
+        known(source, &compiled, names)?;
         for (offset, filter) in source::filters(source) {
             environment::filter(filter).map_err(|wrong| WordsError::new(source, offset, wrong, "mend the filter"))?;
         }
@@ -71,15 +76,15 @@ impl Expression {
     }
 
     /// The value as the language has it; `None` if what was asked for is not there.
-    pub(super) fn word(&self, view: &View<'_>) -> Result<Option<Word>, StepError> {
+    pub(super) fn word(&self, view: &View<'_>, names: &Map) -> Result<Option<Word>, StepError> {
         miss::clear();
-        let word =
-            self.compiled.eval(Word::from_object(self.sight(view))).map_err(|error| self.failed(&error, view))?;
+        let sight = Word::from_object(self.sight(view, names));
+        let word = self.compiled.eval(sight).map_err(|error| self.failed(&error, view, names))?;
         if !word.is_undefined() {
             return Ok(Some(word));
         }
         match self.undefined {
-            Undefined::Strict => Err(self.missing(view)),
+            Undefined::Strict => Err(self.missing(view, names)),
             Undefined::Warn => {
                 tracing::warn!(expression = &*self.source, "what it looks for is not there");
                 Ok(None)
@@ -88,7 +93,7 @@ impl Expression {
         }
     }
 
-    fn sight(&self, view: &View<'_>) -> Sight {
+    fn sight(&self, view: &View<'_>, names: &Map) -> Sight {
         let steps = match &self.steps {
             Looks::All => view.steps(),
             Looks::Named(names) if names.is_empty() => Map::default(),
@@ -101,37 +106,60 @@ impl Expression {
             context: view.context.clone(),
             steps,
             resumed: view.resumed.cloned().unwrap_or_default(),
+            names: names.clone(),
         }
     }
 
-    fn missing(&self, view: &View<'_>) -> StepError {
-        let Some((name, there)) = miss::take() else {
-            return StepError::input(format!("`{}` is not there", self.short())).hint(OTHERWISE).for_good();
+    fn missing(&self, view: &View<'_>, own: &Map) -> StepError {
+        let said = match miss::take() {
+            Some((name, Value::Map(there))) => {
+                // Of the steps, only those that are asked for were looked up.
+                let steps = self.sight(view, own).steps;
+                let there = if there == steps && !steps.same(view.context) { view.steps() } else { there };
+                format!("{} is not there; {}", caudal_types::shorten(&name), instead(&name, &there))
+            }
+            Some((name, there)) => {
+                let count = there.as_list().map_or(0, <[Value]>::len);
+                format!("there is no item {name}: the list has {count}, counted from 0")
+            }
+            None => self.nowhere(view, own).unwrap_or_else(|| "something in it is not there".to_owned()),
         };
-        // Of the steps, only those that are asked for were looked up.
-        let steps = self.sight(view).steps;
-        let there = if there == steps && !steps.same(view.context) { view.steps() } else { there };
-        let names: Vec<&str> = there.iter().take(SHOWN).map(|(name, _)| &**name).collect();
-        let instead = match (caudal_types::nearest(&name, names.iter().copied()), names.is_empty()) {
-            (Some(near), _) => format!("did you mean {near}?"),
-            (None, true) => "there is nothing".to_owned(),
-            (None, false) => format!("there is {}", names.join(", ")),
-        };
-        let message = format!("`{}`: {} is not there; {instead}", self.short(), caudal_types::shorten(&name));
-        StepError::input(message).hint(OTHERWISE).for_good()
+        StepError::input(format!("`{}`: {said}", self.short())).hint(OTHERWISE).for_good()
     }
 
-    fn failed(&self, error: &Error, view: &View<'_>) -> StepError {
-        if error.kind() == ErrorKind::UndefinedError {
-            return self.missing(view);
-        }
+    /// Which name was asked of something that has no names.
+    fn nowhere(&self, view: &View<'_>, own: &Map) -> Option<String> {
+        let sight = Arc::new(self.sight(view, own));
+        let mut paths: Vec<String> = self.compiled.undeclared_variables(true).into_iter().collect();
+        paths.sort();
+        paths.iter().find_map(|path| {
+            let mut names = path.split('.');
+            let mut so_far = names.next()?.to_owned();
+            let mut value = hand::take(&sight.get_value_by_str(&so_far)?).ok()?;
+            for name in names {
+                let Some(within) = value.get(name) else {
+                    return Some(format!("{so_far} is {}, which has no {name}", value.sort()));
+                };
+                value = within.clone();
+                so_far = format!("{so_far}.{name}");
+            }
+            None
+        })
+    }
+
+    fn failed(&self, error: &Error, view: &View<'_>, names: &Map) -> StepError {
         let why = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        // What is not there cannot be reckoned with, and the language tells of its sort, not of its name.
+        let reckoned = error.kind() == ErrorKind::InvalidOperation && why.contains(UNDEFINED);
+        if reckoned || error.kind() == ErrorKind::UndefinedError {
+            return self.missing(view, names);
+        }
         let why = caudal_types::shorten(&why).into_owned();
         let hint = if error.kind() == ErrorKind::OutOfFuel { "make it shorter" } else { "mend the expression" };
         StepError::failed(format!("`{}` cannot be worked out: {why}", self.short())).hint(hint).for_good()
     }
 
-    fn short(&self) -> String {
+    pub(super) fn short(&self) -> String {
         caudal_types::shorten(self.source.trim()).into_owned()
     }
 
@@ -142,13 +170,26 @@ impl Expression {
     }
 }
 
+/// What the language calls what is not there.
+const UNDEFINED: &str = "undefined";
+
+/// What there is instead of `name`.
+fn instead(name: &str, there: &Map) -> String {
+    let names: Vec<&str> = there.iter().map(|(name, _)| &**name).collect();
+    match (caudal_types::nearest(name, names.iter().copied()), names.is_empty()) {
+        (Some(near), _) => format!("did you mean {near}?"),
+        (None, true) => "there is nothing".to_owned(),
+        (None, false) => format!("there is {}", names[..names.len().min(SHOWN)].join(", ")),
+    }
+}
+
 /// Names of what there is that a failure shows.
 const SHOWN: usize = 12;
 const OTHERWISE: &str = "mend the name, or say what to take instead: `x or 'something'`, `x|default('something')`";
 
 impl Formula for Expression {
     fn value(&self, view: &View<'_>) -> Result<Value, StepError> {
-        match self.word(view)? {
+        match self.word(view, &Map::default())? {
             Some(word) => hand::take(&word).map_err(|error| self.wrong(&error)),
             None => Ok(Value::Null),
         }
@@ -166,16 +207,17 @@ fn unreadable(source: &str, error: &Error) -> WordsError {
 }
 
 /// Refuses names that no run has.
-fn known(source: &str, compiled: &Compiled<'_, '_>) -> Result<(), WordsError> {
-    let names = compiled.undeclared_variables(false);
-    let mut strange: Vec<&String> = names.iter().filter(|name| !NAMES.contains(&name.as_str())).collect();
+fn known(source: &str, compiled: &Compiled<'_, '_>, more: &[Arc<str>]) -> Result<(), WordsError> {
+    let asked = compiled.undeclared_variables(false);
+    let there = || NAMES.into_iter().chain(more.iter().map(|name| &**name));
+    let mut strange: Vec<&String> = asked.iter().filter(|name| there().all(|known| known != name.as_str())).collect();
     strange.sort();
     let Some(strange) = strange.first() else { return Ok(()) };
     let offset = source.find(strange.as_str()).unwrap_or(0);
     let short = caudal_types::shorten(strange);
-    let instead = match caudal_types::nearest(strange, NAMES) {
+    let instead = match caudal_types::nearest(strange, there()) {
         Some(near) => format!("did you mean {near}?"),
-        None => format!("known are {}", NAMES.join(", ")),
+        None => format!("known are {}", there().collect::<Vec<_>>().join(", ")),
     };
     let hint = "begin with a name that is known; texts stand in quotes";
     Err(WordsError::new(source, offset, format!("the name {short} is not known; {instead}"), hint))
@@ -188,6 +230,8 @@ struct Sight {
     context: Map,
     steps: Map,
     resumed: Value,
+    /// What blocks have given names, which hide others.
+    names: Map,
 }
 
 impl Object for Sight {
@@ -196,6 +240,9 @@ impl Object for Sight {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Word> {
+        if let Some(value) = self.names.get(key) {
+            return Some(hand::hand(value));
+        }
         match key {
             "previous_step" | "output" | "input" | "this" | "item" => Some(hand::hand(&self.output)),
             "context" => Some(hand::hand(&Value::Map(self.context.clone()))),

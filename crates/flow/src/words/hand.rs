@@ -25,17 +25,23 @@ impl Object for Handed {
 
     fn get_value(self: &Arc<Self>, key: &Word) -> Option<Word> {
         match &self.0 {
-            Value::List(list) => list.get(key.as_usize()?).map(hand),
+            Value::List(list) => {
+                let place = key.as_usize()?;
+                let item = list.get(place);
+                if item.is_none() {
+                    miss::note(place.to_string(), &self.0);
+                }
+                item.map(hand)
+            }
             Value::Map(_) => self.get_value_by_str(key.as_str()?),
             _ => None,
         }
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Word> {
-        let map = self.0.as_map()?;
-        let value = map.get(key);
+        let value = self.0.as_map()?.get(key);
         if value.is_none() {
-            miss::note(key, map);
+            miss::note(key, &self.0);
         }
         value.map(hand)
     }

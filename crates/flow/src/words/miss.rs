@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
-use crate::value::Map;
+use crate::value::Value;
 
 thread_local! {
-    static MISS: RefCell<Option<(Box<str>, Map)>> = const { RefCell::new(None) };
+    static MISS: RefCell<Option<(Box<str>, Value)>> = const { RefCell::new(None) };
 }
 
 /// Forgets what was missing before.
@@ -13,12 +13,12 @@ pub(super) fn clear() {
     MISS.with_borrow_mut(|miss| *miss = None);
 }
 
-/// Notes that `name` is not in `there`.
-pub(super) fn note(name: &str, there: &Map) {
+/// Notes that `name` is not in `there`, an object or a list.
+pub(super) fn note(name: impl Into<Box<str>>, there: &Value) {
     MISS.with_borrow_mut(|miss| *miss = Some((name.into(), there.clone())));
 }
 
 /// What was missing last.
-pub(super) fn take() -> Option<(Box<str>, Map)> {
+pub(super) fn take() -> Option<(Box<str>, Value)> {
     MISS.with_borrow_mut(Option::take)
 }

@@ -1,18 +1,23 @@
 //! Expressions and templates: what a file may work out of a run.
 //!
 //! An [`Expression`] is a question such as `context.score > 0.5 and 'x' in steps.first.output`. A [`Shape`] is any JSON
-//! whose texts may hold expressions in `{{ }}`; a text that is one expression and nothing else is its value. The
-//! language is Jinja's for expressions, by `minijinja`. There are no loops, no variables to set, no files, no
-//! environment: what an expression sees is the run, and its work is bounded by its length and its values.
+//! whose texts may hold expressions in `{{ }}`, and blocks in `{% %}`; a text that is one expression and nothing else is
+//! its value. The language is Jinja's for expressions, by `minijinja`. There are no files and no environment: what an
+//! expression sees is the run, and its work is bounded by its length and its values. Blocks are our own, and count what
+//! they work out.
 
+mod blocks;
 mod environment;
 mod expression;
+mod fill;
 mod hand;
 mod miss;
 mod shape;
 mod source;
 #[cfg(test)]
 mod tests;
+
+use std::time::Duration;
 
 use crate::value::Value;
 
@@ -21,7 +26,7 @@ pub use shape::Shape;
 
 /// The longest expression or template, in bytes.
 pub(crate) const SOURCE_BYTES: usize = 64 << 10;
-/// The largest text that a template makes, in bytes.
+/// The most text that a template or an expression makes, in bytes.
 pub(crate) const OUTPUT_BYTES: usize = 16 << 20;
 /// The most values that an expression makes.
 pub(crate) const OUTPUT_VALUES: usize = 1 << 20;
@@ -33,6 +38,13 @@ pub(crate) const FUEL: u64 = 50_000;
 pub(crate) const DEPTH: usize = 64;
 /// How many times one expression may join texts or lists (`~`, `+`): each makes a copy.
 pub(crate) const JOINS: usize = 64;
+
+/// How many pieces of its texts a template may work out.
+pub(crate) const PIECES: usize = 100_000;
+/// How long a template may take to be worked out: what large values need, no count tells.
+pub(crate) const TEMPLATE_TIME: Duration = Duration::from_secs(1);
+/// The largest value that a template may give a name, in bytes. It may be used again and again.
+pub(crate) const NAMED_BYTES: usize = 1 << 20;
 
 /// What becomes of names that are not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

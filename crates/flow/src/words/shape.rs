@@ -1,8 +1,12 @@
-//! Any JSON whose texts may hold expressions.
+//! Any JSON whose texts may hold expressions and blocks.
 
 use std::sync::Arc;
 
-use super::{DEPTH, Expression, OUTPUT_BYTES, Undefined, WordsError, environment, source};
+use super::{
+    DEPTH, Expression, Undefined, WordsError,
+    blocks::{self, Piece},
+    fill::{self, Budget},
+};
 use crate::{
     error::StepError,
     step::Formula,
@@ -22,15 +26,10 @@ enum Form {
     Plain(Value),
     /// A text that is one expression: its value.
     One(Box<Expression>),
-    /// A text with expressions in it.
+    /// A text with expressions and blocks in it.
     Text(Vec<Piece>),
     List(Vec<Form>),
     Map(Vec<(Arc<str>, Form)>),
-}
-
-enum Piece {
-    Said(Box<str>),
-    Worked(Expression),
 }
 
 impl Shape {
@@ -57,7 +56,7 @@ impl Shape {
 
 impl Formula for Shape {
     fn value(&self, view: &View<'_>) -> Result<Value, StepError> {
-        filled(&self.form, view)
+        filled(&self.form, view, &mut Budget::new())
     }
 
     fn identity(&self) -> Value {
@@ -97,59 +96,30 @@ fn of_text(text: &Arc<str>, undefined: Undefined) -> Result<Form, WordsError> {
     if !text.contains("{{") && !text.contains("{%") {
         return Ok(Form::Plain(Value::Text(Arc::clone(text))));
     }
-    let worked = |inner: &str, offset: usize| {
-        Expression::parse_as(inner, undefined)
-            .map_err(|error| WordsError::new(text, offset + error.offset, error.message, error.hint))
-    };
-    let parts = source::parts(text)?;
-    let mut said = parts.iter().filter(|part| !matches!(part, source::Part::Text(text) if text.trim().is_empty()));
-    if let (Some(source::Part::Expression(inner, offset)), None) = (said.next(), said.next()) {
-        return Ok(Form::One(Box::new(worked(inner, *offset)?)));
+    let mut pieces = blocks::pieces(text, undefined)?;
+    let blank = |piece: &Piece| matches!(piece, Piece::Said(said) if said.trim().is_empty());
+    // What is one expression and nothing else is its value.
+    match pieces.iter().filter(|piece| !blank(piece)).collect::<Vec<_>>()[..] {
+        [Piece::Worked(_)] => pieces.retain(|piece| !blank(piece)),
+        _ => return Ok(Form::Text(pieces)),
     }
-    let piece = |part: source::Part<'_>| {
-        Ok(match part {
-            source::Part::Text(text) => Piece::Said(text.into()),
-            source::Part::Expression(inner, offset) => Piece::Worked(worked(inner, offset)?),
-        })
-    };
-    Ok(Form::Text(parts.into_iter().map(piece).collect::<Result<_, _>>()?))
+    Ok(match pieces.pop() {
+        Some(Piece::Worked(expression)) => Form::One(Box::new(expression)),
+        _ => Form::Text(pieces),
+    })
 }
 
-fn filled(form: &Form, view: &View<'_>) -> Result<Value, StepError> {
+fn filled(form: &Form, view: &View<'_>, budget: &mut Budget) -> Result<Value, StepError> {
     match form {
         Form::Plain(value) => Ok(value.clone()),
         Form::One(expression) => expression.value(view),
-        Form::Text(pieces) => text(pieces, view).map(Value::from),
-        Form::List(forms) => Ok(Value::List(forms.iter().map(|form| filled(form, view)).collect::<Result<_, _>>()?)),
+        Form::Text(pieces) => fill::text(pieces, view, budget).map(Value::from),
+        Form::List(forms) => {
+            Ok(Value::List(forms.iter().map(|form| filled(form, view, budget)).collect::<Result<_, _>>()?))
+        }
         Form::Map(forms) => {
-            let entry = |(name, form): &(Arc<str>, Form)| Ok((Arc::clone(name), filled(form, view)?));
+            let entry = |(name, form): &(Arc<str>, Form)| Ok((Arc::clone(name), filled(form, view, budget)?));
             Ok(Value::Map(forms.iter().map(entry).collect::<Result<Map, StepError>>()?))
         }
     }
-}
-
-fn text(pieces: &[Piece], view: &View<'_>) -> Result<String, StepError> {
-    let mut text = String::new();
-    for piece in pieces {
-        match piece {
-            Piece::Said(said) => text.push_str(said),
-            Piece::Worked(expression) => {
-                if let Some(word) = expression.word(view)? {
-                    match word.as_str() {
-                        Some(words) => text.push_str(words),
-                        None => text.push_str(&shown(expression, &word)?),
-                    }
-                }
-            }
-        }
-        if text.len() > OUTPUT_BYTES {
-            let message = format!("the template makes a text of more than {OUTPUT_BYTES} bytes");
-            return Err(StepError::failed(message).hint("let it make less").for_good());
-        }
-    }
-    Ok(text)
-}
-
-fn shown(expression: &Expression, word: &minijinja::value::Value) -> Result<String, StepError> {
-    environment::text(word).map_err(|error| expression.wrong(&error))
 }

@@ -8,38 +8,81 @@ pub(super) enum Part<'a> {
     Text(&'a str),
     /// An expression, and where it begins.
     Expression(&'a str, usize),
+    Block(Block<'a>),
 }
 
-const BLOCKS: &str = "texts know {{ }} alone: for loops take a step of kind map, for choices `a if b else c`";
+/// What stands in `{% %}`, or in `{{ }}` behind a `#` or `/`, or an `else`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Block<'a> {
+    /// What it does.
+    pub(super) word: &'a str,
+    /// All that stands behind the word.
+    pub(super) rest: &'a str,
+    /// Where it begins.
+    pub(super) at: usize,
+    /// Where `rest` ends.
+    end: usize,
+}
 
-/// Parts a text into what is said and what is worked out.
+impl Block<'_> {
+    /// As it is told of.
+    pub(super) fn shown(&self) -> String {
+        let word = caudal_types::shorten(self.word);
+        if self.word.starts_with(['#', '/']) { format!("{{{{{word}}}}}") } else { format!("{{% {word} %}}") }
+    }
+
+    /// Where the end of `rest` begins that is `part`.
+    pub(super) fn after(&self, part: &str) -> usize {
+        self.end - part.len()
+    }
+}
+
+/// Parts a text into what is said, what is worked out, and what parts and repeats it.
 pub(super) fn parts(source: &str) -> Result<Vec<Part<'_>>, WordsError> {
     short(source)?;
-    if let Some(offset) = source.find("{%") {
-        return Err(WordsError::new(source, offset, "blocks such as {% for %} are not known", BLOCKS));
-    }
-    let (mut parts, mut at) = (Vec::new(), 0);
-    while let Some(open) = source[at..].find("{{").map(|open| open + at) {
-        let Some(end) = end(source, open + 2) else {
-            return Err(WordsError::new(source, open, "{{ is never closed", "close it by }}"));
+    let (mut parts, mut at, mut trim) = (Vec::new(), 0, false);
+    while let Some(open) = opening(source, at) {
+        let block = source[open + 1..].starts_with('%');
+        let Some(end) = end(source, open + 2, if block { b'%' } else { b'}' }) else {
+            let (sign, hint) = if block { ("{%", "close it by %}") } else { ("{{", "close it by }}") };
+            return Err(WordsError::new(source, open, format!("{sign} is never closed"), hint));
         };
-        if open > at {
-            parts.push(Part::Text(&source[at..open]));
-        }
+        // Signs for spaces take those away that stand beside.
         let inner = &source[open + 2..end];
-        if inner.starts_with(['#', '/']) {
-            return Err(WordsError::new(source, open, "blocks such as {{#each}} are not known", BLOCKS));
-        }
-        // Marks for spaces change nothing of a value.
         let marked = inner.strip_prefix('-').unwrap_or(inner);
-        let offset = end - marked.len();
-        parts.push(Part::Expression(marked.strip_suffix('-').unwrap_or(marked), offset));
+        let from = end - marked.len();
+        let inner = marked.strip_suffix('-').unwrap_or(marked);
+        said(&mut parts, &source[at..open], trim, from > open + 2);
+        trim = inner.len() < marked.len();
+        parts.push(match block || inner.starts_with(['#', '/']) || inner.trim() == "else" {
+            true => Part::Block(worded(inner, open, from)),
+            false => Part::Expression(inner, from),
+        });
         at = end + 2;
     }
-    if at < source.len() {
-        parts.push(Part::Text(&source[at..]));
-    }
+    said(&mut parts, &source[at..], trim, false);
     Ok(parts)
+}
+
+fn said<'a>(parts: &mut Vec<Part<'a>>, text: &'a str, trim_start: bool, trim_end: bool) {
+    let text = if trim_start { text.trim_start() } else { text };
+    let text = if trim_end { text.trim_end() } else { text };
+    if !text.is_empty() {
+        parts.push(Part::Text(text));
+    }
+}
+
+/// Where the next `{{` or `{%` stands.
+fn opening(source: &str, at: usize) -> Option<usize> {
+    let opens = |place: &usize| source[place + 1..].starts_with(['{', '%']);
+    source[at..].match_indices('{').map(|(place, _)| at + place).find(opens)
+}
+
+/// The word of a block, and the rest.
+fn worded(inner: &str, at: usize, from: usize) -> Block<'_> {
+    let (end, inner) = (from + inner.len(), inner.trim_start());
+    let (word, rest) = inner.split_at(inner.find(char::is_whitespace).unwrap_or(inner.len()));
+    Block { word, rest, at, end }
 }
 
 pub(super) fn short(source: &str) -> Result<(), WordsError> {
@@ -50,13 +93,15 @@ pub(super) fn short(source: &str) -> Result<(), WordsError> {
     Ok(())
 }
 
-/// Where the `}}` stands that closes an expression from `start` on.
-fn end(source: &str, start: usize) -> Option<usize> {
+/// Where the `}}` or `%}` stands that closes what begins at `start`.
+fn end(source: &str, start: usize, first: u8) -> Option<usize> {
     let mut open = 0usize;
     for (offset, sign) in Signs::new(&source[start..]) {
         match sign {
+            _ if sign == first && open == 0 && source[start + offset + 1..].starts_with('}') => {
+                return Some(start + offset);
+            }
             b'{' | b'[' | b'(' => open += 1,
-            b'}' if open == 0 && source[start + offset + 1..].starts_with('}') => return Some(start + offset),
             b'}' | b']' | b')' => open = open.saturating_sub(1),
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! What expressions and templates give and refuse, a line each.
 
+mod blocks;
+
 use super::*;
 use crate::{Fault, Formula, Map, StepError, Value, View, value};
 
@@ -110,6 +112,26 @@ fn what_is_not_there() {
     fails("context.zzz.deeper", "zzz is not there");
     fails("context.zzz|upper", "zzz is not there");
     fails("steps.first", "first is not there; there is nothing");
+    // What is reckoned with what is not there.
+    fails("context.n + 1", "`context.n + 1`: n is not there; there is big, items");
+    fails("1 - context.scor", "scor is not there; did you mean score?");
+    fails("context.usr|length / 2", "did you mean user?");
+    fails("-context.scor", "did you mean score?");
+    fails("context.scor < 1", "did you mean score?");
+    fails("context.scor in context.items", "did you mean score?");
+    fails("1 in context.itms", "did you mean items?");
+    fails("context.nobody ~ 'x'", "nobody is not there");
+    fails("context.items[7] + 1", "there is no item 7: the list has 3");
+    fails("context.items[7]", "there is no item 7");
+    fails("context.text.name", "context.text is string, which has no name");
+    fails("context.score.x + 1", "context.score is number, which has no x");
+    fails("context.user['nam'] + 1", "did you mean name?");
+    assert_eq!(
+        Expression::question("context.n + 1 > 2").map(|question| question
+            .value(&View::of(&Value::Null, &context()))
+            .map_err(|error| error.message.contains("n is not there"))),
+        Ok(Err(true))
+    );
     assert_eq!(ask("context.usr").map_err(|error| error.fault), Err(Fault::Input));
     let (output, context) = (Value::Null, context());
     let question = Expression::question("context.done.deep == 'x'").expect("a question");
@@ -176,10 +198,8 @@ fn refused(template: &str, column: usize, expected: &str) {
 
 #[test]
 fn what_no_template_holds() {
-    refused("{% for i in range(1000000000) %}x{% endfor %}", 1, "{% for %} are not known");
-    refused("x {% include '/etc/passwd' %}", 3, "are not known");
-    refused("x {% set a = 'x' %}", 3, "are not known");
-    refused("{{#each items}}x{{/each}}", 1, "{{#each}} are not known");
+    refused("{% for i in range(1000000000) %}x{% endfor %}", 13, "the name range is not known");
+    refused("x {% include '/etc/passwd' %}", 3, "{% include %} is not known");
     refused("x {{ context.a", 3, "never closed");
     refused("a {{ contxt.a }} b", 6, "did you mean context?");
     refused("line\nñ {{ 1 + }}", 8, "cannot be read");

@@ -11,9 +11,9 @@ use std::{
 };
 
 use caudal_flow::{
-    Action, Cached, Change, Conditional, Definition, Each, Engine, How, Human, Import, Kind, Loop, Machine, Options,
-    Outcome, Parallel, Reduce, Retry, Router, RunOptions, Search, Step, StepError, Steps, Strategy, Transition, Value,
-    journal::StoredRuns, later, rule, value,
+    Action, Cached, Change, Conditional, Definition, Each, Engine, How, Human, Import, Kind, Knows, Loop, Machine, On,
+    Options, Outcome, Parallel, Reduce, Retry, Router, RunOptions, Search, Step, StepError, Steps, Strategy,
+    Transition, Value, journal::StoredRuns, later, rule, value,
 };
 use caudal_store::sqlite::{self, Sqlite};
 
@@ -99,11 +99,12 @@ fn pipeline(folder: &Path) -> Definition {
         parallel: parallel(&["x", "y", "z"]),
     };
     let states = vec![(Arc::from("work"), one("work", 1)), (Arc::from("done"), Steps::new([]))];
-    let transitions = vec![Transition { from: None, on_failure: false, when: None, to: "done".into() }];
+    let transitions = vec![Transition { from: None, on: On::Success, when: None, to: "done".into() }];
     let machine = Machine { start: "work".into(), ends: vec!["done".into()], states, transitions, most: 5 };
     let import = Import {
         pipeline: "other".into(),
         steps: one("imported", 0),
+        knows: Knows::default(),
         inherits: true,
         outputs: None,
         ignore_failures: false,

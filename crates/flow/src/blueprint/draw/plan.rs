@@ -1,7 +1,7 @@
 //! A pipeline as what is shown of it: the one form that all drawings are made from.
 
 use crate::{
-    step::{Kind, Policy, Rule, Step, Steps, Transition},
+    step::{Kind, On, Policy, Rule, Step, Steps, Transition},
     value::Value,
 };
 
@@ -106,9 +106,13 @@ fn leaf(step: &Step) -> String {
 
 fn transition(transition: &Transition) -> String {
     let from = transition.from.as_deref().unwrap_or("any");
-    let failure = if transition.on_failure { " fails" } else { "" };
+    let on = match transition.on {
+        On::Success => "",
+        On::Failure => " fails",
+        On::Pause => " is answered",
+    };
     let when = transition.when.as_ref().map(|rule| format!(" {}", rule_text("if", rule))).unwrap_or_default();
-    format!("{}{failure} → {}{when}", shown(from), shown(&transition.to))
+    format!("{}{on} → {}{when}", shown(from), shown(&transition.to))
 }
 
 fn rule_text(word: &str, rule: &Rule) -> String {

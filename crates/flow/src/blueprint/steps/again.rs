@@ -18,10 +18,6 @@ use crate::{
 
 /// Turns of a loop that has an exit and does not say how many it may take: as many as system D's.
 const TURNS: u64 = 5;
-/// What is known of system D's loops and not done.
-const NOT_DONE: [&str; 6] =
-    ["conversation", "history_management", "history_template", "ai_turn_source", "user_turn_sources", "named_steps"];
-
 impl Reader<'_> {
     pub(super) fn looping(&mut self, fields: &Fields<'_>) -> Option<Kind> {
         let Some(node) = fields.node("loop") else {
@@ -29,11 +25,11 @@ impl Reader<'_> {
             return None;
         };
         let fields = self.fields(node, &[LOOPING], "loop")?;
+        let talk = self.talk(&fields);
+        let talks = self.own.talks;
+        self.own.talks |= talk.is_some();
         let body = fields.node("body").map(|node| self.steps(node));
-        for key in fields.said(&NOT_DONE) {
-            let hint = "append turns to the context by state, and give them to the agent by input";
-            self.not_done(fields.at(key), key, hint);
-        }
+        self.own.talks = talks;
         let until = self.until(&fields);
         let exits = fields.node("exit_condition").is_some() || fields.node("exit_expression").is_some();
         let most = fields.count("max_loops").unwrap_or(if exits { TURNS } else { 1 });
@@ -58,6 +54,7 @@ impl Reader<'_> {
             init: fields.node("init").map(|node| self.changes(node)).unwrap_or_default(),
             state,
             output: self.gives(&fields),
+            talk: talk.map(Arc::new),
             ..Loop::new(body, u32::try_from(most).unwrap_or(u32::MAX))
         })))
     }

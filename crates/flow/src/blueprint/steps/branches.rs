@@ -6,11 +6,11 @@ use crate::{
     blueprint::{
         fields::Fields,
         finding::code,
-        keys::ROUTING,
+        keys::{REDUCE, ROUTING},
         reader::Reader,
         tree::{Node, Style, What},
     },
-    step::{Conditional, Import, Kind, Merge, Parallel, Reduce, Router, Step, Steps},
+    step::{Conditional, Import, Kind, Knows, Merge, Parallel, Reduce, Router, Step, Steps},
     words::Expression,
 };
 
@@ -50,10 +50,6 @@ impl Reader<'_> {
 
     /// How branches go together.
     fn together(&mut self, fields: &Fields<'_>, branches: Vec<(Arc<str>, Steps)>) -> Parallel {
-        if fields.flag("ignore_branch_names") == Some(true) {
-            let hint = "outputs stand under their branches' names; use reduce for others";
-            self.not_done(fields.at("ignore_branch_names"), "ignore_branch_names", hint);
-        }
         Parallel {
             branches: match fields.node("field_mapping") {
                 Some(mapping) => self.mapped(mapping, branches),
@@ -87,7 +83,14 @@ impl Reader<'_> {
             let Some(What::List(names)) = mapping.get(&name).map(|node| &node.what) else { return (name, steps) };
             let outputs = names.iter().map(|name| (name.name(), name.name())).collect();
             let pipeline = Arc::clone(&name);
-            let import = Import { pipeline, steps, inherits: true, outputs: Some(outputs), ignore_failures: false };
+            let import = Import {
+                pipeline,
+                steps,
+                inherits: true,
+                knows: Knows::default(),
+                outputs: Some(outputs),
+                ignore_failures: false,
+            };
             let step = Step::new(Arc::clone(&name), Kind::Import(Arc::new(import)));
             (name, Steps::new([step]))
         };
@@ -95,7 +98,12 @@ impl Reader<'_> {
     }
 
     fn reduce(&mut self, node: &Node) -> Option<Reduce> {
-        let named = ["mode", "callable", "path"].into_iter().find_map(|key| node.get(key));
+        let said = match &node.what {
+            What::Map(_) => Some(self.fields(node, &[REDUCE], "reduce")?),
+            _ => None,
+        };
+        let named =
+            said.as_ref().and_then(|said| ["callable", "path", "mode"].into_iter().find_map(|key| said.node(key)));
         let Some(mode) = node.text().or_else(|| named.and_then(Node::text)) else {
             self.error(node.mark, code::SORT, "reduce is a mode, a rule or an expression", "write values, for example");
             return None;
@@ -108,10 +116,10 @@ impl Reader<'_> {
             "first" => Reduce::First,
             "last" => Reduce::Last,
             "majority_vote" => Reduce::Majority,
-            "code_consensus" | "judge_selection" => {
-                let message = format!("reduce {mode} is not there");
-                self.error(node.mark, code::OTHERWISE, message, "choose in a step after the branches");
-                return None;
+            "code_consensus" => Reduce::Consensus,
+            "judge_selection" => {
+                let judge = said.as_ref().and_then(|said| said.node("evaluator"));
+                Reduce::Judge(Arc::new(self.inner("evaluator", judge, node.mark)?))
             }
             _ => Reduce::Rule(self.rule(named.unwrap_or(node))?),
         })

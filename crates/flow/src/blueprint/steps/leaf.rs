@@ -6,16 +6,17 @@ use super::{Made, RETRIES, Said, for_leaf};
 use crate::{
     action::{Action, Answer, Call},
     blueprint::{
-        fields::Fields,
         finding::code,
         reader::Reader,
         tree::{Mark, Node, What},
     },
     functions,
-    step::{Import, Kind},
+    step::{Import, Kind, Knows},
     value::Map,
 };
 
+/// Under what name an import finds what it is given, if nothing is said: system D's.
+const ARTIFACT: &str = "initial_input";
 /// Keys of config that are an import's alone.
 const OF_IMPORTS: [&str; 7] = [
     "inherit_context",
@@ -80,16 +81,20 @@ impl Reader<'_> {
         let config = said.config.as_ref();
         let outputs = config.and_then(|config| config.node("outputs")).and_then(|node| self.outputs(node));
         let failure = config.and_then(|config| config.word("on_failure")).unwrap_or("abort");
-        for key in ["input_to", "input_scratchpad_key", "inherit_conversation"] {
-            // The input goes to the first step, which is what `initial_prompt` says.
-            let said = |config: &&Fields<'_>| config.node(key).is_some() && config.word(key) != Some("initial_prompt");
-            if let Some(config) = config.filter(said) {
-                self.not_done(config.at(key), key, "the import's first step gets what the step is given");
-            }
+        if let Some(config) = config.filter(|config| config.flag("propagate_hitl") == Some(false)) {
+            self.not_done(config.at("propagate_hitl"), "propagate_hitl: false", "whoever is asked within is asked");
         }
+        let to = config.and_then(|config| config.word("input_to")).unwrap_or("initial_prompt");
+        let key = config.and_then(|config| config.text("input_scratchpad_key")).cloned();
+        let knows = Knows {
+            conversation: config.and_then(|config| config.flag("inherit_conversation")).unwrap_or(true),
+            prompt: found.asks_prompt && to != "import_artifacts",
+            artifacts: (to != "initial_prompt").then(|| key.unwrap_or_else(|| ARTIFACT.into())),
+        };
         Some(Kind::Import(Arc::new(Import {
             pipeline: found.pipeline,
             steps: found.steps,
+            knows,
             inherits: config.and_then(|config| config.flag("inherit_context")).unwrap_or_default(),
             outputs,
             ignore_failures: failure != "abort",

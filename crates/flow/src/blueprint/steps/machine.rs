@@ -10,9 +10,11 @@ use crate::{
         reader::Reader,
         tree::{Mark, Node, What},
     },
-    step::{Kind, Machine, Steps, Transition},
+    step::{Kind, Machine, On, Steps, Transition},
 };
 
+/// What system D puts around a state's output.
+const EVENT: [&str; 3] = ["last_output", "last_step", "output.event"];
 /// States that are passed at most, if nothing is said.
 const STATES: u64 = 100;
 
@@ -66,6 +68,10 @@ impl Reader<'_> {
         let fields = self.fields(node, &[TRANSITION], "a transition")?;
         // What cannot be read is told, and the transition left out.
         let when = fields.node("when").map_or(Some(None), |node| self.question(node).map(Some));
+        if let Some(node) = fields.node("when").filter(|node| EVENT.iter().any(|part| node.name().contains(part))) {
+            let message = "output is what the state gave: there is no event around it";
+            self.warn(node.mark, code::OTHERWISE, message, "write output, and on: for what has become of the state");
+        }
         let Some(to) = fields.text("to").cloned() else {
             self.missing(node.mark, "a transition", "to");
             return None;
@@ -75,13 +81,12 @@ impl Reader<'_> {
         if let Some(from) = &from {
             self.known_state(fields.at("from"), from, names);
         }
-        let on = fields.word("on").unwrap_or("success");
-        if on == "pause" {
-            // A state that somebody is asked in goes on where it was, so no transition is needed.
-            self.not_done(fields.at("on"), "on: pause", "a paused state goes on by itself when it is answered");
-            return None;
-        }
-        Some(Transition { from, on_failure: on == "failure", when: when?, to })
+        let on = match fields.word("on") {
+            Some("failure") => On::Failure,
+            Some("pause") => On::Pause,
+            _ => On::Success,
+        };
+        Some(Transition { from, on, when: when?, to })
     }
 }
 

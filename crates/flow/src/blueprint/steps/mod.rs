@@ -8,6 +8,7 @@ mod leaf;
 mod machine;
 mod others;
 mod search;
+mod talk;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use super::{
     check::Holds,
     fields::Fields,
     finding::code,
-    keys::{CONFIG, KINDS, STEP},
+    keys::{CONFIG, KINDS, PROCESSING, STEP},
     reader::Reader,
     tree::{Node, What},
 };
@@ -28,6 +29,10 @@ use crate::{
 
 /// Tries of a leaf after the first, if nothing is said: as many as system D's.
 const RETRIES: u32 = 1;
+
+/// What is known of system D's way to make a model's output fit, and not done.
+const NOT_PROCESSED: [&str; 6] =
+    ["aop", "coercion", "schema", "output_schema", "enforce_grammar", "reasoning_precheck"];
 
 /// What a kind's reader gives.
 struct Made {
@@ -119,6 +124,9 @@ impl Reader<'_> {
             fallback: fields.node("fallback").and_then(|node| self.step(node)).map(Arc::new),
             limits,
             updates_context: fields.flag("updates_context").unwrap_or_default(),
+            known_names: fields.flag("validate_fields").unwrap_or_default(),
+            // A search looks at its candidates.
+            invariants: if kind == "tree_search" { Vec::new() } else { self.invariants(fields) },
             sink: fields.text("sink_to").cloned(),
             meta: Self::plain(fields.node("meta")).as_map().cloned().unwrap_or_default(),
             timeout: made.and_then(|made| made.timeout),
@@ -128,13 +136,19 @@ impl Reader<'_> {
         if let Some(config) = &said.config {
             configured(&mut policy, config);
         }
-        if fields.flag("validate_fields") == Some(true) {
-            self.not_done(fields.at("validate_fields"), "validate_fields", "say what is given by output_schema");
+        if let Some(processing) =
+            fields.node("processing").and_then(|node| self.fields(node, &[PROCESSING], "processing"))
+        {
+            for key in processing.said(&NOT_PROCESSED).filter(|key| processing.word(key) != Some("off")) {
+                let hint = "say output_schema, and max_retries for answers that do not fit";
+                self.not_done(processing.at(key), key, hint);
+            }
         }
         let plain = policy.retry == Retry::default()
             && policy.timeout.is_none()
             && policy.limits.none()
             && !policy.updates_context
+            && policy.invariants.is_empty()
             && !policy.background
             && policy.meta.is_empty();
         let empty = policy.input.is_none()

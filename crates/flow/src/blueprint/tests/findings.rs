@@ -46,7 +46,8 @@ fn files() {
     finds("{usage_limits: {cost: 1}, steps: []}", (1, 17), "V-K1", "usage_limits has no key cost");
     finds("{input_schema: {type: nonsense}, steps: []}", (1, 16), "V-S1", "no JSON schema");
     finds("{templates: {undefined: strickt}, steps: []}", (1, 25), "V-K2", "did you mean strict?");
-    warns("{static_invariants: [x], steps: []}", (1, 21), "V-K5", "static_invariants changes nothing");
+    finds("{static_invariants: [x], steps: []}", (1, 22), "V-T3", "the name x is not known");
+    finds("{static_invariants: x, steps: []}", (1, 21), "V-K2", "static_invariants is a list of texts");
     assert!(read("{version: 0.1, steps: []}").is_ok());
 }
 
@@ -72,8 +73,13 @@ fn steps() {
     finds(&one("plugins: x"), (2, 24), "V-K2", "plugins is a list");
     finds(&one("fallback: {uses: add}"), (2, 25), "V-K3", "a step has no name");
     warns(&one("meta: {x: 1}"), (2, 5), "V-A1", "does nothing");
-    warns(&one("uses: add, validate_fields: true"), (2, 43), "V-K5", "changes nothing here");
     warns(&one("uses: add, config: {on_failure: skip}"), (2, 47), "V-K5", "of imports alone");
+    warns(&one("kind: hitl, processing: {aop: full}"), (2, 45), "V-K5", "aop changes nothing here");
+    assert!(
+        read(&one("kind: hitl, processing: {aop: 'off', structured_output: auto}"))
+            .is_ok_and(|(_, odd)| odd.is_empty())
+    );
+    finds(&one("kind: hitl, processing: {structured: off}"), (2, 40), "V-K1", "known are structured_output, aop");
 }
 
 #[test]
@@ -82,7 +88,7 @@ fn words() {
     finds(&one("input: '{{ output | to_json }}'"), (2, 35), "V-T3", "did you mean tojson?");
     finds(&one("input: {a: [x, '{{ 1 + }}']}"), (2, 36), "V-T3", "cannot be read");
     finds("steps:\n  - name: a\n    input: |\n      x\n      {{ y }}", (5, 1), "V-T3", "the name y is not known");
-    finds(&one("input: '{% for x in range(9) %}{% endfor %}'"), (2, 23), "V-T3", "not known");
+    finds(&one("input: '{% for x in range(9) %}{% endfor %}'"), (2, 35), "V-T3", "the name range is not known");
     warns(&one("uses: add, input: '{{ previous_step.output }}'"), (2, 33), "V-T1", "has no .output");
     warns(&one("uses: add, input: '{{ this.x }}'"), (2, 33), "V-T2", "no map is around");
     warns(&one("uses: add, input: '{{ steps.b.output }}'"), (2, 33), "V-T4", "there is no step b");
@@ -97,7 +103,16 @@ fn kinds() {
         "V-K2",
         "did you mean overwrite?",
     );
-    finds(&one("kind: parallel, branches: {a: []}, reduce: judge_selection"), (2, 58), "V-K5", "is not there");
+    finds(&one("kind: parallel, branches: {a: []}, reduce: judge_selection"), (2, 58), "V-K3", "has no evaluator");
+    finds(
+        &one("kind: parallel, branches: {a: []}, reduce: {mode: first, x: 1}"),
+        (2, 72),
+        "V-K1",
+        "reduce has no key x",
+    );
+    assert!(
+        read(&one("kind: parallel, ignore_branch_names: true, branches: {a: []}")).is_ok_and(|(_, odd)| odd.is_empty())
+    );
     finds(&one("kind: parallel, branches: {a: []}, field_mapping: {b: [x]}"), (2, 66), "V-K2", "there is no branch b");
     warns(
         &one("kind: parallel, branches: {a: {name: x, sink_to: k}, b: {name: y, sink_to: context.k}}"),
@@ -121,12 +136,14 @@ fn kinds() {
     );
     finds(&one("kind: loop, loop: {body: [], propagation: sideways}"), (2, 57), "V-K2", "cannot be given sideways");
     warns(&one("kind: loop, loop: {body: []}"), (2, 33), "V-L1", "it goes once");
-    warns(
-        &one("kind: loop, loop: {body: [], max_loops: 1, conversation: true}"),
-        (2, 72),
-        "V-K5",
-        "conversation changes nothing",
-    );
+    let talk = |more: &str| one(&format!("kind: loop, loop: {{body: [], max_loops: 1, {more}}}"));
+    warns(&talk("history_management: {}"), (2, 78), "V-K5", "history_management changes nothing");
+    warns(&talk("conversation: true, history_template: x"), (2, 96), "V-K5", "history_template changes nothing");
+    let summary = "conversation: true, history_management: {strategy: summarize}";
+    warns(&talk(summary), (2, 109), "V-K5", "summarize keeps the latest turns");
+    finds(&talk("conversation: true, history_management: {max: 1}"), (2, 99), "V-K1", "has no key max");
+    finds(&talk("conversation: true, ai_turn_source: lst"), (2, 94), "V-K2", "did you mean last?");
+    finds(&talk("conversation: true, ai_turn_source: named_steps"), (2, 94), "V-K3", "no named_steps");
     finds(&one("kind: map, map: {body: []}"), (2, 31), "V-K3", "a map has no iterable_input");
     finds(&one("kind: map, map: {body: [], iterable_input: 'a b'}"), (2, 58), "V-T3", "cannot be read");
     finds(&one("kind: dynamic_router, router: {branches: {a: []}}"), (2, 45), "V-K3", "has no router_agent");
@@ -141,6 +158,14 @@ fn kinds() {
         (2, 96),
         "V-SM1",
         "there is no state b",
+    );
+    warns(
+        &one(
+            "kind: StateMachine, states: {a: [], b: []}, start_state: a, transitions: [{from: a, to: b, when: output.last_output == 1}]",
+        ),
+        (2, 112),
+        "V-K5",
+        "there is no event around it",
     );
     warns(
         &one("kind: StateMachine, states: {a: []}, start_state: a, end_states: [b]"),

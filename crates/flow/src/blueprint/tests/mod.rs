@@ -2,8 +2,10 @@
 
 mod drawings;
 mod findings;
+mod guards;
 mod hostile;
 mod runs;
+mod talk;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -32,6 +34,12 @@ fn registry() -> Registry {
     leaf(&mut registry, "count_b", |call| {
         let text = call.input.as_text().unwrap_or_default();
         Ok(Value::from(text.matches('b').count() as f64 / 3.0))
+    });
+    // Likes b, but not what was asked for.
+    leaf(&mut registry, "liked", |call| {
+        let solution = call.input.get("solution").and_then(Value::as_text).unwrap_or_default();
+        let asked = call.input.get("task").and_then(Value::as_text) == Some(solution);
+        Ok(value!({"score": if asked { -1 } else { solution.matches('b').count() as i64 }}))
     });
     leaf(&mut registry, "plan", |call| {
         Ok(match call.input.get("history").and_then(Value::as_list).map(<[Value]>::len) {

@@ -10,19 +10,33 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
-fn ran(definition: &Definition, input: Value) -> crate::Ran {
+pub(super) fn ran(definition: &Definition, input: Value) -> crate::Ran {
     let context = value!({"items": [1, 2, 3], "name": "Ada", "on": true}).as_map().cloned().unwrap_or_default();
     let options = RunOptions { context, ..RunOptions::default() };
     wait(Engine::new(Options::default()).run(definition, input, options))
 }
 
 #[track_caller]
-fn gives(text: &str, input: Value, expected: Value) {
+pub(super) fn gives(text: &str, input: Value, expected: Value) {
     assert_eq!(ran(&good(text), input).output().expect("an output"), expected, "{text}");
 }
 
+/// What a run gives of which each question is answered by the next of these.
+pub(super) fn answered(definition: &Definition, input: Value, answers: &[&str]) -> Value {
+    let engine = Engine::new(Options::default());
+    wait(async {
+        let mut ran = engine.run(definition, input, RunOptions::default()).await;
+        for answer in answers {
+            assert!(matches!(ran.outcome, Outcome::Paused(_)), "{answer}: {:?}", ran.outcome);
+            let answers = HashMap::from([("".into(), Value::from(*answer))]);
+            ran = engine.resume(definition, &ran.id, answers, false).await.expect("a run").await;
+        }
+        ran.output().expect("an output")
+    })
+}
+
 #[track_caller]
-fn fails(text: &str, input: Value, expected: &str) {
+pub(super) fn fails(text: &str, input: Value, expected: &str) {
     let error = ran(&good(text), input).output().expect_err(text);
     assert!(error.to_string().contains(expected), "{error} does not say {expected}");
 }
@@ -278,6 +292,27 @@ fn imports() {
         ),
         ("parts/other.yaml", "{name: other, steps: [{name: x, uses: add}]}"),
     ]);
+    let told = |config: &str, child: &str, input: Value| {
+        let child = format!("steps: [{{name: x, input: '{{{{ {child} }}}}'}}]");
+        let main = format!(
+            "{{imports: {{c: c.yaml}}, steps: [{{name: t, input: [], sink_to: conversation_history}}, {{name: a, uses: imports.c, input: '{{{{ context.given }}}}', config: {{{config}}}}}]}}"
+        );
+        let (definition, _) = Blueprint::read(&main, &files(&[("c.yaml", &child)]), &registry()).expect("a pipeline");
+        let context = [("given", input), ("import_artifacts", value!({"k": 1}))].into_iter().collect();
+        let options = RunOptions { context, ..RunOptions::default() };
+        wait(Engine::new(Options::default()).run(&definition, Value::Null, options)).output()
+    };
+    assert_eq!(told("", "context.initial_prompt", value!("hi")), Ok(value!("hi")));
+    assert_eq!(told("inherit_context: true", "context.initial_prompt", value!("hi")), Ok(value!("hi")));
+    assert_eq!(told("", "context.conversation_history", value!(1)), Ok(value!([])));
+    assert!(told("inherit_conversation: false", "context.conversation_history", value!(1)).is_err());
+    let artifacts = "context.import_artifacts";
+    assert_eq!(told("input_to: import_artifacts", artifacts, value!(1)), Ok(value!({"initial_input": 1, "k": 1})));
+    assert_eq!(told("input_to: both, input_scratchpad_key: x", artifacts, value!(1)), Ok(value!({"k": 1, "x": 1})));
+    assert_eq!(told("input_to: both", artifacts, value!({"k": 2})), Ok(value!({"k": 2})));
+    assert_eq!(told("input_to: both", "context.initial_prompt", value!(2)), Ok(value!(2)));
+    assert!(told("input_to: initial_prompt", artifacts, value!(2)).is_err());
+
     let (definition, findings) = Blueprint::read_file("main.yaml", &sources, &registry()).expect("a pipeline");
     assert!(findings.iter().all(|finding| finding.code == "V-A1"), "{findings:?}");
     assert_eq!((&*definition.name, ran(&definition, value!(1)).output()), ("main", Ok(value!("2 2"))));
