@@ -316,7 +316,6 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
     let make = async {
         let after = one::one(live, &cached.step, scope, state.clone()).await?;
         let changes = merge::changes(&state.context, &after.context);
-        // Others may be in another process, or in a run that is told apart by its types.
         Ok(Answered { value: after.value, changes })
     };
     match live.parts.cache.get(key, cached.ttl, make).await {

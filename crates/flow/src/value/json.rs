@@ -16,7 +16,7 @@ use super::{Map, Value};
 /// The name under which bytes stand.
 const BYTES: &str = "$bytes";
 /// How deep lists and maps may lie within each other, as in `serde_json`.
-const DEPTH: usize = 128;
+pub(super) const DEPTH: usize = 128;
 
 /// A value has more levels than 128.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
