@@ -9,8 +9,8 @@ use std::{
 };
 
 use caudal_flow::{
-    Answered, Cached, Engine, Found, Kind, Map, Options, RunOptions, Shelf, Step, StepCache, StepError, Steps, Value,
-    function, value,
+    Answered, Cached, Engine, Found, Kind, Limits, Map, Options, RunOptions, Shelf, Step, StepCache, StepError, Steps,
+    Usage, Value, function, later, value,
 };
 
 use crate::{HOUR, ROOM, answer, ask, bits, key, open};
@@ -178,6 +178,51 @@ async fn two_engines_share_what_is_on_a_shelf() {
         assert_eq!(there.output(), Ok(i64::from(!place.shelved()).into()));
         for _ in 0..2 {
             assert!(run(other.clone(), 2).await.output().is_err(), "a failure is made each time");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_stops_one_run_does_not_stop_another_that_waits_for_the_same() {
+    for place in Place::all() {
+        let spends = later("spends", |call| async move {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let most = Usage { tokens_in: 10, ..Usage::NONE };
+            call.reserve(most)?.settle(most);
+            Ok("made".into())
+        });
+        let cached = Step::new("kept", Kind::Cache(Arc::new(Cached::new(Step::act("spends", spends)))));
+        let definition = caudal_flow::Definition::new("spends", Steps::new([cached]));
+        let engine = place.engine();
+        let run = |tokens: Option<u64>| {
+            let options = RunOptions { limits: Limits { tokens, ..Limits::default() }, ..RunOptions::default() };
+            engine.run(&definition, Value::Null, options)
+        };
+        let (poor, rich) = futures_util::future::join(run(Some(1)), run(None)).await;
+        assert!(poor.output().is_err_and(|error| error.to_string().contains("10 tokens")));
+        assert_eq!(rich.output(), Ok("made".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_step_sees_no_more_of_the_context_than_it_is_remembered_by() {
+    for place in Place::all() {
+        let names =
+            function("names", |call| Ok(Value::list(call.context.iter().map(|(name, _)| Value::text(&**name)))));
+        let mut cached = Cached::new(Step::act("names", names).with(|policy| policy.sink = Some("b".into())));
+        cached.context = Some(vec!["a".into()]);
+        let cached = Step::new("kept", Kind::Cache(Arc::new(cached)));
+        let definition = caudal_flow::Definition::new("names", Steps::new([cached]));
+        let engine = place.engine();
+        for (context, after) in [
+            (value!({"a": 1, "b": ["a"]}), value!({"a": 1, "b": ["a"]})),
+            (value!({"a": 1, "b": 2, "c": 3}), value!({"a": 1, "b": ["a"], "c": 3})),
+            (value!({"b": 2}), value!({"b": []})),
+            (value!({"a": null}), value!({"a": null, "b": ["a"]})),
+        ] {
+            let context = context.as_map().cloned().unwrap();
+            let ran = engine.run(&definition, 1.into(), RunOptions { context, ..RunOptions::default() }).await;
+            assert_eq!(Value::Map(ran.context), after);
         }
     }
 }
