@@ -58,11 +58,12 @@ pub(crate) fn call(
         let Some(names) = names else { return context.write(to) };
         names.iter().try_for_each(|name| {
             name.write(to)?;
-            match context.get(name) {
-                Some(value) => value.write(to),
-                // What is not there is not what is `null`.
-                None => Ok(to.push(b'-')),
-            }
+            // What is not there is not what is `null`.
+            let Some(value) = context.get(name) else {
+                to.push(b'-');
+                return Ok(());
+            };
+            value.write(to)
         })
     })
 }
