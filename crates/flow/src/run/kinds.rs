@@ -317,16 +317,31 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
         let mut mine = false;
         let making = async {
             mine = true;
-            make(live, cached, scope, &state).await
+            let made = make(live, cached, scope, &state).await;
+            if live.log.is_open(scope.place) { Err(Unkept::Open(made)) } else { made.map_err(Unkept::Stop) }
         };
-        match live.parts.cache.get(key, cached.ttl, making).await {
+        match live.parts.cache.get(key, cached.ttl, making).await.map_err(|unkept| Unkept::clone(&unkept)) {
             Ok((made, Found::Made)) => return Ok(with(live, state, made)),
             Ok((found, Found::Remembered)) => return hit(live, scope, state, found).await,
+            Err(Unkept::Open(made)) if mine => return made.map(|made| with(live, state, made)),
+            Err(Unkept::Open(_)) => {
+                let made = make(live, cached, scope, &state).await?;
+                return Ok(with(live, state, made));
+            }
             // What befell another run while this one waited for it is not of the step's making.
-            Err(stop) if !mine && !stop.is_the_steps() => live.may_go_on()?,
-            Err(stop) => return Err(Stop::clone(&stop)),
+            Err(Unkept::Stop(stop)) if !mine && !stop.is_the_steps() => live.may_go_on()?,
+            Err(Unkept::Stop(stop)) => return Err(stop),
         }
     }
+}
+
+/// Why nothing is remembered.
+#[derive(Clone)]
+enum Unkept {
+    /// There is no answer.
+    Stop(Stop),
+    /// What came of it depends on steps of its run, which stand in no key.
+    Open(Result<Answered, Stop>),
 }
 
 /// Does what is to be remembered. It sees no more of the context than what its key is made of.

@@ -227,6 +227,34 @@ async fn a_step_sees_no_more_of_the_context_than_it_is_remembered_by() {
     }
 }
 
+#[tokio::test]
+async fn what_looks_at_other_steps_of_its_run_is_not_remembered() {
+    let give =
+        |name: &str, number: i64| Step::act(name, function(format!("give {number}"), move |_| Ok(number.into())));
+    let look = |name: &'static str| {
+        Step::act("look", function(format!("look {name}"), move |call| Ok(call.view().step(name).unwrap_or_default())))
+    };
+    let cached = |steps: Vec<Step>| {
+        let within = Step::new("within", Kind::Sequence(Steps::new(steps)));
+        Step::new("kept", Kind::Cache(Arc::new(Cached::new(within))))
+    };
+    // What it looks at, what it gives in runs where the step before it gave 1 and 2, and whether it is remembered.
+    for (name, given, remembered) in [("before", [1, 2], false), ("inner", [7, 7], true), ("none", [0, 0], false)] {
+        for place in Place::all() {
+            let engine = place.engine();
+            for (before, given) in [1, 2, 2].into_iter().zip([given[0], given[1], given[1]]) {
+                let same = Step::act("same", function("same", |_| Ok("same".into())));
+                let steps = [give("before", before), same, cached(vec![give("inner", 7), look(name)])];
+                let definition = caudal_flow::Definition::new("looks", Steps::new(steps));
+                let ran = engine.run(&definition, Value::Null, RunOptions::default()).await;
+                let hit = ran.entries.iter().any(|entry| entry.cached);
+                assert_eq!(ran.output().unwrap().as_i64().unwrap_or(0), given, "{name} after {before}");
+                assert!(remembered || !hit, "{name}");
+            }
+        }
+    }
+}
+
 #[derive(serde::Serialize, serde::Deserialize, Clone)]
 struct Point {
     x: f64,
