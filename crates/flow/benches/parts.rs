@@ -2,7 +2,9 @@
 
 use std::{hint::black_box, time::Instant};
 
-use caudal_flow::{Canonical, Expression, Formula, Map, Value, View, key_of};
+use caudal_flow::{
+    Answered, Canonical, Expression, Formula, Map, Shelf, ShelfOptions, SqliteShelf, Value, View, key_of,
+};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sha2::{Digest, Sha256};
 
@@ -85,5 +87,30 @@ fn expression(criterion: &mut Criterion) {
     criterion.bench_function("expression", |bench| bench.iter(|| parsed.value(&View::of(&output, &context))));
 }
 
-criterion_group!(parts, clock, buffer, json, hash, expression);
+/// An answer taken off the shelf: asked of another thread, read, checked against its hash, made a value.
+fn shelf(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || SqliteShelf::open(ShelfOptions::within(folder.path(), 64 << 20)).expect("a shelf");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let filled = open();
+    for number in 0..1_000u32 {
+        let answer = Answered { value: object(1_000), changes: Map::default() };
+        filled.put(blake3::hash(&number.to_le_bytes()).as_bytes(), answer, None);
+    }
+    // What was handed over is written before it is closed.
+    drop(filled);
+    let (shelf, mut number) = (open(), 0u32);
+    let mut group = criterion.benchmark_group("shelf");
+    group.bench_function("hit of 1 KB", |bench| {
+        bench.iter(|| {
+            number = (number + 1) % 1_000;
+            let key = *blake3::hash(&number.to_le_bytes()).as_bytes();
+            runtime.block_on(shelf.get(&key)).expect("what was put there")
+        });
+    });
+    group.bench_function("miss", |bench| bench.iter(|| runtime.block_on(shelf.get(&[7; 32])).is_none()));
+    group.finish();
+}
+
+criterion_group!(parts, clock, buffer, json, hash, expression, shelf);
 criterion_main!(parts);

@@ -1,11 +1,14 @@
 //! What makes two calls the same: 32 bytes of what a step is, what it is given, and what it may look at.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    step::{Cached, Definition, Kind, Policy, Reduce, Rule, Step, Steps},
+    step::{
+        Cached, Change, Check, Definition, Import, Kind, Loop, Machine, Parallel, Policy, Propagate, Reduce, Rule,
+        Search, Step, Steps,
+    },
     value::{Canonical, Map, Value, write_canonical},
 };
 
@@ -47,7 +50,7 @@ pub(crate) fn call(
     identity: &Key,
     input: &Value,
     context: &Map,
-    names: Option<&[std::sync::Arc<str>]>,
+    names: Option<&[Arc<str>]>,
 ) -> Result<Key, serde_json::Error> {
     key_of(|to| {
         to.extend_from_slice(identity);
@@ -55,7 +58,12 @@ pub(crate) fn call(
         let Some(names) = names else { return context.write(to) };
         names.iter().try_for_each(|name| {
             name.write(to)?;
-            context.get(name).unwrap_or(&Value::Null).write(to)
+            // What is not there is not what is `null`.
+            let Some(value) = context.get(name) else {
+                to.push(b'-');
+                return Ok(());
+            };
+            value.write(to)
         })
     })
 }
@@ -75,7 +83,8 @@ pub(crate) fn definition(name: &str, steps: &Steps) -> Key {
     digest(&form.0)
 }
 
-/// The canonical form of steps.
+/// The canonical form of steps. Before what may be missing stands whether it is there, and before what may be many how many
+/// there are: else the end of one part could be taken for the beginning of another.
 #[derive(Default)]
 struct Form(Vec<u8>);
 
@@ -95,8 +104,22 @@ impl Form {
         self.value(&number.into());
     }
 
-    fn rule(&mut self, rule: Option<&Rule>) {
-        self.value(&rule.map_or(Value::Null, |rule| rule.identity()));
+    fn yes(&mut self, yes: bool) {
+        self.value(&yes.into());
+    }
+
+    fn many<T>(&mut self, all: &[T], write: impl Fn(&mut Self, &T)) {
+        self.number(all.len() as u64);
+        all.iter().for_each(|one| write(self, one));
+    }
+
+    fn maybe<T: ?Sized>(&mut self, one: Option<&T>, write: impl Fn(&mut Self, &T)) {
+        self.yes(one.is_some());
+        one.into_iter().for_each(|one| write(self, one));
+    }
+
+    fn rule(&mut self, rule: &Rule) {
+        self.value(&rule.identity());
     }
 
     fn steps(&mut self, steps: &Steps) {
@@ -104,52 +127,44 @@ impl Form {
         steps.iter().for_each(|step| self.step(step));
     }
 
-    fn branches(&mut self, branches: &[(std::sync::Arc<str>, Steps)]) {
-        self.number(branches.len() as u64);
-        for (name, steps) in branches {
-            self.text(name);
-            self.steps(steps);
-        }
+    fn branches(&mut self, branches: &[(Arc<str>, Steps)]) {
+        self.many(branches, |form, (name, steps)| {
+            form.text(name);
+            form.steps(steps);
+        });
+    }
+
+    fn changes(&mut self, changes: &[Change]) {
+        self.many(changes, |form, change| {
+            form.text(&change.path);
+            form.number(change.how as u64);
+            form.rule(&change.value);
+        });
+    }
+
+    fn checks(&mut self, checks: &[Arc<dyn Check>]) {
+        self.many(checks, |form, check| form.value(&check.identity()));
     }
 
     fn step(&mut self, step: &Step) {
         self.text(&step.name);
+        self.maybe(step.policy.as_deref(), Self::policy);
         self.text(step.kind.name());
-        if let Some(policy) = &step.policy {
-            self.policy(policy);
-        }
         match &step.kind {
             Kind::Act(action) => self.value(&action.identity()),
             Kind::Sequence(steps) => self.steps(steps),
             Kind::Parallel(parallel) => self.parallel(parallel),
             Kind::Conditional(conditional) => {
-                self.rule(Some(&conditional.when));
+                self.rule(&conditional.when);
                 self.branches(&conditional.branches);
-                conditional.otherwise.iter().for_each(|steps| self.steps(steps));
+                self.maybe(conditional.otherwise.as_ref(), Self::steps);
             }
-            Kind::Loop(again) => {
-                self.number(again.most.into());
-                self.rule(again.until.as_ref());
-                self.rule(again.first.as_ref());
-                self.rule(again.output.as_ref());
-                self.steps(&again.body);
-                for change in again.init.iter().chain(&again.state) {
-                    self.text(&change.path);
-                    self.number(change.how as u64);
-                    self.rule(Some(&change.value));
-                }
-                if let Some(talk) = &again.talk {
-                    self.text(&format!("{talk:?}"));
-                }
-                match &again.next {
-                    crate::step::Propagate::Output => self.text("output"),
-                    crate::step::Propagate::Context => self.text("context"),
-                    crate::step::Propagate::Rule(rule) => self.rule(Some(rule)),
-                }
-            }
+            Kind::Loop(again) => self.again(again),
             Kind::Map(each) => {
-                self.rule(each.items.as_ref());
-                self.number(u64::from(each.ignore_failures));
+                self.maybe(each.items.as_ref(), Self::rule);
+                // Only one after the other do they see what those before made of the context.
+                self.yes(each.at_once <= 1);
+                self.yes(each.ignore_failures);
                 self.steps(&each.body);
             }
             Kind::Router(router) => {
@@ -157,69 +172,102 @@ impl Form {
                 self.parallel(&router.parallel);
             }
             Kind::Human(human) => {
-                self.rule(human.message.as_ref());
+                self.maybe(human.message.as_ref(), Self::rule);
                 self.value(&human.schema);
             }
             Kind::Cache(cached) => self.cached(cached),
-            Kind::Import(import) => {
-                self.text(&import.pipeline);
-                self.number(u64::from(import.inherits) + 2 * u64::from(import.ignore_failures));
-                self.text(&format!("{:?} {:?}", import.knows, import.outputs));
-                self.steps(&import.steps);
-            }
-            Kind::Machine(machine) => {
-                self.text(&machine.start);
-                machine.ends.iter().for_each(|end| self.text(end));
-                self.branches(&machine.states);
-                for transition in &machine.transitions {
-                    self.text(transition.from.as_deref().unwrap_or("*"));
-                    self.number(transition.on as u64);
-                    self.rule(transition.when.as_ref());
-                    self.text(&transition.to);
-                }
-            }
-            Kind::Search(search) => {
-                self.step(&search.proposer);
-                self.step(&search.evaluator);
-                self.number(search.strategy as u64);
-                [search.branching, search.width, search.depth, search.most]
-                    .into_iter()
-                    .for_each(|n| self.number(n as u64));
-                self.value(&search.goal.map_or(Value::Null, Value::from));
-                self.rule(search.cost.as_ref());
-                self.rule(search.valid.as_ref());
+            Kind::Import(import) => self.import(import),
+            Kind::Machine(machine) => self.machine(machine),
+            Kind::Search(search) => self.search(search),
+        }
+    }
+
+    fn again(&mut self, again: &Loop) {
+        self.number(again.most.into());
+        self.yes(again.must_end);
+        for rule in [&again.until, &again.first, &again.output] {
+            self.maybe(rule.as_ref(), Self::rule);
+        }
+        self.steps(&again.body);
+        self.changes(&again.init);
+        self.changes(&again.state);
+        self.maybe(again.talk.as_deref(), |form, talk| form.text(&format!("{talk:?}")));
+        match &again.next {
+            Propagate::Output => self.text("output"),
+            Propagate::Context => self.text("context"),
+            Propagate::Rule(rule) => {
+                self.text("rule");
+                self.rule(rule);
             }
         }
+    }
+
+    fn import(&mut self, import: &Import) {
+        self.text(&import.pipeline);
+        self.yes(import.inherits);
+        self.text(&format!("{:?}", import.knows));
+        self.yes(import.ignore_failures);
+        self.maybe(import.outputs.as_deref(), |form, outputs| {
+            form.many(outputs, |form, (from, to)| [from, to].into_iter().for_each(|name| form.text(name)));
+        });
+        self.steps(&import.steps);
+    }
+
+    fn machine(&mut self, machine: &Machine) {
+        self.text(&machine.start);
+        self.number(machine.most.into());
+        self.many(&machine.ends, |form, end| form.text(end));
+        self.branches(&machine.states);
+        self.many(&machine.transitions, |form, transition| {
+            form.maybe(transition.from.as_deref(), Self::text);
+            form.number(transition.on as u64);
+            form.maybe(transition.when.as_ref(), Self::rule);
+            form.text(&transition.to);
+        });
+    }
+
+    fn search(&mut self, search: &Search) {
+        self.step(&search.proposer);
+        self.step(&search.evaluator);
+        self.number(search.strategy as u64);
+        [search.branching, search.width, search.depth, search.most].into_iter().for_each(|n| self.number(n as u64));
+        self.value(&search.goal.map_or(Value::Null, Value::from));
+        self.yes(search.must_reach);
+        self.maybe(search.cost.as_ref(), Self::rule);
+        self.maybe(search.valid.as_ref(), Self::rule);
     }
 
     fn cached(&mut self, cached: &Cached) {
         self.0.extend_from_slice(&cached.identity);
+        self.maybe(cached.context.as_deref(), |form, names| form.many(names, |form, name| form.text(name)));
     }
 
-    fn parallel(&mut self, parallel: &crate::step::Parallel) {
+    fn parallel(&mut self, parallel: &Parallel) {
         self.branches(&parallel.branches);
         self.number(parallel.merge as u64);
-        self.number(u64::from(parallel.ignore_failures));
-        parallel.keys.iter().for_each(|key| self.text(key));
-        match &parallel.reduce {
-            Some(Reduce::Rule(rule)) => self.rule(Some(rule)),
-            Some(Reduce::Judge(judge)) => self.step(judge),
-            Some(reduce) => self.text(reduce.name()),
-            None => self.text(""),
-        }
+        self.yes(parallel.ignore_failures);
+        self.many(&parallel.keys, |form, key| form.text(key));
+        self.maybe(parallel.reduce.as_ref(), |form, reduce| {
+            form.text(reduce.name());
+            match reduce {
+                Reduce::Rule(rule) => form.rule(rule),
+                Reduce::Judge(judge) => form.step(judge),
+                _ => {}
+            }
+        });
     }
 
     fn policy(&mut self, policy: &Policy) {
-        self.rule(policy.input.as_ref());
-        for check in policy.takes.iter().chain(&policy.gives).chain(&policy.validators) {
-            self.value(&check.identity());
-        }
-        policy.invariants.iter().for_each(|rule| self.rule(Some(rule)));
-        self.number(u64::from(policy.updates_context) + 2 * u64::from(policy.known_names));
-        self.text(policy.sink.as_deref().unwrap_or(""));
-        if let Some(fallback) = &policy.fallback {
-            self.step(fallback);
-        }
+        self.maybe(policy.input.as_ref(), Self::rule);
+        self.checks(policy.takes.as_slice());
+        self.checks(policy.gives.as_slice());
+        self.checks(&policy.validators);
+        self.many(&policy.invariants, Self::rule);
+        self.yes(policy.updates_context);
+        self.yes(policy.known_names);
+        self.yes(policy.background);
+        self.maybe(policy.sink.as_deref(), Self::text);
+        self.maybe(policy.fallback.as_deref(), Self::step);
     }
 }
 

@@ -34,7 +34,7 @@ pub use serde_json;
 pub use action::{Action, Answer, Aside, Call, Outcome as Started};
 pub use blueprint::{Blueprint, Finding, Folder, JsonSchema, Severity, Sources, explain, mermaid, schema, svg};
 pub use budget::{Allowance, Limits, Quota, Refusal, Reservation, Usage};
-pub use cache::{Answered, Found, Shelf, StepCache};
+pub use cache::{Answered, Found, Shelf, ShelfError, ShelfOptions, Shelved, SqliteShelf, StepCache};
 pub use engine::{Engine, Handle, Options, Outcome, Ran, Run, RunOptions};
 pub use error::{Fault, RunError, StepError};
 pub use flows::{Count, Flows, Going, TakenUp};

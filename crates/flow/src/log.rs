@@ -138,6 +138,8 @@ struct Book {
     entries: Vec<Entry>,
     feedback: Vec<(Place, Arc<str>)>,
     asked: Vec<(Place, Value)>,
+    /// Remembered steps within which somebody looked at what stands outside of them.
+    open: Vec<Place>,
     spent: Usage,
 }
 
@@ -320,15 +322,25 @@ impl Log {
     }
 
     fn look(&self, from: Place, mut wanted: impl FnMut(&Label) -> bool) -> Option<(Label, Value)> {
-        let book = self.book();
+        let book = &mut *self.book();
         let around: Vec<Place> =
             std::iter::successors(Some(from), |place| book.entries.get(place.index()).map(|entry| entry.parent))
                 .collect();
-        book.entries
-            .iter()
-            .rev()
-            .find(|entry| entry.status == Status::Completed && around.contains(&entry.parent) && wanted(&entry.label))
-            .map(|entry| (entry.label.clone(), entry.output.clone()))
+        let found =
+            book.entries.iter().rev().find(|entry| {
+                entry.status == Status::Completed && around.contains(&entry.parent) && wanted(&entry.label)
+            });
+        // What is not found is looked for everywhere.
+        let within = found.and_then(|found| around.iter().position(|place| *place == found.parent));
+        let left = &around[..within.unwrap_or(around.len())];
+        let is_cache = |place: &&Place| book.entries.get(place.index()).is_some_and(|entry| entry.kind == "cache");
+        book.open.extend(left.iter().filter(is_cache));
+        found.map(|entry| (entry.label.clone(), entry.output.clone()))
+    }
+
+    /// Whether a remembered step depends on more than what it is remembered by.
+    pub(crate) fn is_open(&self, cache: Place) -> bool {
+        self.book().open.contains(&cache)
     }
 
     /// Somebody is asked `question` at `place`.

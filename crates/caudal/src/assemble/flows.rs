@@ -166,8 +166,8 @@ pub(crate) fn engine(settings: &Settings, store: Option<Arc<dyn Store>>) -> Engi
         cache_bytes: settings.flow.cache_bytes,
         cache_ttl: Some(settings.flow.cache_ttl),
         most_steps: settings.flow.most_steps,
+        shelf: super::shelf::shelf(settings),
         runs,
-        ..Options::default()
     })
 }
 

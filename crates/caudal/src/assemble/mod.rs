@@ -24,6 +24,7 @@ use crate::settings::{Load, Settings};
 
 pub(crate) mod flows;
 mod no_backend;
+mod shelf;
 
 use no_backend::NoBackend;
 

@@ -71,6 +71,8 @@ pub(crate) struct FlowSettings {
     pub(crate) most_steps: usize,
     pub(crate) cache_bytes: u64,
     pub(crate) cache_ttl: Duration,
+    /// Bytes of answers that are remembered on disk; none if they are not.
+    pub(crate) shelf_bytes: Option<u64>,
 }
 
 const MIB: u64 = 1 << 20;
@@ -104,6 +106,10 @@ impl Settings {
                 most_steps: read.number("flow_max_steps", 1, 100_000_000)?,
                 cache_bytes: mib("flow_cache_mb", 0)?,
                 cache_ttl: seconds("flow_cache_ttl_secs")?,
+                shelf_bytes: match &*read.word("flow_cache", &["memory", "sqlite"], "it is memory or sqlite")? {
+                    "sqlite" => Some(mib("flow_cache_disk_mb", 1)?),
+                    _ => None,
+                },
             },
             load: read.load(model_control)?,
             telemetry: read.telemetry()?,

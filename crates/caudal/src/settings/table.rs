@@ -189,7 +189,20 @@ pub(crate) const TABLE: &[Key] = &[
         "folder of pipelines, NAME.yaml each, and of flow.yaml, which says what they may",
     ),
     key("flow_max_steps", "100000", "N", "steps that a run of a pipeline may take"),
-    key("flow_cache_mb", "64", "MIB", "answers of pipelines' steps that are remembered"),
+    key(
+        "flow_cache",
+        "memory",
+        "WHERE",
+        "where answers of pipelines' steps are remembered: memory, as long as the process lives, or sqlite, also in \
+         flow-cache.db in data_dir (without one, in the cache folder), which processes share and which lasts",
+    ),
+    key("flow_cache_mb", "64", "MIB", "answers of pipelines' steps that are remembered in memory"),
+    key(
+        "flow_cache_disk_mb",
+        "256",
+        "MIB",
+        "the same on disk, with flow_cache: sqlite; the least recently used go first",
+    ),
     key("flow_cache_ttl_secs", "3600", "SECS", "how long they are remembered at most"),
     key("watch", "false", "BOOL", "read this file again when it changes, as at SIGHUP"),
     live(known_as(

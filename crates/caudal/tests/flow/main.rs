@@ -9,6 +9,7 @@ mod examples;
 mod kept;
 mod killed;
 mod local;
+mod remembered;
 mod server;
 
 use std::{

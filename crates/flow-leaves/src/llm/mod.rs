@@ -92,9 +92,8 @@ impl Ai {
         spending: &mut Spending,
     ) -> Result<Said, StepError> {
         let ask = Ask { body: question.body(), ..endpoint.ask(&call.key())? };
-        let line = self.world.net.connect(&ask.url, Trust::Server).await?;
-        spending.begin();
-        let got = line.ask(&ask).await?;
+        let going = |going: bool| if going { spending.begin() } else { spending.nothing() };
+        let got = self.world.net.send(&ask, Trust::Server, going).await?;
         if let Some(refused) = refused(&endpoint.name, &got) {
             spending.nothing();
             return Err(refused.because(&got.body.beginning(REASON_BYTES).await));

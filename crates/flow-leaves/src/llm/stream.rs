@@ -26,6 +26,7 @@ pub(super) async fn read(mut body: Body, name: &str, call: &Call, spending: &mut
         while let Some(line) = lines.next() {
             let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { continue };
             if data == b"[DONE]" {
+                body.leave();
                 return done(said, name);
             }
             let Some(choice) = Chunk::read(data, name, spending)?.choice(name)? else { continue };

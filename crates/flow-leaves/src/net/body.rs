@@ -1,26 +1,33 @@
-//! An answer's body, read within limits; dropped, its connection ends.
+//! An answer's body, read within limits. Read to its end, its connection waits for the next question; dropped before, it
+//! ends.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use caudal_flow::{Fault, StepError};
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, header::HeaderValue};
-use tokio::task::JoinHandle;
+use hyper::{
+    body::{Body as _, Incoming},
+    header::HeaderValue,
+};
+use tokio::time::timeout;
 
-use super::unreachable;
+use super::{
+    idle::{Idle, To},
+    unreachable,
+    wire::Wire,
+};
 
-/// What drives a connection, for as long as somebody waits for its answer.
-pub(super) struct Driver(JoinHandle<()>);
+/// Bytes that are read of what nobody wants to know, so that its connection can be kept.
+const REST: usize = 16 << 10;
+/// How long that may take.
+const REST_WITHIN: Duration = Duration::from_secs(1);
 
-impl Driver {
-    pub(super) fn new(task: JoinHandle<()>) -> Self {
-        Self(task)
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// The connection a body comes over, and where that waits once the body has come.
+pub(super) struct Way {
+    pub(super) wire: Wire,
+    pub(super) to: To,
+    pub(super) idle: Idle,
 }
 
 /// A body that is yet to come.
@@ -28,22 +35,61 @@ pub(crate) struct Body {
     body: Incoming,
     host: String,
     announced: Option<u64>,
-    _driver: Driver,
+    /// None once it has come, or has broken off.
+    way: Option<Way>,
 }
 
 impl Body {
-    pub(super) fn new(body: Incoming, driver: Driver, host: String, length: Option<&HeaderValue>) -> Self {
+    pub(super) fn new(body: Incoming, way: Way, host: String, length: Option<&HeaderValue>) -> Self {
         let announced = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { body, host, announced, _driver: driver }
+        let mut body = Self { body, host, announced, way: Some(way) };
+        if body.body.is_end_stream() {
+            body.has_come();
+        }
+        body
+    }
+
+    /// Has its connection wait for the next question.
+    fn has_come(&mut self) {
+        if let Some(Way { wire, to, idle }) = self.way.take() {
+            idle.put(to, wire);
+        }
+    }
+
+    /// Lets what is left of it come without being waited for, if it is little.
+    pub(crate) fn leave(mut self) {
+        if self.way.is_some() {
+            tokio::spawn(async move {
+                let mut read = 0;
+                let rest = async {
+                    while let Ok(Some(piece)) = self.piece().await
+                        && read <= REST
+                    {
+                        read += piece.len();
+                    }
+                };
+                let _ = timeout(REST_WITHIN, rest).await;
+            });
+        }
     }
 
     /// Its next piece.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, StepError> {
         loop {
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
-            let frame = frame.map_err(|error| unreachable(format!("{} broke off: {error}", self.host)))?;
-            if let Ok(data) = frame.into_data() {
-                return Ok(Some(data));
+            match self.body.frame().await {
+                None => {
+                    self.has_come();
+                    return Ok(None);
+                }
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.way = None;
+                    return Err(unreachable(format!("{} broke off: {error}", self.host)));
+                }
             }
         }
     }

@@ -2,15 +2,18 @@
 //!
 //! A pipeline may come from anybody, and what it asks for is asked by this machine, from within its network. So a host is
 //! looked up here, once; its addresses are looked at; and to one of those that were looked at the connection is made.
-//! Whoever is asked may send the asker on, and each such address is looked at in the same way.
+//! Whoever is asked may send the asker on, and each such address is looked at in the same way. Connections are kept for the
+//! next question for a short time; it is found by an address that was looked at for that question.
 
 mod address;
 mod allow;
 mod body;
 mod connection;
+mod idle;
 mod redirect;
 mod status;
 mod tls;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,6 +43,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 pub struct Net {
     allow: Arc<Allow>,
     tls: Arc<ClientConfig>,
+    idle: idle::Idle,
 }
 
 impl Default for Net {
@@ -52,12 +56,13 @@ impl Default for Net {
 impl Net {
     /// To public addresses and to what `allow` names.
     pub fn new(allow: Allow) -> Self {
-        Self { allow: Arc::new(allow), tls: tls::config() }
+        Self { allow: Arc::new(allow), tls: tls::config(), idle: idle::Idle::default() }
     }
 
     /// The same, believing the authorities in `pem` beside those that everybody believes.
     pub fn believing(self, pem: &[u8]) -> Result<Self, BadRoots> {
-        Ok(Self { tls: tls::config_with(pem)?, ..self })
+        // What was believed by others is not kept: not even who was believed before.
+        Ok(Self { tls: tls::config_with(pem)?, idle: idle::Idle::default(), ..self })
     }
 }
 

@@ -44,8 +44,9 @@ impl Net {
 
     async fn follow(&self, mut ask: Ask) -> Result<Got, StepError> {
         for _ in 0..=MOST {
-            let got = self.connect(&ask.url, Trust::Pipeline).await?.ask(&ask).await?;
+            let got = self.send(&ask, Trust::Pipeline, |_| ()).await?;
             let Some(to) = target(&ask.url, &got)? else { return Ok(got) };
+            got.body.leave();
             ask = sent_on(ask, got.status, to);
         }
         Err(unreachable(format!("{} sends on more than {MOST} times", host(&ask.url))).for_good())

@@ -1,9 +1,6 @@
 //! What each sort of step does.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 use futures_util::{
     StreamExt,
@@ -252,30 +249,58 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
     // What this run has begun without the cache, it goes on with.
     let began = live.journal.as_ref().is_some_and(|journal| journal.knows_within(&live.path(scope.place)));
     if began || !cached.repeatable {
-        return one::one(live, &cached.step, scope, state).await;
+        let made = make(live, cached, scope, &state).await?;
+        return Ok(with(live, state, made));
     }
     if let Some(found) = live.parts.cache.peek(&key).await {
         return hit(live, scope, state, found).await;
     }
-    let before = state.clone();
-    let mine = AtomicBool::new(false);
-    let make = async {
-        mine.store(true, Relaxed);
-        let after = one::one(live, &cached.step, scope, state.clone()).await?;
-        let changes = merge::changes(&state.context, &after.context);
-        // Others may be in another process, or in a run that is told apart by its types.
-        Ok(Answered { value: after.value, changes })
-    };
-    match live.parts.cache.get(key, cached.ttl, make).await {
-        Ok((made, Found::Made)) => {
-            let context = before.context.merged(&made.changes);
-            Ok(State { value: made.value, context, moment: live.log.now(), ..before })
+    loop {
+        let mut mine = false;
+        let making = async {
+            mine = true;
+            let made = make(live, cached, scope, &state).await;
+            if live.log.is_open(scope.place) { Err(Unkept::Open(made)) } else { made.map_err(Unkept::Stop) }
+        };
+        match live.parts.cache.get(key, cached.ttl, making).await.map_err(|unkept| Unkept::clone(&unkept)) {
+            Ok((made, Found::Made)) => return Ok(with(live, state, made)),
+            Ok((found, Found::Remembered)) => return hit(live, scope, state, found).await,
+            Err(Unkept::Open(made)) if mine => return made.map(|made| with(live, state, made)),
+            Err(Unkept::Open(_)) => {
+                let made = make(live, cached, scope, &state).await?;
+                return Ok(with(live, state, made));
+            }
+            // What befell another run while this one waited for it is not of the step's making.
+            Err(Unkept::Stop(stop)) if !mine && !stop.is_the_steps() => live.may_go_on()?,
+            Err(Unkept::Stop(stop)) => return Err(stop),
         }
-        Ok((found, Found::Remembered)) => hit(live, scope, before, found).await,
-        Err(stop) if mine.load(Relaxed) || matches!(*stop, Stop::Failed(_)) => Err(Stop::clone(&stop)),
-        // What another run waits for, or was broken off by, is not this one's.
-        Err(_) => one::one(live, &cached.step, scope, before).await,
     }
+}
+
+/// Why nothing is remembered.
+#[derive(Clone)]
+enum Unkept {
+    /// There is no answer.
+    Stop(Stop),
+    /// What came of it depends on steps of its run, which stand in no key.
+    Open(Result<Answered, Stop>),
+}
+
+/// Does what is to be remembered. It sees no more of the context than what its key is made of.
+async fn make(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: &State) -> Result<Answered, Stop> {
+    let seen = match &cached.context {
+        Some(names) => state.context.iter().filter(|(name, _)| names.contains(name)).cloned().collect(),
+        None => state.context.clone(),
+    };
+    let given = State { context: seen.clone(), ..state.clone() };
+    let after = one::one(live, &cached.step, scope, given).await?;
+    Ok(Answered { value: after.value, changes: merge::changes(&seen, &after.context) })
+}
+
+/// The state with an answer, however it was come by.
+fn with(live: &Live, state: State, answer: Answered) -> State {
+    let context = state.context.merged(&answer.changes);
+    State { value: answer.value, context, moment: live.log.now(), ..state }
 }
 
 async fn hit(live: &Arc<Live>, scope: &Scope, state: State, found: Answered) -> Went {
@@ -286,8 +311,7 @@ async fn hit(live: &Arc<Live>, scope: &Scope, state: State, found: Answered) -> 
         );
         one::commit(live, scope.place, Ok(&kept), true).await?;
     }
-    let context = state.context.merged(&found.changes);
-    Ok(State { value: found.value, context, moment: live.log.now(), ..state })
+    Ok(with(live, state, found))
 }
 
 /// What was found in the cache when the run was there before.
@@ -295,8 +319,7 @@ fn answered(live: &Arc<Live>, scope: &Scope, state: State, kept: Value) -> Went 
     live.log.note(scope.place, |entry| (entry.recalled, entry.cached) = (true, true));
     let changes = kept.get("changes").and_then(Value::as_map).cloned().unwrap_or_default();
     let value = kept.get("value").cloned().unwrap_or_default();
-    let context = state.context.merged(&changes);
-    Ok(State { value, context, moment: live.log.now(), ..state })
+    Ok(with(live, state, Answered { value, changes }))
 }
 
 async fn imported(live: &Arc<Live>, import: &Import, scope: &Scope, state: State) -> Went {

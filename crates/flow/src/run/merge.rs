@@ -74,6 +74,14 @@ fn both(before: Option<&Value>, first: &Value, second: &Value) -> Option<Value> 
     let empty = Map::default();
     let before = before.and_then(Value::as_map).unwrap_or(&empty);
     let mut merged = first.clone();
+    for (name, was) in before.iter().filter(|(name, _)| second.get(name).is_none()) {
+        match first.get(name) {
+            Some(other) if other == was => merged = merged.without(name),
+            // One has taken away what the other has changed.
+            Some(_) => return None,
+            None => {}
+        }
+    }
     for (name, value) in second {
         let (was, other) = (before.get(name), first.get(name));
         if was == Some(value) {
@@ -81,6 +89,7 @@ fn both(before: Option<&Value>, first: &Value, second: &Value) -> Option<Value> 
         }
         let value = match other {
             Some(other) if was != Some(other) => both(was, other, value)?,
+            None if was.is_some() => return None,
             _ => value.clone(),
         };
         merged = merged.with(name, value);

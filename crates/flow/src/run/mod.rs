@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use self::states::{Left, Within};
 use crate::{
     budget::Quota,
-    error::{RunError, StepError},
+    error::{Fault, RunError, StepError},
     live::Live,
     log::{Label, Place},
     step::{Kind, Step, Steps},
@@ -82,6 +82,11 @@ pub(crate) enum Stop {
 impl Stop {
     pub(crate) fn failed(step: impl Into<Arc<str>>, error: StepError) -> Self {
         Self::Failed(Box::new((step.into(), error)))
+    }
+
+    /// Whether another run would have been stopped by it as well: not by this run's end, its time, or what it may spend.
+    pub(crate) fn is_the_steps(&self) -> bool {
+        matches!(self, Self::Failed(failed) if !matches!(failed.1.fault, Fault::Budget | Fault::TimedOut))
     }
 }
 

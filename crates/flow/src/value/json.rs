@@ -17,7 +17,7 @@ use super::{Map, Value};
 const BYTES: &str = "$bytes";
 /// How deep lists and maps may lie within each other: `serde_json` reads 128 levels, and some stand around a value where
 /// it is kept.
-const DEPTH: usize = 100;
+pub(super) const DEPTH: usize = 100;
 
 /// A value has more levels than may be.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use serde_json::Number;
 
+pub(crate) use canonical::Reading;
 pub use canonical::{Canonical, write_canonical};
 pub use json::TooDeep;
 pub use map::Map;
@@ -129,6 +130,26 @@ impl Value {
         match self {
             Self::Native(native) => native.plain(),
             other => Ok(other.clone()),
+        }
+    }
+
+    /// Whether no Rust value is in it.
+    pub(crate) fn is_plain(&self) -> bool {
+        match self {
+            Self::Native(_) => false,
+            Self::List(values) => values.iter().all(Self::is_plain),
+            Self::Map(map) => map.iter().all(|(_, value)| value.is_plain()),
+            _ => true,
+        }
+    }
+
+    /// Whether all Rust values in it are the same once they have been written and read.
+    pub(crate) fn reads_back(&self) -> bool {
+        match self {
+            Self::Native(native) => native.reads_back(),
+            Self::List(values) => values.iter().all(Self::reads_back),
+            Self::Map(map) => map.iter().all(|(_, value)| value.reads_back()),
+            _ => true,
         }
     }
 

@@ -19,11 +19,21 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Data for T {}
 
 trait Written: Any + Send + Sync {
     fn write(&self, to: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+
+    fn reads_back(&self) -> bool;
 }
 
 impl<T: Data> Written for T {
     fn write(&self, to: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         serde_json::to_writer(to, self)
+    }
+
+    fn reads_back(&self) -> bool {
+        let read = |json: &[u8]| serde_json::from_slice::<Value>(json).ok();
+        let Ok(json) = serde_json::to_vec(self) else { return false };
+        let again = serde_json::from_slice::<T>(&json).and_then(|again| serde_json::to_vec(&again));
+        // Compared as values: some maps write their names in another order each time.
+        again.is_ok_and(|again| again == json || read(&again).is_some_and(|again| Some(again) == read(&json)))
     }
 }
 
@@ -42,6 +52,11 @@ impl Native {
         let mut json = Vec::new();
         self.write(&mut json)?;
         serde_json::from_slice(&json)
+    }
+
+    /// Whether JSON has all that it is, as far as its own type tells.
+    pub(super) fn reads_back(&self) -> bool {
+        self.0.reads_back()
     }
 
     pub(super) fn size(&self) -> usize {

@@ -83,6 +83,9 @@ impl Opened {
         if settings.data_dir.is_none() && settings.database.is_none() {
             settings.data_dir = own_folder();
         }
+        if runs == Runs::None {
+            settings.flow.shelf_bytes = None;
+        }
         let may = flows::May::read(&settings.flow.folder)?;
         let store = if runs == Runs::Kept { assemble::record_store(&settings)? } else { None };
         let registry = may.registry(assemble::parts_of_flows(&settings, store.as_ref()))?;
