@@ -1,6 +1,6 @@
 //! A run is driven to its end, within its time, and its end is noted.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Weak, atomic::Ordering::Relaxed};
 
 use caudal_types::Deadline;
 use futures_util::future::BoxFuture;
@@ -14,23 +14,37 @@ use crate::{
     value::Value,
 };
 
-/// A run stands in the list of those that go on as long as this lives.
+/// A run stands in the list of those that go on, or are about to, as long as this lives.
 pub(super) struct Listed {
     parts: Arc<Parts>,
     id: Arc<str>,
+    number: u64,
 }
 
 impl Listed {
-    pub(super) fn new(live: &Arc<Live>, parts: &Arc<Parts>) -> Self {
-        let mut list = parts.live.lock().unwrap_or_else(PoisonError::into_inner);
-        list.insert(Arc::clone(&live.id), Arc::downgrade(live));
-        Self { parts: Arc::clone(parts), id: Arc::clone(&live.id) }
+    /// Lists a run that is about to go on, unless another of its name does and is not to be `replaced`.
+    pub(super) fn claim(parts: &Arc<Parts>, id: &Arc<str>, replaced: bool) -> Option<Self> {
+        let mut going = parts.going();
+        if !replaced && going.contains_key(id) {
+            return None;
+        }
+        let number = parts.numbers.fetch_add(1, Relaxed);
+        going.insert(Arc::clone(id), (number, Weak::new()));
+        Some(Self { parts: Arc::clone(parts), id: Arc::clone(id), number })
+    }
+
+    /// Now it goes on.
+    pub(super) fn is(&self, live: &Arc<Live>) {
+        self.parts.going().insert(Arc::clone(&self.id), (self.number, Arc::downgrade(live)));
     }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.parts.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let mut going = self.parts.going();
+        if going.get(&self.id).is_some_and(|(number, _)| *number == self.number) {
+            going.remove(&self.id);
+        }
     }
 }
 

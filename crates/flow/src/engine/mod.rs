@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,9 @@ use drive::{Listed, drive};
 /// The longest name of a run.
 const LONGEST_ID: usize = 200;
 
+/// Runs by their names, each with its number.
+type Going = HashMap<Arc<str>, (u64, Weak<Live>)>;
+
 /// What all runs share.
 pub(crate) struct Parts {
     pub(crate) cache: StepCache,
@@ -44,7 +47,15 @@ pub(crate) struct Parts {
     /// Whether it is known where runs are kept that this owner is there.
     attends: OnceCell<()>,
     /// The runs of this process that go on.
-    live: Mutex<HashMap<Arc<str>, Weak<Live>>>,
+    live: Mutex<Going>,
+    /// Tells apart what stands there one after the other under one name.
+    numbers: AtomicU64,
+}
+
+impl Parts {
+    fn going(&self) -> MutexGuard<'_, Going> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How an engine is set up.
@@ -128,6 +139,7 @@ impl Engine {
             owner: Owner::new(),
             attends: OnceCell::new(),
             live: Mutex::default(),
+            numbers: AtomicU64::new(0),
         };
         Self { parts: Arc::new(parts) }
     }
@@ -144,8 +156,8 @@ impl Engine {
 
     /// The run of that name, if it goes on in this process.
     pub fn live(&self, id: &str) -> Option<Handle> {
-        let live = self.parts.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.get(id).and_then(Weak::upgrade).map(Handle::new)
+        let going = self.parts.going();
+        going.get(id).and_then(|(_, live)| live.upgrade()).map(Handle::new)
     }
 
     /// Whether a run of that pipeline would be kept.
@@ -213,7 +225,12 @@ impl Engine {
             value.check_depth().map_err(|deep| Self::misfit(definition, what, &deep.to_string()))?;
         }
         let limits = definition.limits.tightest(options.limits);
-        let journal = if self.keeps(definition, &options) {
+        let (keeps, Whose { listed, around }) = (self.keeps(definition, &options), whose);
+        let listed = match listed || keeps {
+            true => Some(Listed::claim(&self.parts, &id, false).ok_or_else(|| RunError::Exists(Box::from(&*id)))?),
+            false => None,
+        };
+        let journal = if keeps {
             let begun = Begun {
                 form: FORM,
                 pipeline: Arc::clone(&definition.name),
@@ -228,7 +245,7 @@ impl Engine {
         } else {
             None
         };
-        Ok(self.launch(id, definition, input, options.context, limits, whose, options.timeout, journal))
+        Ok(self.launch(id, definition, input, options.context, limits, listed, around, options.timeout, journal))
     }
 
     /// This owner, of whom others know that it is there.
@@ -251,19 +268,20 @@ impl Engine {
         input: Value,
         context: Map,
         limits: Limits,
-        whose: Whose,
+        listed: Option<Listed>,
+        around: Option<Arc<Quota>>,
         timeout: Option<Duration>,
         journal: Option<Journal>,
     ) -> Run {
         let start = Instant::now();
         let timeout = [timeout, definition.timeout].into_iter().flatten().min();
         let deadline = timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(start, timeout));
-        let Whose { listed, around } = whose;
         let quota = (around.is_some() || !limits.none()).then(|| Quota::new(limits, around));
-        let listed = listed || journal.is_some();
         let live = Live::new(id, definition, start, deadline, Arc::clone(&self.parts), journal);
         let live = Arc::new(live);
-        let listed = listed.then(|| Listed::new(&live, &self.parts));
+        if let Some(listed) = &listed {
+            listed.is(&live);
+        }
         let scope = Scope { place: Place::RUN, quota, deadline, within: None };
         let context = match definition.knows_input {
             true => context.with(PROMPT, input.clone()),
@@ -294,19 +312,21 @@ impl Engine {
             Some(ended) if &*ended.status == "cancelled" => return Err(RunError::State("cancelled")),
             Some(_) => {}
             None if story.paused.is_some() => {}
-            None if self.live(id).is_some() => return Err(RunError::Taken),
             None if story.owner != self.parts.owner && story.attended && !force => return Err(RunError::Taken),
             None => {}
         }
+        let name: Arc<str> = id.into();
+        // Of a run that is over or waits, another may stand here a moment longer: the journal tells who is too late.
+        let rests = story.ended.is_some() || story.paused.is_some();
+        let listed = Listed::claim(&self.parts, &name, rests).ok_or(RunError::Taken)?;
         let answers = addressed(&story, answers)?;
         let (context, limits) = (story.begun.context.clone(), story.begun.limits);
         let input = story.begun.input.clone();
         let timeout = story.begun.timeout_ms.map(Duration::from_millis);
-        let name: Arc<str> = id.into();
         let runs = Arc::clone(&self.parts.runs);
         let journal = Journal::resume(runs, Arc::clone(&name), &story, self.owner().await?, answers).await?;
-        let whose = Whose { listed: true, around: around(definition) };
-        Ok(self.launch(name, definition, input, context, limits, whose, timeout, Some(journal)))
+        let around = around(definition);
+        Ok(self.launch(name, definition, input, context, limits, Some(listed), around, timeout, Some(journal)))
     }
 
     /// Goes through a recorded run again. Nothing is asked, called or kept: each step gives what it gave.
@@ -318,8 +338,7 @@ impl Engine {
         let name: Arc<str> = format!("{id}~replay").into();
         let journal = Journal::replay(Arc::clone(&self.parts.runs), Arc::clone(&name), &story);
         let (input, context) = (story.begun.input, story.begun.context);
-        let whose = Whose { listed: true, around: None };
-        Ok(self.launch(name, definition, input, context, Limits::default(), whose, None, Some(journal)).await)
+        Ok(self.launch(name, definition, input, context, Limits::default(), None, None, None, Some(journal)).await)
     }
 
     /// Marks a run as cancelled: one that goes on here is broken off, one that waits or was left never goes on.

@@ -23,8 +23,8 @@ pub fn explain(definition: &Definition) -> String {
     if let Some(timeout) = definition.timeout {
         let _ = writeln!(text, "may take {timeout:?}");
     }
-    if definition.durable {
-        text.push_str("each step is kept before the next begins\n");
+    if !definition.durable {
+        text.push_str("its steps are not kept\n");
     }
     list(&parts(&definition.steps), 0, &mut text);
     text

@@ -6,7 +6,7 @@ use crate::{explain, mermaid, svg};
 const SMALL: &str = "
 name: triage
 description: looks at a picture
-durable: true
+durable: false
 usage_limits: {total_tokens_limit: 10}
 steps:
   - {name: see, uses: upper, config: {max_retries: 2}, fallback: {name: blind}}
@@ -19,7 +19,7 @@ fn outlines() {
     let expected = "\
 triage: looks at a picture
 may spend 10 tokens
-each step is kept before the next begins
+its steps are not kept
 1. see: upper; tried 3 times
    if it fails:
       1. blind: passthrough
