@@ -125,6 +125,8 @@ impl Flows {
         for (id, went) in taken {
             match went {
                 Ok(going) => told.runs.push(going),
+                // Another process was quicker, or the next look finds it again.
+                Err(RunError::Taken | RunError::Store(_)) => {}
                 Err(_) => {
                     told.left += 1;
                     known.hopeless.insert(id);

@@ -418,6 +418,10 @@ pub fn path(entries: &[Entry], place: Place) -> String {
             path.push('/');
         }
         match label {
+            // A slash in a name is none between names.
+            Label::Name(name) if name.contains(['/', '~']) => {
+                path.push_str(&name.replace('~', "~0").replace('/', "~1"));
+            }
             Label::Name(name) => path.push_str(name),
             Label::Number(number) => {
                 let _ = write!(path, "{number}");

@@ -1,13 +1,17 @@
 //! A run is driven to its end, within its time, and its end is noted.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError, Weak},
+};
 
 use caudal_types::Deadline;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{Engine, Outcome, Parts, Ran, RunOptions, Whose};
+use super::{Engine, LONGEST_ID, Outcome, Parts, Ran, RunOptions, Whose};
 use crate::{
     error::{Fault, RunError, StepError},
+    journal::Journal,
     live::Live,
     run::{self, Scope, State, Stop, Went},
     step::{Check, Definition, Step, Steps},
@@ -18,19 +22,24 @@ use crate::{
 pub(super) struct Listed {
     parts: Arc<Parts>,
     id: Arc<str>,
+    live: Weak<Live>,
 }
 
 impl Listed {
     pub(super) fn new(live: &Arc<Live>, parts: &Arc<Parts>) -> Self {
         let mut list = parts.live.lock().unwrap_or_else(PoisonError::into_inner);
         list.insert(Arc::clone(&live.id), Arc::downgrade(live));
-        Self { parts: Arc::clone(parts), id: Arc::clone(&live.id) }
+        Self { parts: Arc::clone(parts), id: Arc::clone(&live.id), live: Arc::downgrade(live) }
     }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.parts.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let mut list = self.parts.live.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another of its name may have begun meanwhile: the same run, taken up again.
+        if list.get(&self.id).is_some_and(|listed| listed.ptr_eq(&self.live)) {
+            list.remove(&self.id);
+        }
     }
 }
 
@@ -44,7 +53,9 @@ pub(super) async fn drive(
     listed: Option<Listed>,
 ) -> Ran {
     let context = state.context.clone();
-    let went = within_time(&live, &steps, &scope, state).await;
+    let went = AssertUnwindSafe(within_time(&live, &steps, &scope, state)).catch_unwind().await;
+    // Leaves' panics are their own; what panics beside them, as a rule or a check, fails the run.
+    let went = went.unwrap_or_else(|what| Err(Stop::failed(Arc::clone(&live.pipeline), run::panicked(&*what))));
     live.end();
     let (outcome, context) = match went {
         Ok(state) => match fits(gives.as_deref(), &state.value) {
@@ -80,8 +91,9 @@ pub(super) async fn drive(
 /// Whether a pipeline may give that.
 fn fits(gives: Option<&dyn Check>, value: &Value) -> Result<(), StepError> {
     value.check_depth()?;
-    gives
-        .map_or(Ok(()), |check| check.check(value))
+    let Some(check) = gives else { return Ok(()) };
+    catch_unwind(AssertUnwindSafe(|| check.check(value)))
+        .map_err(|what| run::panicked(&*what))?
         .map_err(|wrong| StepError::new(Fault::Output, format!("the pipeline's output does not fit: {wrong}")))
 }
 
@@ -130,9 +142,21 @@ pub(crate) fn in_background<'a>(
     Box::pin(background(live, step, scope, state))
 }
 
+/// The name of the run that a step of `run` goes: the step's path in it, if that makes a name that no other step has.
+fn name_aside(run: &str, path: &str) -> Arc<str> {
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.');
+    if plain && run.len() + 1 + path.len() <= LONGEST_ID {
+        return format!("{run}.{}", path.replace('/', ".")).into();
+    }
+    let hash = blake3::hash(format!("{run}/{path}").as_bytes()).to_hex();
+    format!("{}.{hash}", &run[..run.len().min(LONGEST_ID - 1 - hash.len())]).into()
+}
+
 async fn background(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) -> Went {
-    let path = live.path(scope.place);
-    let id: Arc<str> = format!("{}.{}", live.id, path.replace('/', ".")).into();
+    if live.journal.as_ref().is_some_and(Journal::replays) {
+        return Ok(State { moment: live.log.now(), ..state });
+    }
+    let id = name_aside(&live.id, &live.path(scope.place));
     let engine = Engine { parts: Arc::clone(&live.parts) };
     let definition = Definition { durable: live.journal.is_some(), ..Definition::aside_of(&live.pipeline, step) };
     let options = RunOptions { id: Some(Arc::clone(&id)), context: state.context.clone(), ..RunOptions::default() };

@@ -263,6 +263,11 @@ impl Engine {
         let listed = listed || journal.is_some();
         let live = Live::new(id, definition, start, deadline, Arc::clone(&self.parts), journal);
         let live = Arc::new(live);
+        let in_vain = live.journal.as_ref().map_or(Usage::NONE, Journal::in_vain);
+        if in_vain != Usage::NONE {
+            live.log.spend(Place::RUN, in_vain);
+            quota.iter().for_each(|quota| quota.recall(in_vain));
+        }
         let listed = listed.then(|| Listed::new(&live, &self.parts));
         let scope = Scope { place: Place::RUN, quota, deadline, within: None };
         let context = match definition.knows_input {

@@ -1,6 +1,10 @@
 //! What a pipeline is made of.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 mod kinds;
 mod policy;
@@ -113,16 +117,20 @@ pub struct Steps(Arc<[Step]>);
 impl Steps {
     /// In this order. Those of one name are told apart by a number.
     pub fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let mut steps: Vec<Step> = steps.into_iter().collect();
+        let names: HashSet<Arc<str>> = steps.iter().map(|step| Arc::clone(&step.name)).collect();
         let mut seen: HashMap<Arc<str>, u32> = HashMap::new();
-        let number = |mut step: Step| {
+        for step in &mut steps {
             let count = seen.entry(Arc::clone(&step.name)).or_default();
             *count += 1;
-            if *count > 1 {
-                step.label = Label::Name(format!("{}#{count}", step.name).into());
+            let mut label = Arc::clone(&step.name);
+            while *count > 1 && names.contains(&label) {
+                label = format!("{}#{count}", step.name).into();
+                *count += u32::from(names.contains(&label));
             }
-            step
-        };
-        Self(steps.into_iter().map(number).collect())
+            step.label = Label::Name(label);
+        }
+        Self(steps.into())
     }
 
     /// The steps.
@@ -244,7 +252,7 @@ impl Steps {
 }
 
 impl Step {
-    fn any(&self, so: &dyn Fn(&Step) -> bool) -> bool {
+    pub(crate) fn any(&self, so: &dyn Fn(&Step) -> bool) -> bool {
         let within = |branches: &[(Arc<str>, Steps)]| branches.iter().any(|(_, steps)| steps.any(so));
         let together = |parallel: &Parallel| {
             let judged = matches!(&parallel.reduce, Some(Reduce::Judge(judge)) if judge.any(so));
