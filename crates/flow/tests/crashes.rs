@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use caudal_flow::{
-    Allowance, Call, Definition, Engine, Flows, Handle, Human, Kind, Limits, Options, Outcome, Parallel, Router, Run,
-    RunError, RunOptions, Step, StepError, Steps, Usage, Value, function,
+    Allowance, Cached, Call, Definition, Engine, Flows, Handle, Human, Kind, Limits, Options, Outcome, Parallel,
+    Router, Run, RunError, RunOptions, Step, StepError, Steps, Usage, Value, function,
     journal::{Line, Listing, MemoryRuns, Reply, Runs, Story},
     later, value,
 };
@@ -370,6 +370,42 @@ async fn a_run_is_found_while_it_goes_on() {
     assert!(engine.live("a").is_some(), "the second of that name goes on");
     drop(second);
     assert!(engine.live("a").is_none());
+}
+
+#[tokio::test]
+async fn what_another_runs_step_failed_of_is_kept() {
+    let calls = Calls::default();
+    let counted = Arc::clone(&calls);
+    let slow = later("slow", move |call| {
+        counted.lock().unwrap().push(call.key());
+        async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Err(StepError::failed("no"))
+        }
+    });
+    let cached = Step::new("cache", Kind::Cache(Arc::new(Cached::new(Step::act("slow", slow)))));
+    let definition = define([cached.with(|policy| policy.fallback = Some(Arc::new(hangs("instead"))))]);
+    let engine = engine();
+    let other = engine.begin(&definition, 1.into(), named("other")).await.unwrap();
+    tokio::join!(killed(other), killed(begun(&engine, &definition).await));
+    killed(resumed(&engine, &definition).await).await;
+    assert_eq!(*calls.lock().unwrap(), ["other/cache/slow"], "it went on without it, and goes on without it");
+}
+
+#[tokio::test]
+async fn a_run_that_was_taken_up_again_is_not_forgotten() {
+    let runs = MemoryRuns::default();
+    let line = |kind: &str| vec![Line { kind: kind.into(), body: "{}".into() }];
+    for number in 0..2_000 {
+        let id = number.to_string();
+        runs.create(&id, Bytes::new()).await.unwrap();
+        runs.append(&id, 0, line("ended")).await.unwrap();
+        if number == 0 {
+            runs.append(&id, 1, line("resumed")).await.unwrap();
+        }
+    }
+    assert!(runs.read("0").await.unwrap().is_some(), "it goes on");
+    assert_eq!(runs.list(1, 0).await.unwrap().total, 1_001);
 }
 
 #[tokio::test]

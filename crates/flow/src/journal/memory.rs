@@ -26,6 +26,12 @@ struct Kept {
     number: u64,
 }
 
+impl Kept {
+    fn is_over(&self) -> bool {
+        self.lines.last().is_some_and(|line| &*line.kind == "ended")
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shelf {
     runs: HashMap<Box<str>, Kept>,
@@ -73,6 +79,8 @@ impl Runs for MemoryRuns {
             shelf.over.push_back(id.into());
             if shelf.over.len() > OVER
                 && let Some(oldest) = shelf.over.pop_front()
+                // One that was taken up again is not over.
+                && shelf.runs.get(&oldest).is_some_and(Kept::is_over)
             {
                 shelf.runs.remove(&oldest);
             }

@@ -84,9 +84,11 @@ impl Story {
         if self.ended.take().is_none() {
             return;
         }
-        for (_, failed) in self.done.extract_if(.., |_, done| done.answer.is_err()) {
-            self.in_vain += failed.usage;
-        }
+        self.done.retain(|_, done| {
+            let failed = done.answer.is_err();
+            self.in_vain += if failed { done.usage } else { Usage::NONE };
+            !failed
+        });
         self.order.retain(|path| self.done.contains_key(path));
     }
 

@@ -274,7 +274,13 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
             }
             // What befell another run while this one waited for it is not of the step's making.
             Err(Unkept::Stop(stop)) if !mine && !stop.is_the_steps() => live.may_go_on()?,
-            Err(Unkept::Stop(stop)) => return Err(stop),
+            Err(Unkept::Stop(stop)) => {
+                // What another run failed of stands in no line of this one's steps.
+                if let (false, Stop::Failed(failed)) = (mine, &stop) {
+                    one::commit(live, scope.place, Err(&failed.1), false).await?;
+                }
+                return Err(stop);
+            }
         }
     }
 }
