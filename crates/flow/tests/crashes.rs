@@ -341,6 +341,24 @@ async fn what_goes_its_own_way_may_be_called_anything() {
 }
 
 #[tokio::test]
+async fn what_goes_its_own_way_is_taken_up_by_what_it_is() {
+    let hangs = |name: &str, what: &str| {
+        Step::act(name, later(what, |_| std::future::pending())).with(|policy| policy.background = true)
+    };
+    let within = sequence("outer", [hangs("inner", "a third")]).with(|policy| policy.background = true);
+    let mut definition = define([hangs("tell", "one"), sequence("s", [hangs("tell", "another")]), within]);
+    definition.name = "a#b".into();
+    let runs = Arc::new(MemoryRuns::default());
+    begun(&over(Arc::clone(&runs) as Arc<dyn Runs>), &definition).await.await.output().unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let flows = Flows::new(over(runs), [definition]);
+    for id in ["a.tell", "a.s.tell", "a.outer.outer.inner"] {
+        let going = flows.resume(id, HashMap::new(), true).await.map(|going| Arc::clone(&going.id));
+        assert_eq!(going, Ok(id.into()));
+    }
+}
+
+#[tokio::test]
 async fn who_cannot_be_written_for_a_moment_is_taken_up_later() {
     let runs = Arc::new(Shaky::default());
     let definition = define([hangs("slow")]);

@@ -230,15 +230,20 @@ impl Definition {
 
     /// The pipeline that the background step `name` becomes: of it are the runs `pipeline#step`.
     pub fn aside(&self, name: &str) -> Option<Self> {
-        let found = std::cell::RefCell::new(None);
+        self.asides(&self.name, name).into_iter().next()
+    }
+
+    /// The same for all steps of that name, as those of the pipeline `around`: this one, or what a background step of it
+    /// becomes.
+    pub(crate) fn asides(&self, around: &str, name: &str) -> Vec<Self> {
+        let found = std::cell::RefCell::new(Vec::new());
         self.steps.any(&|step| {
             let background = step.policy.as_ref().is_some_and(|policy| policy.background);
-            let this = background && *step.name == *name;
-            if this {
+            if background && *step.name == *name {
                 let (durable, all_runs) = (self.durable, self.all_runs.clone());
-                *found.borrow_mut() = Some(Self { durable, all_runs, ..Self::aside_of(&self.name, step) });
+                found.borrow_mut().push(Self { durable, all_runs, ..Self::aside_of(around, step) });
             }
-            this
+            false
         });
         found.into_inner()
     }
