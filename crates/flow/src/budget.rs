@@ -239,8 +239,12 @@ impl Quota {
     }
 
     fn change(&self, change: impl Fn(&mut Purse)) {
+        self.change_where(|_| true, change);
+    }
+
+    fn change_where(&self, so: impl Fn(&Self) -> bool, change: impl Fn(&mut Purse)) {
         let mut quota = Some(self);
-        while let Some(this) = quota {
+        while let Some(this) = quota.filter(|this| so(this)) {
             change(&mut this.purse());
             quota = this.around.as_deref();
         }
@@ -275,15 +279,18 @@ impl Quota {
         Ok(())
     }
 
-    /// Counts what was spent before: by a run that is taken up again.
+    /// Counts what was spent before: by a run that is taken up again. What all runs may spend knows of it already.
     pub(crate) fn recall(&self, usage: Usage) {
         let amount = Amount::of(usage).0;
-        self.change(|purse| {
-            for (i, amount) in amount.iter().enumerate() {
-                purse.taken[i] = purse.taken[i].saturating_add(*amount);
-                purse.spent[i] = purse.spent[i].saturating_add(*amount);
-            }
-        });
+        self.change_where(
+            |quota| !quota.shared,
+            |purse| {
+                for (i, amount) in amount.iter().enumerate() {
+                    purse.taken[i] = purse.taken[i].saturating_add(*amount);
+                    purse.spent[i] = purse.spent[i].saturating_add(*amount);
+                }
+            },
+        );
     }
 
     /// Parts what is left into equal shares, for branches that run at the same time. The remainder goes to the first

@@ -15,7 +15,7 @@ use crate::{
     blueprint::Finding,
     engine::{Engine, Handle, Run, RunOptions},
     error::RunError,
-    journal::Story,
+    journal::{Begun, Story},
     report::Report,
     step::Definition,
     value::Value,
@@ -125,6 +125,8 @@ impl Flows {
         for (id, went) in taken {
             match went {
                 Ok(going) => told.runs.push(going),
+                // Another process was quicker, or the next look finds it again.
+                Err(RunError::Taken | RunError::Store(_)) => {}
                 Err(_) => {
                     told.left += 1;
                     known.hopeless.insert(id);
@@ -156,14 +158,29 @@ impl Flows {
 
     /// The pipeline of that name; `pipeline#step` is a background step of one.
     pub fn pipeline(&self, name: &str) -> Option<Definition> {
-        match name.split_once('#') {
-            Some((pipeline, step)) => self.pipelines.get(pipeline)?.aside(step),
-            None => self.pipelines.get(name).cloned(),
-        }
+        self.of_name(name).into_iter().next()
     }
 
-    fn of_run(&self, pipeline: &str) -> Result<Definition, RunError> {
-        self.pipeline(pipeline).ok_or_else(|| RunError::Foreign(pipeline.into()))
+    /// All that may be called that: several background steps may have one name, and any name may have a `#` in it.
+    fn of_name(&self, name: &str) -> Vec<Definition> {
+        if let Some(definition) = self.pipelines.get(name) {
+            return vec![definition.clone()];
+        }
+        let signs = || name.match_indices('#').map(|(at, _)| at);
+        let pipelines = signs().filter_map(|first| Some((first, self.pipelines.get(&name[..first])?)));
+        let asides = |(first, pipeline): (usize, &Definition)| -> Vec<Definition> {
+            let lasts = signs().filter(|last| *last >= first);
+            lasts.flat_map(|last| pipeline.asides(&name[..last], &name[last + 1..])).collect()
+        };
+        pipelines.flat_map(asides).collect()
+    }
+
+    /// What a run was begun with; another version of it, if that is not there any more.
+    fn of_run(&self, begun: &Begun) -> Result<Definition, RunError> {
+        let mut named = self.of_name(&begun.pipeline);
+        let same = named.iter().position(|definition| definition.version() == begun.version);
+        let none = || RunError::Foreign((&*begun.pipeline).into());
+        if named.is_empty() { Err(none()) } else { Ok(named.swap_remove(same.unwrap_or_default())) }
     }
 
     /// Begins a run. A durable one goes on whoever waits for it; another is broken off when nobody does any more.
@@ -192,7 +209,7 @@ impl Flows {
         let (flows, id) = (Arc::clone(self), id.to_owned());
         self.whole(async move {
             let story = Story::read(&**flows.engine.runs(), &id).await?;
-            let definition = flows.of_run(&story.begun.pipeline)?;
+            let definition = flows.of_run(&story.begun)?;
             let run = flows.engine.resume(&definition, &id, answers, force).await?;
             Ok(flows.go(&definition, run, true))
         })
@@ -265,7 +282,7 @@ impl Flows {
         let here = held(&self.recent).iter().find(|report| &*report.run_id == id && report.status != "paused").cloned();
         match here {
             Some(report) => Ok(report),
-            None => Ok(Arc::new(Report::told(id, &Story::read(&**self.engine.runs(), id).await?))),
+            None => Ok(Arc::new(Report::told(id, &self.engine.story(id).await?))),
         }
     }
 
@@ -277,7 +294,7 @@ impl Flows {
     /// Goes through a recorded run again: see [`Engine::replay`].
     pub async fn replay(&self, id: &str) -> Result<Report, RunError> {
         let story = Story::read(&**self.engine.runs(), id).await?;
-        let definition = self.of_run(&story.begun.pipeline)?;
+        let definition = self.of_run(&story.begun)?;
         let ran = self.engine.replay(&definition, id).await?;
         Ok(Report::of(&definition.name, &ran))
     }
@@ -307,7 +324,7 @@ impl Flows {
         loop {
             let listing = runs.list(PAGE, looked).await?;
             for run in &listing.runs {
-                if matches!(run.status(&**runs).await, Ok((_, "interrupted"))) {
+                if matches!(self.engine.status(run).await, Ok((_, "interrupted"))) {
                     left.push(run.id.clone());
                 }
             }

@@ -74,7 +74,8 @@ impl Live {
     /// Leaves the run where it is, to be taken up by whoever wants to; one that is not kept is broken off.
     pub(crate) fn pause(&self) {
         let stop = if self.journal.is_some() { PAUSE } else { CANCEL };
-        self.stop.store(stop, Relaxed);
+        // What was cancelled stays so.
+        self.stop.fetch_max(stop, Relaxed);
         self.wake.notify_one();
     }
 

@@ -253,6 +253,20 @@ impl Log {
         }
     }
 
+    /// The paths of what failed the run: of failures that nothing around them survived.
+    pub(crate) fn fatal(&self) -> Vec<String> {
+        let book = self.book();
+        let failed = |place: Place| book.entries.get(place.index()).map(|entry| entry.status == Status::Failed);
+        let around = |place: Place| {
+            std::iter::successors(Some(place), |place| book.entries.get(place.index()).map(|entry| entry.parent))
+        };
+        (0..book.entries.len())
+            .map(Place::at)
+            .filter(|place| around(*place).all(|place| failed(place).unwrap_or(true)))
+            .map(|place| path(&book.entries, place))
+            .collect()
+    }
+
     /// Whatever has not ended is broken off: the run has come to its end.
     pub(crate) fn close(&self) {
         let now = self.start.elapsed();
@@ -418,6 +432,10 @@ pub fn path(entries: &[Entry], place: Place) -> String {
             path.push('/');
         }
         match label {
+            // A slash in a name is none between names.
+            Label::Name(name) if name.contains(['/', '~']) => {
+                path.push_str(&name.replace('~', "~0").replace('/', "~1"));
+            }
             Label::Name(name) => path.push_str(name),
             Label::Number(number) => {
                 let _ = write!(path, "{number}");

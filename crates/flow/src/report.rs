@@ -211,7 +211,7 @@ impl Report {
         let prompts = story.paused.as_ref().map(|paused| paused.prompts.clone()).unwrap_or_default();
         let waiting = prompts.iter().map(|prompt| StepReport::waiting(&prompt.path, over));
         let steps = done.chain(waiting).collect();
-        let usage = story.done.values().fold(Usage::NONE, |all, done| all + done.usage);
+        let usage = story.done.values().fold(story.in_vain, |all, done| all + done.usage);
         let ended = story.ended.as_ref();
         Self {
             run_id: id.into(),

@@ -1,13 +1,17 @@
 //! A run is driven to its end, within its time, and its end is noted.
 
-use std::sync::{Arc, Weak, atomic::Ordering::Relaxed};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+};
 
 use caudal_types::Deadline;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{Engine, Outcome, Parts, Ran, RunOptions, Whose};
+use super::{Engine, LONGEST_ID, Outcome, Parts, Ran, RunOptions, Whose};
 use crate::{
     error::{Fault, RunError, StepError},
+    journal::Journal,
     live::Live,
     run::{self, Scope, State, Stop, Went},
     step::{Check, Definition, Step, Steps},
@@ -58,7 +62,9 @@ pub(super) async fn drive(
     listed: Option<Listed>,
 ) -> Ran {
     let context = state.context.clone();
-    let went = within_time(&live, &steps, &scope, state).await;
+    let went = AssertUnwindSafe(within_time(&live, &steps, &scope, state)).catch_unwind().await;
+    // Leaves' panics are their own; what panics beside them, as a rule or a check, fails the run.
+    let went = went.unwrap_or_else(|what| Err(Stop::failed(Arc::clone(&live.pipeline), run::panicked(&*what))));
     live.end();
     let (outcome, context) = match went {
         Ok(state) => match fits(gives.as_deref(), &state.value) {
@@ -94,8 +100,9 @@ pub(super) async fn drive(
 /// Whether a pipeline may give that.
 fn fits(gives: Option<&dyn Check>, value: &Value) -> Result<(), StepError> {
     value.check_depth()?;
-    gives
-        .map_or(Ok(()), |check| check.check(value))
+    let Some(check) = gives else { return Ok(()) };
+    catch_unwind(AssertUnwindSafe(|| check.check(value)))
+        .map_err(|what| run::panicked(&*what))?
         .map_err(|wrong| StepError::new(Fault::Output, format!("the pipeline's output does not fit: {wrong}")))
 }
 
@@ -104,12 +111,12 @@ async fn close(live: &Live, outcome: Outcome) -> Outcome {
     let Some(journal) = &live.journal else { return outcome };
     let usage = live.log.spent();
     let noted = match &outcome {
-        Outcome::Completed(value) => journal.end("completed", Ok(value), usage).await,
+        Outcome::Completed(value) => journal.end("completed", Ok(value), usage, None).await,
         Outcome::Paused(prompts) => journal.pause(prompts).await,
-        Outcome::Failed(RunError::Cancelled) => journal.end("cancelled", Err(None), usage).await,
+        Outcome::Failed(RunError::Cancelled) => journal.end("cancelled", Err(None), usage, None).await,
         // What broke is not the run: it can be taken up again.
         Outcome::Failed(RunError::Store(_) | RunError::Taken | RunError::Journal(_) | RunError::Answer(_)) => Ok(()),
-        Outcome::Failed(error) => journal.end("failed", Err(Some(error)), usage).await,
+        Outcome::Failed(error) => journal.end("failed", Err(Some(error)), usage, Some(live.log.fatal())).await,
     };
     match noted {
         Ok(()) => outcome,
@@ -144,9 +151,21 @@ pub(crate) fn in_background<'a>(
     Box::pin(background(live, step, scope, state))
 }
 
+/// The name of the run that a step of `run` goes: the step's path in it, if that makes a name that no other step has.
+fn name_aside(run: &str, path: &str) -> Arc<str> {
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.');
+    if plain && run.len() + 1 + path.len() <= LONGEST_ID {
+        return format!("{run}.{}", path.replace('/', ".")).into();
+    }
+    let hash = blake3::hash(format!("{run}/{path}").as_bytes()).to_hex();
+    format!("{}.{hash}", &run[..run.len().min(LONGEST_ID - 1 - hash.len())]).into()
+}
+
 async fn background(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) -> Went {
-    let path = live.path(scope.place);
-    let id: Arc<str> = format!("{}.{}", live.id, path.replace('/', ".")).into();
+    if live.journal.as_ref().is_some_and(Journal::replays) {
+        return Ok(State { moment: live.log.now(), ..state });
+    }
+    let id = name_aside(&live.id, &live.path(scope.place));
     let engine = Engine { parts: Arc::clone(&live.parts) };
     let definition = Definition { durable: live.journal.is_some(), ..Definition::aside_of(&live.pipeline, step) };
     let options = RunOptions { id: Some(Arc::clone(&id)), context: state.context.clone(), ..RunOptions::default() };

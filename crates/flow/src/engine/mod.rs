@@ -15,7 +15,7 @@ use crate::{
     budget::{Allowance, Limits, Quota, Usage},
     cache::StepCache,
     error::{RunError, StepError},
-    journal::{Begun, FORM, Journal, MemoryRuns, Owner, Runs, Story},
+    journal::{Begun, FORM, Glance, Journal, MemoryRuns, Owner, Runs, Story},
     live::Live,
     log::Place,
     run::{PROMPT, Scope, State},
@@ -160,6 +160,24 @@ impl Engine {
         going.get(id).and_then(|(_, live)| live.upgrade()).map(Handle::new)
     }
 
+    /// What is known of a run. One of this process that does not go on was left: where its end was to be kept, nothing could.
+    pub async fn story(&self, id: &str) -> Result<Story, RunError> {
+        let mut story = Story::read(&*self.parts.runs, id).await?;
+        story.attended &= !self.is_ours_and_rests(id, &story.owner);
+        Ok(story)
+    }
+
+    /// How a run of a list is: see [`Self::story`].
+    pub async fn status(&self, run: &Glance) -> Result<(Arc<str>, &'static str), RunError> {
+        let (pipeline, status) = run.status(&*self.parts.runs).await?;
+        let left = status == "running" && self.is_ours_and_rests(&run.id, &run.owner()?);
+        Ok((pipeline, if left { "interrupted" } else { status }))
+    }
+
+    fn is_ours_and_rests(&self, id: &str, owner: &Owner) -> bool {
+        *owner == self.parts.owner && !self.parts.going().contains_key(id)
+    }
+
     /// Whether a run of that pipeline would be kept.
     pub fn keeps(&self, definition: &Definition, options: &RunOptions) -> bool {
         definition.asks || (options.durable.unwrap_or(definition.durable) && self.parts.durable)
@@ -282,6 +300,11 @@ impl Engine {
         if let Some(listed) = &listed {
             listed.is(&live);
         }
+        let in_vain = live.journal.as_ref().map_or(Usage::NONE, Journal::in_vain);
+        if in_vain != Usage::NONE {
+            live.log.spend(Place::RUN, in_vain);
+            quota.iter().for_each(|quota| quota.recall(in_vain));
+        }
         let scope = Scope { place: Place::RUN, quota, deadline, within: None };
         let context = match definition.knows_input {
             true => context.with(PROMPT, input.clone()),
@@ -356,7 +379,7 @@ impl Engine {
         }
         let (runs, owner) = (Arc::clone(&self.parts.runs), self.owner().await?);
         let journal = Journal::resume(runs, id.into(), &story, owner, HashMap::new()).await?;
-        journal.end("cancelled", Err(None), Usage::NONE).await
+        journal.end("cancelled", Err(None), Usage::NONE, None).await
     }
 }
 

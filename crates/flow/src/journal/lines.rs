@@ -1,6 +1,6 @@
 //! What stands in a run's journal, and its form as JSON.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use caudal_types::Explain;
@@ -69,6 +69,9 @@ pub struct Begun {
 pub struct Resumed {
     /// Which process runs it now.
     pub owner: Owner,
+    /// What people said to the steps that asked, by their paths.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    pub answers: HashMap<Arc<str>, Value>,
 }
 
 /// How a run ended.
@@ -85,6 +88,9 @@ pub struct Ended {
     /// What it spent.
     #[serde(default)]
     pub usage: Usage,
+    /// The paths of what it failed of. Other failures it survived: what came after them rests on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fatal: Option<Vec<String>>,
 }
 
 /// A failure as it is kept.
@@ -120,9 +126,10 @@ impl Failure {
         }
     }
 
-    pub(super) fn error(&self) -> StepError {
+    pub(super) fn error(&self, again: Option<bool>) -> StepError {
         let fault = Fault::of(&self.code).unwrap_or(Fault::Failed);
-        StepError::new(fault, self.message.clone()).hint(self.hint.clone())
+        let error = StepError::new(fault, self.message.clone()).hint(self.hint.clone());
+        StepError { again: again.unwrap_or(error.again), ..error }
     }
 }
 
@@ -152,6 +159,9 @@ pub(super) struct StepLine {
     pub(super) output: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<Failure>,
+    /// Whether trying again can help, of a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) again: Option<bool>,
     #[serde(default)]
     pub(super) usage: Usage,
     pub(super) attempts: u32,

@@ -15,6 +15,8 @@ use crate::error::RunError;
 
 /// Runs that are over and still told of.
 const OVER: usize = 1_000;
+/// What stands before a hash in place of a value.
+const INSTEAD: &str = "{\"$blob\":\"";
 
 #[derive(Debug)]
 struct Kept {
@@ -26,12 +28,40 @@ struct Kept {
     number: u64,
 }
 
+impl Kept {
+    fn is_over(&self) -> bool {
+        self.lines.last().is_some_and(|line| &*line.kind == "ended")
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shelf {
     runs: HashMap<Box<str>, Kept>,
-    blobs: HashMap<Box<str>, Bytes>,
+    /// Large values, and how often they were kept.
+    blobs: HashMap<Box<str>, (Bytes, usize)>,
     over: VecDeque<Box<str>>,
     made: u64,
+}
+
+impl Shelf {
+    /// Lets go of the large values that only a run which is gone had.
+    fn forget(&mut self, gone: &Kept) {
+        let bodies = gone.lines.iter().map(|line| &line.body).chain([&gone.begun]);
+        for hash in bodies.flat_map(|body| hashes(body)) {
+            if let Some((_, times)) = self.blobs.get_mut(hash) {
+                *times = times.saturating_sub(1);
+                if *times == 0 {
+                    self.blobs.remove(hash);
+                }
+            }
+        }
+    }
+}
+
+/// The hashes that stand in place of values.
+fn hashes(body: &[u8]) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    text.split(INSTEAD).skip(1).filter_map(|rest| rest.split('"').next())
 }
 
 /// Runs kept in this process.
@@ -73,8 +103,11 @@ impl Runs for MemoryRuns {
             shelf.over.push_back(id.into());
             if shelf.over.len() > OVER
                 && let Some(oldest) = shelf.over.pop_front()
+                // One that was taken up again is not over.
+                && shelf.runs.get(&oldest).is_some_and(Kept::is_over)
             {
-                shelf.runs.remove(&oldest);
+                let gone = shelf.runs.remove(&oldest);
+                gone.iter().for_each(|gone| shelf.forget(gone));
             }
         }
         ready(Ok(())).boxed()
@@ -104,12 +137,12 @@ impl Runs for MemoryRuns {
     }
 
     fn keep(&self, hash: &str, bytes: Bytes) -> Reply<()> {
-        self.shelf().blobs.insert(hash.into(), bytes);
+        self.shelf().blobs.entry(hash.into()).or_insert((bytes, 0)).1 += 1;
         ready(Ok(())).boxed()
     }
 
     fn kept(&self, hash: &str) -> Reply<Option<Bytes>> {
-        ready(Ok(self.shelf().blobs.get(hash).cloned())).boxed()
+        ready(Ok(self.shelf().blobs.get(hash).map(|(bytes, _)| bytes.clone()))).boxed()
     }
 
     fn attend(&self, _: Uuid) -> Reply<()> {

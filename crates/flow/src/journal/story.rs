@@ -1,13 +1,17 @@
 //! What is known of a run, read from its journal.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Begun, Done, Ended, FORM, Glance, Line, Owner, Paused, Resumed, Runs,
     lines::{StepLine, read},
     values::fetch,
 };
-use crate::error::RunError;
+use crate::{budget::Usage, error::RunError, value::Value};
 
 /// Everything that is known of a run.
 #[derive(Debug, Clone)]
@@ -26,6 +30,10 @@ pub struct Story {
     pub done: BTreeMap<String, Done>,
     /// The paths in the order in which steps ended.
     pub order: Vec<String>,
+    /// What people answered since it waited last.
+    pub answers: HashMap<Arc<str>, Value>,
+    /// What was spent by steps that failed and were tried again when it was taken up.
+    pub in_vain: Usage,
     /// How many lines its journal has.
     pub lines: u64,
 }
@@ -48,6 +56,8 @@ impl Story {
             paused: None,
             done: BTreeMap::new(),
             order: Vec::new(),
+            answers: HashMap::new(),
+            in_vain: Usage::NONE,
             lines: lines.len() as u64,
         };
         for line in &lines {
@@ -68,12 +78,28 @@ impl Story {
         }
     }
 
+    /// It goes on. If it failed, what failed is tried again, though it be left once more before that.
+    pub(super) fn taken_up(&mut self) {
+        self.paused = None;
+        let Some(ended) = self.ended.take() else { return };
+        let fatal = |path: &str| match &ended.fatal {
+            Some(fatal) => fatal.iter().any(|fatal| is_or_tries(path, fatal)),
+            None => true,
+        };
+        self.done.retain(|path, done| {
+            let failed = done.answer.is_err() && fatal(path);
+            self.in_vain += if failed { done.usage } else { Usage::NONE };
+            !failed
+        });
+        self.order.retain(|path| self.done.contains_key(path));
+    }
+
     async fn take(&mut self, runs: &dyn Runs, line: &Line) -> Result<(), RunError> {
         match &*line.kind {
             "step" => {
                 let step: StepLine = line.read()?;
                 let answer = match &step.error {
-                    Some(failure) => Err(failure.error()),
+                    Some(failure) => Err(failure.error(step.again)),
                     None => Ok(fetch(runs, step.output).await?),
                 };
                 let (at, took) = (step.at, Duration::from_micros(step.took_us));
@@ -82,10 +108,21 @@ impl Story {
                 self.order.push(step.path.clone());
                 self.done.insert(step.path, done);
             }
-            "paused" => self.paused = Some(line.read()?),
+            "paused" => {
+                let paused: Paused = line.read()?;
+                if !paused.prompts.is_empty() {
+                    // What was answered before is kept by its steps, or was refused.
+                    self.answers.clear();
+                }
+                self.paused = Some(paused);
+            }
             "resumed" => {
-                self.owner = line.read::<Resumed>()?.owner;
-                (self.paused, self.ended) = (None, None);
+                self.taken_up();
+                let Resumed { owner, answers } = line.read()?;
+                self.owner = owner;
+                for (path, answer) in answers {
+                    self.answers.insert(path, fetch(runs, answer).await?);
+                }
             }
             "ended" => {
                 let mut ended: Ended = line.read()?;
@@ -98,6 +135,11 @@ impl Story {
     }
 }
 
+/// Whether `path` is that of `step`, or of one of its tries.
+fn is_or_tries(path: &str, step: &str) -> bool {
+    path.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with("/try "))
+}
+
 fn status(word: &str) -> &'static str {
     match word {
         "completed" => "completed",
@@ -107,8 +149,16 @@ fn status(word: &str) -> &'static str {
 }
 
 impl Glance {
+    /// Which process ran it last.
+    pub fn owner(&self) -> Result<Owner, RunError> {
+        Ok(match &self.resumed {
+            Some(line) => line.read::<Resumed>()?.owner,
+            None => read::<Begun>(&self.begun)?.owner,
+        })
+    }
+
     /// Which pipeline, and how far it is.
-    pub async fn status(&self, runs: &dyn Runs) -> Result<(Arc<str>, &'static str), RunError> {
+    pub(crate) async fn status(&self, runs: &dyn Runs) -> Result<(Arc<str>, &'static str), RunError> {
         let begun: Begun = read(&self.begun)?;
         let status = match &self.last {
             Some(line) if &*line.kind == "ended" => status(&line.read::<Ended>()?.status),

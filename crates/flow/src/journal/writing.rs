@@ -23,6 +23,8 @@ pub(crate) struct Journal {
     id: Arc<str>,
     known: BTreeMap<String, Done>,
     answers: HashMap<Arc<str>, Value>,
+    /// What was spent before by steps that are tried again.
+    in_vain: Usage,
     /// Whether nothing new is done: what is not known is a failure.
     replays: bool,
     tail: Mutex<Tail>,
@@ -37,6 +39,8 @@ struct Head {
     /// What is being written. Who waits for it may be broken off in the middle; whoever comes next sees it through, for
     /// only then is it known how many lines there are.
     flight: Option<Flight>,
+    /// Why nothing more is written: who waits cannot know whether its line was among those that were lost.
+    lost: Option<RunError>,
 }
 
 struct Flight {
@@ -48,11 +52,17 @@ struct Flight {
 impl Head {
     /// Waits for what is being written.
     async fn land(&mut self) -> Result<(), RunError> {
+        if let Some(lost) = &self.lost {
+            return Err(lost.clone());
+        }
         let Some(flight) = &mut self.flight else { return Ok(()) };
         let landed = (&mut flight.reply).await;
         let (lines, tickets) = (flight.lines, flight.tickets);
         self.flight = None;
-        landed?;
+        if let Err(error) = landed {
+            self.lost = Some(error.clone());
+            return Err(error);
+        }
         (self.lines, self.written) = (self.lines + lines, tickets);
         Ok(())
     }
@@ -65,9 +75,10 @@ impl Journal {
             id,
             known,
             answers: HashMap::new(),
+            in_vain: Usage::NONE,
             replays: false,
             tail: Mutex::new(Tail { pending: Vec::new(), tickets: 0 }),
-            head: tokio::sync::Mutex::new(Head { lines, written: 0, flight: None }),
+            head: tokio::sync::Mutex::new(Head { lines, written: 0, flight: None, lost: None }),
         }
     }
 
@@ -79,7 +90,7 @@ impl Journal {
         Ok(Self::of(runs, id, BTreeMap::new(), 0))
     }
 
-    /// Takes a run up: from here on, whoever ran it before is refused.
+    /// Takes a run up: from here on, whoever ran it before is refused, and what was answered is kept.
     pub(crate) async fn resume(
         runs: Arc<dyn Runs>,
         id: Arc<str>,
@@ -87,19 +98,22 @@ impl Journal {
         owner: Owner,
         answers: HashMap<Arc<str>, Value>,
     ) -> Result<Self, RunError> {
-        let line = Line::new("resumed", &Resumed { owner })?;
-        runs.append(&id, story.lines, vec![line]).await?;
-        let mut known = story.done.clone();
-        if story.ended.is_some() {
-            // It failed; what failed is what is to be tried again.
-            known.retain(|_, done| done.answer.is_ok());
+        let mut kept = HashMap::with_capacity(answers.len());
+        for (path, answer) in &answers {
+            kept.insert(Arc::clone(path), shelve(&*runs, answer).await?);
         }
-        Ok(Self { answers, ..Self::of(runs, id, known, story.lines + 1) })
+        let line = Line::new("resumed", &Resumed { owner, answers: kept })?;
+        runs.append(&id, story.lines, vec![line]).await?;
+        let mut story = story.clone();
+        story.taken_up();
+        let answers = story.answers.into_iter().chain(answers).collect();
+        let in_vain = story.in_vain;
+        Ok(Self { answers, in_vain, ..Self::of(runs, id, story.done, story.lines + 1) })
     }
 
     /// Goes through a run again without doing anything.
     pub(crate) fn replay(runs: Arc<dyn Runs>, id: Arc<str>, story: &Story) -> Self {
-        Self { replays: true, ..Self::of(runs, id, story.done.clone(), story.lines) }
+        Self { replays: true, in_vain: story.in_vain, ..Self::of(runs, id, story.done.clone(), story.lines) }
     }
 
     pub(crate) fn replays(&self) -> bool {
@@ -117,6 +131,20 @@ impl Journal {
         self.known.range(within.clone()..).next().is_some_and(|(path, _)| path.starts_with(&within))
     }
 
+    /// What was spent before right within `path`, by those that `counts` says.
+    pub(crate) fn spent_within(&self, path: &str, counts: impl Fn(&str) -> bool) -> Usage {
+        let within = format!("{path}/");
+        let known =
+            self.known.range(within.clone()..).map_while(|(path, done)| Some((path.strip_prefix(&within)?, done)));
+        let counted = known.filter(|(rest, _)| rest.split('/').next().is_some_and(&counts));
+        counted.fold(Usage::NONE, |all, (_, done)| all + done.usage)
+    }
+
+    /// What was spent before by steps that are tried again.
+    pub(crate) fn in_vain(&self) -> Usage {
+        self.in_vain
+    }
+
     /// What somebody answered.
     pub(crate) fn answer(&self, path: &str) -> Option<Value> {
         self.answers.get(path).cloned()
@@ -124,13 +152,15 @@ impl Journal {
 
     /// Keeps what a step came to; comes when it is kept.
     pub(crate) async fn commit(&self, path: &str, done: Done) -> Result<(), RunError> {
+        let again = done.answer.as_ref().err().map(|error| error.again);
         let (output, error) = match done.answer {
             Ok(value) => (shelve(&*self.runs, &value).await?, None),
             Err(error) => (Value::Null, Some(Failure::of(path, &error))),
         };
         let Done { usage, attempts, cached, at, took, .. } = done;
         let (path, took_us) = (path.to_owned(), took.as_micros() as u64);
-        self.write(Line::new("step", &StepLine { path, at, took_us, output, error, usage, attempts, cached })?).await
+        let step = StepLine { path, at, took_us, output, error, again, usage, attempts, cached };
+        self.write(Line::new("step", &step)?).await
     }
 
     /// The run waits for somebody.
@@ -145,12 +175,13 @@ impl Journal {
         status: &str,
         ended: Result<&Value, Option<&RunError>>,
         usage: Usage,
+        fatal: Option<Vec<String>>,
     ) -> Result<(), RunError> {
         let (output, error) = match ended {
             Ok(value) => (shelve(&*self.runs, value).await?, None),
             Err(error) => (Value::Null, error.map(Failure::of_run)),
         };
-        self.write(Line::new("ended", &Ended { status: status.into(), output, error, usage })?).await
+        self.write(Line::new("ended", &Ended { status: status.into(), output, error, usage, fatal })?).await
     }
 
     /// Writes a line, and with it those of all who wait: branches share a flush of the disk.
@@ -165,10 +196,11 @@ impl Journal {
             tail.tickets
         };
         let mut head = self.head.lock().await;
-        head.land().await?;
+        let landed = head.land().await;
         if head.written >= ticket {
             return Ok(());
         }
+        landed?;
         let (lines, tickets) = {
             let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
             (std::mem::take(&mut tail.pending), tail.tickets)

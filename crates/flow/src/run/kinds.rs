@@ -202,14 +202,16 @@ async fn route(live: &Arc<Live>, router: &Router, scope: &Scope, state: State) -
             return Err(own(StepError::new(Fault::Output, message)));
         }
     };
-    let mut branches = Vec::with_capacity(wanted.len());
+    let mut branches: Vec<(&Arc<str>, &Steps, Value)> = Vec::with_capacity(wanted.len());
     for (name, input) in wanted {
         let Some((name, steps)) = router.parallel.branches.iter().find(|(own, _)| *own == name) else {
             let names: Vec<&str> = router.parallel.branches.iter().map(|(name, _)| &**name).collect();
             let message = format!("it chose {name}, and there are {}", names.join(", "));
             return Err(own(StepError::new(Fault::Output, message)));
         };
-        branches.push((name, steps, input));
+        if branches.iter().all(|(other, ..)| *other != name) {
+            branches.push((name, steps, input));
+        }
     }
     let state = State { context: chosen.context, moment: chosen.moment, ..state };
     at_once(live, &router.parallel, &branches, scope, state).await
@@ -272,7 +274,13 @@ async fn remember(live: &Arc<Live>, cached: &Cached, scope: &Scope, state: State
             }
             // What befell another run while this one waited for it is not of the step's making.
             Err(Unkept::Stop(stop)) if !mine && !stop.is_the_steps() => live.may_go_on()?,
-            Err(Unkept::Stop(stop)) => return Err(stop),
+            Err(Unkept::Stop(stop)) => {
+                // What another run failed of stands in no line of this one's steps.
+                if let (false, Stop::Failed(failed)) = (mine, &stop) {
+                    one::commit(live, scope.place, Err(&failed.1), false).await?;
+                }
+                return Err(stop);
+            }
         }
     }
 }

@@ -36,7 +36,8 @@ fn call(live: &Arc<Live>, scope: &Scope, place: Place, state: &State, attempt: u
     }
 }
 
-fn panicked(what: &(dyn Any + Send)) -> StepError {
+/// What panicked, as a failure.
+pub(crate) fn panicked(what: &(dyn Any + Send)) -> StepError {
     let words = what
         .downcast_ref::<&str>()
         .copied()

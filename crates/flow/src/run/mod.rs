@@ -16,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 use caudal_types::Deadline;
 use futures_util::future::BoxFuture;
 
+pub(crate) use self::leaf::panicked;
 use self::states::{Left, Within};
 use crate::{
     budget::Quota,

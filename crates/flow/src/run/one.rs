@@ -1,6 +1,6 @@
 //! A step from its beginning to its end, with all that may be said about how.
 
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use caudal_types::Deadline;
 use futures_util::future::BoxFuture;
@@ -48,7 +48,7 @@ async fn within(live: &Arc<Live>, step: &Step, around: &Scope, place: Place, sta
         Err(Stop::Failed(failed)) => match &policy.fallback {
             Some(fallback) => {
                 live.log.set_feedback(place, failed.1.message.to_string().into());
-                one(live, fallback, &scope, given).await
+                one(live, &instead(step, fallback), &scope, given).await
             }
             None => Err(Stop::Failed(failed)),
         },
@@ -57,6 +57,15 @@ async fn within(live: &Arc<Live>, step: &Step, around: &Scope, place: Place, sta
     let state = taken(policy, went).map_err(fail)?;
     holds(policy, live, place, &state).map_err(fail)?;
     Ok(state)
+}
+
+/// What is done instead of `step`, under a name that no step within that has: its answer is none of theirs.
+fn instead<'a>(step: &Step, fallback: &'a Step) -> Cow<'a, Step> {
+    let bare = Step { policy: None, ..step.clone() };
+    if matches!(step.kind, Kind::Act(_)) || !bare.any(&|within| within.name == fallback.name) {
+        return Cow::Borrowed(fallback);
+    }
+    Cow::Owned(Step { label: Label::Name(format!("{}#fallback", fallback.name).into()), ..fallback.clone() })
 }
 
 /// Narrows what the step may spend.
@@ -153,7 +162,8 @@ async fn kept(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, giv
 /// Does what has steps within, of which each is kept by itself. That it took too long follows from none of them, so it is
 /// kept too: what goes on without it must go on without it after a crash.
 async fn timely(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, given: State) -> Went {
-    if let Some(done) = recalled(live, scope.place).filter(|done| done.answer.is_err()) {
+    if let Some(mut done) = recalled(live, scope.place).filter(|done| done.answer.is_err()) {
+        done.usage += spent_before(live, step, policy, scope, None);
         return done_before(live, step, scope, given, done);
     }
     let went = tries(live, step, policy, scope, given).await;
@@ -164,6 +174,24 @@ async fn timely(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, g
         commit(live, scope.place, Err(&failed.1), false).await?;
     }
     went
+}
+
+/// What was spent before within a try that is not gone through again, or in all of them.
+fn spent_before(live: &Live, step: &Step, policy: &Policy, scope: &Scope, attempt: Option<u32>) -> Usage {
+    let Some(journal) = &live.journal else { return Usage::NONE };
+    let instead = policy.fallback.as_ref().map(|fallback| instead(step, fallback).label.clone());
+    let is_instead = |name: &str| matches!(&instead, Some(Label::Name(label)) if **label == *name);
+    journal.spent_within(&live.path(scope.place), |name| match attempt {
+        None => !is_instead(name),
+        Some(1) => !is_instead(name) && !name.starts_with("try "),
+        Some(attempt) => name == format!("try {attempt}"),
+    })
+}
+
+/// Where it is kept that a try of what has steps within took too long: the next one is made after a crash, too.
+fn late(live: &Live, step: &Step, scope: &Scope, attempt: u32) -> Option<String> {
+    let kept = live.journal.is_some() && !matches!(step.kind, Kind::Act(_));
+    kept.then(|| format!("{}/try {attempt}", live.path(scope.place)))
 }
 
 /// Tries it as often as it may be tried.
@@ -212,6 +240,14 @@ fn pause(retry: &Retry, attempt: u32, error: &StepError) -> std::time::Duration 
 /// Tries it once, within its time.
 async fn tried(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, given: State, attempt: u32) -> Went {
     let Some(timeout) = policy.timeout else { return once(live, step, policy, scope, given, attempt).await };
+    let late = late(live, step, scope, attempt);
+    let known = |path: &String| live.journal.as_ref()?.recall(path).filter(|done| done.answer.is_err());
+    if let Some(mut done) = late.as_ref().and_then(known) {
+        done.usage += spent_before(live, step, policy, scope, Some(attempt));
+        let went = done_before(live, step, scope, given, done);
+        live.log.note(scope.place, |entry| entry.recalled = false);
+        return went;
+    }
     let ends = Instant::now() + timeout;
     let scope = Scope { deadline: scope.deadline.sooner(Deadline::at(ends)), ..scope.clone() };
     match tokio::time::timeout_at(ends.into(), once(live, step, policy, &scope, given, attempt)).await {
@@ -220,6 +256,13 @@ async fn tried(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, gi
             live.log.abandon(scope.place);
             let message = format!("it took longer than {timeout:?}");
             let error = StepError::new(Fault::TimedOut, message).hint("raise timeout_s, or make the step quicker");
+            if let (Some(path), Some(journal), true) = (late, &live.journal, attempt <= policy.retry.more) {
+                let (at, took) = (live.log.since_1970(live.log.now().saturating_sub(timeout)), timeout);
+                let answer = Err(error.clone());
+                journal
+                    .commit(&path, Done { answer, usage: Usage::NONE, attempts: 1, cached: false, at, took })
+                    .await?;
+            }
             Err(Stop::failed(Arc::clone(&step.name), error))
         }
     }

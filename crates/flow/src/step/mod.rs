@@ -1,6 +1,10 @@
 //! What a pipeline is made of.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 mod kinds;
 mod policy;
@@ -113,16 +117,20 @@ pub struct Steps(Arc<[Step]>);
 impl Steps {
     /// In this order. Those of one name are told apart by a number.
     pub fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let mut steps: Vec<Step> = steps.into_iter().collect();
+        let names: HashSet<Arc<str>> = steps.iter().map(|step| Arc::clone(&step.name)).collect();
         let mut seen: HashMap<Arc<str>, u32> = HashMap::new();
-        let number = |mut step: Step| {
+        for step in &mut steps {
             let count = seen.entry(Arc::clone(&step.name)).or_default();
             *count += 1;
-            if *count > 1 {
-                step.label = Label::Name(format!("{}#{count}", step.name).into());
+            let mut label = Arc::clone(&step.name);
+            while *count > 1 && names.contains(&label) {
+                label = format!("{}#{count}", step.name).into();
+                *count += u32::from(names.contains(&label));
             }
-            step
-        };
-        Self(steps.into_iter().map(number).collect())
+            step.label = Label::Name(label);
+        }
+        Self(steps.into())
     }
 
     /// The steps.
@@ -222,15 +230,20 @@ impl Definition {
 
     /// The pipeline that the background step `name` becomes: of it are the runs `pipeline#step`.
     pub fn aside(&self, name: &str) -> Option<Self> {
-        let found = std::cell::RefCell::new(None);
+        self.asides(&self.name, name).into_iter().next()
+    }
+
+    /// The same for all steps of that name, as those of the pipeline `around`: this one, or what a background step of it
+    /// becomes.
+    pub(crate) fn asides(&self, around: &str, name: &str) -> Vec<Self> {
+        let found = std::cell::RefCell::new(Vec::new());
         self.steps.any(&|step| {
             let background = step.policy.as_ref().is_some_and(|policy| policy.background);
-            let this = background && *step.name == *name;
-            if this {
+            if background && *step.name == *name {
                 let (durable, all_runs) = (self.durable, self.all_runs.clone());
-                *found.borrow_mut() = Some(Self { durable, all_runs, ..Self::aside_of(&self.name, step) });
+                found.borrow_mut().push(Self { durable, all_runs, ..Self::aside_of(around, step) });
             }
-            this
+            false
         });
         found.into_inner()
     }
@@ -244,7 +257,7 @@ impl Steps {
 }
 
 impl Step {
-    fn any(&self, so: &dyn Fn(&Step) -> bool) -> bool {
+    pub(crate) fn any(&self, so: &dyn Fn(&Step) -> bool) -> bool {
         let within = |branches: &[(Arc<str>, Steps)]| branches.iter().any(|(_, steps)| steps.any(so));
         let together = |parallel: &Parallel| {
             let judged = matches!(&parallel.reduce, Some(Reduce::Judge(judge)) if judge.any(so));

@@ -48,7 +48,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
         let listing = app.flows.engine().runs().list(limit, offset).await?;
         let mut runs = Vec::with_capacity(listing.runs.len());
         for run in &listing.runs {
-            let (pipeline, status) = run.status(&**app.flows.engine().runs()).await?;
+            let (pipeline, status) = app.flows.engine().status(run).await?;
             if wanted != "any" && wanted != status {
                 continue;
             }

@@ -12,13 +12,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let limit = matches.get_one::<u32>("limit").copied().unwrap_or(20);
     let wanted = matches.get_one::<String>("status");
     let flows = opened.flows(None);
-    let (runtime, runs) = (runtime()?, &**flows.engine().runs());
-    let listing = runtime.block_on(runs.list(limit, 0)).map_err(|error| told(&error))?;
+    let (runtime, engine) = (runtime()?, flows.engine());
+    let listing = runtime.block_on(engine.runs().list(limit, 0)).map_err(|error| told(&error))?;
     if !matches.get_flag("json") {
         say::line(&format!("{:36}  {:11}  {:24}  {:20}", "run", "status", "pipeline", "since"));
     }
     for run in &listing.runs {
-        let (pipeline, status) = runtime.block_on(run.status(runs)).map_err(|error| told(&error))?;
+        let (pipeline, status) = runtime.block_on(engine.status(run)).map_err(|error| told(&error))?;
         if wanted.is_some_and(|wanted| wanted != status) {
             continue;
         }
