@@ -46,6 +46,8 @@ fn old_answers_and_those_to_other_settings_are_not_found() {
     assert!(!remembered(&place, &DISK));
     std::thread::sleep(std::time::Duration::from_millis(30));
     assert!(!remembered(&place, &[&DISK[..], &["--flow-cache-ttl-secs", "0.02"]].concat()));
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    assert!(!remembered(&place, &DISK), "an answer holds as long as was said when it was made");
     assert!(remembered(&place, &DISK));
     place.write("flow.yaml", "allow: ['127.0.0.0/8']\n");
     assert!(!remembered(&place, &DISK), "leaves may answer otherwise");
