@@ -88,7 +88,7 @@ pub struct StepReport {
 }
 
 fn ms(time: std::time::Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
+    time.as_nanos() as f64 / 1e6
 }
 
 impl StepReport {

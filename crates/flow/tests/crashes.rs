@@ -518,3 +518,16 @@ async fn large_values_go_with_the_last_run_that_had_them() {
     others(1_000).await;
     assert!(runs.kept("own").await.unwrap().is_none() && runs.kept("other").await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn what_is_cancelled_while_it_begins_to_wait_is_cancelled() {
+    let human = Human { message: None, answers: None, schema: Value::Null };
+    let definition = define([Step::new("ask", Kind::Human(Arc::new(human)))]);
+    let engine = over(Arc::new(Shaky::default()));
+    let run = tokio::spawn(begun(&engine, &definition).await);
+    // The line that it waits is being written.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    engine.cancel("a").await.unwrap();
+    assert!(matches!(run.await.unwrap().outcome, Outcome::Paused(_)));
+    assert_eq!(engine.story("a").await.unwrap().status(), "cancelled");
+}

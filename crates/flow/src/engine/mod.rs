@@ -31,6 +31,9 @@ pub use ran::{Handle, Outcome, Ran, Run};
 
 use drive::{Listed, drive};
 
+/// How often it is looked, and how many times, whether a run that was broken off has come to its end.
+const LOOK: Duration = Duration::from_millis(2);
+const LOOKS: u32 = 1_000;
 /// The longest name of a run.
 const LONGEST_ID: usize = 200;
 
@@ -352,6 +355,17 @@ impl Engine {
         Ok(self.launch(name, definition, input, context, limits, Some(listed), around, timeout, Some(journal)))
     }
 
+    /// Whether a run that was broken off has come to its end, within a while.
+    async fn rests_soon(&self, id: &str) -> bool {
+        for _ in 0..LOOKS {
+            if !self.parts.going().contains_key(id) {
+                return true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        false
+    }
+
     /// Goes through a recorded run again. Nothing is asked, called or kept: each step gives what it gave.
     pub async fn replay(&self, definition: &Definition, id: &str) -> Result<Ran, RunError> {
         let story = Story::read(&*self.parts.runs, id).await?;
@@ -366,13 +380,19 @@ impl Engine {
 
     /// Marks a run as cancelled: one that goes on here is broken off, one that waits or was left never goes on.
     pub async fn cancel(&self, id: &str) -> Result<(), RunError> {
-        if let Some(handle) = self.live(id) {
+        let live = self.live(id);
+        if let Some(handle) = &live {
             handle.cancel();
-            return Ok(());
+            // It may have been about to end or to wait for somebody; what it came to is known when that is kept.
+            if !handle.is_kept() || !self.rests_soon(id).await {
+                return Ok(());
+            }
         }
         let story = Story::read(&*self.parts.runs, id).await?;
-        if story.ended.is_some() {
-            return Err(RunError::State("over already"));
+        match &story.ended {
+            Some(ended) if live.is_some() && &*ended.status == "cancelled" => return Ok(()),
+            Some(_) => return Err(RunError::State("over already")),
+            None => {}
         }
         if story.paused.is_none() && story.owner != self.parts.owner && story.attended {
             return Err(RunError::Taken);

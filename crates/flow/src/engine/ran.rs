@@ -79,6 +79,11 @@ impl Handle {
         self.live.cancel();
     }
 
+    /// Whether it is kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.live.journal.is_some()
+    }
+
     /// Leaves the run where it is: it is paused, asks nobody, and goes on when it is resumed. One that is not kept is
     /// broken off.
     pub fn pause(&self) {
