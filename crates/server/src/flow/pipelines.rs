@@ -56,8 +56,7 @@ pub(super) fn find(app: &App, name: &str) -> Result<Definition, Problem> {
         && let Some(first) = findings.iter().find(|finding| finding.severity == Severity::Error)
     {
         let message = format!("{name} is no pipeline: line {}: {}", first.line, first.message);
-        let hint =
-            format!("mend the file ({}) and start the server again; caudal flow validate tells the rest", first.hint);
+        let hint = "mend the file and start the server again; caudal flow validate tells how";
         return Err(Problem::new(ErrorKind::InvalidPipeline, message, hint).details(json!({"findings": findings})));
     }
     app.flows.pipeline(name).filter(|_| !name.contains('#')).ok_or_else(|| {
