@@ -16,11 +16,11 @@ use std::{
 use bytes::Bytes;
 use caudal_flow::{
     Allowance, Cached, Call, Definition, Engine, Flows, Handle, Human, Kind, Limits, Options, Outcome, Parallel,
-    Router, Run, RunError, RunOptions, Step, StepError, Steps, Usage, Value, function,
+    Router, Run, RunError, Step, StepError, Steps, Usage, Value, function,
     journal::{Line, Listing, MemoryRuns, Reply, Runs, Story},
     later, value,
 };
-use common::{add, give};
+use common::{add, give, kept as define, named, over};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
@@ -83,20 +83,6 @@ impl Runs for Shaky {
 
 fn engine() -> Engine {
     over(Arc::new(MemoryRuns::default()))
-}
-
-fn over(runs: Arc<dyn Runs>) -> Engine {
-    Engine::new(Options { runs: Some(runs), ..Options::default() })
-}
-
-fn define(steps: impl IntoIterator<Item = Step>) -> Definition {
-    let mut definition = common::define(steps);
-    definition.durable = true;
-    definition
-}
-
-fn named(id: &str) -> RunOptions {
-    RunOptions { id: Some(id.into()), ..RunOptions::default() }
 }
 
 type Calls = Arc<Mutex<Vec<String>>>;

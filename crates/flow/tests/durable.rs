@@ -14,14 +14,14 @@ use std::{
 };
 
 use caudal_flow::{
-    Cached, Definition, Engine, Flows, Human, Kind, Loop, Options, Outcome, Parallel, Report, RunError, RunOptions,
-    Status, Step, StepError, Steps, Usage, Value, function,
+    Cached, Engine, Flows, Human, Kind, Loop, Outcome, Parallel, Report, RunError, RunOptions, Status, Step, StepError,
+    Steps, Usage, Value, function,
     journal::{Line, MemoryRuns, Runs, StoredRuns, Story},
     later, rule, value,
 };
 use caudal_store::{postgres, sqlite};
 use caudal_testkit::Postgres as Server;
-use common::{add, give, text};
+use common::{add, give, kept as define, named, over as engine, text};
 
 /// Where runs are kept, opened again as another process would.
 trait Place {
@@ -69,20 +69,6 @@ fn schema() -> Option<Schema> {
         return None;
     };
     Some(Schema(server, server.name()))
-}
-
-fn engine(runs: Arc<dyn Runs>) -> Engine {
-    Engine::new(Options { runs: Some(runs), ..Options::default() })
-}
-
-fn define(steps: impl IntoIterator<Item = Step>) -> Definition {
-    let mut definition = Definition::new("test", Steps::new(steps));
-    definition.durable = true;
-    definition
-}
-
-fn named(id: &str) -> RunOptions {
-    RunOptions { id: Some(id.into()), ..RunOptions::default() }
 }
 
 type Calls = Arc<Mutex<Vec<String>>>;

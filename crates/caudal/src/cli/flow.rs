@@ -128,7 +128,7 @@ fn resume() -> Command {
                 .help("what is said to the step that asks: JSON, or else a text"),
         )
         .arg(option("at", "PATH").requires("answer").help("which step is answered, where several ask"))
-        .arg(flag("force", "take it from a process of another machine, of which nobody knows whether it is there"))
+        .arg(flag("force", "take it from a process that is there and does nothing"))
         .args(output())
 }
 

@@ -2,7 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses some")]
 
-use caudal_flow::{Definition, Engine, Options, Ran, RunOptions, Step, StepError, Steps, Value, function};
+use std::sync::Arc;
+
+use caudal_flow::{
+    Definition, Engine, Options, Ran, RunOptions, Step, StepError, Steps, Value, function, journal::Runs,
+};
 
 /// An engine of its own, in memory.
 pub(crate) fn engine() -> Engine {
@@ -12,6 +16,23 @@ pub(crate) fn engine() -> Engine {
 /// A pipeline of these steps.
 pub(crate) fn define(steps: impl IntoIterator<Item = Step>) -> Definition {
     Definition::new("test", Steps::new(steps))
+}
+
+/// A pipeline of these steps, each kept before the next begins.
+pub(crate) fn kept(steps: impl IntoIterator<Item = Step>) -> Definition {
+    let mut definition = define(steps);
+    definition.durable = true;
+    definition
+}
+
+/// An engine over what is kept there.
+pub(crate) fn over(runs: Arc<dyn Runs>) -> Engine {
+    Engine::new(Options { runs: Some(runs), ..Options::default() })
+}
+
+/// A run of that name.
+pub(crate) fn named(id: &str) -> RunOptions {
+    RunOptions { id: Some(id.into()), ..RunOptions::default() }
 }
 
 /// Runs steps in an engine of their own.
