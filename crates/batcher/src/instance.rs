@@ -102,7 +102,8 @@ impl Runner {
     fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize, cut: Cut) -> Result<(), RunError> {
         let Cut { formed, stop } = cut;
         let Self { instance, buffer } = self;
-        let joined = queue.joined;
+        // Who runs alone gets what the model gives, whatever its first dimension counts.
+        let joined = queue.joined && entries.len() > 1;
         let prepared = Instant::now();
         let number = queue.stats.runs.fetch_add(1, Relaxed);
         let run = Run { number, requests: entries.len(), rows, why: stop.name() };

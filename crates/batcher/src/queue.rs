@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use caudal_engine::{Instance, LoadError, ModelSpec};
@@ -40,6 +40,10 @@ impl Request {
         self.tokens.max(self.rows)
     }
 }
+
+/// A run that takes longer than this does not belong on a thread that brings requests. What may run there takes less than
+/// a hundredth of it; between them lie the pauses of a busy machine.
+const LONG_IN_PLACE: Duration = Duration::from_millis(50);
 
 /// The place of an entry: high priority first, then by age of admission.
 pub(crate) type Key = (Priority, u64);
@@ -259,9 +263,19 @@ impl Inner {
         };
         self.fail(late, expired);
         match batch {
-            Ok(batch) => self.run(batch),
+            Ok(batch) => self.run_in_place(batch),
             // It waits for more rows; the instance's own thread keeps watch over it.
             Err(_) => self.work.notify_one(),
+        }
+    }
+
+    /// Runs `batch` on the thread that brought it. If that takes far longer than what may run there, it was the last one:
+    /// from then on the instances' own threads run them all.
+    fn run_in_place(&self, batch: Batch) {
+        let began = Instant::now();
+        self.run(batch);
+        if began.elapsed() > LONG_IN_PLACE {
+            self.lock().policy.run_in_place = 0;
         }
     }
 

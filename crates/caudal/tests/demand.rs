@@ -16,7 +16,7 @@ use std::{
 
 use caudal_testkit::{
     Repo, Server,
-    http::{Connection, post, tensor_request},
+    http::{Ask, Connection, post, tensor_request},
     model_file,
 };
 use serde_json::Value;
@@ -136,6 +136,47 @@ fn who_is_not_asked_rests() {
     assert_eq!(health["models"]["m01"]["resting"], true, "{health}");
     assert_eq!(health["models"]["m00"].get("resting"), None, "it is asked for: {health}");
     assert_eq!(ask(&server, 1), 200);
+}
+
+/// The thresholds and the batch size of the model `m` as they are now.
+fn settings(server: &Server) -> (f64, u64) {
+    let now = server.get("/admin/models/m").json();
+    (now["thresholds"]["conf"].as_f64().unwrap(), now["batching"]["max_queue_size"].as_u64().unwrap())
+}
+
+fn unload_all(server: &Server) {
+    let cleaned = server.post_json("/admin/memory/cleanup", r#"{"idle_secs": 0}"#);
+    assert_eq!(cleaned.status, 200, "{}", cleaned.text());
+    assert_eq!(in_memory(server), 0.0);
+}
+
+#[test]
+fn a_changed_setting_survives_a_rest() {
+    let repo = Repo::new().model("m", "yolox", "labels: [left, right]");
+    let server = Server::start(CAUDAL, &repo, &["--model-control-mode", "explicit", "--load-model", "*"]);
+    let patch = |body: &str| {
+        let changed = server.ask(&Ask { method: "PATCH", ..post("/admin/models/m", &[], body.as_bytes()) });
+        assert_eq!(changed.status, 200, "{}", changed.text());
+    };
+    let round = |value: (f64, u64)| ((value.0 * 100.0).round() / 100.0, value.1);
+    let wake = || assert_eq!(server.get("/v2/models/m").status, 200);
+    patch(r#"{"thresholds": {"conf": 0.9}, "batching": {"max_queue_size": 7}}"#);
+    patch(r#"{"thresholds": {"conf": 0.4}}"#);
+    unload_all(&server);
+    let line = server.log_line("model put to rest");
+    assert!(line.contains("an operator asked for a cleanup of memory"), "the reason is the true one: {line}");
+    assert_eq!(server.get("/health").json()["models"]["m"]["kind"], "detect");
+    wake();
+    assert_eq!(round(settings(&server)), (0.4, 7), "both changes hold, the later one where they differ");
+    // Told to load it takes what its folder says.
+    assert_eq!(server.post_json("/v2/repository/models/m/load", "").status, 200);
+    assert_eq!(round(settings(&server)), (0.25, 128));
+    patch(r#"{"thresholds": {"conf": 0.4}}"#);
+    unload_all(&server);
+    fs::write(repo.path("m/model.yaml"), "labels: [left, right]\nthresholds: {conf: 0.6}").unwrap();
+    wake();
+    assert_eq!(round(settings(&server)), (0.6, 128), "what was written since holds");
+    server.log_line("no longer holds");
 }
 
 /// A sequence of models whose popularity falls as one over their rank, the same every time.

@@ -22,7 +22,9 @@ static SHARED: Shared = Shared::new(|| {
         .file("selfie/model.yaml", b"labels: [person]")
         .model("yolox", "yolox", "labels: [left, right]")
         .model("ssd", "ssd", "labels: [left, right]\npreprocessing: {size: [64, 64]}")
-        .model("end2end", "end2end", "");
+        .model("end2end", "end2end", "")
+        .model("half", "half", "")
+        .model("halfbox", "halfbox", "");
     Server::start(CAUDAL, &repo, &[])
 });
 
@@ -61,6 +63,28 @@ fn detectors_of_every_family_are_recognised_and_find_back_onto_the_picture() {
     check_boxes("/predict/end2end", &both);
     check_boxes("/predict/end2end?conf=0.85", &both[..1]);
     check_boxes("/predict/end2end?classes=0", &[]);
+}
+
+#[test]
+fn models_of_16_bits_are_asked_like_others() {
+    let scale = 546.0 / 64.0;
+    let [x1, y1, x2, y2] = [8.0, 8.0 - 8.0, 40.0, 40.0 - 8.0].map(|side| side * scale);
+    // 0.9 in 16 bits.
+    check_boxes("/predict/halfbox", &[json!({ "class": "class_1", "confidence": 0.89990, "box": [x1, y1, x2, y2] })]);
+    let ask = |data: Value| {
+        let input = json!({ "name": "x", "shape": [1, 4], "datatype": "FP16", "data": data });
+        SHARED.get().post_json("/v2/models/half/infer", &json!({ "inputs": [input] }).to_string())
+    };
+    let answer = ask(json!([1, -2.5, 0.1, 1000])).json();
+    let output = json!({ "name": "y", "datatype": "FP16", "shape": [1, 4], "data": [2.0, -5.0, 0.19995117, 2000.0] });
+    assert_eq!(answer["outputs"][0]["datatype"], output["datatype"], "{answer}");
+    let numbers =
+        |of: &Value| -> Vec<f64> { of["data"].as_array().unwrap().iter().map(|n| n.as_f64().unwrap()).collect() };
+    for (got, expected) in numbers(&answer["outputs"][0]).into_iter().zip(numbers(&output)) {
+        assert!((got - expected).abs() < 1e-6, "{answer}");
+    }
+    let refused = ask(json!([1, 2, 3, 70000]));
+    assert_eq!((refused.status, refused.text().contains("70000 at place 3")), (400, true), "{}", refused.text());
 }
 
 #[test]

@@ -187,6 +187,27 @@ fn the_urgent_overtake() {
     running.join().unwrap();
 }
 
+/// With zeros this model is done within microseconds; how long it takes follows from the number it is given.
+#[test]
+fn a_deadline_holds_for_a_tiny_model_whose_time_follows_from_values() {
+    let server = Server::start(CAUDAL, &Repo::new().model("loop", "loop", ""), &["--io-threads", "1"]);
+    let address = server.address();
+    let ask = |trips: u64, timeout: &str| {
+        let input = serde_json::json!({ "name": "trips", "shape": [1], "datatype": "INT64", "data": [trips] });
+        let body = format!(r#"{{"inputs": [{input}]{timeout}}}"#);
+        move || http::once(address, &post("/v2/models/loop/infer", &[], body.as_bytes())).unwrap().status
+    };
+    assert_eq!(ask(3, "")(), 200);
+    let endless: Vec<_> =
+        (0..2).map(|_| thread::spawn(ask(1 << 40, r#", "parameters": {"timeout": 400000}"#))).collect();
+    thread::sleep(Duration::from_millis(100));
+    let asked = Instant::now();
+    assert_eq!(server.get("/livez").status, 200);
+    assert!(asked.elapsed() < Duration::from_millis(250), "{:?}", asked.elapsed());
+    endless.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), 504));
+    assert_eq!(ask(3, "")(), 200, "its instances are free again");
+}
+
 #[test]
 fn batches_form_under_load_and_mix_no_answers() {
     let repo =

@@ -59,8 +59,9 @@ fn models_come_and_go_when_they_are_told_to() {
     let server = Server::start(CAUDAL, &repo, EXPLICIT);
     assert_eq!((server.get("/readyz").status, infer(&server).status), (200, 404), "nothing is loaded at start");
     let index = |body: &str| server.post_json("/v2/repository/index", body).json();
-    let unloaded = |name: &str| json!({ "name": name, "state": "UNAVAILABLE", "reason": "unloaded" });
+    let unloaded = |name: &str| json!({ "name": name, "version": "1", "state": "UNAVAILABLE", "reason": "unloaded" });
     assert_eq!(index(""), json!([unloaded("broken"), unloaded("m")]));
+    assert!(infer(&server).text().contains("\\\"m\\\" is not loaded"), "{}", infer(&server).text());
 
     assert_eq!(change(&server, "m", "load").status, 200);
     assert_eq!(first(&infer(&server)), 2.0);
@@ -75,15 +76,29 @@ fn models_come_and_go_when_they_are_told_to() {
 
     assert_eq!(change(&server, "m", "unload").status, 200);
     assert_eq!((infer(&server).status, server.get("/v2/models/other/ready").status), (404, 404));
-    assert_eq!(change(&server, "m", "unload").status, 404);
-    assert_eq!(change(&server, "nobody", "load").status, 404);
+    assert_eq!(index("")[1], json!({ "name": "m", "version": "2", "state": "UNAVAILABLE", "reason": "unloaded" }));
+    assert_eq!(change(&server, "m", "unload").status, 200, "it is unloaded, as it should be");
+    assert!(infer(&server).text().contains("POST /v2/repository/models/{model}/load"), "{}", infer(&server).text());
+    assert_eq!((change(&server, "nobody", "load").status, change(&server, "nobody", "unload").status), (404, 404));
+    assert!(server.get("/v2/models/nobody").text().contains("there is no model"));
 
     let broken = change(&server, "broken", "load");
     assert_eq!((broken.status, broken.text().contains("load_failed: ")), (400, true), "{}", broken.text());
     assert_eq!(index("")[0]["state"], "UNAVAILABLE");
     assert_ne!(index("")[0]["reason"], "unloaded");
+    assert_eq!(index("")[0]["version"], "1");
     let odd = server.post_json("/v2/repository/models/m/load", r#"{"parameters": {"config": "{}"}}"#);
     assert_eq!((odd.status, odd.text().contains("\\\"config\\\" is not known")), (400, true), "{}", odd.text());
+}
+
+#[test]
+fn a_load_has_an_end_and_the_next_one_goes_on() {
+    let repo = Repo::new().model("forever", "forever", "").model("m", "double", "");
+    let server = Server::start(CAUDAL, &repo, &[EXPLICIT, &["--request-timeout-ms", "2500"]].concat());
+    assert_eq!(change(&server, "forever", "load").status, 504);
+    assert_eq!((change(&server, "m", "load").status, infer(&server).status), (200, 200));
+    let line = server.log_line("model not loaded");
+    assert!(line.contains("a run of one row was stopped after 2.5 s"), "{line}");
 }
 
 #[test]

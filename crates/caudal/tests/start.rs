@@ -9,7 +9,10 @@ use std::{
     process::{Command, Output},
 };
 
-use caudal_testkit::{Repo, Server, fixture};
+use caudal_testkit::{
+    Repo, Server, fixture,
+    http::{Ask, get},
+};
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
 
@@ -98,9 +101,16 @@ fn a_model_that_fails_does_not_keep_the_others_from_serving() {
     symlink(caudal_testkit::model_file("double"), repo.path("link/1/model.onnx")).unwrap();
     let server = Server::start(CAUDAL, &repo, &[]);
     let health = server.get("/health").json();
-    assert_eq!(health["status"], "degraded");
-    assert_eq!(server.get("/readyz").status, 503);
+    assert_eq!((&health["status"], &health["ready"]), (&"degraded".into(), &true.into()));
+    assert_eq!(
+        health["failed_models"],
+        serde_json::json!(["blind", "empty", "link", "photo", "stiff", "text", "typo"])
+    );
     assert_eq!(health["models"]["text"]["ready"], false);
+    assert_eq!(health["models"]["double"]["kind"], "tensors");
+    let readyz = server.get("/readyz");
+    let expected = "ready; failed to load: blind, empty, link, photo, stiff, text, typo\n";
+    assert_eq!((readyz.status, &readyz.text()[..]), (200, expected), "what loaded serves");
     let reason = |name: &str| server.log_line(&format!("model={name:?}"));
     assert!(reason("text").contains("is not an ONNX file"), "{}", reason("text"));
     assert!(reason("photo").contains("is not an ONNX file"), "{}", reason("photo"));
@@ -114,6 +124,22 @@ fn a_model_that_fails_does_not_keep_the_others_from_serving() {
     let request = caudal_testkit::http::tensor_request(&[[1.0; 4]], "");
     assert_eq!(server.post_json("/v2/models/double/infer", &request).status, 200);
     assert_eq!(server.post_json("/v2/models/text/infer", &request).status, 503);
+}
+
+#[test]
+fn one_model_that_fails_holds_readiness_only_where_that_is_asked_for() {
+    let repo = Repo::new().model("double", "double", "").file("text/1/model.onnx", b"this is no model");
+    let server = Server::start(CAUDAL, &repo, &["--strict-readiness", "true"]);
+    assert_eq!(server.get("/readyz").status, 503);
+    let accept = [("Accept", "application/json")];
+    let ready = server.ask(&Ask { headers: &accept, ..get("/v2/health/ready") });
+    let expected = serde_json::json!({ "ready": false, "status": "not ready", "failed_models": ["text"] });
+    assert_eq!((ready.status, ready.json()), (503, expected));
+    assert_eq!(server.get("/v2/models/double/ready").status, 200);
+    let repo = Repo::new().file("text/1/model.onnx", b"this is no model");
+    let server = Server::start(CAUDAL, &repo, &[]);
+    let readyz = server.get("/readyz");
+    assert_eq!((readyz.status, &readyz.text()[..]), (503, "not ready; failed to load: text\n"), "nothing serves");
 }
 
 #[test]

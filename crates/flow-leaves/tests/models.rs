@@ -35,6 +35,7 @@ fn models(repo: &Repo, backend: Arc<dyn Backend>, most: usize) -> Models {
         max_queue_delay: Duration::ZERO,
         max_queue_size: most,
         max_queue_bytes: 1 << 28,
+        run_limit: Duration::from_secs(30),
     };
     let catalog = Catalog::new(Repository::open(&repo.path("")).unwrap(), backend, defaults, Stay::default());
     catalog.load_all().unwrap();

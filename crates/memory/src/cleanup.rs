@@ -18,6 +18,8 @@ use crate::history::now;
 pub struct Ask {
     /// For how long nobody may have asked for what they let go.
     pub idle: Duration,
+    /// Why they run.
+    pub why: Why,
 }
 
 /// Why hooks ran.
@@ -100,7 +102,7 @@ impl Hooks {
     }
 
     /// Runs all of them; whoever comes while they run waits, and gets what that round did.
-    pub(crate) fn run(&self, ask: &Ask, why: Why, resident: impl Fn() -> u64) -> Report {
+    pub(crate) fn run(&self, ask: &Ask, resident: impl Fn() -> u64) -> Report {
         let asked_in = self.rounds.load(Relaxed);
         let mut last = lock(&self.last);
         if self.rounds.load(Relaxed) != asked_in
@@ -111,8 +113,13 @@ impl Hooks {
         let hooks = lock(&self.list).clone();
         let before = resident();
         let ran = hooks.iter().map(|hook| hook.run(ask, &resident)).collect();
-        let report =
-            Report { at: now(), why, resident_before_bytes: before, resident_after_bytes: resident(), hooks: ran };
+        let report = Report {
+            at: now(),
+            why: ask.why,
+            resident_before_bytes: before,
+            resident_after_bytes: resident(),
+            hooks: ran,
+        };
         *last = Some(report.clone());
         self.rounds.fetch_add(1, Relaxed);
         report
@@ -160,7 +167,7 @@ mod tests {
     use super::*;
     use std::{sync::Barrier, thread};
 
-    const ASK: Ask = Ask { idle: Duration::ZERO };
+    const ASK: Ask = Ask { idle: Duration::ZERO, why: Why::Asked };
 
     #[test]
     fn hooks_run_in_order_and_one_that_breaks_hinders_nobody() {
@@ -170,7 +177,7 @@ mod tests {
             hooks.add(name, Box::new(move |_| format!("{}", held.fetch_sub(give, Relaxed))));
         }
         hooks.add("broken", Box::new(|_| panic!("on purpose")));
-        let report = hooks.run(&ASK, Why::Asked, || held.load(Relaxed));
+        let report = hooks.run(&ASK, || held.load(Relaxed));
         let ran: Vec<_> = report.hooks.iter().map(|ran| (ran.hook, &ran.did[..], ran.freed_bytes)).collect();
         assert_eq!(ran, [("first", "100", 30), ("second", "70", 5), ("broken", "it broke off; see the log", 0)]);
         assert_eq!((report.freed(), hooks.last()), (35, Some(report)));
@@ -192,7 +199,7 @@ mod tests {
         );
         let run = |hooks: &Arc<Hooks>| {
             let hooks = Arc::clone(hooks);
-            thread::spawn(move || hooks.run(&ASK, Why::Asked, || 0))
+            thread::spawn(move || hooks.run(&ASK, || 0))
         };
         let first = run(&hooks);
         gate.wait();

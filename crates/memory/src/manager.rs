@@ -224,7 +224,7 @@ impl Manager {
 
     /// Lets all hooks give back what nobody has asked for in `idle`. Takes as long as that takes.
     pub fn clean(&self, idle: Duration, why: Why) -> Report {
-        let report = self.hooks.run(&Ask { idle }, why, || self.sources.process());
+        let report = self.hooks.run(&Ask { idle, why }, || self.sources.process());
         for Ran { hook, did, freed_bytes, took_ms } in &report.hooks {
             // What is tried again and again in vain is worth no line.
             if why == Why::Asked || *freed_bytes >= WORTH {

@@ -249,10 +249,14 @@ impl Input {
         };
         match format.element {
             Element::U8 => Self { dtype: DType::U8, shape, bytes: canvas.values().to_vec() },
-            Element::F32 => {
+            Element::F32 | Element::F16 => {
                 let mut row = vec![0f32; format.values()];
                 canvas.write(&seer.normalisation, &mut row);
-                Self { dtype: DType::F32, shape, bytes: bytemuck::cast_slice(&row).to_vec() }
+                if format.element == Element::F32 {
+                    return Self { dtype: DType::F32, shape, bytes: bytemuck::cast_slice(&row).to_vec() };
+                }
+                let halves = row.into_iter().flat_map(|value| half::f16::from_f32(value).to_ne_bytes());
+                Self { dtype: DType::F16, shape, bytes: halves.collect() }
             }
         }
     }

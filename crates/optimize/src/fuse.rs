@@ -114,6 +114,7 @@ pub fn fuse(site: &Site, only: Option<Part>, images: &[PathBuf]) -> Result<Fused
 fn parts(model: &PictureModel, only: Option<Part>) -> Result<Vec<Part>, String> {
     let able = |part: Part| match (part, &model.look) {
         (Part::Preprocess, _) if model.format.element == Element::U8 => Err("it takes bytes already"),
+        (_, _) if model.format.element == Element::F16 => Err("its numbers have 16 bits"),
         (Part::Preprocess, _) => Ok(()),
         (Part::Suppress, Look::Detect(head)) if head.suppresses() => Err("it removes duplicates by itself already"),
         (Part::Suppress, Look::Detect(_)) => Ok(()),

@@ -32,6 +32,7 @@ fn site(repo: &Repo) -> Site {
         max_queue_delay: Duration::ZERO,
         max_queue_size: 8,
         max_queue_bytes: 1 << 28,
+        run_limit: Duration::from_secs(30),
     };
     let limits = Limits { max_pixels: 1 << 26 };
     Site {

@@ -172,7 +172,7 @@ impl App {
 
     /// Whether requests for work would be served.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.is_draining() && self.catalog.now().all_ready()
+        !self.is_draining() && self.catalog.now().serve(self.settings().strict_readiness)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::Response,
 };
 use caudal_memory::Use;
@@ -23,6 +23,10 @@ use crate::{
 pub(crate) struct Health {
     /// `healthy`, `degraded` (a model does not serve) or `draining`.
     status: &'static str,
+    /// Whether `/readyz` says that the server is ready.
+    ready: bool,
+    /// Models that failed to load; the log and `caudal models doctor` say why.
+    failed_models: Vec<String>,
     version: &'static str,
     uptime_seconds: f64,
     performance: Performance,
@@ -67,6 +71,10 @@ struct ModelHealth {
     /// Not in memory; it is loaded when it is asked for.
     #[serde(skip_serializing_if = "is_false")]
     resting: bool,
+    /// `detect`, `classify`, `segment`, `embed` or `tensors`, which takes tensors at `/v2/models/{model}/infer` and no
+    /// pictures; absent as long as the model has not been in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     serving: Option<Serving>,
     aliases: Vec<String>,
@@ -170,24 +178,25 @@ impl Health {
     fn of(app: &App) -> Self {
         let model = |(name, entry): (&str, &Entry)| {
             let aliases = app.catalog.now().aliases(name).into_iter().map(str::to_owned).collect();
-            let health = match entry {
-                Entry::Ready(model) => {
-                    ModelHealth { ready: true, resting: false, serving: Some(Serving::new(model)), aliases }
-                }
-                Entry::Resting(_) => ModelHealth { ready: true, resting: true, serving: None, aliases },
+            let (ready, resting, kind, serving) = match entry {
+                Entry::Ready(model) => (true, false, Some(model.task.name()), Some(Serving::new(model))),
+                Entry::Resting(model) => (true, true, model.task(), None),
                 // Why is in the log: it names files, and anybody may read this page.
-                Entry::Failed(_) => ModelHealth { ready: false, resting: false, serving: None, aliases },
+                Entry::Failed(_) => (false, false, None, None),
             };
-            (name.to_owned(), health)
+            (name.to_owned(), ModelHealth { ready, resting, kind, serving, aliases })
         };
         let gpus = app.memory.reading().gpus.into_iter();
-        let status = match (app.is_draining(), app.catalog.now().all_ready()) {
+        let failed_models: Vec<String> = app.catalog.now().failed().map(str::to_owned).collect();
+        let status = match (app.is_draining(), failed_models.is_empty()) {
             (true, _) => "draining",
             (false, true) => "healthy",
             (false, false) => "degraded",
         };
         Self {
             status,
+            ready: app.is_ready(),
+            failed_models,
             record: app.record.as_ref().map(|record| RecordHealth::of(record.store().figures())),
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: rounded(app.started.elapsed().as_secs_f64()),
@@ -294,40 +303,79 @@ fn in_words(duration: Duration) -> String {
     format!("{}h {}m {}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-fn probe(well: bool, word: &'static str) -> Answer {
-    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Answer::new("text/plain; charset=utf-8", word).status(status)
-}
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Whether the process lives.
 #[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200)))]
 pub(crate) async fn livez(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::Livez, &request, |_| Ok(probe(true, "live\n")))
+    door::ask(&app, Route::Livez, &request, |_| Ok(Answer::new(TEXT, "live\n")))
 }
 
-/// Whether work would be served: 200 or 503.
-#[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200), (status = 503)))]
+/// Whether work would be served: 200 or 503, and the models that failed to load.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
+)]
 pub(crate) async fn readyz(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::Readyz, &request, |app| Ok(ready(app)))
+    door::ask(&app, Route::Readyz, &request, |app| Ok(ready(app, &request)))
 }
 
 /// Whether the process lives, under KServe's name.
 #[utoipa::path(get, path = "/v2/health/live", tag = "health", responses((status = 200)))]
 pub(crate) async fn server_live(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ServerLive, &request, |_| Ok(probe(true, "live\n")))
+    door::ask(&app, Route::ServerLive, &request, |_| Ok(Answer::new(TEXT, "live\n")))
 }
 
-/// Whether work would be served, under KServe's name: 200 or 503.
-#[utoipa::path(get, path = "/v2/health/ready", tag = "health", responses((status = 200), (status = 503)))]
+/// Whether work would be served, under KServe's name: 200 or 503, and the models that failed to load.
+#[utoipa::path(
+    get,
+    path = "/v2/health/ready",
+    tag = "health",
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
+)]
 pub(crate) async fn server_ready(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ServerReady, &request, |app| Ok(ready(app)))
+    door::ask(&app, Route::ServerReady, &request, |app| Ok(ready(app, &request)))
 }
 
-fn ready(app: &App) -> Answer {
-    match app.is_ready() {
-        true => probe(true, "ready\n"),
-        false => probe(false, if app.is_draining() { "draining\n" } else { "not ready\n" }),
+/// Whether work would be served, for who accepts JSON; the same in a line of text for others.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Readiness {
+    ready: bool,
+    /// `ready`, `not ready` or `draining`.
+    status: &'static str,
+    /// Models that failed to load.
+    failed_models: Vec<String>,
+}
+
+impl Readiness {
+    fn of(app: &App) -> Self {
+        let ready = app.is_ready();
+        let status = match (ready, app.is_draining()) {
+            (true, _) => "ready",
+            (false, true) => "draining",
+            (false, false) => "not ready",
+        };
+        Self { ready, status, failed_models: app.catalog.now().failed().map(str::to_owned).collect() }
     }
+
+    fn text(&self) -> String {
+        match self.failed_models.len() {
+            0 => format!("{}\n", self.status),
+            _ => format!("{}; failed to load: {}\n", self.status, self.failed_models.join(", ")),
+        }
+    }
+}
+
+fn ready(app: &App, request: &Request) -> Answer {
+    let readiness = Readiness::of(app);
+    let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let answer = match accepted.contains("application/json") {
+        true => Answer::json(&readiness),
+        false => Answer::new(TEXT, readiness.text()),
+    };
+    answer.status(if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
 }
 
 /// Counters and histograms, in OpenMetrics text.

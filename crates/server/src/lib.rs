@@ -113,7 +113,7 @@ impl Server {
         &self.app.memory
     }
 
-    /// Whether all models serve.
+    /// Whether requests for work would be served.
     pub fn is_ready(&self) -> bool {
         self.app.is_ready()
     }

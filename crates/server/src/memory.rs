@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use caudal_memory::Holder;
+use caudal_memory::{Holder, Why};
 use caudal_tasks::Catalog;
 
 use crate::app::App;
@@ -20,13 +20,19 @@ pub(crate) fn join(app: &Arc<App>) {
     app.memory.bound_arrivals(move || asked.arrived(), move |fits| told.bound(fits));
     // Models first: what their runs kept is free only then, and what both gave to the allocator goes back last.
     let catalog = Arc::clone(&app.catalog);
-    app.memory.hook("idle_models", move |ask| rest(&catalog, ask.idle));
+    app.memory.hook("idle_models", move |ask| rest(&catalog, ask.idle, ask.why));
     let catalog = Arc::clone(&app.catalog);
     app.memory.hook("run_arena", move |_| shrink(&catalog));
 }
 
-fn rest(catalog: &Catalog, idle: Duration) -> String {
-    let rested = catalog.rest_for_memory(idle);
+fn rest(catalog: &Catalog, idle: Duration, why: Why) -> String {
+    let rested = catalog.rest_unused(
+        idle,
+        match why {
+            Why::Pressure => "memory is short",
+            Why::Asked => "an operator asked for a cleanup of memory",
+        },
+    );
     if rested.is_empty() {
         return format!("no model has been idle for {} s", idle.as_secs());
     }

@@ -47,6 +47,8 @@ pub struct ServerSettings {
     pub max_body_memory: u64,
     /// Most pictures in one request.
     pub max_images: usize,
+    /// Whether one model that fails to load makes the whole server not ready.
+    pub strict_readiness: bool,
     /// Requests worked on at once; more get 429.
     pub concurrency_limit: usize,
     /// Open connections; more wait in the backlog.

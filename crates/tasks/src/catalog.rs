@@ -15,7 +15,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use caudal_engine::{
     Backend, OperatorProfile,
-    repository::{ModelFolder, Repository, RepositoryError, SettingsError},
+    repository::{ModelFolder, ModelSettings, Repository, RepositoryError, SettingsError},
 };
 use caudal_types::{ErrorKind, Explain};
 
@@ -179,10 +179,19 @@ impl Catalog {
         Ok(())
     }
 
+    /// Loads the models called `names`, and takes note of those that are left out.
+    pub fn load_named(&self, names: &[String]) -> Result<(), ChangeError> {
+        let left_out = self.repository.models()?.into_iter().map(|folder| folder.name);
+        let mut next = Models::clone(&self.now());
+        next.unloaded.extend(left_out);
+        self.now.store(Arc::new(next));
+        names.iter().try_for_each(|name| self.load(name).map(drop))
+    }
+
     fn load_if_room(&self, turn: &mut Turn, folder: &ModelFolder) {
         if self.would_crowd(turn, folder) {
             turn.look(folder);
-            drop(self.put(folder, Entry::Resting(Resting::new(&folder.name, None))));
+            drop(self.put(folder, Entry::Resting(Resting::new(&folder.name, None, None))));
         } else {
             // A failure is in the log, and is not tried again before something changes.
             let _ = self.load_folder(turn, folder);
@@ -217,9 +226,15 @@ impl Catalog {
         self.now().get(name, version).cloned()
     }
 
-    /// The names of all models of the repository.
-    pub fn folders(&self) -> Result<Vec<String>, RepositoryError> {
-        Ok(self.repository.models()?.into_iter().map(|folder| folder.name).collect())
+    /// The names of all models of the repository, each with the version that would serve, as far as its folder tells.
+    pub fn folders(&self) -> Result<Vec<(String, Option<u64>)>, RepositoryError> {
+        let with_version = |folder: ModelFolder| {
+            let settings = folder.settings().unwrap_or_default();
+            let newest = || folder.versions().ok()?.into_iter().map(|version| version.number).max();
+            let version = folder.serving_version(&settings).ok().map(|version| version.number).or_else(newest);
+            (folder.name, version)
+        };
+        Ok(self.repository.models()?.into_iter().map(with_version).collect())
     }
 
     /// Loads the model `name` as it lies in the repository now, in place of what served under its name, which goes on
@@ -232,10 +247,20 @@ impl Catalog {
 
     pub(crate) fn folder(&self, name: &str) -> Result<ModelFolder, ChangeError> {
         let found = self.repository.models()?.into_iter().find(|folder| folder.name == name);
-        Ok(found.ok_or_else(|| self.now().unknown(name))?)
+        Ok(found.ok_or_else(|| self.now().no_such(name))?)
     }
 
     pub(crate) fn load_folder(&self, turn: &mut Turn, folder: &ModelFolder) -> Result<Arc<ServedModel>, ChangeError> {
+        self.load_changed(turn, folder, None)
+    }
+
+    /// Loads the model in `folder` with what was changed of it before it went to rest.
+    pub(crate) fn load_changed(
+        &self,
+        turn: &mut Turn,
+        folder: &ModelFolder,
+        changes: Option<&ModelSettings>,
+    ) -> Result<Arc<ServedModel>, ChangeError> {
         turn.look(folder);
         let loaded = self.make_room(turn, folder).and_then(|()| {
             let load = load(folder, &*self.backend, &self.defaults.load());
@@ -246,6 +271,9 @@ impl Catalog {
             let model = load.map_err(failed)?;
             self.settle(turn, &model)?;
             self.prove(&model)?;
+            if let Some(Err(reason)) = changes.map(|changes| model.change(changes)) {
+                tracing::warn!(model = model.name, reason, "what was changed while the model served no longer holds");
+            }
             Ok(model)
         });
         match loaded {
@@ -278,16 +306,28 @@ impl Catalog {
         prove(&old, model, asked).map_err(|reason| ChangeError::Unproven { version: model.version, reason })
     }
 
-    /// Lets the model `name` go: it gets no new requests, finishes those it has, and is gone.
+    /// Lets the model `name` go: it gets no new requests, finishes those it has, and is gone. One of the repository that is
+    /// not loaded stays so.
     pub fn unload(&self, name: &str) -> Result<(), ChangeError> {
         let mut turn = self.turn();
-        self.unload_entry(&mut turn, name)
+        let folder = self.folder(name);
+        if self.now().entry(name).is_none() {
+            folder?;
+            return Ok(());
+        }
+        self.unload_entry(&mut turn, name)?;
+        if folder.is_ok() {
+            let mut next = Models::clone(&self.now());
+            next.unloaded.insert(name.to_owned());
+            self.now.store(Arc::new(next));
+        }
+        Ok(())
     }
 
     fn unload_entry(&self, turn: &mut Turn, name: &str) -> Result<(), ChangeError> {
         turn.looks.remove(name);
         let mut next = Models::clone(&self.now());
-        let gone = next.models.remove(name).ok_or_else(|| next.unknown(name))?;
+        let gone = next.models.remove(name).ok_or_else(|| next.no_such(name))?;
         next.aliases.retain(|_, model| model != name);
         self.now.store(Arc::new(next));
         tracing::info!(model = name, "model unloaded");
@@ -360,6 +400,7 @@ impl Catalog {
         for alias in folder.settings().map(|settings| settings.aliases).unwrap_or_default() {
             next.aliases.entry(alias).or_insert_with(|| folder.name.clone());
         }
+        next.unloaded.remove(&folder.name);
         let before = next.models.insert(folder.name.clone(), entry);
         self.now.store(Arc::new(next));
         before
@@ -381,6 +422,11 @@ impl Turn {
         let print = folder.fingerprint();
         self.looks.insert(folder.name.clone(), Looks { loaded: print, last: print });
     }
+
+    /// How the folder of the model `name` looked when it was loaded.
+    pub(crate) fn loaded_print(&self, name: &str) -> Option<u64> {
+        self.looks.get(name).map(|looks| looks.loaded)
+    }
 }
 
 fn told(model: ServedModel) -> Arc<ServedModel> {
@@ -394,6 +440,7 @@ fn told(model: ServedModel) -> Arc<ServedModel> {
         threads = plan.threads,
         wide_threads = plan.wide_threads,
         max_batch_size = plan.max_batch_size,
+        rows_joined = model.joining().joins(),
         memory_mb = model.memory.bytes() >> 20,
         run_ms = model.measured.one_row.as_secs_f64() * 1e3,
         "model ready"

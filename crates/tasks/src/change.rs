@@ -1,20 +1,24 @@
 //! What may change of a model while it serves: the limits of its queue, its batches, its instances, its thresholds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use caudal_batcher::{Patience, Policy, TimeoutAction};
 use caudal_engine::repository::{self as settings, Batching, ModelSettings};
 use caudal_types::Priority;
 use caudal_vision::Thresholds;
 
-use crate::{Catalog, ChangeError, RunPlan, ServedModel, Task};
+use crate::{Catalog, ChangeError, Joining, RunPlan, ServedModel, Task, joining::Bench, load::try_joining};
 
 /// Most instances that a model can be given while it serves.
 const MAX_INSTANCES: usize = 1024;
 
 impl Catalog {
     /// Changes of the model `name` what `text` says, in YAML or JSON with the keys of `model.yaml`, and nothing else. It
-    /// holds from the next batch on, and until the model is loaded anew.
+    /// holds from the next batch on, also when the model has rested meanwhile, until it is told to load or its files or
+    /// settings change.
     pub fn change(&self, name: &str, text: &str) -> Result<Arc<ServedModel>, ChangeError> {
         let asked = ModelSettings::parse(text, "the body")?;
         let model = self.get(name, None)?;
@@ -25,8 +29,14 @@ impl Catalog {
 }
 
 impl ServedModel {
-    fn change(&self, asked: &ModelSettings) -> Result<(), String> {
-        let _one = self.changing.lock();
+    /// What was changed of it since it was loaded.
+    pub(crate) fn changes(&self) -> Option<ModelSettings> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what `asked` says, all of it or nothing.
+    pub(crate) fn change(&self, asked: &ModelSettings) -> Result<(), String> {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         let ModelSettings { thresholds, batching, instances, .. } = asked.clone();
         let rest =
             ModelSettings { thresholds: <_>::default(), batching: <_>::default(), instances: None, ..asked.clone() };
@@ -36,8 +46,11 @@ impl ServedModel {
         if batching.preserve_ordering.is_some() {
             return Err("batching.preserve_ordering holds from the first request on".to_owned());
         }
-        if !self.joined && batching.max_batch_size.is_some_and(|size| size > 1) {
-            return Err("its rows cannot be joined: batching.max_batch_size is 1".to_owned());
+        if batching.join_rows.is_some() {
+            return Err("batching.join_rows holds from the load on".to_owned());
+        }
+        if batching.max_batch_size.is_some_and(|size| size > 1) {
+            self.prepare_joining()?;
         }
         if self.plan().ragged.is_none() && batching.max_batch_tokens.is_some() {
             return Err("batching.max_batch_tokens is for models that take texts".to_owned());
@@ -57,14 +70,32 @@ impl ServedModel {
         self.plan.store(Arc::new(RunPlan {
             instances: count,
             max_batch_size: policy.max_batch_size,
-            max_request_rows: batching.max_batch_size.unwrap_or(plan.max_request_rows),
+            max_request_rows: batching.max_batch_size.filter(|_| self.joined).unwrap_or(plan.max_request_rows),
             ..plan
         }));
         self.queue.set_policy(policy);
         if let (Task::See(model), Some(thresholds)) = (&self.task, thresholds) {
             model.set_thresholds(thresholds);
         }
+        changed.get_or_insert_default().overlay(asked);
         Ok(())
+    }
+
+    /// Makes sure that rows may be joined; tries it where that was not worth it when the model was loaded.
+    fn prepare_joining(&self) -> Result<(), String> {
+        let mut joining = self.joining();
+        if *joining == Joining::Untried {
+            let mut instance = self.model.instance(self.plan().threads).map_err(|error| error.to_string())?;
+            let bench = Bench { spec: &self.spec, limit: self.run_limit };
+            joining = Arc::new(try_joining(&bench, &mut *instance, &self.task, self.measured.one_row));
+            self.joining.store(Arc::clone(&joining));
+        }
+        match &*joining {
+            Joining::Apart(reason) => {
+                Err(format!("rows of several requests are not joined, so batching.max_batch_size is 1: {reason}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn changed_thresholds(&self, asked: &settings::Thresholds) -> Result<Option<Thresholds>, String> {

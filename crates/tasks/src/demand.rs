@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_engine::repository::ModelFolder;
+use caudal_engine::repository::{ModelFolder, ModelSettings};
 use caudal_types::on_behalf_of;
 use tokio::sync::Mutex;
 
@@ -26,8 +26,32 @@ pub struct Resting {
     name: String,
     /// What it was for when it was last in memory.
     pub(crate) task: Option<&'static str>,
+    /// What was changed of it while it served.
+    changes: Option<Changes>,
     /// In the hands of who brings it back; the others wait for it here.
     gate: Mutex<()>,
+}
+
+/// What was changed of a model that served, to hold again when it is back in memory.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// How its folder looked when it was loaded: changes are of that model and no other.
+    print: u64,
+    settings: ModelSettings,
+}
+
+impl Changes {
+    /// What holds for the model in `folder`: nothing if its files or settings are others now.
+    fn for_folder(&self, folder: &ModelFolder) -> Option<&ModelSettings> {
+        if folder.fingerprint() == self.print {
+            return Some(&self.settings);
+        }
+        tracing::warn!(
+            model = folder.name,
+            "what was changed while the model served no longer holds: its files or settings are others"
+        );
+        None
+    }
 }
 
 impl fmt::Debug for Resting {
@@ -37,8 +61,13 @@ impl fmt::Debug for Resting {
 }
 
 impl Resting {
-    pub(crate) fn new(name: &str, task: Option<&'static str>) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), task, gate: Mutex::default() })
+    pub(crate) fn new(name: &str, task: Option<&'static str>, changes: Option<Changes>) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), task, changes, gate: Mutex::default() })
+    }
+
+    /// What the model is for, if it has been in memory.
+    pub fn task(&self) -> Option<&'static str> {
+        self.task
     }
 }
 
@@ -83,11 +112,10 @@ impl Catalog {
     /// Brings the model `name` back, unless somebody else has.
     fn wake(&self, name: &str) -> Result<(), ChangeError> {
         let mut turn = self.turn();
-        if self.now().resting(name).is_none() {
-            return Ok(());
-        }
+        let Some(resting) = self.now().resting(name).cloned() else { return Ok(()) };
         let folder = self.folder(name)?;
-        self.load_folder(&mut turn, &folder).map(drop)
+        let changes = resting.changes.as_ref().and_then(|changes| changes.for_folder(&folder));
+        self.load_changed(&mut turn, &folder, changes).map(drop)
     }
 
     /// What all models may hold beside what is kept for the runs of all.
@@ -126,7 +154,7 @@ impl Catalog {
         turn.ledger.read(&self.now(), Instant::now());
         while turn.ledger.held(&self.now(), name) > limit {
             let Some(model) = turn.ledger.least(&self.now(), name) else { return };
-            self.rest(model, "others need its memory");
+            self.rest(turn, model, "others need its memory");
         }
     }
 
@@ -151,12 +179,12 @@ impl Catalog {
         }
     }
 
-    /// Lets go the models that nobody has asked for in `idle`, because memory is short: their names, and the bytes that
-    /// they held.
-    pub fn rest_for_memory(&self, idle: Duration) -> Vec<(String, u64)> {
+    /// Lets go the models that nobody has asked for in `idle`, for the reason `why`: their names, and the bytes that they
+    /// held.
+    pub fn rest_unused(&self, idle: Duration, why: &str) -> Vec<(String, u64)> {
         let mut turn = self.turn();
         turn.ledger.read(&self.now(), Instant::now());
-        self.rest_those(&turn, idle, "memory is short")
+        self.rest_those(&turn, idle, why)
     }
 
     /// Bytes of the models that nobody has asked for in `idle`; none while models come and go, for who asks does not wait.
@@ -178,17 +206,19 @@ impl Catalog {
         let models = turn.ledger.idle(&self.now(), idle, Instant::now());
         let rest = |model: Arc<ServedModel>| {
             let held = (model.name.clone(), model.memory.bytes());
-            self.rest(model, why);
+            self.rest(turn, model, why);
             held
         };
         models.into_iter().map(rest).collect()
     }
 
     /// Lets `model` go until it is asked for again: it finishes what it has begun.
-    fn rest(&self, model: Arc<ServedModel>, why: &str) {
+    fn rest(&self, turn: &Turn, model: Arc<ServedModel>, why: &str) {
         tracing::info!(model = model.name, why, "model put to rest");
         let name = model.name.clone();
-        let entry = Entry::Resting(Resting::new(&name, Some(model.task.name())));
+        let changes = turn.loaded_print(&name).zip(model.changes());
+        let changes = changes.map(|(print, settings)| Changes { print, settings });
+        let entry = Entry::Resting(Resting::new(&name, Some(model.task.name()), changes));
         drop(model);
         self.replace(&name, entry);
     }

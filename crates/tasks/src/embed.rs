@@ -162,7 +162,7 @@ fn encode(tokenizer: &Tokenizer, from: usize, texts: Vec<Text>, may_cut: bool) -
 }
 
 /// Texts of one request that run together.
-struct Part {
+pub(crate) struct Part {
     /// The tokens of each, with its place among the request's texts.
     texts: Vec<(usize, Tokens)>,
     shapes: Vec<Shape>,
@@ -192,19 +192,29 @@ impl Part {
                 _ => groups.push((own, vec![text])),
             }
         }
-        let part = |(block, texts): (Block, _)| Self {
+        groups.into_iter().map(|(_, texts)| Self::new(model, texts, dimensions)).collect()
+    }
+
+    /// One part with `texts`, the longest of which comes first, each with its place in the request.
+    pub(crate) fn new(model: &TextModel, texts: Vec<(usize, Tokens)>, dimensions: usize) -> Self {
+        let longest = texts.first().map_or(0, |(_, tokens)| tokens.len());
+        Self {
+            shapes: model.inputs.shapes(texts.len(), longest),
             texts,
-            shapes: model.inputs.shapes(block.rows, block.length),
             inputs: model.inputs.clone(),
             head: model.head,
             output: model.output,
             dimensions,
-        };
-        groups.into_iter().map(part).collect()
+        }
+    }
+
+    /// Tokens of all its texts.
+    pub(crate) fn tokens(&self) -> usize {
+        self.texts.iter().map(|(_, tokens)| tokens.len()).sum()
     }
 
     fn request(&self, call: &Call) -> Request {
-        let tokens = self.texts.iter().map(|(_, tokens)| tokens.len()).sum();
+        let tokens = self.tokens();
         Request {
             rows: self.texts.len(),
             tokens,

@@ -1,7 +1,7 @@
 //! Tensors in, tensors out, whatever they mean.
 
 use caudal_batcher::{Failure, Job, OutputRows, Request};
-use caudal_engine::{ModelSpec, TensorSpec};
+use caudal_engine::{Dim, ModelSpec, TensorSpec};
 use caudal_types::{DType, Shape, element_count, shorten};
 
 use crate::{Call, ServedModel, TaskError};
@@ -110,8 +110,9 @@ impl ServedModel {
         let unknown = || TensorError::UnknownInput(shorten(name).into_owned(), list(&self.spec.inputs));
         let spec = self.spec.inputs.iter().find(|spec| spec.name == name).ok_or_else(unknown)?;
         let bytes = expected_bytes(spec, dtype, shape)?;
-        if self.joined {
-            self.check_rows(shape[0])?;
+        match self.joined {
+            true => self.check_rows(shape[0])?,
+            false => self.check_own_rows(spec, shape)?,
         }
         Ok(bytes)
     }
@@ -142,6 +143,9 @@ impl ServedModel {
             let at = inputs.iter().position(|input| input.name == spec.name);
             let input = inputs.swap_remove(at.ok_or_else(|| TensorError::MissingInput(spec.to_string()))?);
             check(&input, spec)?;
+            if !self.joined {
+                self.check_own_rows(spec, &input.shape)?;
+            }
             ordered.push(input);
         }
         if let Some(extra) = inputs.pop() {
@@ -163,6 +167,15 @@ impl ServedModel {
         }
         self.check_rows(rows)?;
         Ok(rows)
+    }
+
+    /// Checks an input of a model whose rows are never joined: a request runs as it is, within what settings declare.
+    fn check_own_rows(&self, spec: &TensorSpec, shape: &[usize]) -> Result<(), TensorError> {
+        let limit = self.plan().max_request_rows;
+        match (spec.dims.first(), shape.first()) {
+            (Some(Dim::Free(_)), Some(rows)) if *rows > limit => Err(TensorError::TooManyRows { rows: *rows, limit }),
+            _ => Ok(()),
+        }
     }
 
     fn check_rows(&self, rows: usize) -> Result<(), TensorError> {

@@ -9,16 +9,18 @@ use std::{
 use arc_swap::ArcSwap;
 use caudal_batcher::{Habits, Instances, Policy, Queue};
 use caudal_engine::{
-    Backend, Instance, LoadError, LoadOptions, Model, ModelSpec, Provider, RunError, TensorSpec,
+    Backend, Instance, LoadError, LoadOptions, Model, ModelSpec, Provider, RunError,
     repository::{Batching, FolderError, ModelFolder, ModelSettings, ModelVersion, OnnxFile},
 };
 use caudal_types::{CpuPlan, ErrorKind, Explain, ModelId, Shape, TensorView};
 
 use crate::{
-    Measured, RunPlan, RunsOn, ServedModel, Task, TextModel,
+    Joining, Measured, RunPlan, RunsOn, ServedModel, Task, TextModel,
     change::Change as _,
     footprint::Before,
     fused,
+    joining::{Bench, try_rows, try_texts},
+    limit::run_within,
     plan::Asked,
     recognise,
     text_model::{TextCandidate, TextInputs},
@@ -43,6 +45,8 @@ pub struct Defaults {
     pub max_queue_size: usize,
     /// Most bytes that these hold.
     pub max_queue_bytes: usize,
+    /// Longest that a run may take before a model serves: a longer one would answer no request in time.
+    pub run_limit: Duration,
 }
 
 /// Why a model does not serve.
@@ -57,6 +61,9 @@ pub enum ModelError {
     /// It opened and would not run.
     #[error("the model {0} opened and failed its first run: {1}")]
     WarmUp(String, RunError),
+    /// A run has no end, or none in time.
+    #[error("the model {0} opened, and a run of one row was stopped after {limit:.1} s", limit = .1.as_secs_f64())]
+    Endless(String, Duration),
     /// Its settings and its file do not agree.
     #[error("the model {0} cannot be used as its settings say: {1}")]
     Mismatch(String, String),
@@ -72,6 +79,9 @@ impl Explain for ModelError {
             Self::Folder(_) => "`caudal models doctor` tells what is wrong and how to mend it".into(),
             Self::Load(error) => error.hint(),
             Self::WarmUp(..) => "check the export; preprocessing.size in model.yaml sets free picture sizes".into(),
+            Self::Endless(..) => {
+                "check the export for a loop without an end; if it is only slow, raise request_timeout_ms".into()
+            }
             Self::Mismatch(..) => "correct model.yaml; docs/models.md lists its keys".into(),
         }
     }
@@ -79,6 +89,12 @@ impl Explain for ModelError {
 
 /// Runs at once on a graphics card: one computes while the other's rows are brought and fetched.
 const GPU_INSTANCES: usize = 2;
+
+/// Longest that a run may take at least: what a request may take can be set to less than a cold run needs.
+const LEAST_LIMIT: Duration = Duration::from_secs(2);
+
+/// Longest that a run on a graphics card may take: the first may compile the model.
+const GPU_LIMIT: Duration = Duration::from_secs(600);
 
 /// How long one size is measured at most, beyond its first run: the server should be ready soon.
 const QUICK: Duration = Duration::from_millis(10);
@@ -136,18 +152,20 @@ pub fn load_version(
     let spec = model.spec().clone();
     fused::settle(&mut settings, &spec);
     let text = TextCandidate::new(&spec, &settings, || Ok(folder.tokenizer(version)?), mismatch)?;
-    let joined = may_join(&spec, &settings, text.is_some()).map_err(mismatch)?;
+    let mut joining = Joining::of(&spec, &settings, text.is_some()).map_err(mismatch)?;
     let picture = recognise::picture_input(&spec, &settings);
 
     let inputs = text.as_ref().map(|text| text.inputs.clone());
-    let mut warm = WarmUp::new(&spec, folder, inputs.as_ref().and_then(TextInputs::mask));
+    let limit = if runs_on.provider.on_gpu() { GPU_LIMIT } else { defaults.run_limit.max(LEAST_LIMIT) };
+    let mut warm = WarmUp::new(&spec, folder, inputs.as_ref().and_then(TextInputs::mask), limit);
     let mut first = model.instance(threads)?;
     let shapes = |rows| match &inputs {
         Some(inputs) => inputs.shapes(rows, SENTENCE),
         None => recognise::warmup_shapes(&spec, picture.as_ref(), rows),
     };
     let outputs = warm.first_run(&mut *first, &shapes(1))?;
-    let measured = warm.measure(&mut *first, &shapes, joined)?;
+    let may_join = !matches!(joining, Joining::Apart(_));
+    let measured = warm.measure(&mut *first, &shapes, may_join)?;
     let task = match text {
         Some(text) => {
             let text = text.model(&spec, &settings, outputs.as_deref()).map_err(mismatch)?;
@@ -164,7 +182,7 @@ pub fn load_version(
         max_batch_tokens: settings.batching.max_batch_tokens,
         // A run on a graphics card wants no cores.
         threads: asked_threads.is_some() || runs_on.provider.on_gpu(),
-        may_join: joined,
+        may_join,
     };
     let open = RunPlan {
         instances,
@@ -175,9 +193,25 @@ pub fn load_version(
         wide_threads: None,
         ragged: None,
     };
-    let mut plan = open.settle(&asked, &measured, bounded(&spec, joined));
-    if let Some(inputs) = &inputs {
-        plan = plan.settle_texts(&asked, &measured, inputs.length(SENTENCE));
+    let length = inputs.as_ref().map(|inputs| inputs.length(SENTENCE));
+    let plan_runs = |asked: &Asked| {
+        // Zeros tell nothing of a run whose time follows from values.
+        let steady = bounded(&spec, asked.may_join) && !file.time_follows_values;
+        let plan = open.settle(asked, &measured, steady);
+        length.map_or(plan, |length| plan.settle_texts(asked, &measured, length))
+    };
+    let mut plan = plan_runs(&asked);
+    if joining == Joining::Untried && plan.max_batch_size > 1 {
+        joining = try_joining(&Bench { spec: &spec, limit }, &mut *first, &task, measured.one_row);
+        if let Joining::Apart(reason) = &joining {
+            tell_apart(&folder.name, settings.batching.max_batch_size, reason);
+            plan = plan_runs(&Asked { may_join: false, ..asked });
+        }
+    }
+    let joined = !matches!(joining, Joining::Apart(_));
+    if !joined {
+        // Rows are the model's business then: only what its settings declare is a limit.
+        plan.max_request_rows = settings.batching.max_batch_size.filter(|size| *size > 1).unwrap_or(usize::MAX);
     }
     let mut side_by_side = vec![first];
     while side_by_side.len() < plan.instances {
@@ -207,11 +241,13 @@ pub fn load_version(
         memory: before.grown(backend, folder.weights(version)?),
         measured,
         joined,
+        joining: ArcSwap::from_pointee(joining),
         prove: settings.prove,
         queue,
         plan: ArcSwap::from_pointee(plan),
+        run_limit: limit,
         model,
-        changing: Mutex::default(),
+        changed: Mutex::default(),
     })
 }
 
@@ -246,17 +282,30 @@ fn open_on(
     Err(failed.unwrap_or_else(|| LoadError::Backend("no provider was named".to_owned())).into())
 }
 
-/// Whether rows of several requests may share a run. Settings can say so of a model whose first dimensions are
-/// free and unnamed, not of one whose first dimensions are fixed. Of texts it is known what the first dimension is.
-fn may_join(spec: &ModelSpec, settings: &ModelSettings, texts: bool) -> Result<bool, String> {
-    let said = settings.batching.max_batch_size.is_some_and(|size| size > 1);
-    let fixed = |tensor: &&TensorSpec| tensor.dims.first().is_none_or(|dim| dim.fixed().is_some());
-    match spec.inputs.iter().find(fixed) {
-        Some(tensor) if said => {
-            Err(format!("batching.max_batch_size is above 1, and the first dimension of {tensor} cannot grow"))
+/// Whether trial runs let rows of the model share a run.
+pub(crate) fn try_joining(bench: &Bench<'_>, instance: &mut dyn Instance, task: &Task, one_row: Duration) -> Joining {
+    let tried = match task {
+        Task::Embed(text) => try_texts(bench, instance, text),
+        Task::See(seer) => {
+            let shapes = |_free| recognise::warmup_shapes(bench.spec, Some(&seer.format), 1);
+            try_rows(bench, instance, &shapes, one_row)
         }
-        Some(_) => Ok(false),
-        None => Ok(said || texts || spec.batched()),
+        Task::Tensors => try_rows(bench, instance, &|free| recognise::row_shapes(bench.spec, free), one_row),
+    };
+    match tried {
+        Ok(()) => Joining::Joined,
+        Err(reason) => Joining::Apart(reason),
+    }
+}
+
+fn tell_apart(model: &str, max_batch_size: Option<usize>, reason: &str) {
+    match max_batch_size.filter(|size| *size > 1) {
+        Some(size) => tracing::warn!(
+            model,
+            reason,
+            "batching.max_batch_size is {size}, and rows of several requests are not joined: their answers would change"
+        ),
+        None => tracing::info!(model, reason, "rows of several requests are not joined"),
     }
 }
 
@@ -287,17 +336,19 @@ pub(crate) struct WarmUp<'a> {
     runnable: bool,
     /// The input that is filled with ones: of a text, that all its tokens count.
     mask: Option<usize>,
+    /// Longest that a run may take.
+    limit: Duration,
 }
 
 impl<'a> WarmUp<'a> {
-    pub(crate) fn new(spec: &'a ModelSpec, folder: &'a ModelFolder, mask: Option<usize>) -> Self {
-        Self { spec, folder, runnable: true, mask }
+    pub(crate) fn new(spec: &'a ModelSpec, folder: &'a ModelFolder, mask: Option<usize>, limit: Duration) -> Self {
+        Self { spec, folder, runnable: true, mask, limit }
     }
 
     /// Runs the longest text that is let in: whether it can be is better known now than when somebody sends it.
     fn longest(&self, instance: &mut dyn Instance, text: &TextModel) -> Result<(), ModelError> {
         let tokens = text.tokenizer.max_tokens();
-        self.run(instance, &text.inputs.shapes(1, tokens), &mut Vec::new()).map_err(|error| {
+        self.run_bounded(instance, &text.inputs.shapes(1, tokens), &mut Vec::new()).map_err(|error| {
             let words = format!("it does not run with {tokens} tokens ({error}); say embedding.max_tokens");
             ModelError::Mismatch(self.folder.name.clone(), words)
         })
@@ -308,8 +359,9 @@ impl<'a> WarmUp<'a> {
     fn first_run(&mut self, instance: &mut dyn Instance, shapes: &[Shape]) -> Result<Option<Vec<Shape>>, ModelError> {
         let free = self.spec.inputs.iter().any(|input| input.row_dims().iter().any(|dim| dim.fixed().is_none()));
         let mut outputs = Vec::new();
-        match self.run(instance, shapes, &mut outputs) {
+        match self.run_bounded(instance, shapes, &mut outputs) {
             Ok(()) => Ok(Some(outputs)),
+            Err(RunError::Interrupted) => Err(self.failed(RunError::Interrupted)),
             Err(error) if free => {
                 tracing::info!(model = self.folder.name, %error, "no warm-up: the model's shapes are free");
                 self.runnable = false;
@@ -357,7 +409,10 @@ impl<'a> WarmUp<'a> {
     }
 
     fn failed(&self, error: RunError) -> ModelError {
-        ModelError::WarmUp(self.folder.name.clone(), error)
+        match error {
+            RunError::Interrupted => ModelError::Endless(self.folder.name.clone(), self.limit),
+            error => ModelError::WarmUp(self.folder.name.clone(), error),
+        }
     }
 
     /// The shortest of a few runs: the first of a new size lays out memory, and any may be interrupted.
@@ -374,12 +429,32 @@ impl<'a> WarmUp<'a> {
         Ok(shortest)
     }
 
+    /// Runs once.
     pub(crate) fn run(
         &self,
         instance: &mut dyn Instance,
         shapes: &[Shape],
         outputs: &mut Vec<Shape>,
     ) -> Result<(), RunError> {
+        self.with_inputs(shapes, |views| {
+            instance.run(views, &mut |views| outputs.extend(views.iter().map(|view| view.shape.to_vec())))
+        })
+    }
+
+    /// The same, stopped when it takes too long.
+    fn run_bounded(
+        &self,
+        instance: &mut dyn Instance,
+        shapes: &[Shape],
+        outputs: &mut Vec<Shape>,
+    ) -> Result<(), RunError> {
+        self.with_inputs(shapes, |views| {
+            let mut read = |views: &[TensorView<'_>]| outputs.extend(views.iter().map(|view| view.shape.to_vec()));
+            run_within(self.limit, instance, views, &mut read)
+        })
+    }
+
+    fn with_inputs<T>(&self, shapes: &[Shape], run: impl FnOnce(&[TensorView<'_>]) -> T) -> T {
         let zeros: Vec<Vec<u8>> = self
             .spec
             .inputs
@@ -403,6 +478,6 @@ impl<'a> WarmUp<'a> {
             .zip(&zeros)
             .map(|((input, shape), bytes)| TensorView { dtype: input.dtype, shape, bytes })
             .collect();
-        instance.run(&views, &mut |views| outputs.extend(views.iter().map(|view| view.shape.to_vec())))
+        run(&views)
     }
 }

@@ -3,14 +3,18 @@
 use std::{
     fmt,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use caudal_batcher::Queue;
-use caudal_engine::{Model, ModelSpec, Provider, repository::Prove};
+use caudal_engine::{
+    Model, ModelSpec, Provider,
+    repository::{ModelSettings, Prove},
+};
 use caudal_types::ModelId;
 
-use crate::{Footprint, Measured, PictureModel, RunPlan, TaskError, TextModel};
+use crate::{Footprint, Joining, Measured, PictureModel, RunPlan, TaskError, TextModel};
 
 /// What a model is for.
 #[derive(Debug)]
@@ -81,17 +85,21 @@ pub struct ServedModel {
     pub memory: Footprint,
     /// What its warm-up told.
     pub measured: Measured,
-    /// Whether rows of several requests may share a run.
+    /// Whether requests are counted by their rows. Whether rows of several share a run is said by
+    /// [`ServedModel::joining`].
     pub joined: bool,
     /// Where requests for it wait.
     pub queue: Queue,
     /// What it must show before it takes the place of another version.
     pub(crate) prove: Option<Prove>,
     pub(crate) plan: ArcSwap<RunPlan>,
+    pub(crate) joining: ArcSwap<Joining>,
+    /// Longest that a run may take that is made aside from requests.
+    pub(crate) run_limit: Duration,
     /// For more instances.
     pub(crate) model: Arc<dyn Model>,
-    /// Held by whoever changes it.
-    pub(crate) changing: Mutex<()>,
+    /// What was changed of it since it was loaded; held by whoever changes it.
+    pub(crate) changed: Mutex<Option<ModelSettings>>,
 }
 
 impl fmt::Debug for ServedModel {
@@ -104,6 +112,11 @@ impl ServedModel {
     /// How it runs now.
     pub fn plan(&self) -> RunPlan {
         **self.plan.load()
+    }
+
+    /// Whether rows of several requests share a run, and if not, why.
+    pub fn joining(&self) -> Arc<Joining> {
+        self.joining.load_full()
     }
 
     /// What it knows of pictures.

@@ -1,6 +1,10 @@
 //! The models at one moment: who serves, who rests, who failed.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use caudal_types::{ErrorKind, Explain, nearest, shorten};
 
@@ -22,6 +26,8 @@ pub enum Entry {
 pub struct Models {
     pub(crate) models: BTreeMap<String, Entry>,
     pub(crate) aliases: BTreeMap<String, String>,
+    /// Models of the repository that were told to go, or not told to come.
+    pub(crate) unloaded: BTreeSet<String>,
 }
 
 /// There is no such model to ask.
@@ -35,6 +41,9 @@ pub enum Unavailable {
         /// A name that may have been meant.
         nearest: Option<String>,
     },
+    /// The repository has it, and nobody has told it to load.
+    #[error("the model {0:?} is not loaded")]
+    Unloaded(String),
     /// The model has no such version.
     #[error("the model {name:?} serves version {serving}, not {asked:?}")]
     Version {
@@ -56,7 +65,7 @@ pub enum Unavailable {
 impl Explain for Unavailable {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unknown { .. } | Self::Version { .. } => ErrorKind::ModelNotFound,
+            Self::Unknown { .. } | Self::Unloaded(_) | Self::Version { .. } => ErrorKind::ModelNotFound,
             Self::NotReady(_) | Self::Resting(_) => ErrorKind::ModelNotReady,
         }
     }
@@ -64,6 +73,7 @@ impl Explain for Unavailable {
     fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::Unknown { .. } => "`caudal models list` and GET /health name the models that serve",
+            Self::Unloaded(_) => "POST /v2/repository/models/{model}/load loads it",
             Self::Version { .. } => "leave the version out to get the newest",
             Self::NotReady(_) => "the server's log and `caudal models doctor` tell what is wrong and how to mend it",
             Self::Resting(_) => "send it a request: that brings it back",
@@ -73,7 +83,15 @@ impl Explain for Unavailable {
 }
 
 impl Models {
-    pub(crate) fn unknown(&self, name: &str) -> Unavailable {
+    /// Why nothing of that name, which is not there, can be asked.
+    fn absent(&self, name: &str) -> Unavailable {
+        match self.unloaded.get(name) {
+            Some(name) => Unavailable::Unloaded(name.clone()),
+            None => self.no_such(name),
+        }
+    }
+
+    pub(crate) fn no_such(&self, name: &str) -> Unavailable {
         Unavailable::Unknown {
             name: shorten(name).into_owned(),
             nearest: nearest(name, self.names()).map(str::to_owned),
@@ -87,7 +105,7 @@ impl Models {
     /// The model called `name`, by its own name or an alias, in version `version` if one is asked for.
     pub fn get(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedModel>, Unavailable> {
         match self.find(name) {
-            None => Err(self.unknown(name)),
+            None => Err(self.absent(name)),
             // Why is told where callers cannot read it: it names files.
             Some(Entry::Failed(_)) => Err(Unavailable::NotReady(name.to_owned())),
             Some(Entry::Resting(_)) => Err(Unavailable::Resting(name.to_owned())),
@@ -147,9 +165,18 @@ impl Models {
         self.aliases.iter().filter(|(_, model)| *model == name).map(|(alias, _)| alias.as_str()).collect()
     }
 
-    /// Whether no model failed.
-    pub fn all_ready(&self) -> bool {
-        self.models.values().all(|entry| !matches!(entry, Entry::Failed(_)))
+    /// The names of the models that failed to load.
+    pub fn failed(&self) -> impl Iterator<Item = &str> {
+        self.entries().filter(|(_, entry)| matches!(entry, Entry::Failed(_))).map(|(name, _)| name)
+    }
+
+    /// Whether requests for models would be served: by all of them where that is asked for (`strict`), else by at least
+    /// one. Where there are no models nothing is missing.
+    pub fn serve(&self, strict: bool) -> bool {
+        match self.failed().count() {
+            0 => true,
+            failed => !strict && failed < self.models.len(),
+        }
     }
 
     /// Whether no model is running.

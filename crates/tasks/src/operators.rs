@@ -35,7 +35,7 @@ pub fn operators(
         Task::Embed(text) => (text.inputs.shapes(1, SENTENCE), text.inputs.mask()),
         Task::Tensors => (recognise::warmup_shapes(&model.spec, None, 1), None),
     };
-    let warm = WarmUp::new(&model.spec, folder, mask);
+    let warm = WarmUp::new(&model.spec, folder, mask, model.run_limit);
     let mut run = |instance: &mut dyn caudal_engine::Instance| -> Result<(), RunError> {
         warm.run(instance, &shapes, &mut Vec::new())
     };

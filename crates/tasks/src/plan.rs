@@ -54,7 +54,8 @@ const TEXT_RUN: Duration = Duration::from_millis(50);
 const TEXT_TOKENS: RangeInclusive<usize> = 512..=16_384;
 
 impl RunPlan {
-    /// Settles what `asked` leaves open. `bounded` says that no request can bring rows larger than those measured.
+    /// Settles what `asked` leaves open. `bounded` says that no request can bring rows that
+    /// take longer than those measured.
     pub(crate) fn settle(self, asked: &Asked, measured: &Measured, bounded: bool) -> Self {
         let tiny = measured.one_row < TINY;
         let max_batch_size = match asked.max_batch_size {
@@ -64,7 +65,7 @@ impl RunPlan {
             None if measured.joining_pays() => PAYING_BATCH,
             None => 1,
         };
-        let max_request_rows = asked.max_batch_size.unwrap_or(max_batch_size.max(REQUEST_ROWS));
+        let max_request_rows = asked.max_batch_size.unwrap_or_else(|| max_batch_size.max(REQUEST_ROWS));
         let in_place_rows = if bounded { measured.rows_within(IN_PLACE) } else { 0 };
         // Threads that run in place each want an instance; one thread of its own is enough for what is tiny.
         let instances = asked.instances.unwrap_or(if tiny && in_place_rows == 0 { 1 } else { self.instances });

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bytemuck::pod_collect_to_vec;
 use caudal_batcher::KeptRun;
 use caudal_engine::{Instance, TensorSpec, repository::Prove};
-use caudal_types::{DType, Shape, TensorView};
+use caudal_types::{Shape, TensorView};
 
-use crate::ServedModel;
+use crate::{ServedModel, numbers::number};
 
 /// What came out of one run: the numbers of each output, and how long it took.
 struct Answered {
@@ -77,14 +76,8 @@ fn answer(runner: &mut dyn Instance, run: &KeptRun) -> Result<Answered, String> 
 }
 
 fn numbers(view: &TensorView<'_>) -> Vec<f64> {
-    match view.dtype {
-        DType::F32 => pod_collect_to_vec::<u8, f32>(view.bytes).into_iter().map(f64::from).collect(),
-        DType::F64 => pod_collect_to_vec(view.bytes),
-        DType::I32 => pod_collect_to_vec::<u8, i32>(view.bytes).into_iter().map(f64::from).collect(),
-        DType::I64 => pod_collect_to_vec::<u8, i64>(view.bytes).into_iter().map(|number| number as f64).collect(),
-        // Of the others it counts whether the bytes are the same.
-        _ => view.bytes.iter().map(|byte| f64::from(*byte)).collect(),
-    }
+    let count = view.bytes.len() / view.dtype.size().max(1);
+    (0..count).map(|at| number(view.dtype, view.bytes, at)).collect()
 }
 
 /// The largest difference between two numbers that stand in the same place, relative where they are above 1.

@@ -27,6 +27,7 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
     };
     let element = match input.dtype {
         DType::F32 => Element::F32,
+        DType::F16 => Element::F16,
         DType::U8 => Element::U8,
         _ => return None,
     };
@@ -79,6 +80,15 @@ pub(crate) fn warmup_shapes(spec: &ModelSpec, picture: Option<&InputFormat>, row
     spec.inputs.iter().map(shape).collect()
 }
 
+/// The shape of each input for one row, where what is free within it is `free` long.
+pub(crate) fn row_shapes(spec: &ModelSpec, free: usize) -> Vec<Shape> {
+    let shape = |input: &TensorSpec| -> Shape {
+        let within = input.row_dims().iter().map(|dim| dim.fixed().unwrap_or(free));
+        [1].into_iter().chain(within).collect()
+    };
+    spec.inputs.iter().map(shape).collect()
+}
+
 /// What the model is for; `outputs` are the shapes that its warm-up gave for one row, `file_labels` the class
 /// names in its settings.
 pub(crate) fn task(
@@ -118,8 +128,8 @@ impl<'a> Candidate<'a> {
         outputs: Option<&'a [Shape]>,
         labels: Option<Vec<String>>,
     ) -> Result<Self, String> {
-        let format =
-            picture.ok_or("it takes no pictures: one input of four dimensions, FP32 or UINT8, with three channels")?;
+        let format = picture
+            .ok_or("it takes no pictures: one input of four dimensions, FP32, FP16 or UINT8, with three channels")?;
         if let Some(rows) = spec.inputs[0].dims[0].fixed().filter(|rows| *rows != 1) {
             return Err(format!("its first dimension is fixed at {rows}; export it with 1 or a free first dimension"));
         }
@@ -185,7 +195,7 @@ impl<'a> Candidate<'a> {
                 format!("no family of detectors gives its outputs ({list}); say `kind` or `family` in model.yaml")
             })?,
         };
-        self.numbers(head.outputs(), &[DType::F32, DType::I32, DType::I64])?;
+        self.numbers(head.outputs(), &[DType::F32, DType::F16, DType::I32, DType::I64])?;
         let habits = head.family().habits();
         self.finish(Look::Detect(Arc::new(head)), habits, Thresholds { conf: 0.25, iou: 0.45, max_det: 300 })
     }
@@ -193,13 +203,13 @@ impl<'a> Candidate<'a> {
     fn classifier(self) -> Result<PictureModel, String> {
         let classes =
             self.classes().ok_or_else(|| format!("its outputs ({}) are not one likelihood a class", self.list()))?;
-        self.numbers(&[0], &[DType::F32])?;
+        self.numbers(&[0], &[DType::F32, DType::F16])?;
         self.finish(Look::Classify { classes }, WHOLE, Thresholds { conf: 0.0, iou: 1.0, max_det: classes })
     }
 
     fn segmenter(self) -> Result<PictureModel, String> {
         let head = self.mask_head().ok_or_else(|| format!("its outputs ({}) do not cover the picture", self.list()))?;
-        self.numbers(&[0], &[DType::F32])?;
+        self.numbers(&[0], &[DType::F32, DType::F16])?;
         self.finish(Look::Segment(head), WHOLE, Thresholds { conf: 0.5, iou: 1.0, max_det: head.classes })
     }
 

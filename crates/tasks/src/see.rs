@@ -1,6 +1,6 @@
 //! Pictures in, what is on them out. The one place to read: header, seat, decode, submit, draw.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use caudal_batcher::{Failure, Job, OutputRows, Request};
@@ -8,6 +8,10 @@ use caudal_types::{DType, Shape, Stage};
 use caudal_vision::{
     Canvas, ClassMap, Detection, Element, Geometry, Grid, Head, Header, InputFormat, Label, Layout, Likely,
     MAX_JPEG_SIDE, MaskHead, Normalisation, Output, Pixels, Values, draw, likeliest, suppress, tint,
+};
+use half::{
+    f16,
+    slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _},
 };
 
 use crate::{Ask, Call, Found, Look, PictureModel, Pictures, Seen, Segment, ServedModel, TaskError};
@@ -164,6 +168,12 @@ impl<R: Read> Job for Row<R> {
     fn fill(&self, _input: usize, rows: &mut [u8]) {
         match self.canvas.format().element {
             Element::F32 => self.canvas.write(&self.normalisation, bytemuck::cast_slice_mut(rows)),
+            Element::F16 => {
+                let mut values = vec![0f32; self.canvas.format().values()];
+                self.canvas.write(&self.normalisation, &mut values);
+                let halves: &mut [f16] = bytemuck::cast_slice_mut::<u8, u16>(rows).reinterpret_cast_mut();
+                halves.convert_from_f32_slice(&values);
+            }
             Element::U8 => rows.copy_from_slice(self.canvas.values()),
         }
     }
@@ -173,23 +183,44 @@ impl<R: Read> Job for Row<R> {
     }
 }
 
+/// Numbers of an output.
+enum Numbers<'a> {
+    Given(Values<'a>),
+    /// They had 16 bits.
+    Widened(Vec<f32>),
+}
+
+impl Numbers<'_> {
+    fn values(&self) -> Values<'_> {
+        match self {
+            Self::Given(values) => *values,
+            Self::Widened(values) => Values::F32(values),
+        }
+    }
+}
+
 /// Output `index`, if it has numbers of a kind that these models give.
-fn numbers<'a>(outputs: &OutputRows<'a>, index: usize) -> Result<(Values<'a>, Shape), Failure> {
+fn numbers<'a>(outputs: &OutputRows<'a>, index: usize) -> Result<(Numbers<'a>, Shape), Failure> {
     let odd = || Failure::Failed("its outputs are not those it has shown before".to_owned());
     let (view, dims) = outputs.get(index).ok_or_else(odd)?;
     let values = match view.dtype {
         DType::F32 => bytemuck::try_cast_slice(view.bytes).map(Values::F32),
         DType::I32 => bytemuck::try_cast_slice(view.bytes).map(Values::I32),
         DType::I64 => bytemuck::try_cast_slice(view.bytes).map(Values::I64),
+        DType::F16 => {
+            let each = view.bytes.as_chunks::<2>().0.iter();
+            return Ok((Numbers::Widened(each.map(|bytes| f16::from_ne_bytes(*bytes).to_f32()).collect()), dims));
+        }
         _ => return Err(odd()),
     };
-    Ok((values.map_err(|_| odd())?, dims))
+    Ok((Numbers::Given(values.map_err(|_| odd())?), dims))
 }
 
 /// The floats of the first output, of which there must be `count`.
-fn floats<'a>(outputs: &OutputRows<'a>, count: usize) -> Result<&'a [f32], Failure> {
+fn floats<'a>(outputs: &OutputRows<'a>, count: usize) -> Result<Cow<'a, [f32]>, Failure> {
     match numbers(outputs, 0)?.0 {
-        Values::F32(values) if values.len() == count => Ok(values),
+        Numbers::Given(Values::F32(values)) if values.len() == count => Ok(values.into()),
+        Numbers::Widened(values) if values.len() == count => Ok(values.into()),
         _ => Err(Failure::Failed("its output has not the shape it has shown before".to_owned())),
     }
 }
@@ -205,7 +236,7 @@ impl Read for Boxes {
     fn read(self, outputs: OutputRows<'_>, geometry: &Geometry) -> Result<Vec<Detection>, Failure> {
         let Self { head, ask } = self;
         let read = head.outputs().iter().map(|index| numbers(&outputs, *index)).collect::<Result<Vec<_>, _>>()?;
-        let outputs: Vec<_> = read.iter().map(|(values, dims)| Output { dims, values: *values }).collect();
+        let outputs: Vec<_> = read.iter().map(|(values, dims)| Output { dims, values: values.values() }).collect();
         let mut candidates = head.candidates(&outputs, ask.thresholds.conf);
         if !ask.classes.is_empty() {
             candidates.retain(|candidate| ask.classes.contains(&candidate.class_id));
@@ -226,7 +257,7 @@ impl Read for Classes {
     fn read(self, outputs: OutputRows<'_>, _geometry: &Geometry) -> Result<Vec<Likely>, Failure> {
         let Self(ask) = self;
         let (values, _) = numbers(&outputs, 0)?;
-        let Values::F32(scores) = values else {
+        let Values::F32(scores) = values.values() else {
             return Err(Failure::Failed("its likelihoods are no floats".to_owned()));
         };
         let mut found = likeliest(scores, scores.len(), ask.thresholds.conf);
@@ -245,6 +276,6 @@ impl Read for Masks {
 
     fn read(self, outputs: OutputRows<'_>, geometry: &Geometry) -> Result<(Grid, Geometry), Failure> {
         let scores = floats(&outputs, self.0.values())?;
-        Ok((self.0.read(scores), *geometry))
+        Ok((self.0.read(&scores), *geometry))
     }
 }

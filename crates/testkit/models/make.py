@@ -14,6 +14,16 @@ yolox, yolov5, ssd, end2end   detectors that always find the same, in the layout
 encoder a BERT of random weights: input_ids, attention_mask, token_type_ids int64 [n, length] -> [n, length, 16];
         encoder.tokenizer.json has its words, letters and digits, encoder.expected.json what it says of some texts
 vector  the same inputs without the last -> sentence_embedding [n, 2]: how many tokens, and the sum of their ids
+towers  pictures and texts float32 [batch, 2] -> scores [batch, batch], of each picture against each text
+centred x float32 [n, 4] -> y, x without the mean of all rows
+running x float32 [n, 4] -> y, each row with those before it added
+sorted  x float32 [n, 4] -> y, the rows in falling order of what their first two numbers come to
+int8    x float32 [n, 4] -> y float32 [n, 4], by weights of 8 bits: one scale for all that a run is given
+half    double in float16
+halfbox a detector of float16 that always finds the same box, in the layout of end2end
+careless a text encoder that counts padding: input_ids, attention_mask -> sentence_embedding [n, 2]
+loop    trips int64 [1] -> y float32 [1, 1]: as many rounds of a loop as the number says
+forever x float32 [1, 1] -> y float32 [1, 1], at the end of a loop that has none
 free    two inputs of any length, a float32 [length] and b float32 [length] -> sum
 """
 
@@ -50,6 +60,28 @@ write("triple", [double], [info("x", ["n", 4])], [info("y", ["n", 4])], [three])
 write("fixed", [double], [info("x", [1, 4])], [info("y", [1, 4])], [two])
 write("free", [helper.make_node("Add", ["a", "b"], ["sum"])],
       [info("a", ["length"]), info("b", ["length"])], [info("sum", ["length"])])
+
+# Models whose answer to a row depends on the rows beside it, or is of both.
+write("towers", [helper.make_node("Transpose", ["texts"], ["columns"]),
+                 helper.make_node("MatMul", ["pictures", "columns"], ["scores"])],
+      [info("pictures", ["batch", 2]), info("texts", ["batch", 2])], [info("scores", ["batch", "batch"])])
+write("centred", [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+                  helper.make_node("Sub", ["x", "mean"], ["y"])], [info("x", ["n", 4])], [info("y", ["n", 4])])
+write("running", [helper.make_node("CumSum", ["x", "rows"], ["y"])], [info("x", ["n", 4])], [info("y", ["n", 4])],
+      [numpy_helper.from_array(np.array(0, np.int64), "rows")])
+write("sorted", [helper.make_node("Split", ["x"], ["first", "rest"], axis=1),
+                 helper.make_node("Shape", ["x"], ["count"], start=0, end=1),
+                 helper.make_node("ReduceSum", ["first", "columns"], ["keys"], keepdims=0),
+                 helper.make_node("TopK", ["keys", "count"], ["values", "order"]),
+                 helper.make_node("Gather", ["x", "order"], ["y"])], [info("x", ["n", 4])], [info("y", ["n", 4])],
+      [numpy_helper.from_array(np.array([1], np.int64), "columns")])
+write("int8", [helper.make_node("DynamicQuantizeLinear", ["x"], ["bytes", "scale", "zero"]),
+               helper.make_node("MatMulInteger", ["bytes", "w", "zero"], ["product"]),
+               helper.make_node("Cast", ["product"], ["floats"], to=FLOAT),
+               helper.make_node("Mul", ["floats", "scale"], ["y"])], [info("x", ["n", 4])], [info("y", ["n", 4])],
+      [numpy_helper.from_array((2 * np.eye(4)).astype(np.uint8), "w")])
+halves = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["n", 4])
+write("half", [double], [halves("x")], [halves("y")], [numpy_helper.from_array(np.array(2, np.float16), "two")])
 
 ROWS = 1 << 19
 weights = TensorProto(name="w", data_type=FLOAT, dims=[ROWS, 4], data_location=TensorProto.EXTERNAL)
@@ -207,6 +239,9 @@ blind("end2end", planar, {
     "det_scores": np.array([[0.9, 0.8, 0.7, 0]], np.float32), "det_classes": np.array([[1, 1, 1, 0]], np.int32),
 })
 
+half_boxes = np.array([[[8, 8, 40, 40, 0.9, 1], [0, 0, 0, 0, 0, 0]]], np.float16)
+blind("halfbox", helper.make_tensor_value_info("images", TensorProto.FLOAT16, [1, 3, 64, 64]), {"output0": half_boxes})
+
 # A text encoder small enough to be committed, of the shape of those that are not.
 random = np.random.default_rng(7)
 WIDTH, WIDE, LAYERS, HEADS, PLACES = 16, 32, 2, 2, 64
@@ -278,4 +313,34 @@ write(
     [tokens("input_ids"), tokens("attention_mask")],
     [info("sentence_embedding", ["n", 2])],
     [numpy_helper.from_array(np.array([1], np.int64), "one")],
+)
+
+write(
+    "careless",
+    [
+        helper.make_node("Cast", ["input_ids"], ["ids"], to=FLOAT),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=FLOAT),
+        helper.make_node("ReduceMean", ["ids"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("ReduceMean", ["mask"], ["share"], axes=[1], keepdims=1),
+        helper.make_node("Concat", ["mean", "share"], ["sentence_embedding"], axis=1),
+    ],
+    [tokens("input_ids"), tokens("attention_mask")],
+    [info("sentence_embedding", ["n", 2])],
+)
+write(
+    "loop",
+    [
+        helper.make_node("Squeeze", ["trips"], ["count"]),
+        helper.make_node("Loop", ["count", "", "seed"], ["y"], body=laps("", "matrix", [1, 1])),
+    ],
+    [helper.make_tensor_value_info("trips", TensorProto.INT64, [1])],
+    [info("y", [1, 1])],
+    [numpy_helper.from_array(np.array([[0.5]], np.float32), "seed")],
+)
+write(
+    "forever",
+    [helper.make_node("Loop", ["rounds", "", "x"], ["y"], body=laps("", "matrix", [1, 1]))],
+    [info("x", [1, 1])],
+    [info("y", [1, 1])],
+    [numpy_helper.from_array(np.array(1 << 62, np.int64), "rounds")],
 )

@@ -24,6 +24,8 @@ pub enum Layout {
 pub enum Element {
     /// A float, normalised.
     F32,
+    /// The same in 16 bits.
+    F16,
     /// A byte, as it is: the network normalises by itself.
     U8,
 }

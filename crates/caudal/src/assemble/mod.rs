@@ -139,11 +139,7 @@ pub(crate) fn catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<
                 return Err(AssembleError::NoModels(settings.model_repository.display().to_string()));
             }
         }
-        Load::Named(names) => {
-            for name in names {
-                catalog.load(name)?;
-            }
-        }
+        Load::Named(names) => catalog.load_named(names)?,
     }
     Ok(catalog)
 }

@@ -7,7 +7,7 @@ use caudal_engine::{
     repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine},
 };
 use caudal_optimize::{OptimizeError, Site, Way};
-use caudal_tasks::{Footprint, ModelError, PictureModel, RunsOn, ServedModel, Task, TextModel};
+use caudal_tasks::{Footprint, Joining, ModelError, PictureModel, RunsOn, ServedModel, Task, TextModel};
 use caudal_types::{Explain, nearest};
 use clap::ArgMatches;
 use serde_json::{Value, json};
@@ -135,6 +135,33 @@ fn plan(model: &ServedModel) -> String {
     format!("{} x {} threads{wide}, batch {}{on}", plan.instances, plan.threads, plan.max_batch_size)
 }
 
+/// Whether rows of several requests share a run, and why or why not.
+fn rows(model: &ServedModel) -> String {
+    let most = model.plan().max_batch_size;
+    match &*model.joining() {
+        Joining::Joined => {
+            format!("of several requests share a run, up to {most}: trial runs gave each the same answer alone")
+        }
+        Joining::Trusted => format!("of several requests share a run, up to {most}, as batching.join_rows says"),
+        apart => format!("of several requests do not share a run: {}", apart.reason().unwrap_or_default()),
+    }
+}
+
+/// What the doctor says of a model whose rows one would expect to be joined and are not.
+fn rows_apart(model: &ServedModel, folder: &ModelFolder) -> Option<Finding> {
+    let joining = model.joining();
+    let Joining::Apart(reason) = &*joining else { return None };
+    let batching = folder.settings().ok()?.batching;
+    let expected = model.spec.batched() || batching.max_batch_size.is_some_and(|size| size > 1);
+    (expected && batching.join_rows.is_none()).then(|| Finding {
+        severity: Severity::Note,
+        place: folder.path.clone(),
+        problem: format!("rows of several requests do not share a run: {reason}"),
+        mend: "nothing, if rows belong together; batching.join_rows: true in model.yaml joins them all the same"
+            .to_owned(),
+    })
+}
+
 /// What it holds, by the measure that finds most, and by each.
 fn memory(model: &ServedModel) -> String {
     let Footprint { weights, arena, resident } = model.memory;
@@ -169,6 +196,8 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "threads": plan.threads,
                 "wide_threads": plan.wide_threads,
                 "max_batch_size": plan.max_batch_size,
+                "rows_joined": model.joining().joins(),
+                "rows_apart_because": model.joining().reason(),
                 "in_place_rows": plan.in_place_rows,
                 "memory_bytes": { "weights": memory.weights, "arena": memory.arena, "resident": memory.resident },
                 "run_ms": model.measured.one_row.as_secs_f64() * 1e3,
@@ -215,6 +244,7 @@ fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
     model.spec.outputs.iter().for_each(|tensor| println!("  output    {tensor}"));
     println!("  provider  {}", model.runs_on);
     println!("  plan      {}", plan(model));
+    println!("  rows      {}", rows(model));
     println!("  memory    {}", memory(model));
     let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     match model.measured.two_rows {
@@ -262,13 +292,14 @@ fn doctor(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         if findings.iter().any(ailing) {
             continue;
         }
-        if let Err(error) = caudal_tasks::load(&folder, &backend, &settings.models) {
-            findings.push(Finding {
+        match caudal_tasks::load(&folder, &backend, &settings.models) {
+            Ok(model) => findings.extend(rows_apart(&model, &folder)),
+            Err(error) => findings.push(Finding {
                 severity: Severity::Error,
                 place: folder.path.clone(),
                 problem: error.to_string(),
                 mend: error.hint().into_owned(),
-            });
+            }),
         }
     }
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();

@@ -139,6 +139,7 @@ impl Settings {
                 max_queue_delay: millis("max_queue_delay_ms", 0.0)?,
                 max_queue_size: read.number("max_queue_size", 1, 1 << 20)?,
                 max_queue_bytes: mib("max_queue_mb", 1)? as usize,
+                run_limit: millis("request_timeout_ms", 1.0)?,
             },
             server: ServerSettings {
                 host: read.address("host")?,
@@ -158,6 +159,7 @@ impl Settings {
                 exit_timeout: seconds("exit_timeout_secs")?,
                 admin_key: read.optional_text("admin_key").map(str::to_owned),
                 model_control,
+                strict_readiness: read.word("strict_readiness", &["true", "false"], "it is true or false")? == "true",
                 memory: read.memory()?,
                 record: RecordSettings {
                     max_event: read.number::<u64>("record_max_event_kb", 1, 1 << 20)? << 10,

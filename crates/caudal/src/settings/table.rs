@@ -119,6 +119,12 @@ pub(crate) const TABLE: &[Key] = &[
         "MODE",
         "none: models load at start; poll: and as the repository changes; explicit: when they are told to",
     ),
+    live(key(
+        "strict_readiness",
+        "false",
+        "BOOL",
+        "one model that does not load makes /readyz answer 503; else only if none loads",
+    )),
     key("repository_poll_secs", "5", "SECS", "how often the repository is looked at in poll mode"),
     key("load_model", "", "NAMES", "models to load at start in explicit mode, divided by commas; * for all"),
     live(key(

@@ -22,7 +22,40 @@ pub struct OnnxFile {
     pub bytes: u64,
     /// The files beside it that hold its weights, as it names them.
     pub external_files: Vec<String>,
+    /// Whether how long a run takes may follow from the values of its inputs, not only from their shapes: it has loops or
+    /// branches, sizes that are computed, or operators that nobody here knows.
+    pub time_follows_values: bool,
 }
+
+/// Operators whose work, or the size of whose output, follows from values.
+const FOLLOW_VALUES: &[&str] = &[
+    "AffineGrid",
+    "BlackmanWindow",
+    "CenterCropPad",
+    "Col2Im",
+    "Compress",
+    "ConstantOfShape",
+    "DFT",
+    "Expand",
+    "HammingWindow",
+    "HannWindow",
+    "If",
+    "Loop",
+    "MaxUnpool",
+    "MelWeightMatrix",
+    "NonMaxSuppression",
+    "NonZero",
+    "OneHot",
+    "Pad",
+    "Range",
+    "Resize",
+    "STFT",
+    "Scan",
+    "SequenceMap",
+    "Tile",
+    "Unique",
+    "Upsample",
+];
 
 /// Why the look failed.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +140,15 @@ impl<R: Read + Seek> Walker<R> {
             let (field, wire) = (tag >> 3, tag & 7);
             match (message, field, wire) {
                 (Message::Model, 1, 0) => self.found.ir_version = self.varint()?,
+                (Message::Node, 4, 2) => {
+                    let operator = self.string(end)?;
+                    self.found.time_follows_values |= FOLLOW_VALUES.contains(&&*operator);
+                }
+                // Operators of others: some of them loop.
+                (Message::Node, 7, 2) => {
+                    let domain = self.string(end)?;
+                    self.found.time_follows_values |= !matches!(&*domain, "" | "ai.onnx" | "ai.onnx.ml");
+                }
                 (Message::External, 1, 2) => key = self.string(end)?,
                 (Message::External, 2, 2) => value = self.string(end)?,
                 (_, _, 2) => {
@@ -224,6 +266,22 @@ pub(crate) mod tests {
         assert_eq!(files(&[field(2, b"../w"), field(1, b"location")]), ["../w"]);
         assert_eq!(files(&[field(2, b"w"), field(1, b"offset"), field(2, b"../w"), field(1, b"location")]), ["../w"]);
         assert_eq!(files(&[field(2, b"0"), field(1, b"offset")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_time_that_follows_from_values_is_seen_wherever_it_hides() {
+        let follows = |node: &[Vec<u8>]| {
+            let node = field(1, &node.concat());
+            let within = field(1, &field(5, &field(6, &node)));
+            let read = |graph: &[u8]| read(&[vec![1 << 3, 9], field(7, graph)].concat()).unwrap().time_follows_values;
+            assert_eq!(read(&node), read(&within), "in a graph and within a node's");
+            read(&node)
+        };
+        assert!(!follows(&[field(4, b"MatMul")]));
+        assert!(!follows(&[field(4, b"MatMul"), field(7, b"ai.onnx")]));
+        assert!(follows(&[field(4, b"Loop")]));
+        assert!(follows(&[field(4, b"Range")]));
+        assert!(follows(&[field(4, b"BeamSearch"), field(7, b"com.microsoft")]));
     }
 
     #[test]

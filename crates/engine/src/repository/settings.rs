@@ -176,6 +176,9 @@ pub enum Pooling {
 pub struct Batching {
     /// Most rows in one run.
     pub max_batch_size: Option<usize>,
+    /// Whether rows of several requests share runs. Tried at load when absent; `true` joins them without a trial, `false`
+    /// never.
+    pub join_rows: Option<bool>,
     /// Rows at which a batch leaves at once.
     #[serde(default)]
     pub preferred_batch_size: Vec<usize>,
@@ -315,6 +318,33 @@ impl ModelSettings {
     /// Reads settings from `text`, which stands in `file`.
     pub fn parse(text: &str, file: &str) -> Result<Self, SettingsError> {
         Self::from_value(value_of(text, file)?, file)
+    }
+
+    /// Takes over what `later` says of thresholds, batching and instances, and leaves the rest.
+    pub fn overlay(&mut self, later: &Self) {
+        fn put<T: Copy>(own: &mut Option<T>, later: Option<T>) {
+            *own = later.or(*own);
+        }
+        put(&mut self.instances, later.instances);
+        put(&mut self.thresholds.conf, later.thresholds.conf);
+        put(&mut self.thresholds.iou, later.thresholds.iou);
+        put(&mut self.thresholds.max_det, later.thresholds.max_det);
+        let (own, later) = (&mut self.batching, &later.batching);
+        put(&mut own.max_batch_size, later.max_batch_size);
+        put(&mut own.max_batch_tokens, later.max_batch_tokens);
+        put(&mut own.max_queue_delay_ms, later.max_queue_delay_ms);
+        put(&mut own.max_queue_size, later.max_queue_size);
+        put(&mut own.max_queue_mb, later.max_queue_mb);
+        if !later.preferred_batch_size.is_empty() {
+            own.preferred_batch_size.clone_from(&later.preferred_batch_size);
+        }
+        let (own, later) = (&mut own.queue_policy, &later.queue_policy);
+        for (own, later) in [(&mut own.high, &later.high), (&mut own.normal, &later.normal), (&mut own.low, &later.low)]
+        {
+            put(&mut own.max_queue_size, later.max_queue_size);
+            put(&mut own.timeout_ms, later.timeout_ms);
+            put(&mut own.timeout_action, later.timeout_action);
+        }
     }
 
     fn from_value(value: Value, file: &str) -> Result<Self, SettingsError> {

@@ -2,6 +2,7 @@
 
 use caudal_flow::{StepError, Value};
 use caudal_types::{DType, Shape, element_count};
+use half::{bf16, f16};
 
 /// Dimensions of a list that are followed.
 const DEEPEST: usize = 8;
@@ -118,7 +119,9 @@ fn put(value: &Value, dtype: DType, bytes: &mut Vec<u8>) -> Option<()> {
         DType::I64 => whole!(i64),
         DType::F32 => bytes.extend_from_slice(&(value.as_f64()? as f32).to_ne_bytes()),
         DType::F64 => bytes.extend_from_slice(&value.as_f64()?.to_ne_bytes()),
-        DType::F16 | DType::BF16 | DType::Bytes => return None,
+        DType::F16 => bytes.extend_from_slice(&f16::from_f64(value.as_f64()?).to_ne_bytes()),
+        DType::BF16 => bytes.extend_from_slice(&bf16::from_f64(value.as_f64()?).to_ne_bytes()),
+        DType::Bytes => return None,
     }
     Some(())
 }
@@ -140,7 +143,9 @@ pub(super) fn write(dtype: DType, bytes: &[u8]) -> Option<Vec<Value>> {
         DType::I64 => each(bytes, |bytes| i64::from_ne_bytes(bytes).into()),
         DType::F32 => each(bytes, |bytes| f64::from(f32::from_ne_bytes(bytes)).into()),
         DType::F64 => each(bytes, |bytes| f64::from_ne_bytes(bytes).into()),
-        DType::F16 | DType::BF16 | DType::Bytes => return None,
+        DType::F16 => each(bytes, |bytes| f16::from_ne_bytes(bytes).to_f64().into()),
+        DType::BF16 => each(bytes, |bytes| bf16::from_ne_bytes(bytes).to_f64().into()),
+        DType::Bytes => return None,
     })
 }
 
@@ -175,6 +180,8 @@ mod tests {
         }
         let (shape, bytes) = read(value!([[[0.5]], [[-1]]]), DType::F32).unwrap();
         assert_eq!(nested(write(DType::F32, &bytes).unwrap(), &shape), value!([[[0.5]], [[-1.0]]]));
+        let (shape, bytes) = read(value!([0.5, -1]), DType::F16).unwrap();
+        assert_eq!(nested(write(DType::F16, &bytes).unwrap(), &shape), value!([0.5, -1.0]));
         assert_eq!(read(value!([true, 0]), DType::Bool), Ok((vec![2], vec![1, 0])));
         assert_eq!(read(value!({"shape": [1, 2], "data": [7, 8]}), DType::U8), Ok((vec![1, 2], vec![7, 8])));
         let bytes = [("shape", value!([2])), ("data", Value::Bytes(vec![7, 8].into()))];

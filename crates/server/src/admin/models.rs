@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_tasks::{Footprint, Policy, ServedModel, Task};
+use caudal_tasks::{Footprint, Joining, Policy, ServedModel, Task};
 use caudal_types::{ErrorKind, Priority};
 use serde::Serialize;
 
@@ -48,6 +48,11 @@ struct ThresholdState {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct BatchingState {
     max_batch_size: usize,
+    /// Whether rows of several requests share a run.
+    rows_joined: bool,
+    /// Why they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows_apart_because: Option<String>,
     preferred_batch_size: Vec<usize>,
     max_queue_delay_ms: f64,
     max_queue_size: usize,
@@ -108,7 +113,7 @@ impl ModelState {
             instances: plan.instances,
             threads: plan.threads,
             thresholds: thresholds.map(|own| ThresholdState { conf: own.conf, iou: own.iou, max_det: own.max_det }),
-            batching: BatchingState::new(model.queue.policy()),
+            batching: BatchingState::new(model.queue.policy(), &model.joining()),
             memory: MemoryState::new(memory),
             queue_depth: depth.entries,
             busy_instances: depth.busy_instances,
@@ -117,7 +122,7 @@ impl ModelState {
 }
 
 impl BatchingState {
-    fn new(policy: Policy) -> Self {
+    fn new(policy: Policy, joining: &Joining) -> Self {
         let of = |priority: Priority| {
             let own = &policy.by_priority[priority as usize];
             QueuePolicy {
@@ -133,6 +138,8 @@ impl BatchingState {
                 low: of(Priority::Low),
             },
             max_batch_size: policy.max_batch_size,
+            rows_joined: joining.joins(),
+            rows_apart_because: joining.reason().map(str::to_owned),
             max_queue_delay_ms: policy.max_queue_delay.as_secs_f64() * 1e3,
             max_queue_size: policy.max_queue_size,
             max_queue_mb: policy.max_queue_bytes >> 20,

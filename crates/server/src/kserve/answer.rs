@@ -2,6 +2,7 @@
 
 use caudal_tasks::{OutputTensor, ServedModel};
 use caudal_types::{DType, ErrorKind};
+use half::{bf16, f16};
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
 use crate::problem::Problem;
@@ -27,7 +28,7 @@ struct Output<'a> {
 
 /// Writes `outputs` of `model` as JSON.
 pub(crate) fn write(model: &ServedModel, id: Option<&str>, outputs: &[OutputTensor]) -> Result<Vec<u8>, Problem> {
-    if let Some(odd) = outputs.iter().find(|output| matches!(output.dtype, DType::F16 | DType::BF16 | DType::Bytes)) {
+    if let Some(odd) = outputs.iter().find(|output| output.dtype == DType::Bytes) {
         return Err(Problem::new(
             ErrorKind::WrongTask,
             format!("the output {:?} is {}, which cannot be sent as JSON", name(model, odd), odd.dtype),
@@ -76,7 +77,9 @@ impl Serialize for Elements<'_> {
             DType::I64 => self.each(serializer, i64::from_ne_bytes),
             DType::F32 => self.each(serializer, f32::from_ne_bytes),
             DType::F64 => self.each(serializer, f64::from_ne_bytes),
-            DType::F16 | DType::BF16 | DType::Bytes => Err(serde::ser::Error::custom("not in JSON")),
+            DType::F16 => self.each(serializer, |bytes| f16::from_ne_bytes(bytes).to_f32()),
+            DType::BF16 => self.each(serializer, |bytes| bf16::from_ne_bytes(bytes).to_f32()),
+            DType::Bytes => Err(serde::ser::Error::custom("not in JSON")),
         }
     }
 }

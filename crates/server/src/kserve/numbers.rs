@@ -6,6 +6,7 @@
 use std::str::FromStr;
 
 use caudal_types::{DType, shorten};
+use half::{bf16, f16};
 
 /// Why the data is no tensor's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +50,13 @@ pub(crate) fn read(json: &str, dtype: DType, expected: usize) -> Result<Vec<u8>,
         DType::I64 => numbers::<i64, 8>(json, dtype, expected, i64::to_ne_bytes),
         DType::F32 => numbers::<f32, 4>(json, dtype, expected, f32::to_ne_bytes),
         DType::F64 => numbers::<f64, 8>(json, dtype, expected, f64::to_ne_bytes),
-        DType::F16 | DType::BF16 | DType::Bytes => Err(NumberError::HasNoJson(dtype)),
+        DType::F16 => {
+            each(json, dtype, expected, |text| narrow(text, |number| f16::from_f64(number)).map(f16::to_ne_bytes))
+        }
+        DType::BF16 => {
+            each(json, dtype, expected, |text| narrow(text, |number| bf16::from_f64(number)).map(bf16::to_ne_bytes))
+        }
+        DType::Bytes => Err(NumberError::HasNoJson(dtype)),
     }
 }
 
@@ -60,6 +67,13 @@ fn numbers<T: FromStr, const N: usize>(
     bytes: impl Fn(T) -> [u8; N],
 ) -> Result<Vec<u8>, NumberError> {
     each(json, dtype, expected, |text| text.parse().ok().map(&bytes))
+}
+
+/// The number `text` in 16 bits; none if it is finite and too large for them.
+fn narrow<T: Copy + Into<f64>>(text: &str, round: impl Fn(f64) -> T) -> Option<T> {
+    let number: f64 = text.parse().ok()?;
+    let narrow = round(number);
+    (narrow.into().is_finite() || !number.is_finite()).then_some(narrow)
 }
 
 fn each<const N: usize>(
@@ -128,6 +142,17 @@ mod tests {
         assert_eq!(error("[null]", DType::F64), "null at place 0 of the data is no FP64");
         assert_eq!(error("{}", DType::F32), "data is not a list");
         assert_eq!(read("[1,2,3]", DType::F32, 8), Err(NumberError::TooMany(2)));
-        assert_eq!(error("[1]", DType::F16), "FP16 cannot be sent as JSON");
+        assert_eq!(error("[1]", DType::Bytes), "BYTES cannot be sent as JSON");
+    }
+
+    #[test]
+    fn numbers_of_16_bits_are_rounded_to_the_nearest_and_those_that_do_not_fit_refused() {
+        let half = read("[1, -2.5, 0.1, 65504]", DType::F16, 8).unwrap();
+        let back: Vec<f32> =
+            half.chunks(2).map(|chunk| f16::from_ne_bytes(chunk.try_into().unwrap()).to_f32()).collect();
+        assert_eq!(back, [1.0, -2.5, 0.099_975_586, 65504.0]);
+        assert_eq!(read("[70000]", DType::BF16, 2).unwrap(), bf16::from_f32(70000.0).to_ne_bytes());
+        let error = read("[1, 70000]", DType::F16, 8).unwrap_err().to_string();
+        assert_eq!(error, "70000 at place 1 of the data is no FP16");
     }
 }

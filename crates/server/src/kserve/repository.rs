@@ -35,7 +35,7 @@ pub(crate) struct IndexRequest {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Indexed {
     name: String,
-    /// The version that serves.
+    /// The version that serves, or would; absent where the folder holds none.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     /// `READY` or `UNAVAILABLE`.
@@ -69,15 +69,14 @@ pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Resp
         let asked: IndexRequest = read(&app, request).await?;
         let folders = app.catalog.folders().map_err(ChangeError::from)?;
         let now = app.catalog.now();
-        let one = |name: String| match now.entry(&name) {
-            Some(Entry::Ready(model)) => {
-                Indexed { name, version: Some(model.version.to_string()), state: "READY", reason: String::new() }
-            }
-            Some(Entry::Resting(_)) => Indexed { name, version: None, state: "UNAVAILABLE", reason: RESTS.to_owned() },
-            Some(Entry::Failed(reason)) => {
-                Indexed { name, version: None, state: "UNAVAILABLE", reason: reason.clone() }
-            }
-            None => Indexed { name, version: None, state: "UNAVAILABLE", reason: "unloaded".to_owned() },
+        let one = |(name, version): (String, Option<u64>)| {
+            let (version, state, reason) = match now.entry(&name) {
+                Some(Entry::Ready(model)) => (Some(model.version), "READY", String::new()),
+                Some(Entry::Resting(_)) => (version, "UNAVAILABLE", RESTS.to_owned()),
+                Some(Entry::Failed(reason)) => (version, "UNAVAILABLE", reason.clone()),
+                None => (version, "UNAVAILABLE", "unloaded".to_owned()),
+            };
+            Indexed { name, version: version.map(|number| number.to_string()), state, reason }
         };
         let models = folders.into_iter().map(one).filter(|model| !asked.ready || model.state == "READY");
         Ok(Answer::json(&models.collect::<Vec<_>>()))
@@ -104,7 +103,7 @@ pub(crate) async fn load(State(app): State<Arc<App>>, Path(model): Path<String>,
     .await
 }
 
-/// Lets a model go: it gets no new requests and finishes those it has.
+/// Lets a model go: it gets no new requests and finishes those it has. One that is not loaded stays so, and that is no error.
 #[utoipa::path(
     post,
     path = "/v2/repository/models/{model}/unload",
