@@ -68,12 +68,21 @@ const PACKAGES: [Package; 4] = [
     Package { program: "ffmpeg", package: "ffmpeg", needed: false, without: "films are not cut or encoded" },
 ];
 
-const FOR_TESTS: [Package; 1] = [Package {
-    program: "pg_ctlcluster",
-    package: "postgresql",
-    needed: false,
-    without: "tests of the store on PostgreSQL are skipped",
-}];
+const FOR_TESTS: [Package; 3] = [
+    Package {
+        program: "pg_ctlcluster",
+        package: "postgresql",
+        needed: false,
+        without: "tests of the store on PostgreSQL are skipped",
+    },
+    Package {
+        program: "nginx",
+        package: "nginx-light",
+        needed: false,
+        without: "tests behind nginx, and of commands over TLS, are skipped",
+    },
+    Package { program: "haproxy", package: "haproxy", needed: false, without: "tests behind HAProxy are skipped" },
+];
 
 fn debian_packages(missing: &[&'static Package]) -> Result {
     if missing.is_empty() {

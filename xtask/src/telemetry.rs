@@ -21,6 +21,9 @@ const TICKS: f64 = 100.0;
 /// How much longer than its load a profile would take: it is given up when the load is over.
 const LONGER: u64 = 60;
 
+/// The key of servers that are profiled.
+const ADMIN_KEY: &str = "caudal-bench-telemetry";
+
 struct Options {
     program: Option<PathBuf>,
     secs: u64,
@@ -153,6 +156,7 @@ fn servers(program: &Path, models: &Path) -> Result<Vec<Server>> {
     let collector = collector().map_err(|error| format!("there is no collector: {error}"))?;
     let start = |more: &dyn Fn(&mut Command)| {
         Server::start(program, 0, |command| {
+            command.env("CAUDAL_ADMIN_KEY", ADMIN_KEY);
             command.arg("--model-repository").arg(models).args(["--log-level", "error"]);
             more(command);
             command
@@ -210,7 +214,10 @@ fn turn(server: &Server, way: &Way, work: &Work, secs: u64) -> Result<Turn> {
     if !way.profile {
         return load(server, work, secs);
     }
-    let head = format!("GET /debug/pprof/profile?seconds={}&hz=100 HTTP/1.1\r\n", (secs + LONGER).min(300));
+    let head = format!(
+        "GET /debug/pprof/profile?seconds={}&hz=100 HTTP/1.1\r\nX-Admin-Key: {ADMIN_KEY}\r\n",
+        (secs + LONGER).min(300)
+    );
     let profile = server.send(&head, b"").map_err(|error| format!("no profile could be asked for: {error}"))?;
     // What is new in the first moments is read once: unwind tables of all libraries.
     std::thread::sleep(Duration::from_millis(500));

@@ -23,6 +23,7 @@ pub(crate) fn command() -> Command {
         .subcommand(models())
         .subcommand(explain())
         .subcommand(profile())
+        .subcommand(token())
         .subcommand(bench())
         .subcommand(media::command())
         .subcommand(record::command())
@@ -158,8 +159,21 @@ fn explain() -> Command {
                 .default_value("5")
                 .help("how long to watch"),
         )
-        .arg(option("key", "SECRET").help("the server's admin key [env: CAUDAL_ADMIN_KEY]"))
+        .arg(admin_key())
+        .arg(cacert())
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("answer as JSON"))
+}
+
+fn token() -> Command {
+    Command::new("token")
+        .about("Prints the admin token of a server that runs on this machine without an admin_key")
+        .after_help("Example:\n  curl -H \"Authorization: Bearer $(caudal token)\" http://127.0.0.1:8000/admin/memory")
+        .arg(
+            option("port", "PORT")
+                .value_parser(value_parser!(u16))
+                .default_value("8000")
+                .help("the server's port; its admin_port where it has one"),
+        )
 }
 
 fn profile() -> Command {
@@ -212,7 +226,8 @@ fn profile() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("where to write [default: profile or heap with the ending of its form, here]"),
         )
-        .arg(option("key", "SECRET").help("the server's admin key [env: CAUDAL_ADMIN_KEY]"))
+        .arg(admin_key())
+        .arg(cacert())
         .arg(
             Arg::new("diff")
                 .long("diff")
@@ -352,6 +367,7 @@ fn duration(name: &'static str) -> Arg {
 fn with_load(command: Command) -> Command {
     command
         .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("the server"))
+        .arg(cacert())
         .arg(option("in-flight", "N").value_parser(value_parser!(usize)).help(
             "most requests at once where they are sent at their time; more are not sent, and counted [default: 10000]",
         ))
@@ -362,6 +378,19 @@ fn with_load(command: Command) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("the report as one JSON object, and nothing else"),
         )
+}
+
+fn admin_key() -> Arg {
+    option("key", "SECRET").help(
+        "the server's admin key; for a server of this user on this machine, its token is found without [env: \
+         CAUDAL_ADMIN_KEY]",
+    )
+}
+
+fn cacert() -> Arg {
+    option("cacert", "FILE").value_parser(value_parser!(PathBuf)).help(
+        "certificates (PEM) of the authorities that are trusted for https:// [default: those that browsers trust]",
+    )
 }
 
 fn images() -> Arg {

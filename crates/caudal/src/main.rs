@@ -1,10 +1,12 @@
 //! `caudal`: one binary that serves AI models and shows where every millisecond goes.
 
+mod admin_token;
 mod allocator;
 mod assemble;
 mod cli;
 mod commands;
 mod logging;
+mod private_files;
 mod settings;
 
 use std::process::ExitCode;

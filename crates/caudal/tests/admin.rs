@@ -94,9 +94,7 @@ fn what_makes_no_sense_changes_nothing() {
         let answer = patch(&server, model, &[], body);
         assert_eq!((answer.status, answer.text().contains(words)), (status, true), "{body}: {}", answer.text());
     }
-    assert_eq!(patch(&server, "m", &[("X-Forwarded-For", "10.0.0.7")], "{}").status, 403, "through a proxy");
-    let through_proxy = Ask { headers: &[("Via", "1.1 proxy")], ..caudal_testkit::http::get("/admin/models/m") };
-    assert_eq!(server.ask(&through_proxy).status, 403);
+    assert_eq!(patch(&server, "m", &[("Authorization", "Bearer guess")], "{}").status, 401);
     assert_eq!(state(&server, "m"), before);
 }
 

@@ -50,7 +50,10 @@ fn a_flame_graph_opens_in_a_browser_and_can_be_searched_and_zoomed() {
     let address = server.address();
     let picture = fixture("double_decker_bus.jpg");
     // The address of a search, as the picture's own script writes it.
-    let url = format!("http://{address}/debug/pprof/flamegraph?seconds=2&hz=1000&operators=nanodet&s=%5EConv");
+    // The address carries what a person would enter when the browser asks for a password.
+    let token = server.admin_credential().unwrap();
+    let url =
+        format!("http://admin:{token}@{address}/debug/pprof/flamegraph?seconds=2&hz=1000&operators=nanodet&s=%5EConv");
     let dom = thread::scope(|scope| {
         let dom = scope.spawn(|| opened(&browser, &url));
         while !dom.is_finished() {

@@ -1,8 +1,10 @@
-//! Who is let in where: the admin key, and a socket of its own for who administers the server.
+//! Admin routes: the credential that they need, and a socket of their own.
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
+    fs,
     net::{SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt,
     process::{Command, Output},
     thread,
     time::{Duration, Instant},
@@ -14,7 +16,6 @@ use caudal_testkit::{
 };
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
-const STRANGER: (&str, &str) = ("X-Forwarded-For", "10.0.0.7");
 
 fn start(arguments: &[&str]) -> Server {
     Server::start(CAUDAL, &Repo::new().model("double", "double", ""), arguments)
@@ -46,14 +47,15 @@ fn on_a_port_of_its_own_the_server_is_administered_and_nowhere_else() {
     let (public, admin) = (server.address(), admin(&server));
     assert!(admin.ip().is_loopback());
     for path in ["/admin/memory", "/admin/models/double", "/admin/profiling/stats", "/debug/pprof/heap"] {
-        let hidden = ask(public, path);
+        let hidden = server.get(path);
         assert_eq!(told(&hidden), (404, "not_found".to_owned()), "{path}");
         assert!(!hidden.text().contains(&admin.port().to_string()), "strangers are not told where: {}", hidden.text());
-        assert_eq!(ask(admin, path).status, 200, "{path}");
+        assert_eq!(server.ask_at(admin, &get(path)).status, 200, "{path}");
+        assert_eq!(ask(admin, path).status, 401, "the credential is needed there too: {path}");
     }
     let index = post("/v2/repository/index", &[], b"{}");
     assert_eq!(told(&http::once(public, &index).unwrap()), (404, "not_found".to_owned()));
-    assert_eq!(http::once(admin, &index).unwrap().status, 200);
+    assert_eq!(server.ask_at(admin, &index).status, 200);
     let infer = tensor_request(&[[1.0; 4]], "");
     let infer = post("/v2/models/double/infer", &[], infer.as_bytes());
     assert_eq!(http::once(public, &infer).unwrap().status, 200);
@@ -63,8 +65,6 @@ fn on_a_port_of_its_own_the_server_is_administered_and_nowhere_else() {
     for path in ["/metrics", "/livez", "/readyz", "/health", "/status", "/v2/health/ready", "/api/kpis"] {
         assert_eq!((ask(public, path).status, ask(admin, path).status), (200, 200), "{path}");
     }
-    let stranger = Ask { headers: &[STRANGER], ..get("/admin/memory") };
-    assert_eq!(told(&http::once(admin, &stranger).unwrap()), (403, "forbidden".to_owned()), "the rule is the same");
 }
 
 #[test]
@@ -82,7 +82,8 @@ fn each_port_describes_what_it_answers() {
         // What needs time or a body is refused for that, and by a method that no route has.
         let at = |address: SocketAddr| {
             let named = path.replace("{model}", "double").replace("{version}", "1").replace("{id}", "x");
-            told(&http::once(address, &Ask { method: "OPTIONS", ..get(&named) }).unwrap()).1
+            let server = if address == together.address() { &together } else { &apart };
+            told(&server.ask_at(address, &Ask { method: "OPTIONS", ..get(&named) })).1
         };
         for (described, address) in [(&all, together.address()), (&of_public, public), (&of_admin, administered)] {
             let expected = if described.contains(path) { "method_not_allowed" } else { "not_found" };
@@ -94,29 +95,90 @@ fn each_port_describes_what_it_answers() {
 }
 
 #[test]
-fn without_the_key_it_is_401_and_where_there_is_none_403() {
-    let keyed = start(&["--admin-key", "secret"]);
-    let with = |server: &Server, headers: &[(&str, &str)]| server.ask(&Ask { headers, ..get("/admin/memory") });
+fn admin_routes_need_the_key_wherever_the_caller_is() {
+    let server = start(&["--admin-key", "secret"]);
+    let with =
+        |headers: &[(&str, &str)]| http::once(server.address(), &Ask { headers, ..get("/admin/memory") }).unwrap();
     for headers in [
-        &[STRANGER][..],
-        &[STRANGER, ("Authorization", "Bearer wrong")],
-        &[STRANGER, ("Authorization", "Basic secret")],
-        &[STRANGER, ("X-Admin-Key", "")],
+        &[][..],
+        &[("Authorization", "Bearer wrong")],
+        &[("Authorization", "Basic secret")],
+        &[("X-Admin-Key", "")],
+        &[("X-Forwarded-For", "127.0.0.1")],
     ] {
-        let refused = with(&keyed, headers);
+        let refused = with(headers);
         assert_eq!(told(&refused), (401, "unauthorized".to_owned()), "{headers:?}");
         assert_eq!(refused.header("www-authenticate"), "Bearer");
+        assert!(!refused.text().contains("secret") && !refused.text().contains("/tmp"), "{}", refused.text());
     }
-    assert_eq!(with(&keyed, &[STRANGER, ("Authorization", "Bearer secret")]).status, 200);
-    assert_eq!(with(&keyed, &[STRANGER, ("X-Admin-Key", "secret")]).status, 200);
-    assert_eq!(with(&keyed, &[]).status, 200, "from the machine itself");
-    let open = start(&[]);
-    for headers in [&[STRANGER][..], &[STRANGER, ("Authorization", "Bearer secret")]] {
-        let refused = with(&open, headers);
-        assert_eq!(told(&refused), (403, "forbidden".to_owned()), "{headers:?}");
-        assert_eq!(refused.header("www-authenticate"), "");
+    assert_eq!(with(&[("Authorization", "Bearer secret")]).status, 200);
+    assert_eq!(with(&[("X-Admin-Key", "secret")]).status, 200);
+    // A browser asks its user for the key, and sends it as a password: "admin:secret".
+    assert_eq!(with(&[("Authorization", "Basic YWRtaW46c2VjcmV0")]).status, 200);
+    let page = with(&[("Accept", "text/html,application/xhtml+xml")]);
+    let asks = page.headers.iter().filter(|(name, _)| name == "www-authenticate").map(|(_, value)| &**value);
+    assert!(
+        asks.clone().any(|way| way == "Bearer") && asks.clone().any(|way| way.starts_with("Basic realm=")),
+        "{page:?}"
+    );
+    assert_eq!(server.metric("http_requests_total", "route=\"/admin/memory\",status=\"401\""), 6.0);
+    assert_eq!(server.token_file(), None, "the key is the only credential");
+}
+
+#[test]
+fn every_admin_route_is_closed_without_credential() {
+    let server = start(&[]);
+    let described = server.get("/openapi.json").json();
+    let mut closed = 0;
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        for (method, route) in methods.as_object().unwrap() {
+            let is_admin = route["tags"].as_array().is_some_and(|tags| tags.contains(&"admin".into()));
+            let (method, path) = (method.to_uppercase(), path.replace('{', "").replace('}', ""));
+            let answer = http::once(server.address(), &Ask { method: &method, ..get(&path) });
+            // Others may stream, or wait for a body: what matters is that they do not ask for the credential.
+            let asks = answer.is_ok_and(|answer| answer.status == 401);
+            assert_eq!(asks, is_admin, "{method} {path}");
+            closed += usize::from(asks);
+        }
     }
-    assert!(keyed.metric("http_requests_total", "status=\"401\"") > 0.0);
+    assert!(closed > 20, "{closed}");
+    for path in ["/admin/none", "/admin", "/debug/none", "/v2/repository/none", "/api/audit/none"] {
+        assert_eq!(ask(server.address(), path).status, 401, "also where there is no route: {path}");
+    }
+}
+
+#[test]
+fn token_made_at_start_opens_admin_routes_and_lasts_with_the_data_folder() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join("data").display().to_string();
+    let first = start(&["--data-dir", &folder]);
+    let token = first.admin_credential().unwrap();
+    assert_eq!(first.get("/admin/memory").status, 200);
+    for file in [first.token_file().unwrap(), &data.path().join("data/admin.token")] {
+        assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600, "{}", file.display());
+        assert_eq!(fs::read_to_string(file).unwrap().trim(), token);
+    }
+    assert!(!first.log().contains(&token), "{}", first.log());
+    drop(first);
+    let second = start(&["--data-dir", &folder]);
+    assert_eq!(second.admin_credential().unwrap(), token);
+    assert_ne!(start(&[]).admin_credential().unwrap(), token, "another server has another");
+    let mut second = second;
+    second.signal("TERM");
+    assert!(second.wait(Duration::from_secs(20)).success());
+    assert!(!second.token_file().unwrap().exists(), "it goes with the server");
+}
+
+#[test]
+fn admin_insecure_opens_admin_routes_and_is_warned_of() {
+    let server = start(&["--admin-insecure", "true"]);
+    server.log_line("admin_insecure is on");
+    assert_eq!(ask(server.address(), "/admin/memory").status, 200);
+    let page = [("Origin", "https://evil.example")];
+    let refused = http::once(server.address(), &Ask { headers: &page, ..get("/admin/memory") }).unwrap();
+    assert_eq!(refused.status, 403, "pages of other sites are refused all the same");
+    let both = run(&["serve", "--admin-insecure", "true", "--admin-key", "secret"]);
+    assert_eq!(both.status.code(), Some(2));
 }
 
 #[test]
@@ -125,7 +187,7 @@ fn who_administers_comes_in_though_all_other_places_are_taken() {
     let mut only = server.connect();
     assert_eq!(only.ask(&get("/livez")).unwrap().status, 200);
     let _waits = server.connect();
-    assert_eq!(ask(admin(&server), "/admin/memory").status, 200);
+    assert_eq!(server.ask_at(admin(&server), &get("/admin/memory")).status, 200);
 }
 
 #[test]
@@ -135,7 +197,8 @@ fn going_down_answers_whoever_asks_at_the_admin_port() {
     let (public, admin) = (server.address(), admin(&server));
     let mut idle = Connection::open(admin).unwrap();
     assert_eq!(idle.ask(&get("/readyz")).unwrap().status, 200);
-    let profile = thread::spawn(move || http::once(admin, &get("/debug/pprof/collapsed?seconds=300")));
+    let mut watching = Connection::open(admin).unwrap().with_admin(server.admin_credential());
+    let profile = thread::spawn(move || watching.ask(&get("/debug/pprof/collapsed?seconds=300")));
     let work = thread::spawn(move || {
         let body = tensor_request(&[[1.0; 4]; 1], "");
         http::once(public, &post("/v2/models/slow/infer", &[], body.as_bytes()))
@@ -173,15 +236,6 @@ fn a_port_that_is_in_use_is_named_by_its_flag() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("127.0.0.1:{port} is in use")) && said.contains("--admin-port"), "{said}");
-}
-
-#[test]
-fn an_admin_port_without_a_key_that_is_open_to_all_is_warned_of() {
-    let server = start(&["--admin-port", "0", "--admin-host", "0.0.0.0"]);
-    server.log_line("there is no admin_key");
-    let keyed = start(&["--admin-port", "0", "--admin-host", "0.0.0.0", "--admin-key", "secret"]);
-    keyed.log_line("administered on http://");
-    assert!(!keyed.log().contains("there is no admin_key"), "{}", keyed.log());
 }
 
 #[test]

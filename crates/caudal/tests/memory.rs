@@ -138,13 +138,13 @@ fn cleaning_up_gives_back_what_idle_models_hold_and_they_come_when_they_are_aske
 }
 
 #[test]
-fn only_the_owner_is_told_and_may_clean_up() {
+fn memory_is_shown_and_cleaned_up_for_admins_alone() {
     let server = Server::start(CAUDAL, &heavy(1), &[]);
-    let foreign: &[(&str, &str)] = &[("X-Forwarded-For", "10.0.0.7")];
+    let foreign: &[(&str, &str)] = &[("Authorization", "Bearer guess")];
     let told = server.ask(&Ask { headers: foreign, ..get("/admin/memory") });
-    assert_eq!((told.status, told.code().as_str()), (403, "forbidden"));
+    assert_eq!((told.status, told.code().as_str()), (401, "unauthorized"));
     let cleaned = server.ask(&post("/admin/memory/cleanup", foreign, br#"{"idle_secs": 0}"#));
-    assert_eq!((cleaned.status, cleaned.code().as_str()), (403, "forbidden"));
+    assert_eq!((cleaned.status, cleaned.code().as_str()), (401, "unauthorized"));
     assert_eq!(server.metric("caudal_models", ""), 1.0);
     for (body, code, words) in [
         ("{", "invalid_request", "the body"),

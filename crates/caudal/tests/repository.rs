@@ -179,15 +179,15 @@ fn two_loads_at_once_both_come_true() {
 }
 
 #[test]
-fn only_the_owner_may() {
+fn loading_needs_the_admin_key() {
     let repo = two_versions(1);
     let server = Server::start(CAUDAL, &repo, &[EXPLICIT, &["--admin-key", "secret"]].concat());
     let ask = |headers: &[(&str, &str)]| {
         server.ask(&Ask { headers, ..post("/v2/repository/models/m/load", &[], b"") }).status
     };
-    assert_eq!(ask(&[]), 200, "from the machine itself");
-    assert_eq!(ask(&[("X-Forwarded-For", "10.0.0.7")]), 401, "through a proxy");
-    assert_eq!(ask(&[("Origin", "https://example.com")]), 401, "from a page in a browser");
+    assert_eq!(ask(&[("Authorization", "")]), 401, "from the machine itself");
+    let page = [("Origin", "https://example.com"), ("Authorization", "Bearer secret")];
+    assert_eq!(ask(&page), 403, "from a page in a browser");
     assert_eq!(ask(&[("X-Forwarded-For", "10.0.0.7"), ("Authorization", "Bearer secret")]), 200);
     assert_eq!(ask(&[("X-Forwarded-For", "10.0.0.7"), ("Authorization", "Bearer guess")]), 401);
     let told = server.get("/health").text();

@@ -18,7 +18,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use crate::{LoadError, Request, Target, failure::Failure, timing};
 
@@ -120,10 +123,11 @@ impl Client {
     async fn connect(&self) -> Result<Sender, Failure> {
         let stream = TcpStream::connect(self.target.address()).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let sender = match self.target.tls() {
+            Some((tls, host)) => handshake(tls.open(host, stream).await?).await?,
+            None => handshake(stream).await?,
+        };
         self.opened.fetch_add(1, Relaxed);
-        // It ends with its sender; what goes wrong on it is told to whoever waits for an answer.
-        tokio::spawn(connection);
         Ok(sender)
     }
 
@@ -139,6 +143,13 @@ impl Client {
         }
         dressed.body(Full::new(request.body.clone())).map_err(wrong)
     }
+}
+
+async fn handshake(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Sender, Failure> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with its sender; what goes wrong on it is told to whoever waits for an answer.
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {

@@ -60,6 +60,14 @@ pub enum LoadError {
         /// Why.
         reason: String,
     },
+    /// A file of authorities' certificates is not one.
+    #[error("{} has no certificates in PEM that can be trusted: {reason}", path.display())]
+    Authorities {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The generator itself failed.
     #[error("the load generator failed: {0}")]
     Generator(String),
@@ -74,7 +82,7 @@ impl LoadError {
 impl Explain for LoadError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Url { .. } | Self::Bounds { .. } => ErrorKind::InvalidParameter,
+            Self::Url { .. } | Self::Bounds { .. } | Self::Authorities { .. } => ErrorKind::InvalidParameter,
             Self::Line { .. } | Self::NothingToSend(_) | Self::Input { .. } => ErrorKind::InvalidRequest,
             Self::Unreachable { .. } | Self::File { .. } => ErrorKind::NotFound,
             Self::Generator(_) => ErrorKind::Internal,
@@ -83,12 +91,13 @@ impl Explain for LoadError {
 
     fn hint(&self) -> Cow<'static, str> {
         match self {
-            Self::Url { .. } => "it is one such as http://127.0.0.1:8000".into(),
+            Self::Url { .. } => "it is one such as http://127.0.0.1:8000 or https://ai.example".into(),
             Self::Unreachable { .. } => "start it with `caudal serve`, or name another with --url".into(),
             Self::Line { .. } => "a trace is what GET /admin/requests/trace?format=arrivals answers".into(),
             Self::NothingToSend(_) => "record while requests for models are served".into(),
             Self::Bounds { .. } => "choose another value".into(),
             Self::File { .. } => "name a file that exists and may be read".into(),
+            Self::Authorities { .. } => "give the certificate of the authority that signed the server's, in PEM".into(),
             Self::Input { .. } => "give pictures, texts (.txt), or bodies of tensors or embeddings (.json)".into(),
             Self::Generator(_) => "run it again; if it happens again, it is a fault of Caudal".into(),
         }

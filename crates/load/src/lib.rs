@@ -51,6 +51,7 @@ mod tally;
 mod target;
 mod times;
 mod timing;
+mod tls;
 mod trace;
 
 pub use closed::{ClosedLoop, closed_loop};
@@ -68,4 +69,5 @@ pub use request::Request;
 pub use schedule::Schedule;
 pub use target::Target;
 pub use times::Latency;
+pub use tls::Tls;
 pub use trace::{Arrival, Trace};

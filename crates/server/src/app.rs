@@ -18,6 +18,7 @@ use caudal_telemetry::{Meter, Telemetry, Tracer};
 use caudal_types::ErrorKind;
 
 use crate::{
+    access::AdminAccess,
     budgets::Breaches,
     http::{Connections, body::BodyMemory},
     metrics::HttpMetrics,
@@ -124,7 +125,11 @@ impl App {
     }
 
     /// Keeps to other settings from the next request on, those aside that have had their effect.
-    pub(crate) fn set_settings(&self, settings: ServerSettings) {
+    pub(crate) fn set_settings(&self, mut settings: ServerSettings) {
+        if let AdminAccess::Closed = settings.access.admin {
+            // The settings name no key: the token of this server's start stays.
+            settings.access.admin = self.settings().access.admin.clone();
+        }
         self.memory.set(settings.memory.clone());
         self.settings.store(Arc::new(settings));
     }

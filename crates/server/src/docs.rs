@@ -138,6 +138,8 @@ pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Resp
         <h1>Caudal</h1><p>The server is running.</p><ul>\
         <li><a href=/docs>/docs</a> the API, to read and to try\
         <li><a href=/health>/health</a> the state of the server and its models\
-        <li><a href=/metrics>/metrics</a> for Prometheus</ul>";
+        <li><a href=/metrics>/metrics</a> for Prometheus</ul>\
+        <p>Routes below /admin and /debug ask for a password: the admin key, or the token of the admin token file \
+        (any user name; see docs/deploy.md).";
     door::ask(&app, Route::Index, &request, |_| Ok(Answer::new("text/html; charset=utf-8", PAGE)))
 }

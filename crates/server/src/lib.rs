@@ -4,6 +4,7 @@
 //! it a clock and a slot, and is handed to a task; its answer passes the door again, which writes down the time.
 //! What tensors mean, and which backend runs them, this room does not know.
 
+mod access;
 mod admin;
 mod app;
 mod budgets;
@@ -41,11 +42,13 @@ use caudal_telemetry::{Meter, Telemetry};
 use futures_util::future::join_all;
 
 use crate::{
+    access::Gate,
     app::App,
     http::{Connections, Entrance},
     router::{Answers, router},
 };
 pub use crate::{
+    access::{AccessSettings, AdminAccess, AllowedHosts, AllowedOrigins, Secret},
     app::{Facts, Rooms},
     budgets::Budgets,
     docs::openapi_json,
@@ -280,7 +283,10 @@ fn tell(app: &Arc<App>) {
 fn entrances(app: &Arc<App>, listeners: Listeners) -> Vec<Entrance> {
     let Listeners { public, admin } = listeners;
     let places = app.settings().max_connections;
-    let entrance = |listener, answers, places| Entrance::new(listener, router(app, answers), places);
+    let entrance = |listener: Listener, answers, places| {
+        let loopback = listener.address().ip().to_canonical().is_loopback();
+        Entrance::new(listener, Gate::new(app, router(app, answers), answers, loopback), places)
+    };
     match admin {
         None => vec![entrance(public, Answers::All, places)],
         Some(admin) => {

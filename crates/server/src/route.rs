@@ -105,6 +105,20 @@ routes! {
 }
 
 impl Route {
+    /// The route that `method` and `path` lead to, for requests that are refused before they are routed.
+    pub(crate) fn find(method: &str, path: &str) -> Self {
+        let parts = |path| str::split(path, '/');
+        let fits = |route: &&Self| {
+            let (known, given) = (parts(route.path()), parts(path));
+            route.method() == method
+                && known.clone().count() == given.clone().count()
+                && known.zip(given).all(|(known, given)| known == given || known.starts_with('{') && !given.is_empty())
+        };
+        let fitting = Self::ALL.iter().filter(fits);
+        // One that names a part goes before one that takes any.
+        fitting.min_by_key(|route| route.path().matches('{').count()).copied().unwrap_or(Self::Unknown)
+    }
+
     /// Whether its work is refused while memory is short. What looks after the server is not: it may be what gives memory
     /// back.
     pub(crate) fn takes_memory(self) -> bool {
@@ -112,5 +126,25 @@ impl Route {
             self,
             Self::RepositoryIndex | Self::RepositoryUnload | Self::AdminModelChange | Self::AdminMemoryCleanup
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn route_is_found_by_method_and_path() {
+        for (method, path, route) in [
+            ("GET", "/admin/memory", Route::AdminMemory),
+            ("GET", "/admin/requests/trace", Route::AdminTimeline),
+            ("GET", "/admin/requests/x", Route::AdminRequest),
+            ("PATCH", "/admin/models/m", Route::AdminModelChange),
+            ("POST", "/admin/memory", Route::Unknown),
+            ("GET", "/admin/requests/", Route::Unknown),
+            ("GET", "/", Route::Index),
+        ] {
+            assert_eq!(Route::find(method, path), route, "{method} {path}");
+        }
     }
 }

@@ -11,7 +11,8 @@ use axum::{
 use caudal_types::{ErrorKind, shorten};
 
 use crate::{
-    admin, app::App, debug, docs, flow, health, http::door, kpis, kserve, openai, pictures, problem::Problem, record,
+    access::is_admin, admin, app::App, debug, docs, flow, health, http::door, kpis, kserve, openai, pictures,
+    problem::Problem, record,
 };
 
 /// What is answered at a socket.
@@ -30,14 +31,14 @@ impl Answers {
         self != Self::Admin
     }
 
-    fn administers(self) -> bool {
+    pub(crate) fn administers(self) -> bool {
         self != Self::Public
     }
 
     /// Whether `path` is answered.
     pub(crate) fn answers(self, path: &str) -> bool {
         let below = |paths: &[&str]| paths.iter().any(|prefix| path.starts_with(prefix));
-        if below(&["/admin/", "/debug/", "/v2/repository/", "/api/audit/"]) {
+        if is_admin(path) {
             return self.administers();
         }
         let watches = ["/v2/health/", "/livez", "/readyz", "/health", "/status", "/metrics", "/api/kpis"];
@@ -53,7 +54,11 @@ pub(crate) fn router(app: &Arc<App>, answers: Answers) -> Router {
     if answers.administers() {
         router = router.merge(administering());
     }
-    router.method_not_allowed_fallback(wrong_method).fallback(not_found).with_state(Arc::clone(app))
+    let router = router.method_not_allowed_fallback(wrong_method).fallback(not_found).with_state(Arc::clone(app));
+    match app.settings().access.origins.cors() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 /// What the server is for.
@@ -99,7 +104,7 @@ fn working() -> Router<Arc<App>> {
         .route("/v2/models/{model}/versions/{version}/infer", post(kserve::infer_version))
 }
 
-/// What only who administers the server may ask.
+/// Admin routes. All lie below the paths of `access`, which asks for the credential.
 fn administering() -> Router<Arc<App>> {
     Router::new()
         .route("/v2/repository/index", post(kserve::repository::index))

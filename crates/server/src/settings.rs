@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Budgets;
+use crate::{AccessSettings, Budgets};
 
 /// How models come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,8 @@ pub struct ServerSettings {
     pub keep_alive: Duration,
     /// How long shutting down may take before it is cut short.
     pub exit_timeout: Duration,
-    /// The key of who administers the server.
-    pub admin_key: Option<String>,
+    /// Access control.
+    pub access: AccessSettings,
     /// How models come and go.
     pub model_control: ModelControl,
     /// How memory is watched, and when new work is refused for want of it.

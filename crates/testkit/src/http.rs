@@ -45,6 +45,8 @@ impl Answer {
 #[derive(Debug)]
 pub struct Connection {
     reader: BufReader<TcpStream>,
+    /// Sent to admin routes by requests that bring no credential of their own.
+    admin: Option<String>,
 }
 
 /// A request.
@@ -80,7 +82,14 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { reader: BufReader::new(stream) })
+        Ok(Self { reader: BufReader::new(stream), admin: None })
+    }
+
+    /// The same connection, of a client that knows the server's admin credential.
+    #[must_use]
+    pub fn with_admin(mut self, credential: Option<String>) -> Self {
+        self.admin = credential;
+        self
     }
 
     /// The socket itself.
@@ -106,6 +115,11 @@ impl Connection {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: localhost\r\n", ask.method, ask.path);
         for (name, value) in ask.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let brings_own =
+            ask.headers.iter().any(|(name, _)| ["authorization", "x-admin-key"].contains(&&*name.to_lowercase()));
+        if let Some(credential) = self.admin.as_ref().filter(|_| !brings_own && is_admin(ask.path)) {
+            head.push_str(&format!("Authorization: Bearer {credential}\r\n"));
         }
         if let Some(body) = ask.body {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
@@ -174,6 +188,11 @@ impl Connection {
             _ => Ok(line.trim_end().to_owned()),
         }
     }
+}
+
+/// True for routes that need the admin credential.
+fn is_admin(path: &str) -> bool {
+    ["/admin/", "/debug/", "/v2/repository/", "/api/audit/"].iter().any(|group| path.starts_with(group))
 }
 
 /// `bytes` as one chunk of a body; none ends it.

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Read,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError, Weak},
     thread,
@@ -23,6 +23,10 @@ pub struct Server {
     address: SocketAddr,
     log: tempfile::NamedTempFile,
     home: tempfile::TempDir,
+    /// The admin key of its arguments, if any.
+    key: Option<String>,
+    /// The file of its admin token, if it has one.
+    token: Option<PathBuf>,
 }
 
 /// A server that the tests of one file share: it starts when the first needs it and goes when the last is done.
@@ -71,9 +75,24 @@ impl Server {
         command.envs(variables.iter().copied());
         command.args(["serve", "--http-port", "0", "--model-repository"]).arg(repository).args(arguments);
         let child = command.current_dir(home.path()).stdout(out()).stderr(out()).spawn().unwrap();
-        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, home };
+        let key = arguments.iter().skip_while(|flag| **flag != "--admin-key").nth(1).map(|key| (*key).to_owned());
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, home, key, token: None };
         server.address = server.wait_for_address();
+        let log = server.log();
+        let file = log.split("admin routes need the token in ").nth(1).and_then(|rest| rest.split(['\n', '"']).next());
+        server.token = file.map(|file| PathBuf::from(file.trim()));
         server
+    }
+
+    /// What admin routes are asked with: the key of its arguments, or the token that it has made.
+    pub fn admin_credential(&self) -> Option<String> {
+        let token = || fs::read_to_string(self.token.as_ref()?).ok().map(|token| token.trim().to_owned());
+        self.key.clone().or_else(token)
+    }
+
+    /// The file of the token that it has made, if it has made one.
+    pub fn token_file(&self) -> Option<&Path> {
+        self.token.as_deref()
     }
 
     fn wait_for_address(&mut self) -> SocketAddr {
@@ -120,9 +139,17 @@ impl Server {
         }
     }
 
-    /// Sends one request on a connection of its own.
+    /// Sends one request on a connection of its own, to admin routes with the credential.
     pub fn ask(&self, ask: &Ask<'_>) -> Answer {
-        http::once(self.address, ask).unwrap_or_else(|error| panic!("{}: {error}; {}", ask.path, self.log()))
+        self.ask_at(self.address, ask)
+    }
+
+    /// The same at another address of this server.
+    pub fn ask_at(&self, address: SocketAddr, ask: &Ask<'_>) -> Answer {
+        let connection = Connection::open(address).map(|connection| connection.with_admin(self.admin_credential()));
+        connection
+            .and_then(|mut connection| connection.ask(ask))
+            .unwrap_or_else(|error| panic!("{}: {error}; {}", ask.path, self.log()))
     }
 
     /// Asks a question.
@@ -148,7 +175,7 @@ impl Server {
 
     /// Opens a connection that is kept.
     pub fn connect(&self) -> Connection {
-        Connection::open(self.address).unwrap()
+        Connection::open(self.address).unwrap().with_admin(self.admin_credential())
     }
 
     /// Whether it still runs.
@@ -208,5 +235,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(token) = &self.token {
+            let _ = fs::remove_file(token);
+        }
     }
 }

@@ -65,10 +65,14 @@ kinds! {
     ModelNotReady => "model_not_ready",
     /// The model could not be loaded.
     LoadFailed => "load_failed",
-    /// Only who has the admin key may do this, and none was sent, or a wrong one.
+    /// An admin route without the admin key or token, or with a wrong one.
     Unauthorized => "unauthorized",
-    /// Only who administers the server may do this.
+    /// The settings of the server do not allow it.
     Forbidden => "forbidden",
+    /// The request comes from a page of another origin, which the server does not allow.
+    CrossOrigin => "cross_origin_request",
+    /// The request's Host is a name under which this server does not answer.
+    MisdirectedRequest => "misdirected_request",
     /// The model cannot do what the route asks of it.
     WrongTask => "wrong_task",
     /// The model's queue is full.

@@ -9,7 +9,9 @@ use caudal_engine::{
 use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
 use caudal_flow_leaves::{Models, Record, Serving};
 use caudal_record::Consultations;
-use caudal_server::{Facts, Flags, ListenError, Listener, Listeners, ModelControl, Rooms, Server};
+use caudal_server::{
+    AdminAccess, Facts, Flags, ListenError, Listener, Listeners, ModelControl, Rooms, Secret, Server, ServerSettings,
+};
 use caudal_store::{
     Lock, Store, StoreError,
     postgres::Postgres,
@@ -20,7 +22,11 @@ use caudal_telemetry::Telemetry;
 use caudal_types::Explain;
 use caudal_vision::Limits;
 
-use crate::settings::{Load, Settings};
+use crate::{
+    admin_token::AdminToken,
+    private_files,
+    settings::{Load, Settings},
+};
 
 pub(crate) mod flows;
 mod no_backend;
@@ -72,6 +78,7 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
 /// folder's lock before.
 pub(crate) fn record_store(settings: &Settings) -> Result<Option<Arc<dyn Store>>, AssembleError> {
     let Some(folder) = &settings.data_dir else { return Ok(None) };
+    private_files::create_private(settings);
     Ok(Some(match &settings.database {
         Some(database) => Arc::new(Postgres::open(database.clone())?),
         None => Arc::new(Sqlite::open(Options { flush: settings.record_flush, ..Options::within(folder) })?),
@@ -100,6 +107,7 @@ pub(crate) fn kept(settings: &Settings) -> Result<Option<Kept>, AssembleError> {
     // Servers that share a database share the folder of its archives.
     let alone = settings.data_dir.as_deref().filter(|_| settings.database.is_none());
     let _lock = alone.map(caudal_store::lock).transpose()?;
+    private_files::tighten_data(settings);
     let Some(store) = record_store(settings)? else { return Ok(None) };
     Ok(Some(Kept { record: consultations_in(settings, Arc::clone(&store)), store, _lock }))
 }
@@ -191,11 +199,12 @@ pub(crate) fn server(
     config: Vec<(String, String)>,
     telemetry: Telemetry,
     kept: Option<&Kept>,
-) -> Result<Server, AssembleError> {
+) -> Result<(Server, Option<AdminToken>), AssembleError> {
     if settings.data_dir.is_none() {
         Repository::open(&settings.model_repository)?;
     }
     let listeners = listeners(settings)?;
+    let (server_settings, token) = with_credential(settings, &listeners)?;
     let backend = any_backend(settings)?;
     let facts = Facts {
         backend: backend.describe(),
@@ -212,7 +221,22 @@ pub(crate) fn server(
         flows::Parts { models: Some(models.into()), record: record.clone().map(|record| recorded(settings, record)) };
     let flows = flows::flows(settings, kept.map(|kept| Arc::clone(&kept.store)), parts)?;
     let rooms = Rooms { catalog, pictures, record, flows };
-    let server = Server::new(listeners, rooms, settings.server.clone(), facts, telemetry)?;
+    let server = Server::new(listeners, rooms, server_settings, facts, telemetry)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());
-    Ok(server)
+    Ok((server, token))
+}
+
+/// The server's settings with the admin credential: the key that they name, or else a token.
+fn with_credential(
+    settings: &Settings,
+    listeners: &Listeners,
+) -> Result<(ServerSettings, Option<AdminToken>), AssembleError> {
+    let mut server = settings.server.clone();
+    if !matches!(server.access.admin, AdminAccess::Closed) {
+        return Ok((server, None));
+    }
+    let port = listeners.admin.as_ref().unwrap_or(&listeners.public).address().port();
+    let token = AdminToken::make(settings.data_dir.as_deref(), port)?;
+    server.access.admin = AdminAccess::Credential(Secret::new(&token.text));
+    Ok((server, Some(token)))
 }

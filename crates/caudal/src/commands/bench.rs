@@ -104,7 +104,9 @@ fn limits(matches: &ArgMatches) -> Limits {
 }
 
 async fn target(matches: &ArgMatches) -> Result<Target, CommandError> {
-    Target::reach(matches.get_one::<String>("url").expect("it has a default")).await.map_err(explained)
+    let url = matches.get_one::<String>("url").expect("it has a default");
+    let authorities = matches.get_one::<PathBuf>("cacert").map(PathBuf::as_path);
+    Target::reach_trusting(url, authorities).await.map_err(explained)
 }
 
 fn inputs(matches: &ArgMatches) -> Result<Inputs, CommandError> {

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 
 use super::{
     CommandError, other,
-    remote::{Question, ask},
+    remote::{Access, Question, ask},
 };
 
 /// How much longer than it watches a server may take to answer.
@@ -15,13 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let seconds = matches.get_one::<u64>("seconds").copied().unwrap_or(5);
-    let key = text("key").or_else(|| std::env::var("CAUDAL_ADMIN_KEY").ok());
     let base = text("url").unwrap_or_default();
     let format = if matches.get_flag("json") { "json" } else { "txt" };
     let answer = ask(&Question {
         base: &base,
         path: &format!("/admin/profiling/explain?seconds={seconds}&format={format}"),
-        key: key.as_deref(),
+        access: Access::of(matches),
         takes: Duration::from_secs(seconds),
         patience: PATIENCE,
     })?;

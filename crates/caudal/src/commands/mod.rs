@@ -23,6 +23,7 @@ mod remote;
 mod sealing;
 mod seen;
 mod serve;
+mod token;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
@@ -77,6 +78,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("embed", matches)) => embed::run(matches),
         Some(("models", matches)) => models::run(matches),
         Some(("explain", matches)) => explain::run(matches),
+        Some(("token", matches)) => token::run(matches),
         Some(("profile", matches)) => profile::run(matches),
         Some(("bench", matches)) => bench::run(matches),
         Some(("media", matches)) => media::run(matches),

@@ -1,6 +1,6 @@
 //! `caudal profile`: what a server spends its CPU time on, what it holds, what a whole run spent, and what changed.
 
-use std::{env, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use caudal_profiler::{Difference, Format, Profile, Recording};
 use caudal_types::Explain;
@@ -91,10 +91,10 @@ fn from_server(matches: &ArgMatches, order: &Order) -> Result<ExitCode, CommandE
             (path, Duration::from_secs(seconds))
         }
     };
-    let key = matches.get_one::<String>("key").cloned().or_else(|| env::var("CAUDAL_ADMIN_KEY").ok());
+    let access = remote::Access::of(matches);
     let mut base = bases.pop().expect("--url has a default, and a process one address at least");
     loop {
-        let question = Question { base: &base, path: &path, key: key.as_deref(), takes, patience: PATIENCE };
+        let question = Question { base: &base, path: &path, access: access.clone(), takes, patience: PATIENCE };
         let answer = remote::ask(&question)?;
         match (answer.status, bases.pop()) {
             (200, _) => {

@@ -69,7 +69,9 @@ impl<'a> Reload<'a> {
         Settings::resolve(&raw)?;
         let (mut taken, mut waiting) = (Vec::new(), Vec::new());
         for (new, old) in raw.iter_mut().zip(&self.raw).filter(|(new, old)| new.value != old.value) {
-            if TABLE.iter().any(|key| key.name == new.key && key.live) {
+            // Without a key there would be a token, which is made at start.
+            let removed = new.key == "admin_key" && new.value.is_empty();
+            if !removed && TABLE.iter().any(|key| key.name == new.key && key.live) {
                 taken.push(new.key);
             } else {
                 waiting.push(new.key);

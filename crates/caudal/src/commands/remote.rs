@@ -1,35 +1,74 @@
 //! Asking a server that runs.
 
 use std::{
-    fs,
+    env, fs,
     io::{self, IsTerminal},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use caudal_load::Tls;
+use clap::ArgMatches;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Uri, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use super::{CommandError, other, usage};
+use crate::admin_token;
 
 /// How often the bar moves.
 const STEP: Duration = Duration::from_millis(100);
 /// How long a server may take to let a connection in.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// How a server is asked, as the command line says.
+#[derive(Clone)]
+pub(super) struct Access {
+    /// The admin key, where one is given.
+    key: Option<String>,
+    /// A file of authorities that are trusted for `https://`.
+    cacert: Option<PathBuf>,
+    /// Whether the server is a process of this machine, whatever its address.
+    is_here: bool,
+}
+
+impl Access {
+    pub(super) fn of(matches: &ArgMatches) -> Self {
+        let key = matches.get_one::<String>("key").cloned().or_else(|| env::var("CAUDAL_ADMIN_KEY").ok());
+        let is_here = matches.try_get_one::<u32>("pid").is_ok_and(|pid| pid.is_some());
+        Self { key, cacert: matches.get_one::<PathBuf>("cacert").cloned(), is_here }
+    }
+
+    /// The credentials to try in turn: the key, or the tokens that a server of this machine may have at the port of `base`.
+    fn credentials(&self, base: &Uri) -> Vec<Option<String>> {
+        let here =
+            base.scheme_str() == Some("http") && (self.is_here || admin_token::is_here(base.host().unwrap_or("")));
+        let tokens = match &self.key {
+            None if here => admin_token::find(base.port_u16().unwrap_or(80)),
+            _ => Vec::new(),
+        };
+        match tokens.is_empty() {
+            true => vec![self.key.clone()],
+            false => tokens.into_iter().map(Some).collect(),
+        }
+    }
+}
+
 /// A question to a server.
 pub(super) struct Question<'a> {
-    /// `http://host:port`.
+    /// `http[s]://host[:port]`.
     pub(super) base: &'a str,
     pub(super) path: &'a str,
-    /// The key of who administers it.
-    pub(super) key: Option<&'a str>,
+    /// What it is asked with.
+    pub(super) access: Access,
     /// How long the answer takes at least.
     pub(super) takes: Duration,
     /// How much longer it may take.
@@ -69,13 +108,17 @@ impl Answer {
 /// Asks, and waits with a bar.
 pub(super) fn ask(question: &Question<'_>) -> Result<Answer, CommandError> {
     let base: Uri = question.base.parse().map_err(|_| usage(format!("{:?} is no URL", question.base)))?;
-    if base.scheme_str() != Some("http") {
-        return Err(usage(format!("{:?}: the URL of a server begins with http://", question.base)));
-    }
+    let tls = match base.scheme_str() {
+        Some("http") => None,
+        Some("https") => {
+            Some(Tls::trusting(question.access.cacert.as_deref()).map_err(|error| usage(error.to_string()))?)
+        }
+        _ => return Err(usage(format!("{:?}: the URL of a server begins with http:// or https://", question.base))),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| other(format!("the async runtime could not be started: {error}")))?;
     runtime.block_on(async {
-        let answer = tokio::time::timeout(question.takes + question.patience, exchange(&base, question));
+        let answer = tokio::time::timeout(question.takes + question.patience, exchanges(&base, tls.as_ref(), question));
         let mut answer = std::pin::pin!(answer);
         let (bar, began) = (bar(question.takes), Instant::now());
         let answer = loop {
@@ -98,19 +141,48 @@ fn bar(takes: Duration) -> ProgressBar {
     ProgressBar::new(takes.as_millis() as u64).with_style(style).with_message(format!("{} s", takes.as_secs()))
 }
 
-async fn exchange(base: &Uri, question: &Question<'_>) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Asks with each credential until one is taken.
+async fn exchanges(base: &Uri, tls: Option<&Tls>, question: &Question<'_>) -> Result<Answer, Failure> {
+    let mut credentials = question.access.credentials(base).into_iter().peekable();
+    loop {
+        let credential = credentials.next().flatten();
+        let answer = exchange(base, tls, question.path, credential.as_deref()).await?;
+        if answer.status != 401 || credentials.peek().is_none() {
+            return Ok(answer);
+        }
+    }
+}
+
+async fn exchange(base: &Uri, tls: Option<&Tls>, path: &str, key: Option<&str>) -> Result<Answer, Failure> {
     let host = base.host().unwrap_or_default().trim_matches(['[', ']']);
-    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, base.port_u16().unwrap_or(80))));
+    let usual_port = if tls.is_some() { 443 } else { 80 };
+    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((host, base.port_u16().unwrap_or(usual_port))));
     let stream = stream.await.map_err(|_| "no connection in time")??;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let mut request = Request::get(question.path)
+    let mut request = Request::get(format!("{}{path}", base.path().trim_end_matches('/')))
         .header(header::HOST, base.authority().map_or("", |authority| authority.as_str()))
         .header(header::CONNECTION, "close");
-    if let Some(key) = question.key {
+    if let Some(key) = key {
         request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
     }
-    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    let request = request.body(Empty::<Bytes>::new())?;
+    match tls {
+        Some(tls) => {
+            let stream = tokio::time::timeout(CONNECT, tls.open(host, stream)).await;
+            send(stream.map_err(|_| "no TLS session in time")??, request).await
+        }
+        None => send(stream, request).await,
+    }
+}
+
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Empty<Bytes>>,
+) -> Result<Answer, Failure> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await?.to_bytes();
     connection.abort();

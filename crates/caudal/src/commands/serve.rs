@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_server::{Ending, ServerSettings};
+use caudal_server::{AdminAccess, Ending, ServerSettings};
 use clap::ArgMatches;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
@@ -15,7 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, Loaded, load, reload::Reload, sealing::keep_sealing};
 use crate::{
-    assemble, logging,
+    admin_token::AdminToken,
+    assemble, logging, private_files,
     settings::{Raw, TABLE},
 };
 
@@ -35,6 +36,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         keep_to_quota(settings.models.cpus.cpus);
     }
     let telemetry = assemble::telemetry(&settings)?;
+    private_files::create_private(&settings);
     // The folder is this server's until the process ends.
     let kept = assemble::kept(&settings)?;
     // This one accepts connections and waits for signals; the server's own threads talk to them.
@@ -51,11 +53,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             known.is_some_and(|key| !secret(key.value) && !key.name.starts_with("admin_"))
         };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
-        let server = assemble::server(&settings, config, telemetry.clone(), kept.as_ref())?;
+        let (server, token) = assemble::server(&settings, config, telemetry.clone(), kept.as_ref())?;
         if let Some(kept) = &kept {
             tokio::spawn(keep_sealing(kept.record.clone(), settings.seal.clone()));
         }
         warn_if_open(&settings.server);
+        if let Some(token) = &token {
+            say_where(token);
+        }
         if !settings.record_flush {
             tracing::warn!("record_flush is off: what is acknowledged is lost if the machine fails");
         }
@@ -144,7 +149,17 @@ fn warn_if_open(settings: &ServerSettings) {
     if !host.is_loopback() {
         tracing::warn!("anybody who reaches {host} can use this server: models ask for no key");
     }
-    if settings.admin.is_some_and(|admin| !admin.ip().is_loopback()) && settings.admin_key.is_none() {
-        tracing::warn!("there is no admin_key: the admin port refuses whoever is not on this machine");
+    if let AdminAccess::Insecure = settings.access.admin {
+        tracing::warn!("admin_insecure is on: admin routes need no credential, every caller may use them");
+    }
+}
+
+/// Logs where the admin token lies, for people and for commands that other users of the machine run.
+fn say_where(token: &AdminToken) {
+    match &token.file {
+        Some(file) => tracing::info!("admin routes need the token in {}", file.display()),
+        None => {
+            tracing::warn!("admin routes are closed: no folder for the admin token could be written to; set admin_key")
+        }
     }
 }

@@ -10,7 +10,10 @@ use std::{
 use caudal_engine::{Provider, UnknownProvider};
 use caudal_memory::Policy;
 use caudal_record::archive::Codec;
-use caudal_server::{ModelControl, Profiling, RecordSettings, ServerSettings, WINDOWS};
+use caudal_server::{
+    AccessSettings, AdminAccess, AllowedHosts, AllowedOrigins, ModelControl, Profiling, RecordSettings, Secret,
+    ServerSettings, WINDOWS,
+};
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
 
@@ -38,6 +41,8 @@ pub(crate) struct SealPolicy {
 pub(crate) struct Settings {
     /// Where consultations are kept, if they are.
     pub(crate) data_dir: Option<PathBuf>,
+    /// Whether the group of the server's user may read its files.
+    pub(crate) data_group_read: bool,
     /// The database for their events, where it is PostgreSQL.
     pub(crate) database: Option<caudal_store::postgres::Options>,
     /// How archives are made.
@@ -119,6 +124,7 @@ impl Settings {
             },
             watch: read.word("watch", &["true", "false"], "it is true or false")? == "true",
             data_dir: read.optional_text("data_dir").map(PathBuf::from),
+            data_group_read: read.word("data_group_read", &["true", "false"], "it is true or false")? == "true",
             database: read.database()?,
             seal: read.seal_policy()?,
             record_flush: read.word("record_flush", &["true", "false"], "it is true or false")? == "true",
@@ -157,7 +163,7 @@ impl Settings {
                 body_timeout: seconds("body_timeout_secs")?,
                 keep_alive: seconds("keep_alive_secs")?,
                 exit_timeout: seconds("exit_timeout_secs")?,
-                admin_key: read.optional_text("admin_key").map(str::to_owned),
+                access: read.access()?,
                 model_control,
                 strict_readiness: read.word("strict_readiness", &["true", "false"], "it is true or false")? == "true",
                 memory: read.memory()?,
@@ -248,6 +254,27 @@ impl Reader<'_> {
         let host = self.address("admin_host")?;
         let port = self.optional_text("admin_port").map(|_| self.number("admin_port", 0, u16::MAX)).transpose()?;
         Ok(port.map(|port| SocketAddr::new(host, port)))
+    }
+
+    /// Access control. Without a key admin routes are closed until the server has a token.
+    fn access(&self) -> Result<AccessSettings, SettingsError> {
+        let insecure = self.word("admin_insecure", &["true", "false"], "it is true or false")? == "true";
+        let admin = match self.optional_text("admin_key") {
+            Some(_) if insecure => {
+                return Err(self.invalid("admin_insecure", "it opens what admin_key closes: set one of the two"));
+            }
+            Some(key) => AdminAccess::Credential(Secret::new(key)),
+            None if insecure => AdminAccess::Insecure,
+            None => AdminAccess::Closed,
+        };
+        let machine = rustix::system::uname();
+        let hosts = AllowedHosts::new(self.text("allowed_hosts"), &machine.nodename().to_string_lossy());
+        let origins = AllowedOrigins::new(self.text("cors_allowed_origins"));
+        Ok(AccessSettings {
+            admin,
+            hosts: hosts.map_err(|reason| self.invalid("allowed_hosts", reason))?,
+            origins: origins.map_err(|reason| self.invalid("cors_allowed_origins", reason))?,
+        })
     }
 
     fn load(&self, control: ModelControl) -> Result<Load, SettingsError> {
@@ -378,6 +405,10 @@ mod tests {
         refused("host", "localhost", "an address such as");
         refused("admin_port", "70000", "0 to 65535");
         refused("admin_host", "localhost", "an address such as");
+        refused("admin_insecure", "maybe", "true or false");
+        refused("allowed_hosts", "https://ai.example", "not a host name");
+        refused("cors_allowed_origins", "ai.example", "not an origin");
+        refused("data_group_read", "0640", "true or false");
         refused("providers", "cuda,gpu", "there is no provider \"gpu\"; there are cpu, openvino");
         refused("providers", ",", "at least one");
         refused("max_file_size_mb", "0", "1 to");

@@ -53,7 +53,7 @@ pub(crate) const TABLE: &[Key] = &[
         "admin_port",
         "",
         "PORT",
-        "port where only /admin, /debug, /v2/repository, metrics and health are answered; the former then nowhere else",
+        "serve /admin, /debug, /v2/repository and /api/audit on this port only, with metrics and health",
     ),
     key("admin_host", "127.0.0.1", "ADDRESS", "address of that port"),
     known_as(
@@ -65,6 +65,7 @@ pub(crate) const TABLE: &[Key] = &[
         ),
         &["FI_DATA_DIR"],
     ),
+    key("data_group_read", "false", "BOOL", "let the group of the server's user read its files: 0640 instead of 0600"),
     known_as(
         key(
             "database_url",
@@ -131,8 +132,22 @@ pub(crate) const TABLE: &[Key] = &[
         "admin_key",
         "",
         "SECRET",
-        "key of who administers the server, as Authorization: Bearer; without one only this machine may",
+        "key for admin routes, sent as Authorization: Bearer; without one the server makes a token (docs/deploy.md)",
     )),
+    key("admin_insecure", "false", "BOOL", "admin routes need no key and no token: every caller may use them"),
+    key(
+        "allowed_hosts",
+        "",
+        "NAMES",
+        "names under which the server is asked beside addresses and this machine's own, comma-separated; *.NAME for all \
+         below, * for any; without names, any on an address that other machines reach",
+    ),
+    key(
+        "cors_allowed_origins",
+        "",
+        "ORIGINS",
+        "origins whose pages may use the server from a browser (CORS), comma-separated, or *; never for admin routes",
+    ),
     live(key(
         "model_memory_mb",
         "",

@@ -219,11 +219,11 @@ fn who_reads_is_noted() {
     assert!(reads.iter().all(|(_, operation)| known["operations"].as_array().unwrap().contains(&json!(operation))));
     refused(&server.get("/api/audit/logs?limit=1001"), 400, "invalid_parameter");
 
-    // What is noted is no consultation, and for the owner alone.
+    // What is noted is no consultation, and for admins alone.
     assert_eq!(read(&server, "/consultations")["total"], 1);
     refused(&server.get("/consultations/log"), 404, "not_found");
     for path in ["/api/audit/logs", "/api/audit/stats", "/api/audit/operations"] {
-        refused(&server.ask(&ask_with(path, &[("X-Forwarded-For", "10.0.0.7")])), 403, "forbidden");
+        refused(&server.ask(&ask_with(path, &[("Authorization", "Bearer guess")])), 401, "unauthorized");
     }
 }
 

@@ -9,7 +9,7 @@ use axum::{
 use caudal_sight::explain;
 use caudal_types::ErrorKind;
 
-use super::{Parameters, owner};
+use super::Parameters;
 use crate::{
     app::App,
     http::door::{self, Answer},
@@ -33,7 +33,6 @@ use crate::{
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
     door::stay(app, Route::ProfilingExplain, request, |app, request| async move {
-        owner::check(&app, request.headers(), request.extensions())?;
         let parameters = Parameters::of(request.uri(), &["seconds", "format"])?;
         let time = Duration::from_secs_f64(parameters.number("seconds", 5.0, 0.5, 300.0)?);
         let format = parameters.word("format", &["json", "txt"])?;

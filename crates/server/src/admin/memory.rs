@@ -145,10 +145,7 @@ impl MemoryAnswer {
     responses((status = 200, body = MemoryAnswer), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::AdminMemory, &request, |app| {
-        super::owner::check(app, request.headers(), request.extensions())?;
-        Ok(Answer::json(&MemoryAnswer::new(app)))
-    })
+    door::ask(&app, Route::AdminMemory, &request, |app| Ok(Answer::json(&MemoryAnswer::new(app))))
 }
 
 /// What is to be given back.

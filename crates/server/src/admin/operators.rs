@@ -10,7 +10,7 @@ use caudal_tasks::{Operator, OperatorProfile, ServedModel};
 use caudal_types::ErrorKind;
 use serde::Serialize;
 
-use super::{Parameters, owner};
+use super::Parameters;
 use crate::{
     app::App,
     http::{
@@ -95,7 +95,6 @@ pub(crate) async fn watch(app: &App, model: &str, runs: usize) -> Result<(Arc<Se
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
     door::stay(app, Route::AdminOperators, request, |app, request| async move {
-        owner::check(&app, request.headers(), request.extensions())?;
         let parameters = Parameters::of(request.uri(), &["runs", "top"])?;
         let (runs, top) = (parameters.number("runs", 20, 1, 1000)?, parameters.number("top", 20, 1, 10_000)?);
         let (served, profile) = watch(&app, &model, runs).await?;

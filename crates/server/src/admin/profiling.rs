@@ -17,7 +17,7 @@ use caudal_sight::{self as sight, Bottleneck, Change, Mark, Order, Query, Record
 use caudal_types::ErrorKind;
 use serde::Serialize;
 
-use super::{Parameters, owner};
+use super::Parameters;
 use crate::{
     app::App,
     budgets::{ALLOWED, Budget},
@@ -251,7 +251,6 @@ struct Saved {
 )]
 pub(crate) async fn save(State(app): State<Arc<App>>, request: Request) -> Response {
     door::stay(app, Route::ProfilingSave, request, |app, request| async move {
-        owner::check(&app, request.headers(), request.extensions())?;
         let parameters = Parameters::of(request.uri(), &["format", "sort"])?;
         let (format, order) = (format(&app, &parameters)?, order(&parameters)?);
         let folder = app.settings().profiling.folder.clone();

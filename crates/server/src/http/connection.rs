@@ -22,11 +22,9 @@ use tokio::{
     net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit, watch},
 };
-use tower::Service;
 
-use super::{linger::Lingering, threads::IoThreads};
-use crate::admin::owner::Peer;
-use crate::settings::ServerSettings;
+use super::{Peer, linger::Lingering, threads::IoThreads};
+use crate::{access::Gate, settings::ServerSettings};
 
 /// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431.
 const READ_BUFFER: usize = 256 << 10;
@@ -109,11 +107,11 @@ impl Connections {
         }
     }
 
-    /// Serves `stream` with `router` until it closes.
+    /// Serves `stream` through `gate` until it closes.
     pub(crate) fn serve(
         self: &Arc<Self>,
         stream: std::net::TcpStream,
-        router: axum::Router,
+        gate: Gate,
         place: Option<OwnedSemaphorePermit>,
     ) {
         self.open.fetch_add(1, Relaxed);
@@ -125,13 +123,13 @@ impl Connections {
             let _leave = Leave(&connections);
             // The socket is registered with the thread that serves it.
             if let Ok(stream) = TcpStream::from_std(stream) {
-                connections.run(stream, router, course).await;
+                connections.run(stream, gate, course).await;
             }
             drop(place);
         });
     }
 
-    async fn run(&self, stream: TcpStream, router: axum::Router, mut course: watch::Receiver<Course>) {
+    async fn run(&self, stream: TcpStream, gate: Gate, mut course: watch::Receiver<Course>) {
         let pulse = Arc::new(Pulse::new());
         let peer = stream.peer_addr().ok().map(Peer);
         let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
@@ -141,9 +139,9 @@ impl Connections {
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
-            let mut router = router.clone();
+            let gate = gate.clone();
             async move {
-                let response: Result<Response, std::convert::Infallible> = router.call(request).await;
+                let response = Ok::<Response, std::convert::Infallible>(gate.call(request).await);
                 drop(busy);
                 response
             }

@@ -22,9 +22,8 @@ use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace, TraceId, shorten};
 use hyper::body::Body as _;
 use serde::Serialize;
 
-use super::{RequestId, request_id, span, timing};
+use super::{Peer, RequestId, request_id, span, timing};
 use crate::{
-    admin::owner::Peer,
     app::App,
     kserve,
     params::Query,
@@ -200,7 +199,12 @@ where
 
 /// Turns away what has found no handler.
 pub(crate) fn refuse(app: &App, headers: &HeaderMap, uri: &Uri, problem: Problem) -> Response {
-    Door::of(app, Route::Unknown, Kind::Question, headers, uri).close(app, Err(problem))
+    refuse_at(app, Route::Unknown, headers, uri, problem)
+}
+
+/// Turns away a request for `route` that no handler has seen.
+pub(crate) fn refuse_at(app: &App, route: Route, headers: &HeaderMap, uri: &Uri, problem: Problem) -> Response {
+    Door::of(app, route, Kind::Question, headers, uri).close(app, Err(problem))
 }
 
 /// Lets a request through to handlers that know nothing of the door: files of a page.

@@ -2,30 +2,30 @@
 
 use std::{net::TcpStream, sync::Arc};
 
-use axum::Router;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Connections, Listener};
+use crate::access::Gate;
 
 /// A socket with what is answered there, and places for its connections. Each entrance has its own: who administers the
 /// server comes in though everybody else's places are taken.
 pub(crate) struct Entrance {
     listener: Listener,
-    router: Router,
+    gate: Gate,
     places: Arc<Semaphore>,
 }
 
 impl Entrance {
-    /// An entrance to `router` with so many `places`.
-    pub(crate) fn new(listener: Listener, router: Router, places: usize) -> Self {
-        Self { listener, router, places: Arc::new(Semaphore::new(places.max(1))) }
+    /// An entrance to `gate` with so many `places`.
+    pub(crate) fn new(listener: Listener, gate: Gate, places: usize) -> Self {
+        Self { listener, gate, places: Arc::new(Semaphore::new(places.max(1))) }
     }
 
     /// Lets everybody in; further connections wait while all places are taken.
     pub(crate) async fn welcome(&self, connections: &Arc<Connections>) {
         loop {
             let (stream, place) = self.accept().await;
-            connections.serve(stream, self.router.clone(), Some(place));
+            connections.serve(stream, self.gate.clone(), Some(place));
         }
     }
 
@@ -37,7 +37,7 @@ impl Entrance {
     /// Closes, and serves those that the kernel has accepted already.
     pub(crate) async fn close(self, connections: &Arc<Connections>) {
         for stream in self.listener.drain().await {
-            connections.serve(stream, self.router.clone(), None);
+            connections.serve(stream, self.gate.clone(), None);
         }
     }
 }

@@ -148,7 +148,7 @@ async fn change(
     }
 }
 
-/// Lets only the owner in, and reads what he says; nothing is as good as `{}`.
+/// Reads the body; none is as good as `{}`.
 async fn read<T: Default + for<'a> Deserialize<'a>>(app: &App, request: Request) -> Result<T, Problem> {
     let body = admin::read(app, request).await?;
     if body.is_empty() {

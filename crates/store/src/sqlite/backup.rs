@@ -60,6 +60,12 @@ fn copy(from: &Path, part: &Path, progress: &dyn Fn(u64, u64)) -> Result<(), Sto
     }
 }
 
+/// Copies a file's bytes and not its mode: a backup that others may read does not make a database that they may.
+fn copy_bytes(from: &Path, to: &Path) -> std::io::Result<u64> {
+    let _ = fs::remove_file(to);
+    std::io::copy(&mut File::open(from)?, &mut File::create(to)?)
+}
+
 /// Puts what is whole in place, for good.
 fn put(part: &Path, to: &Path) -> Result<(), StoreError> {
     let place = || -> std::io::Result<()> {
@@ -95,7 +101,7 @@ pub(super) fn restore(from: &Path, to: &Path) -> Result<(), StoreError> {
     }
     drop(source);
     fs::create_dir_all(folder(to))
-        .and_then(|()| fs::copy(from, beside(to)))
+        .and_then(|()| copy_bytes(from, &beside(to)))
         .map_err(|error| StoreError::Io(error.to_string()))?;
     put(&beside(to), to)
 }

@@ -37,6 +37,7 @@ pub(super) fn restore(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     if settings.database.is_some() {
         return Err(usage("a backup is SQLite's, and database_url names PostgreSQL, which is restored by pg_restore"));
     }
+    crate::private_files::create_private(&settings);
     let place = folder(&settings)?;
     let lock = caudal_store::lock(&place).map_err(|error| explained(&error.into()))?;
     // What is left of a log would be taken for that of the backup.

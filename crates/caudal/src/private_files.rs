@@ -1,0 +1,125 @@
+//! Files of the server's user alone: what is recorded, and what is made of it, is no business of other users of the machine.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::Mode,
+    process::{geteuid, umask},
+};
+
+use crate::settings::Settings;
+
+/// What stands in a data folder, beside `models`, whose files are their owner's matter.
+const KEPT: [&str; 12] = [
+    "caudal.db",
+    "caudal.db-wal",
+    "caudal.db-shm",
+    "caudal.db-held",
+    "lock",
+    "archives",
+    "exports",
+    "flow-cache.db",
+    "flow-cache.db-wal",
+    "flow-cache.db-shm",
+    "head.key",
+    "admin.token",
+];
+/// Bits of a mode that only directories and special files have.
+const STICKY: u32 = 0o1000;
+
+fn denied(settings: &Settings) -> u32 {
+    if settings.data_group_read { 0o027 } else { 0o077 }
+}
+
+/// Makes all files that this process creates from now on its user's alone, or readable by its group where the settings say so,
+/// whatever the umask was.
+pub(crate) fn create_private(settings: &Settings) {
+    umask(Mode::from_raw_mode(denied(settings)));
+}
+
+/// Sets files that an earlier start left in the data folder to the same modes.
+pub(crate) fn tighten_data(settings: &Settings) {
+    let Some(folder) = &settings.data_dir else { return };
+    let denied = denied(settings);
+    let mut changed = 0;
+    for path in KEPT.iter().map(|name| folder.join(name)) {
+        tighten(&path, denied, &mut changed);
+    }
+    if folder.join(KEPT[0]).exists() {
+        tighten_one(folder, denied, &mut changed);
+    }
+    if changed > 0 {
+        tracing::warn!(
+            files = changed,
+            folder = %folder.display(),
+            "other users of the machine could read files of the data folder: their modes are corrected"
+        );
+    }
+}
+
+/// Takes from `path` and all below it the permissions `denied`. Links are not followed.
+fn tighten(path: &Path, denied: u32, changed: &mut usize) {
+    let mut waiting: Vec<PathBuf> = vec![path.to_owned()];
+    while let Some(path) = waiting.pop() {
+        if tighten_one(&path, denied, changed) {
+            waiting.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+    }
+}
+
+/// The same for `path` alone. True for a folder.
+fn tighten_one(path: &Path, denied: u32, changed: &mut usize) -> bool {
+    let Ok(meta) = fs::symlink_metadata(path) else { return false };
+    if !meta.is_file() && !meta.is_dir() {
+        return false;
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & denied != 0 && mode & STICKY == 0 && meta.uid() == geteuid().as_raw() {
+        match set_mode(path, mode & !denied) {
+            Ok(()) => *changed += 1,
+            Err(error) => tracing::warn!(path = %path.display(), %error, "the mode could not be set"),
+        }
+    }
+    meta.is_dir()
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn files_of_earlier_start_lose_what_others_may_do() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, elsewhere) = (home.path().join("exports"), home.path().join("elsewhere"));
+        let (inner, file) = (folder.join("a"), folder.join("a/b.json"));
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(&file, "x").unwrap();
+        fs::write(&elsewhere, "x").unwrap();
+        symlink(&elsewhere, folder.join("link")).unwrap();
+        for (path, open) in [(&folder, 0o755), (&inner, 0o700), (&file, 0o664), (&elsewhere, 0o644)] {
+            set_mode(path, open).unwrap();
+        }
+        let mut changed = 0;
+        tighten(&folder, 0o027, &mut changed);
+        assert_eq!((mode(&folder), mode(&file), changed), (0o750, 0o640, 2));
+        tighten(&folder, 0o077, &mut changed);
+        assert_eq!((mode(&folder), mode(&inner), mode(&file), changed), (0o700, 0o700, 0o600, 4));
+        assert_eq!(mode(&elsewhere), 0o644, "links are not followed");
+        tighten(&home.path().join("nothing"), 0o077, &mut changed);
+        assert_eq!(changed, 4);
+    }
+}
