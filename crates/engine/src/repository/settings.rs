@@ -18,11 +18,9 @@ pub struct ModelSettings {
     pub kind: Option<String>,
     /// The layout of its outputs, `yolov8` say. Recognised when absent.
     pub family: Option<String>,
-    /// Class names: a list, or the name of a file beside `model.yaml` with one name a line. `labels.txt` when absent, if
-    /// there is one.
+    /// Class names: a list, or the name of a file beside `model.yaml` with one name a line. `labels.txt`, if there is one, when absent.
     pub labels: Option<Labels>,
-    /// What makes likelihoods of a classifier's scores, or of a segmentation's with one class: `softmax`, `sigmoid`, or
-    /// `none` where the graph does so. Recognised when absent.
+    /// What makes likelihoods of a classifier's scores: `softmax`, `sigmoid`, or `none` where the graph does so. Recognised when absent.
     pub activation: Option<Activation>,
     /// Other names under which the model answers.
     #[serde(default)]
