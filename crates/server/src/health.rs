@@ -84,6 +84,9 @@ struct ModelHealth {
 struct Serving {
     version: String,
     task: &'static str,
+    /// What should be known of it: why it serves tensors though it takes pictures, say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<String>,
     provider: &'static str,
     /// The provider that was wanted and did not work.
     instead_of: Option<&'static str>,
@@ -112,6 +115,7 @@ impl Serving {
         Self {
             version: model.version.to_string(),
             task: model.task.name(),
+            notice: model.notice.as_ref().map(ToString::to_string),
             provider: model.runs_on.provider.name(),
             instead_of: model.runs_on.instead_of.map(Provider::name),
             left_to_cpu: model.runs_on.left_to_cpu,

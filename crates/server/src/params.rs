@@ -191,17 +191,18 @@ impl Query {
     /// Classes by number or by name.
     fn classes(&self, model: &PictureModel) -> Result<Vec<usize>, Problem> {
         let names = self.get("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
-        let find = |name: &str| {
-            model.class(name).ok_or_else(|| {
+        let find = |name: &str| match model.classes(name) {
+            found if !found.is_empty() => Ok(found),
+            _ => {
                 let meant = nearest(name, model.labels.iter().map(|label| &**label));
                 let hint = meant.map_or_else(
                     || "classes are numbers from 0, or names; `caudal models show` lists them".to_owned(),
                     |meant| format!("did you mean {meant:?}?"),
                 );
-                Problem::parameter(format!("the model knows no class {:?}", shorten(name)), hint)
-            })
+                Err(Problem::parameter(format!("the model knows no class {:?}", shorten(name)), hint))
+            }
         };
-        let mut classes: Vec<usize> = names.map(find).collect::<Result<_, _>>()?;
+        let mut classes: Vec<usize> = names.map(find).collect::<Result<Vec<_>, _>>()?.concat();
         classes.sort_unstable();
         classes.dedup();
         Ok(classes)

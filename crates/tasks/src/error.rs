@@ -7,7 +7,7 @@ use caudal_language::TextError;
 use caudal_types::{ErrorKind, Explain};
 use caudal_vision::{ImageError, MAX_JPEG_SIDE};
 
-use crate::TensorError;
+use crate::{Notice, TensorError};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -55,12 +55,14 @@ pub enum TaskError {
     #[error("the answer could not be ready by its deadline")]
     Late,
     /// The model does something else.
-    #[error("the model {model} does not {task}")]
+    #[error("the model {model} does not {task}{}", .notice.as_ref().map_or_else(String::new, |notice| format!(": {}", notice.problem)))]
     WrongTask {
         /// Its name.
         model: String,
         /// What was asked.
         task: &'static str,
+        /// Why, where that may be a surprise.
+        notice: Option<Notice>,
     },
     /// A fault of ours.
     #[error("{0}")]
@@ -94,6 +96,7 @@ impl Explain for TaskError {
             Self::Refused(error) => error.hint(),
             Self::Failed(error) => error.hint(),
             Self::Late => Failure::Late.hint(),
+            Self::WrongTask { notice: Some(notice), .. } => notice.mend.clone().into(),
             Self::WrongTask { .. } => "use POST /v2/models/{model}/infer for tensors, or another model".into(),
             Self::Internal(_) => "report this with the request id and the server's log".into(),
         }

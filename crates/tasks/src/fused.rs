@@ -7,6 +7,8 @@ use caudal_engine::{
 };
 use caudal_vision::{Family, Fit};
 
+use crate::recognise::noted_size;
+
 /// The note of a graph that takes bytes, red first, and normalises by itself: how a picture is fitted to its size.
 pub const PIXELS: &str = "caudal.pixels";
 
@@ -45,7 +47,7 @@ pub(crate) fn settle(settings: &mut ModelSettings, spec: &ModelSpec) {
             pre.fit.get_or_insert(said(habits.fit));
             pre.color.get_or_insert(if habits.bgr { ChannelOrder::Bgr } else { ChannelOrder::Rgb });
             pre.scale.get_or_insert(habits.scale);
-            pre.size.get_or_insert([habits.side; 2]);
+            pre.size.get_or_insert(noted_size(spec).unwrap_or([habits.side; 2]));
         }
         settings.family = Some("end2end".to_owned());
     }

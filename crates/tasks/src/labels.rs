@@ -1,7 +1,9 @@
 //! Class names that exporters leave in the model file.
 
-/// Reads Ultralytics' `names`: a Python dictionary such as `{0: 'person', 1: "child's toy"}`, or a list. None
-/// if it is neither, or has gaps.
+use std::{collections::BTreeMap, iter::Peekable, str::Chars};
+
+/// Reads Ultralytics' `names`, as Python or JSON write it: a dictionary such as `{0: 'person', 1: "child's toy"}`, whose keys
+/// may stand in any order, or a list. None if it is neither, or has gaps.
 pub(crate) fn parse_names(text: &str) -> Option<Vec<String>> {
     let inner = text.trim();
     let (inner, keyed) = match (inner.strip_prefix('{'), inner.strip_prefix('[')) {
@@ -9,42 +11,104 @@ pub(crate) fn parse_names(text: &str) -> Option<Vec<String>> {
         (_, Some(rest)) => (rest.strip_suffix(']')?, false),
         _ => return None,
     };
-    let mut names: Vec<String> = Vec::new();
-    let mut rest = inner.trim_start();
-    while !rest.is_empty() {
-        if keyed {
-            let (key, after) = rest.split_once(':')?;
-            let key = key.trim().trim_matches(['\'', '"']);
-            if key.parse() != Ok(names.len()) {
-                return None;
-            }
-            rest = after.trim_start();
-        }
-        let (name, after) = quoted(rest)?;
-        names.push(name);
-        rest = after.trim_start();
-        rest = match rest.strip_prefix(',') {
-            Some(more) => more.trim_start(),
-            None if rest.is_empty() => rest,
-            None => return None,
+    let mut names = BTreeMap::new();
+    let mut rest = inner.chars().peekable();
+    skip_blanks(&mut rest);
+    while rest.peek().is_some() {
+        let class = match keyed {
+            true => key(&mut rest)?,
+            false => names.len(),
         };
+        skip_blanks(&mut rest);
+        if names.insert(class, quoted(&mut rest)?).is_some() {
+            return None;
+        }
+        skip_blanks(&mut rest);
+        if rest.next_if_eq(&',').is_none() && rest.peek().is_some() {
+            return None;
+        }
+        skip_blanks(&mut rest);
     }
-    Some(names)
+    names.keys().copied().eq(0..names.len()).then(|| names.into_values().collect())
 }
 
-/// A string in either kind of quotes, and what follows it.
-fn quoted(text: &str) -> Option<(String, &str)> {
-    let quote = text.chars().next().filter(|first| matches!(first, '\'' | '"'))?;
+type Letters<'a> = Peekable<Chars<'a>>;
+
+fn skip_blanks(letters: &mut Letters<'_>) {
+    while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
+}
+
+/// A class's number, perhaps in quotes, and the colon behind it.
+fn key(letters: &mut Letters<'_>) -> Option<usize> {
+    let mut text = String::new();
+    loop {
+        match letters.next()? {
+            ':' => break,
+            letter => text.push(letter),
+        }
+    }
+    text.trim().trim_matches(['\'', '"']).trim().parse().ok()
+}
+
+/// A string in either kind of quotes.
+fn quoted(letters: &mut Letters<'_>) -> Option<String> {
+    let quote = letters.next().filter(|first| matches!(first, '\'' | '"'))?;
     let mut name = String::new();
-    let mut letters = text.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '\\' => name.push(letters.next()?.1),
-            letter if letter == quote => return Some((name, &text[at + 1..])),
+    loop {
+        match letters.next()? {
+            '\\' => escaped(letters, &mut name)?,
+            letter if letter == quote => return Some(name),
             letter => name.push(letter),
         }
     }
-    None
+}
+
+/// What a backslash begins, in JSON or in Python.
+fn escaped(letters: &mut Letters<'_>, name: &mut String) -> Option<()> {
+    let letter = match letters.next()? {
+        'n' => '\n',
+        't' => '\t',
+        'r' => '\r',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'x' => char::from_u32(hexadecimal(letters, 2)?)?,
+        'U' => char::from_u32(hexadecimal(letters, 8)?)?,
+        'u' => {
+            let first = hexadecimal(letters, 4)?;
+            // JSON writes a letter beyond 16 bits as two halves.
+            match first {
+                0xd800..=0xdbff => second_half(letters, first)?,
+                _ => char::from_u32(first)?,
+            }
+        }
+        letter @ ('\\' | '\'' | '"' | '/') => letter,
+        // To Python it is a backslash like any other.
+        letter => {
+            name.push('\\');
+            letter
+        }
+    };
+    name.push(letter);
+    Some(())
+}
+
+fn second_half(letters: &mut Letters<'_>, first: u32) -> Option<char> {
+    (letters.next()? == '\\' && letters.next()? == 'u').then_some(())?;
+    let second = hexadecimal(letters, 4).filter(|second| (0xdc00..=0xdfff).contains(second))?;
+    char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))
+}
+
+fn hexadecimal(letters: &mut Letters<'_>, digits: usize) -> Option<u32> {
+    (0..digits).try_fold(0u32, |number, _| Some(number.checked_mul(16)? + letters.next()?.to_digit(16)?))
+}
+
+/// Says that there are more or fewer names than classes.
+pub(crate) fn wrong_count(names: &[String], classes: usize) -> String {
+    let number = |count: usize, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
+    let are = number(names.len(), "name is given", "names are given");
+    let comment = names.iter().find(|name| name.starts_with('#'));
+    let comment = comment.map_or_else(String::new, |name| format!("; {name:?} counts as a name"));
+    format!("{are} for {}{comment}", number(classes, "class", "classes"))
 }
 
 #[cfg(test)]
@@ -63,12 +127,51 @@ mod tests {
         check("['a', \"b\",]", Some(&["a", "b"]));
         check(r"{0: 'it\'s'}", Some(&["it's"]));
         check("{}", Some(&[]));
+        check("{1: 'b', 0: 'a', 2: 'c'}", Some(&["a", "b", "c"]));
+        check("{\n  \"10\": \"k\", \"2\": \"c\"}", None);
+    }
+
+    #[test]
+    fn letters_are_those_that_json_and_python_mean() {
+        check(
+            r#"{"0": "caf\u00e9", "1": "\u4eba", "2": "\ud83d\ude97", "3": "a\/b"}"#,
+            Some(&["café", "人", "🚗", "a/b"]),
+        );
+        check(
+            r#"{0: 'caf\xe9', 1: "it's", 2: 'say "x"', 3: 'a\\b', 4: '\U0001f697'}"#,
+            Some(&["café", "it's", "say \"x\"", r"a\b", "🚗"]),
+        );
+        check(r"['tab\there', 'a\db']", Some(&["tab\there", r"a\db"]));
+        check("{0: 'café', 1: '人🚗'}", Some(&["café", "人🚗"]));
     }
 
     #[test]
     fn anything_else_is_no_list_of_names() {
-        for text in ["", "person", "{1: 'a'}", "{0: 'a' 1: 'b'}", "{0: 'a", "[a]", "{0 'a'}"] {
+        for text in [
+            "",
+            "person",
+            "{1: 'a'}",
+            "{0: 'a' 1: 'b'}",
+            "{0: 'a",
+            "[a]",
+            "{0 'a'}",
+            "{0: 'a', 0: 'b'}",
+            r"['\x4']",
+            r"['\ud83d']",
+            r"['\ud83d\u0041']",
+            r"['\uzzzz']",
+            r"['a\']",
+        ] {
             check(text, None);
         }
+    }
+
+    #[test]
+    fn names_and_classes_are_counted_in_words() {
+        let words = |names: &[&str], classes| {
+            wrong_count(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), classes)
+        };
+        assert_eq!(words(&["a"], 2), "1 name is given for 2 classes");
+        assert_eq!(words(&["# all", "a"], 1), "2 names are given for 1 class; \"# all\" counts as a name");
     }
 }

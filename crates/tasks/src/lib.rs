@@ -30,12 +30,14 @@ mod pictures;
 mod plan;
 mod prove;
 mod recognise;
+mod resembles;
 mod see;
+mod shown;
 mod text_model;
 
 pub use caudal_batcher::{Depth, Policy, Ragged, Stats};
 pub use caudal_engine::{Operator, OperatorProfile, Provider, TensorSpec};
-pub use caudal_vision::{Detection, Likely, Mask, MaskForm, Thresholds};
+pub use caudal_vision::{Activation, Detection, Likely, Mask, MaskForm, Thresholds};
 
 pub use call::{Call, within};
 pub use catalog::{Catalog, ChangeCounts, ChangeError};
@@ -48,10 +50,10 @@ pub use infer::{InputTensor, OutputTensor, TensorError};
 pub use joining::Joining;
 pub use load::{Defaults, ModelError, load, load_version};
 pub use memory::{ByteBudget, Held, LargerThanBudget};
-pub use model::{RunsOn, ServedModel, Task};
+pub use model::{Notice, RunsOn, ServedModel, Task};
 pub use models::{Entry, Models, Unavailable};
 pub use operators::operators;
-pub use picture_model::{Ask, Found, Look, PictureModel, Seen, Segment};
+pub use picture_model::{Ask, Dropped, Found, Look, PictureModel, Seen, Segment};
 pub use pictures::Pictures;
 pub use plan::{Measured, RunPlan};
 pub use text_model::TextModel;

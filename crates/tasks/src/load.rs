@@ -22,7 +22,8 @@ use crate::{
     joining::{Bench, try_rows, try_texts},
     limit::run_within,
     plan::Asked,
-    recognise,
+    recognise::{self, Recognised},
+    shown::{self, Site},
     text_model::{TextCandidate, TextInputs},
 };
 
@@ -126,7 +127,7 @@ pub fn load_version(
 ) -> Result<ServedModel, ModelError> {
     let file = folder.inspect(version)?;
     let before = Before::now(backend);
-    let labels = folder.labels(&settings)?;
+    let labels = folder.labels(&settings, version)?;
     let mismatch = |reason: String| ModelError::Mismatch(folder.name.clone(), reason);
 
     let asked_instances = settings.instances.or(defaults.instances);
@@ -166,14 +167,23 @@ pub fn load_version(
     let outputs = warm.first_run(&mut *first, &shapes(1))?;
     let may_join = !matches!(joining, Joining::Apart(_));
     let measured = warm.measure(&mut *first, &shapes, may_join)?;
-    let task = match text {
+    let recognised = match text {
         Some(text) => {
             let text = text.model(&spec, &settings, outputs.as_deref()).map_err(mismatch)?;
             warm.longest(&mut *first, &text)?;
-            Task::Embed(Box::new(text))
+            Recognised { task: Task::Embed(Box::new(text)), notice: None }
         }
-        None => recognise::task(&spec, &settings, picture, outputs.as_deref(), labels).map_err(mismatch)?,
+        None => {
+            let by_shapes = recognise::task(&spec, &settings, picture, outputs.as_deref(), labels);
+            let complete = |by_shapes| {
+                shown::complete(by_shapes, &mut Site { instance: &mut *first, spec: &spec, limit }, &file, &settings)
+            };
+            by_shapes.and_then(complete).map_err(mismatch)?
+        }
     };
+    if let Some(notice) = &recognised.notice {
+        tracing::warn!(model = folder.name, "{notice}");
+    }
 
     let asked_batch = settings.batching.max_batch_size.or(defaults.max_batch_size);
     let asked = Asked {
@@ -202,7 +212,7 @@ pub fn load_version(
     };
     let mut plan = plan_runs(&asked);
     if joining == Joining::Untried && plan.max_batch_size > 1 {
-        joining = try_joining(&Bench { spec: &spec, limit }, &mut *first, &task, measured.one_row);
+        joining = try_joining(&Bench { spec: &spec, limit }, &mut *first, &recognised.task, measured.one_row);
         if let Joining::Apart(reason) = &joining {
             tell_apart(&folder.name, settings.batching.max_batch_size, reason);
             plan = plan_runs(&Asked { may_join: false, ..asked });
@@ -236,7 +246,8 @@ pub fn load_version(
         name: folder.name.clone(),
         version: version.number,
         spec,
-        task,
+        task: recognised.task,
+        notice: recognised.notice,
         runs_on,
         memory: before.grown(backend, folder.weights(version)?),
         measured,

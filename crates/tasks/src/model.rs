@@ -38,6 +38,21 @@ impl Task {
     }
 }
 
+/// What should be known of a model that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What is not as it may be expected.
+    pub problem: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.problem, self.mend)
+    }
+}
+
 /// Who runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunsOn {
@@ -79,6 +94,8 @@ pub struct ServedModel {
     pub spec: ModelSpec,
     /// What it is for.
     pub task: Task,
+    /// What should be known of it, such as why it serves tensors though it takes pictures.
+    pub notice: Option<Notice>,
     /// Who runs it.
     pub runs_on: RunsOn,
     /// What it holds of the machine's memory.
@@ -123,7 +140,7 @@ impl ServedModel {
     pub fn picture_model(&self) -> Result<&PictureModel, TaskError> {
         match &self.task {
             Task::See(model) => Ok(model),
-            _ => Err(TaskError::WrongTask { model: self.name.clone(), task: "look at pictures" }),
+            _ => Err(self.wrong_task("look at pictures", self.notice.clone())),
         }
     }
 
@@ -131,7 +148,11 @@ impl ServedModel {
     pub fn text_model(&self) -> Result<&TextModel, TaskError> {
         match &self.task {
             Task::Embed(model) => Ok(model),
-            _ => Err(TaskError::WrongTask { model: self.name.clone(), task: "make vectors of texts" }),
+            _ => Err(self.wrong_task("make vectors of texts", None)),
         }
+    }
+
+    fn wrong_task(&self, task: &'static str, notice: Option<Notice>) -> TaskError {
+        TaskError::WrongTask { model: self.name.clone(), task, notice }
     }
 }

@@ -1,10 +1,18 @@
 //! Models that look at pictures: what they know beside their weights, what may be asked of them, what they answer.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use caudal_types::Stamps;
-use caudal_vision::{Detection, Head, InputFormat, Likely, Mask, MaskForm, MaskHead, Normalisation, Thresholds};
+use caudal_vision::{
+    Activation, Detection, Head, InputFormat, Likely, Mask, MaskForm, MaskHead, Normalisation, Thresholds,
+};
 
 /// A model that looks at pictures.
 #[derive(Debug)]
@@ -17,7 +25,34 @@ pub struct PictureModel {
     pub normalisation: Normalisation,
     /// Class names; none where neither the model nor its settings tell them.
     pub labels: Vec<Arc<str>>,
+    /// What makes likelihoods of a classifier's scores, or of a segmentation's with one class.
+    pub activation: Activation,
+    /// What it found and could not be told.
+    pub dropped: Dropped,
     pub(crate) thresholds: ArcSwap<Thresholds>,
+}
+
+/// Counts what a model found and cannot be told: confidences outside 0 to 1, sides of boxes that are no numbers.
+#[derive(Debug, Default)]
+pub struct Dropped(AtomicU64);
+
+impl Dropped {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts `found` more of `model`; the log tells of the first.
+    pub(crate) fn add(&self, model: &str, found: usize) {
+        if found > 0 && self.0.fetch_add(found as u64, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                model,
+                found,
+                "what was found is dropped: a confidence is not between 0 and 1, or a number is none; GET \
+                 /admin/models/{{model}} counts further ones"
+            );
+        }
+    }
 }
 
 /// What a model looks for, and in which of its outputs it says what it found.
@@ -77,11 +112,13 @@ impl PictureModel {
         }
     }
 
-    /// The class called `name`, or of that number.
-    pub fn class(&self, name: &str) -> Option<usize> {
+    /// The classes called `name`, of which there may be several, or the one of that number; none if there is no such class.
+    pub fn classes(&self, name: &str) -> Vec<usize> {
         let known = self.look.classes().unwrap_or(usize::MAX);
-        let by_number = name.parse().ok().filter(|class| *class < known);
-        by_number.or_else(|| self.labels.iter().position(|label| **label == *name))
+        match name.parse().ok().filter(|class| *class < known) {
+            Some(class) => vec![class],
+            None => (0..self.labels.len()).filter(|class| *self.labels[*class] == *name).collect(),
+        }
     }
 
     /// The class that stands for nothing, where there is one.

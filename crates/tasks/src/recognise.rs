@@ -9,11 +9,53 @@ use caudal_engine::{
 };
 use caudal_types::{DType, Shape};
 use caudal_vision::{
-    Decoding, Element, Family, Fit, Habits, Head, InputFormat, Layout, MaskHead, Network, Normalisation, OutputShape,
-    Thresholds,
+    Activation, Decoding, Element, Family, Fit, Habits, Head, InputFormat, Layout, MaskHead, Network, Normalisation,
+    OutputShape, Thresholds,
 };
 
-use crate::{Look, PictureModel, Task, labels::parse_names};
+use crate::{
+    Dropped, Look, Notice, PictureModel, Task,
+    labels::{parse_names, wrong_count},
+    resembles::resembles,
+};
+
+/// What a model is for, and what should be known of that.
+#[derive(Debug)]
+pub(crate) struct Recognised {
+    pub(crate) task: Task,
+    pub(crate) notice: Option<Notice>,
+}
+
+/// Why a model is not one that looks at pictures.
+enum Unfit {
+    /// Somebody gave names, and there are more or fewer classes: it is one all the same.
+    Names(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl Unfit {
+    fn reason(self) -> String {
+        match self {
+            Self::Names(reason) | Self::Other(reason) => reason,
+        }
+    }
+}
+
+impl From<String> for Unfit {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
+impl From<&str> for Unfit {
+    fn from(reason: &str) -> Self {
+        Self::Other(reason.to_owned())
+    }
+}
+
+/// The longest side of a picture that a file's own notes may ask for.
+const MAX_SIDE: usize = 16_384;
 
 /// The picture that the model's only input takes, if it takes pictures: four dimensions, three channels, floats or
 /// bytes.
@@ -32,12 +74,12 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
         _ => return None,
     };
     let pre = &settings.preprocessing;
-    let habits = match (&settings.family, settings.kind.as_deref()) {
+    let habits = match (&settings.family, settings.kind.as_deref().or(noted_task(spec))) {
         (Some(name), _) => name.parse().map_or_else(|_| Habits::default(), Family::habits),
         (None, Some("classify" | "segment")) => WHOLE,
         _ => Habits::default(),
     };
-    let usual = pre.size.unwrap_or([habits.side; 2]);
+    let usual = pre.size.or_else(|| noted_size(spec)).unwrap_or([habits.side; 2]);
     Some(InputFormat {
         width: width.fixed().unwrap_or(usual[0]),
         height: height.fixed().unwrap_or(usual[1]),
@@ -51,6 +93,25 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
             _ => Decoding::Full,
         },
     })
+}
+
+/// What the exporter notes that the model is for: Ultralytics' `task`.
+fn noted_task(spec: &ModelSpec) -> Option<&str> {
+    let task = spec.notes.get("task").map(String::as_str);
+    if spec.notes.contains_key("kpt_shape") { Some("pose") } else { task }
+}
+
+/// Width and height that the exporter notes: Ultralytics' `imgsz`, one number for both or height before width.
+pub(crate) fn noted_size(spec: &ModelSpec) -> Option<[usize; 2]> {
+    let text = spec.notes.get("imgsz")?.trim().trim_matches(['[', ']', '(', ')']);
+    let numbers = text.split(',').map(str::trim).filter(|number| !number.is_empty());
+    let numbers = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<usize>>>()?;
+    let size = match numbers[..] {
+        [side] => [side; 2],
+        [height, width] => [width, height],
+        _ => return None,
+    };
+    size.iter().all(|side| (1..=MAX_SIDE).contains(side)).then_some(size)
 }
 
 fn fit(said: settings::Fit) -> Fit {
@@ -89,26 +150,41 @@ pub(crate) fn row_shapes(spec: &ModelSpec, free: usize) -> Vec<Shape> {
     spec.inputs.iter().map(shape).collect()
 }
 
-/// What the model is for; `outputs` are the shapes that its warm-up gave for one row, `file_labels` the class
-/// names in its settings.
+/// What the model is for; `outputs` are the shapes that its warm-up gave for one row, `given` the class names in its folder.
 pub(crate) fn task(
     spec: &ModelSpec,
     settings: &ModelSettings,
     picture: Option<InputFormat>,
     outputs: Option<&[Shape]>,
-    file_labels: Option<Vec<String>>,
-) -> Result<Task, String> {
+    given: Option<Vec<String>>,
+) -> Result<Recognised, String> {
     let kind = settings.kind.as_deref().or(settings.family.as_ref().map(|_| "detect"));
     if kind == Some("tensors") {
-        return Ok(Task::Tensors);
+        return Ok(Recognised { task: Task::Tensors, notice: None });
     }
-    let labels = file_labels.or_else(|| spec.notes.get("names").and_then(|names| parse_names(names)));
+    let names_are_given = given.is_some();
+    let labels = given.or_else(|| spec.notes.get("names").and_then(|names| parse_names(names)));
     let found = Candidate::new(spec, settings, picture, outputs, labels).and_then(|candidate| candidate.model(kind));
     match found {
-        Ok(model) => Ok(Task::See(Box::new(model))),
-        Err(reason) if kind.is_some() => Err(reason),
-        Err(_) => Ok(Task::Tensors),
+        Ok(model) => Ok(Recognised { task: Task::See(Box::new(model)), notice: None }),
+        Err(unfit) if kind.is_some() => Err(unfit.reason()),
+        Err(Unfit::Names(reason)) if names_are_given => Err(reason),
+        Err(unfit) => {
+            let notice = picture.map(|_| tensors_instead(spec, outputs, unfit.reason()));
+            Ok(Recognised { task: Task::Tensors, notice })
+        }
     }
+}
+
+/// Why a model that takes pictures serves tensors.
+fn tensors_instead(spec: &ModelSpec, outputs: Option<&[Shape]>, reason: String) -> Notice {
+    let outputs = spec.outputs.iter().zip(outputs.unwrap_or_default());
+    let outputs: Vec<_> = outputs.map(|(output, dims)| OutputShape { name: &output.name, dims }).collect();
+    let seems = resembles(noted_task(spec), &outputs);
+    let like = seems.map_or_else(String::new, |seems| format!("; it looks like {}", seems.what));
+    let mend = seems.map_or("if it looks at pictures, say `kind` or `family` in model.yaml", |seems| seems.mend);
+    let mend = format!("{mend}; POST /v2/models/{{model}}/infer takes tensors, and `kind: tensors` settles that");
+    Notice { problem: format!("it takes pictures and serves tensors, for {reason}{like}"), mend }
 }
 
 /// A model that takes pictures, and may be for them.
@@ -116,6 +192,7 @@ struct Candidate<'a> {
     settings: &'a ModelSettings,
     format: InputFormat,
     specs: &'a [TensorSpec],
+    noted_task: Option<&'a str>,
     outputs: Vec<OutputShape<'a>>,
     labels: Option<Vec<String>>,
 }
@@ -127,27 +204,35 @@ impl<'a> Candidate<'a> {
         picture: Option<InputFormat>,
         outputs: Option<&'a [Shape]>,
         labels: Option<Vec<String>>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unfit> {
         let format = picture
             .ok_or("it takes no pictures: one input of four dimensions, FP32, FP16 or UINT8, with three channels")?;
         if let Some(rows) = spec.inputs[0].dims[0].fixed().filter(|rows| *rows != 1) {
-            return Err(format!("its first dimension is fixed at {rows}; export it with 1 or a free first dimension"));
+            return Err(
+                format!("its first dimension is fixed at {rows}; export it with 1 or a free first dimension").into()
+            );
         }
         let shapes = outputs.ok_or("its warm-up gave no output to recognise it by")?;
         if let Some(dims) = shapes.iter().find(|dims| dims.len() > 2 && dims[0] != 1) {
-            return Err(format!("its output of {dims:?} for one picture does not begin with 1"));
+            return Err(format!("its output of {dims:?} for one picture does not begin with 1").into());
         }
         let outputs = spec.outputs.iter().zip(shapes).map(|(output, dims)| OutputShape { name: &output.name, dims });
-        Ok(Self { settings, format, specs: &spec.outputs, outputs: outputs.collect(), labels })
+        let (specs, outputs) = (&spec.outputs[..], outputs.collect());
+        Ok(Self { settings, format, specs, noted_task: noted_task(spec), outputs, labels })
     }
 
-    fn model(self, kind: Option<&str>) -> Result<PictureModel, String> {
+    fn model(self, kind: Option<&str>) -> Result<PictureModel, Unfit> {
         match kind {
             Some("detect") => self.detector(),
             Some("classify") => self.classifier(),
             Some("segment") => self.segmenter(),
             Some(other) => {
-                Err(format!("kind {other:?} is not known; there are detect, classify, segment, embed, tensors"))
+                Err(format!("kind {other:?} is not known; there are detect, classify, segment, embed, tensors").into())
+            }
+            None if self.noted_task == Some("classify") => self.classifier(),
+            None if self.noted_task.is_some_and(|task| ["segment", "pose", "obb"].contains(&task)) => {
+                let task = self.noted_task.unwrap_or_default();
+                Err(format!("its file says that its task is {task}, which is not read here").into())
             }
             None if self.says(&["prob", "softmax", "logits", "class"]) && self.classes().is_some() => self.classifier(),
             None if self.says(&["mask", "seg"]) && self.mask_head().is_some() => self.segmenter(),
@@ -182,7 +267,7 @@ impl<'a> Candidate<'a> {
         self.outputs.iter().map(|output| format!("{} {:?}", output.name, output.dims)).collect::<Vec<_>>().join(", ")
     }
 
-    fn detector(self) -> Result<PictureModel, String> {
+    fn detector(self) -> Result<PictureModel, Unfit> {
         let classes = self.labels.as_ref().map(Vec::len);
         let network = Network { input: self.input(), outputs: &self.outputs, classes };
         let list = self.list();
@@ -191,23 +276,24 @@ impl<'a> Candidate<'a> {
                 let family: Family = name.parse()?;
                 family.head(&network).ok_or_else(|| format!("its outputs ({list}) are not those of {family}"))?
             }
-            None => Head::recognise(&network).ok_or_else(|| {
-                format!("no family of detectors gives its outputs ({list}); say `kind` or `family` in model.yaml")
-            })?,
+            None => Head::recognise(&network)
+                // With more or fewer names than classes it is one all the same, and that is said.
+                .or_else(|| Head::recognise(&Network { classes: None, ..network }))
+                .ok_or_else(|| format!("no family of detectors that is read here gives its outputs ({list})"))?,
         };
         self.numbers(head.outputs(), &[DType::F32, DType::F16, DType::I32, DType::I64])?;
         let habits = head.family().habits();
         self.finish(Look::Detect(Arc::new(head)), habits, Thresholds { conf: 0.25, iou: 0.45, max_det: 300 })
     }
 
-    fn classifier(self) -> Result<PictureModel, String> {
+    fn classifier(self) -> Result<PictureModel, Unfit> {
         let classes =
             self.classes().ok_or_else(|| format!("its outputs ({}) are not one likelihood a class", self.list()))?;
         self.numbers(&[0], &[DType::F32, DType::F16])?;
         self.finish(Look::Classify { classes }, WHOLE, Thresholds { conf: 0.0, iou: 1.0, max_det: classes })
     }
 
-    fn segmenter(self) -> Result<PictureModel, String> {
+    fn segmenter(self) -> Result<PictureModel, Unfit> {
         let head = self.mask_head().ok_or_else(|| format!("its outputs ({}) do not cover the picture", self.list()))?;
         self.numbers(&[0], &[DType::F32, DType::F16])?;
         self.finish(Look::Segment(head), WHOLE, Thresholds { conf: 0.5, iou: 1.0, max_det: head.classes })
@@ -219,10 +305,10 @@ impl<'a> Candidate<'a> {
         odd.map_or(Ok(()), |odd| Err(format!("its output {odd} is not one of {kinds:?}")))
     }
 
-    fn finish(self, look: Look, habits: Habits, defaults: Thresholds) -> Result<PictureModel, String> {
+    fn finish(self, look: Look, habits: Habits, defaults: Thresholds) -> Result<PictureModel, Unfit> {
         let labels = match (self.labels, look.classes()) {
             (Some(labels), Some(classes)) if labels.len() != classes => {
-                return Err(format!("it tells {classes} classes apart, and {} names are given", labels.len()));
+                return Err(Unfit::Names(wrong_count(&labels, classes)));
             }
             (Some(labels), _) => labels,
             (None, classes) => (0..classes.unwrap_or(0)).map(|class| format!("class_{class}")).collect(),
@@ -239,6 +325,9 @@ impl<'a> Candidate<'a> {
             },
             normalisation: Normalisation::new(scale, mean, std),
             labels: labels.into_iter().map(Into::into).collect(),
+            // Until it has shown its numbers.
+            activation: Activation::Softmax,
+            dropped: Dropped::default(),
             thresholds: ArcSwap::from_pointee(Thresholds {
                 conf: said.conf.unwrap_or(defaults.conf),
                 iou: said.iou.unwrap_or(defaults.iou),
@@ -262,7 +351,7 @@ mod tests {
 
     /// Recognises a detector of 64 by 64 pixels and two classes whose first dimensions are `input` and `output`, of
     /// which a warm-up gave `rows`.
-    fn recognise(settings: &str, input: Dim, output: Dim, rows: usize) -> Result<Task, String> {
+    fn recognise(settings: &str, input: Dim, output: Dim, rows: usize) -> Result<Recognised, String> {
         let settings = ModelSettings::parse(settings, "model.yaml").unwrap();
         let (inputs, outputs) = (vec![tensor(&[3, 64, 64], input)], vec![tensor(&[6, 84], output)]);
         let spec = ModelSpec { inputs, outputs, ..Default::default() };
@@ -273,14 +362,14 @@ mod tests {
     fn a_detector_takes_one_picture_or_any_number() {
         let free = || Dim::Free("batch".to_owned());
         for (input, output) in [(Dim::Fixed(1), Dim::Fixed(1)), (free(), free()), (Dim::Fixed(1), free())] {
-            assert!(matches!(recognise("", input, output, 1), Ok(Task::See(_))));
+            assert!(matches!(recognise("", input, output, 1), Ok(Recognised { task: Task::See(_), .. })));
         }
     }
 
     #[test]
     fn a_first_dimension_that_is_fixed_at_more_is_refused_in_words() {
         let words =
-            |task: Result<Task, String>| task.map(|task| task.name().to_owned()).unwrap_or_else(|reason| reason);
+            |task: Result<Recognised, String>| task.map_or_else(|reason| reason, |found| found.task.name().to_owned());
         let four = |settings: &str| words(recognise(settings, Dim::Fixed(4), Dim::Fixed(4), 4));
         let expected = "its first dimension is fixed at 4; export it with 1 or a free first dimension";
         assert_eq!(four("kind: detect"), expected);

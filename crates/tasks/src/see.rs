@@ -4,9 +4,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use caudal_batcher::{Failure, Job, OutputRows, Request};
-use caudal_types::{DType, Shape, Stage};
+use caudal_types::{DType, Shape, Stage, TensorView};
 use caudal_vision::{
-    Canvas, ClassMap, Detection, Element, Geometry, Grid, Head, Header, InputFormat, Label, Layout, Likely,
+    Activation, Canvas, ClassMap, Detection, Element, Geometry, Grid, Head, Header, InputFormat, Label, Layout, Likely,
     MAX_JPEG_SIDE, MaskHead, Normalisation, Output, Pixels, Values, draw, likeliest, suppress, tint,
 };
 use half::{
@@ -36,7 +36,7 @@ impl ServedModel {
         let view = View { served: self, model, pictures, bytes: &bytes, header, call };
         let (found, drawn) = match &model.look {
             Look::Detect(head) => view.objects(head, ask).await?,
-            Look::Classify { .. } => (Found::Classes(view.run(Classes(ask.clone())).await?), None),
+            Look::Classify { .. } => view.classes(ask).await?,
             Look::Segment(head) => view.segments(*head, ask).await?,
         };
         if drawn.is_some() {
@@ -74,7 +74,8 @@ impl View<'_> {
     }
 
     async fn objects(&self, head: &Arc<Head>, ask: &Ask) -> Result<Shown, TaskError> {
-        let found = self.run(Boxes { head: Arc::clone(head), ask: ask.clone() }).await?;
+        let (found, dropped) = self.run(Boxes { head: Arc::clone(head), ask: ask.clone() }).await?;
+        self.model.dropped.add(&self.served.name, dropped);
         let labels = self.labels(&found);
         let drawn = match ask.draw {
             true => Some(self.pictures.draw(self.call, self.bytes, self.header, move |p| draw(p, &labels)).await?),
@@ -83,13 +84,20 @@ impl View<'_> {
         Ok((Found::Objects(found), drawn))
     }
 
+    async fn classes(&self, ask: &Ask) -> Result<Shown, TaskError> {
+        let reader = Classes { ask: ask.clone(), activation: self.model.activation };
+        let (found, dropped) = self.run(reader).await?;
+        self.model.dropped.add(&self.served.name, dropped);
+        Ok((Found::Classes(found), None))
+    }
+
     fn labels(&self, found: &[Detection]) -> Vec<Label> {
         let text = |found: &Detection| format!("{} {:.2}", self.model.label(found.class_id), found.confidence);
         found.iter().map(|found| Label { rect: found.rect, text: text(found), class_id: found.class_id }).collect()
     }
 
     async fn segments(&self, head: MaskHead, ask: &Ask) -> Result<Shown, TaskError> {
-        let (grid, geometry) = self.run(Masks(head)).await?;
+        let (grid, geometry) = self.run(Masks { head, activation: self.model.activation }).await?;
         let (nothing, asked) = (self.model.nothing(), ask.clone());
         let (small, threshold) = (grid.clone(), ask.thresholds.conf);
         // The map of classes, and a mask as it is written.
@@ -151,10 +159,24 @@ impl<R> Row<R> {
     }
 }
 
-fn row_shape(format: &InputFormat) -> Shape {
+pub(crate) fn row_shape(format: &InputFormat) -> Shape {
     match format.layout {
         Layout::Planar => vec![1, 3, format.height, format.width],
         Layout::Interleaved => vec![1, format.height, format.width, 3],
+    }
+}
+
+/// Writes `canvas` as the model takes it.
+pub(crate) fn write_row(canvas: &Canvas, normalisation: &Normalisation, row: &mut [u8]) {
+    match canvas.format().element {
+        Element::F32 => canvas.write(normalisation, bytemuck::cast_slice_mut(row)),
+        Element::F16 => {
+            let mut values = vec![0f32; canvas.format().values()];
+            canvas.write(normalisation, &mut values);
+            let halves: &mut [f16] = bytemuck::cast_slice_mut::<u8, u16>(row).reinterpret_cast_mut();
+            halves.convert_from_f32_slice(&values);
+        }
+        Element::U8 => row.copy_from_slice(canvas.values()),
     }
 }
 
@@ -166,16 +188,7 @@ impl<R: Read> Job for Row<R> {
     }
 
     fn fill(&self, _input: usize, rows: &mut [u8]) {
-        match self.canvas.format().element {
-            Element::F32 => self.canvas.write(&self.normalisation, bytemuck::cast_slice_mut(rows)),
-            Element::F16 => {
-                let mut values = vec![0f32; self.canvas.format().values()];
-                self.canvas.write(&self.normalisation, &mut values);
-                let halves: &mut [f16] = bytemuck::cast_slice_mut::<u8, u16>(rows).reinterpret_cast_mut();
-                halves.convert_from_f32_slice(&values);
-            }
-            Element::U8 => rows.copy_from_slice(self.canvas.values()),
-        }
+        write_row(&self.canvas, &self.normalisation, rows);
     }
 
     fn read(self, outputs: OutputRows<'_>) -> Result<R::Answer, Failure> {
@@ -184,14 +197,14 @@ impl<R: Read> Job for Row<R> {
 }
 
 /// Numbers of an output.
-enum Numbers<'a> {
+pub(crate) enum Numbers<'a> {
     Given(Values<'a>),
     /// They had 16 bits.
     Widened(Vec<f32>),
 }
 
 impl Numbers<'_> {
-    fn values(&self) -> Values<'_> {
+    pub(crate) fn values(&self) -> Values<'_> {
         match self {
             Self::Given(values) => *values,
             Self::Widened(values) => Values::F32(values),
@@ -203,17 +216,21 @@ impl Numbers<'_> {
 fn numbers<'a>(outputs: &OutputRows<'a>, index: usize) -> Result<(Numbers<'a>, Shape), Failure> {
     let odd = || Failure::Failed("its outputs are not those it has shown before".to_owned());
     let (view, dims) = outputs.get(index).ok_or_else(odd)?;
-    let values = match view.dtype {
-        DType::F32 => bytemuck::try_cast_slice(view.bytes).map(Values::F32),
-        DType::I32 => bytemuck::try_cast_slice(view.bytes).map(Values::I32),
-        DType::I64 => bytemuck::try_cast_slice(view.bytes).map(Values::I64),
+    Ok((numbers_of(&view).ok_or_else(odd)?, dims))
+}
+
+/// The numbers of a tensor, if they are of a kind that these models give.
+pub(crate) fn numbers_of<'a>(view: &TensorView<'a>) -> Option<Numbers<'a>> {
+    match view.dtype {
+        DType::F32 => bytemuck::try_cast_slice(view.bytes).map(Values::F32).map(Numbers::Given).ok(),
+        DType::I32 => bytemuck::try_cast_slice(view.bytes).map(Values::I32).map(Numbers::Given).ok(),
+        DType::I64 => bytemuck::try_cast_slice(view.bytes).map(Values::I64).map(Numbers::Given).ok(),
         DType::F16 => {
             let each = view.bytes.as_chunks::<2>().0.iter();
-            return Ok((Numbers::Widened(each.map(|bytes| f16::from_ne_bytes(*bytes).to_f32()).collect()), dims));
+            Some(Numbers::Widened(each.map(|bytes| f16::from_ne_bytes(*bytes).to_f32()).collect()))
         }
-        _ => return Err(odd()),
-    };
-    Ok((Numbers::Given(values.map_err(|_| odd())?), dims))
+        _ => None,
+    }
 }
 
 /// The floats of the first output, of which there must be `count`.
@@ -231,13 +248,14 @@ struct Boxes {
 }
 
 impl Read for Boxes {
-    type Answer = Vec<Detection>;
+    /// What was found, and how much was dropped.
+    type Answer = (Vec<Detection>, usize);
 
-    fn read(self, outputs: OutputRows<'_>, geometry: &Geometry) -> Result<Vec<Detection>, Failure> {
+    fn read(self, outputs: OutputRows<'_>, geometry: &Geometry) -> Result<Self::Answer, Failure> {
         let Self { head, ask } = self;
         let read = head.outputs().iter().map(|index| numbers(&outputs, *index)).collect::<Result<Vec<_>, _>>()?;
         let outputs: Vec<_> = read.iter().map(|(values, dims)| Output { dims, values: values.values() }).collect();
-        let mut candidates = head.candidates(&outputs, ask.thresholds.conf);
+        let (mut candidates, dropped) = head.candidates(&outputs, ask.thresholds.conf);
         if !ask.classes.is_empty() {
             candidates.retain(|candidate| ask.classes.contains(&candidate.class_id));
         }
@@ -245,37 +263,44 @@ impl Read for Boxes {
         let iou = if head.suppresses() { 1.0 } else { ask.thresholds.iou };
         let mut found = suppress(candidates, iou, ask.thresholds.max_det);
         found.iter_mut().for_each(|found| found.rect = geometry.to_source(found.rect));
-        Ok(found)
+        Ok((found, dropped))
     }
 }
 
-struct Classes(Ask);
+struct Classes {
+    ask: Ask,
+    activation: Activation,
+}
 
 impl Read for Classes {
-    type Answer = Vec<Likely>;
+    /// What was found, and how much was dropped.
+    type Answer = (Vec<Likely>, usize);
 
-    fn read(self, outputs: OutputRows<'_>, _geometry: &Geometry) -> Result<Vec<Likely>, Failure> {
-        let Self(ask) = self;
+    fn read(self, outputs: OutputRows<'_>, _geometry: &Geometry) -> Result<Self::Answer, Failure> {
+        let Self { ask, activation } = self;
         let (values, _) = numbers(&outputs, 0)?;
         let Values::F32(scores) = values.values() else {
             return Err(Failure::Failed("its likelihoods are no floats".to_owned()));
         };
-        let mut found = likeliest(scores, scores.len(), ask.thresholds.conf);
+        let (mut found, dropped) = likeliest(scores, activation, ask.thresholds.conf);
         if !ask.classes.is_empty() {
             found.retain(|class| ask.classes.contains(&class.class_id));
         }
         found.truncate(ask.top_k);
-        Ok(found)
+        Ok((found, dropped))
     }
 }
 
-struct Masks(MaskHead);
+struct Masks {
+    head: MaskHead,
+    activation: Activation,
+}
 
 impl Read for Masks {
     type Answer = (Grid, Geometry);
 
     fn read(self, outputs: OutputRows<'_>, geometry: &Geometry) -> Result<(Grid, Geometry), Failure> {
-        let scores = floats(&outputs, self.0.values())?;
-        Ok((self.0.read(&scores), *geometry))
+        let scores = floats(&outputs, self.head.values())?;
+        Ok((self.head.read(&scores, self.activation), *geometry))
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop loudly")]
 
 pub mod contract;
+mod graph;
 pub mod http;
 pub mod load;
 mod postgres;
@@ -12,6 +13,7 @@ mod repository;
 mod scripted;
 mod server;
 
+pub use graph::{Graph, Numbers};
 pub use postgres::Postgres;
 pub use quota::Quota;
 pub use repository::Repo;

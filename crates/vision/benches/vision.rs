@@ -92,7 +92,7 @@ fn way_out(criterion: &mut Criterion) {
     group.bench_function("candidates", |bencher| {
         bencher.iter(|| head.candidates(&outputs(), 0.25));
     });
-    let candidates = head.candidates(&outputs(), 0.25);
+    let (candidates, _) = head.candidates(&outputs(), 0.25);
     assert_eq!(candidates.len(), 301);
     group.bench_function("nms of 301", |bencher| bencher.iter(|| suppress(black_box(candidates.clone()), 0.45, 300)));
     group.finish();

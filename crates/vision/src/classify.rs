@@ -9,39 +9,69 @@ pub struct Likely {
     pub confidence: f32,
 }
 
-/// The `most` likeliest classes of those that are at least `conf` likely, likeliest first.
-///
-/// Networks give probabilities or the logits before them. Numbers that lie between 0 and 1 and add up to 1 are
-/// probabilities; all others become such by softmax.
-pub fn likeliest(scores: &[f32], most: usize, conf: f32) -> Vec<Likely> {
-    let mut all: Vec<Likely> = probabilities(scores)
-        .into_iter()
-        .enumerate()
-        .map(|(class_id, confidence)| Likely { class_id, confidence })
-        .filter(|class| class.confidence >= conf)
-        .collect();
-    all.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-    all.truncate(most);
-    all
+/// What makes likelihoods of a network's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// One of the classes it is: the numbers are logits, or logarithms of probabilities.
+    Softmax,
+    /// Each class for itself: the numbers are logits.
+    Sigmoid,
+    /// Nothing: the numbers are likelihoods.
+    None,
 }
 
-fn probabilities(scores: &[f32]) -> Vec<f32> {
-    let sum: f32 = scores.iter().sum();
-    if (sum - 1.0).abs() < 1e-3 && scores.iter().all(|score| (0.0..=1.0).contains(score)) {
-        return scores.to_vec();
+impl Activation {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Softmax => "softmax",
+            Self::Sigmoid => "sigmoid",
+            Self::None => "none",
+        }
     }
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let raised: Vec<f32> = scores.iter().map(|score| (score - highest).exp()).collect();
-    let sum: f32 = raised.iter().sum();
-    raised.into_iter().map(|score| score / sum).collect()
+
+    /// Makes likelihoods of `scores`, one for each class.
+    pub fn apply(self, scores: &[f32]) -> Vec<f32> {
+        match self {
+            Self::None => scores.to_vec(),
+            Self::Sigmoid => scores.iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect(),
+            Self::Softmax => {
+                let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let raised: Vec<f32> = scores.iter().map(|score| (score - highest).exp()).collect();
+                let sum: f32 = raised.iter().sum();
+                raised.into_iter().map(|score| score / sum).collect()
+            }
+        }
+    }
+}
+
+/// The classes that are at least `conf` likely, likeliest first, and how many had no likelihood: a number that is none, or
+/// outside 0 to 1.
+pub fn likeliest(scores: &[f32], activation: Activation, conf: f32) -> (Vec<Likely>, usize) {
+    let likelihoods = activation.apply(scores);
+    let each = likelihoods.iter().enumerate();
+    let mut all: Vec<Likely> =
+        each.filter_map(|(class_id, score)| Some(Likely { class_id, confidence: sound_confidence(*score)? })).collect();
+    let dropped = likelihoods.len() - all.len();
+    all.retain(|class| class.confidence >= conf);
+    all.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+    (all, dropped)
+}
+
+/// Rounding in 8 or 16 bits may give this much more than 1, or less than 0.
+const ROUNDING: f32 = 0.01;
+
+/// `score` as a confidence between 0 and 1, if it can be one.
+pub(crate) fn sound_confidence(score: f32) -> Option<f32> {
+    (-ROUNDING..=1.0 + ROUNDING).contains(&score).then(|| score.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(scores: &[f32], most: usize, conf: f32, expected: &[(usize, f32)]) {
-        let found = likeliest(scores, most, conf);
+    fn check(scores: &[f32], activation: Activation, conf: f32, expected: &[(usize, f32)]) {
+        let (found, _) = likeliest(scores, activation, conf);
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for (found, (class_id, confidence)) in found.iter().zip(expected) {
             assert!(found.class_id == *class_id && (found.confidence - confidence).abs() < 1e-4, "{found:?}");
@@ -49,15 +79,25 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_stay_and_logits_become_such() {
-        check(&[0.2, 0.7, 0.1], 2, 0.0, &[(1, 0.7), (0, 0.2)]);
-        check(&[2f32.ln() + 50.0, 50.0, 50.0], 3, 0.3, &[(0, 0.5)]);
-        check(&[0.5, 0.9], 1, 0.0, &[(1, 0.5987)]);
-        check(&[], 5, 0.0, &[]);
+    fn likelihoods_are_made_as_the_model_wants_it() {
+        check(&[0.2, 0.7, 0.1], Activation::None, 0.15, &[(1, 0.7), (0, 0.2)]);
+        check(&[2f32.ln() + 50.0, 50.0, 50.0], Activation::Softmax, 0.3, &[(0, 0.5)]);
+        check(&[0.5, 0.9], Activation::Softmax, 0.5, &[(1, 0.5987)]);
+        check(&[0.25f32.ln(), 0.75f32.ln()], Activation::Softmax, 0.0, &[(1, 0.75), (0, 0.25)]);
+        check(&[0.0, 3f32.ln(), 3f32.ln()], Activation::Sigmoid, 0.6, &[(1, 0.75), (2, 0.75)]);
+        check(&[], Activation::Softmax, 0.0, &[]);
     }
 
     #[test]
-    fn what_is_no_number_is_no_class() {
-        check(&[f32::NAN, 1.0], 5, 0.0, &[]);
+    fn probabilities_whose_steps_do_not_add_up_to_one_stay() {
+        check(&[252.0 / 255.0, 2.0 / 255.0, 0.0], Activation::None, 0.01, &[(0, 252.0 / 255.0)]);
+    }
+
+    #[test]
+    fn score_that_is_no_likelihood_is_dropped() {
+        check(&[f32::NAN, 1.0], Activation::Softmax, 0.0, &[]);
+        check(&[f32::NAN, 0.4, f32::INFINITY, 7.0, -3.0, 1.004], Activation::None, 0.0, &[(5, 1.0), (1, 0.4)]);
+        check(&[f32::NEG_INFINITY, 0.0], Activation::Softmax, 0.5, &[(1, 1.0)]);
+        assert_eq!(likeliest(&[f32::NAN, 0.4, 46.0], Activation::None, 0.9), (Vec::new(), 2));
     }
 }

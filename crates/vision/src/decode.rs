@@ -7,8 +7,8 @@ use crate::{Format, Geometry, Header, ImageError, InputFormat, Orientation, jpeg
 const KEEP: usize = 8 << 20;
 
 /// Decodes pictures, one after another. Each decode thread has its own.
+#[derive(Default)]
 pub struct Decoder {
-    jpeg: turbojpeg::Decompressor,
     rgb: Vec<u8>,
 }
 
@@ -57,12 +57,6 @@ pub struct Pixels<'a> {
     pub orientation: Orientation,
 }
 
-impl Default for Decoder {
-    fn default() -> Self {
-        Self { jpeg: jpeg::decompressor(), rgb: Vec::new() }
-    }
-}
-
 impl Decoder {
     /// Decodes the picture in `bytes`, of which `header` was read; a JPEG reduced as `reduction` says.
     #[caudal_observe::profile]
@@ -71,7 +65,7 @@ impl Decoder {
         let full = (header.width as usize, header.height as usize);
         let (mut width, mut height) = full;
         match header.format {
-            Format::Jpeg => (width, height) = jpeg::decode(&mut self.jpeg, bytes, rgb, reduction)?,
+            Format::Jpeg => (width, height) = jpeg::decode(bytes, rgb, reduction)?,
             Format::Png => png::decode(bytes, rgb)?,
             format => other::decode(bytes, format, rgb)?,
         }

@@ -27,10 +27,10 @@ pub fn draw(pixels: Pixels<'_>, labels: &[Label]) -> (usize, usize, Vec<u8>) {
     let (width, height, rgb) = upright(pixels);
     let mut picture = Picture { width, height, rgb };
     let style = Style::for_size(width.max(height));
+    let places = places(labels, &style, (width, height));
     // The surest come first in answers; drawn last, they lie on top.
-    for label in labels.iter().rev() {
-        picture.label(label, &style);
-    }
+    labels.iter().rev().for_each(|label| picture.outline(label, &style));
+    labels.iter().zip(places).rev().for_each(|(label, place)| picture.text(label, place, &style));
     (picture.width, picture.height, picture.rgb)
 }
 
@@ -114,6 +114,69 @@ fn ink(colour: Colour) -> Colour {
     if r * 299 + g * 587 + b * 114 > 140_000 { [0; 3] } else { [255; 3] }
 }
 
+/// Labels beyond these are no longer kept apart: with so many there is no room, and nobody could read them.
+const KEPT_APART: usize = 500;
+/// How many heights of a label it may stand away from its box.
+const SHIFTS: usize = 8;
+
+/// Where a label stands: left, top, width and height.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+impl Place {
+    fn covers(&self, other: &Self) -> bool {
+        let overlap = |a: usize, length_a: usize, b: usize, length_b: usize| a < b + length_b && b < a + length_a;
+        overlap(self.left, self.width, other.left, other.width)
+            && overlap(self.top, self.height, other.top, other.height)
+    }
+}
+
+/// Where each label stands in a picture of this size, so that none covers another as long as there is room: the surest
+/// choose first.
+fn places(labels: &[Label], style: &Style, size: (usize, usize)) -> Vec<Place> {
+    let mut taken: Vec<Place> = Vec::with_capacity(labels.len());
+    for label in labels {
+        let wished = wishes(label, style, size);
+        let apart = taken.len() < KEPT_APART;
+        let free = wished.iter().find(|place| apart && !taken.iter().any(|other| place.covers(other)));
+        taken.push(free.or(wished.first()).copied().unwrap_or(Place { left: 0, top: 0, width: 0, height: 0 }));
+    }
+    taken
+}
+
+/// Places for a label, the best first: above its box, within it, below it; at its left edge, at its right; then further
+/// and further away. All within the picture, as far as it is wide enough.
+fn wishes(label: &Label, style: &Style, (width, height): (usize, usize)) -> Vec<Place> {
+    let (from, to) = corners(&label.rect, (width, height));
+    let (long, high) = (text_width(label, style), style.text.val());
+    let last_top = height.saturating_sub(high);
+    let last_left = width.saturating_sub(long);
+    let lefts = [from.0.min(last_left), to.0.saturating_sub(long).min(last_left)];
+    let above = from.1.checked_sub(high);
+    let beside = [above, Some(from.1), Some(to.1), to.1.checked_sub(high)];
+    let away = (2..=SHIFTS).flat_map(|shift| [from.1.checked_sub(shift * high), Some(from.1 + (shift - 1) * high)]);
+    let tops = beside.into_iter().chain(away).flatten().filter(|top| *top <= last_top);
+    // In a picture lower than a label there is no such place.
+    let tops: Vec<usize> = tops.chain([from.1.min(last_top)]).collect();
+    let place = |left: usize, top: usize| Place { left, top, width: long, height: high };
+    tops.into_iter().flat_map(|top| lefts.map(|left| place(left, top))).collect()
+}
+
+/// The corners of a box, in whole pixels within a picture of this size.
+fn corners(rect: &BoxF, (width, height): (usize, usize)) -> ((usize, usize), (usize, usize)) {
+    let within = |value: f32, most: usize| (value.max(0.0) as usize).min(most);
+    ((within(rect.x1, width), within(rect.y1, height)), (within(rect.x2, width), within(rect.y2, height)))
+}
+
+fn text_width(label: &Label, style: &Style) -> usize {
+    label.text.chars().count() * get_raster_width(FontWeight::Bold, style.text)
+}
+
 struct Picture {
     width: usize,
     height: usize,
@@ -121,26 +184,19 @@ struct Picture {
 }
 
 impl Picture {
-    fn label(&mut self, label: &Label, style: &Style) {
-        let colour = colour(label.class_id);
-        let rect = label.rect;
-        let (x1, y1) = (rect.x1.max(0.0) as usize, rect.y1.max(0.0) as usize);
-        let (x2, y2) = ((rect.x2.max(0.0) as usize).min(self.width), (rect.y2.max(0.0) as usize).min(self.height));
-        let line = style.line;
+    fn outline(&mut self, label: &Label, style: &Style) {
+        let (colour, line) = (colour(label.class_id), style.line);
+        let ((x1, y1), (x2, y2)) = corners(&label.rect, (self.width, self.height));
         self.fill((x1, y1), (x2, y1 + line), colour);
         self.fill((x1, y2.saturating_sub(line)), (x2, y2), colour);
         self.fill((x1, y1), (x1 + line, y2), colour);
         self.fill((x2.saturating_sub(line), y1), (x2, y2), colour);
-        let (text_width, text_height) = (self.text_width(label, style), style.text.val());
-        // Above the box where there is room, else within it; never off the right edge.
-        let top = if y1 >= text_height { y1 - text_height } else { y1 };
-        let left = x1.min(self.width.saturating_sub(text_width));
-        self.fill((left, top), (left + text_width, top + text_height), colour);
-        self.write(&label.text, (left, top), style, ink(colour));
     }
 
-    fn text_width(&self, label: &Label, style: &Style) -> usize {
-        label.text.chars().count() * get_raster_width(FontWeight::Bold, style.text)
+    fn text(&mut self, label: &Label, place: Place, style: &Style) {
+        let colour = colour(label.class_id);
+        self.fill((place.left, place.top), (place.left + place.width, place.top + place.height), colour);
+        self.write(&label.text, (place.left, place.top), style, ink(colour));
     }
 
     fn fill(&mut self, from: (usize, usize), to: (usize, usize), colour: Colour) {
@@ -199,9 +255,52 @@ mod tests {
         assert_eq!(at(30, 28), [0; 3]);
     }
 
+    /// Labels of boxes at these corners, the surest first, in a picture of 400 by 300 pixels.
+    fn placed(rects: &[(f32, f32, f32, f32)]) -> Vec<Place> {
+        let labels: Vec<_> = rects.iter().map(|(x1, y1, x2, y2)| label(*x1, *y1, *x2, *y2)).collect();
+        places(&labels, &Style::for_size(400), (400, 300))
+    }
+
+    #[track_caller]
+    fn check_apart(rects: &[(f32, f32, f32, f32)]) {
+        let places = placed(rects);
+        for (i, place) in places.iter().enumerate() {
+            assert!(place.left + place.width <= 400 && place.top + place.height <= 300, "{place:?} lies within");
+            assert!(places[..i].iter().all(|other| !place.covers(other)), "{places:?}");
+        }
+    }
+
+    #[test]
+    fn labels_of_boxes_at_one_place_do_not_cover_each_other() {
+        let high = Style::for_size(400).text.val();
+        let first = placed(&[(100.0, 100.0, 200.0, 200.0)])[0];
+        assert_eq!((first.left, first.top), (100, 100 - high), "above its box where nothing is in the way");
+        assert_eq!(placed(&[(100.0, 3.0, 200.0, 200.0)])[0].top, 3, "within it where there is no room above");
+        check_apart(&[(100.0, 100.0, 200.0, 200.0), (102.0, 103.0, 210.0, 190.0)]);
+        check_apart(&[(100.0, 100.0, 200.0, 200.0); 12]);
+        check_apart(&[(0.0, 0.0, 400.0, 300.0); 12]);
+        check_apart(&[(390.0, 290.0, 400.0, 300.0), (395.0, 295.0, 399.0, 299.0), (380.0, 280.0, 399.0, 299.0)]);
+        let crowd: Vec<_> =
+            (0..20).map(|i| (20.0 * i as f32, 150.0 + i as f32, 20.0 * i as f32 + 15.0, 180.0)).collect();
+        check_apart(&crowd);
+    }
+
+    #[test]
+    fn label_of_the_surest_box_is_whole_where_there_is_no_room_for_all() {
+        let many = vec![(100.0, 100.0, 200.0, 200.0); 2000];
+        assert_eq!(placed(&many)[0], placed(&many[..1])[0]);
+        let tiny = [label(0.0, 0.0, 8.0, 8.0), label(0.0, 0.0, 8.0, 8.0)];
+        assert_eq!(places(&tiny, &Style::for_size(8), (8, 8)).len(), 2);
+    }
+
     #[test]
     fn boxes_and_letters_off_the_edge_are_cut() {
-        for rect in [(-50.0, -50.0, 500.0, 500.0), (59.0, 39.0, 60.0, 40.0), (f32::NAN, 0.0, 1.0, f32::INFINITY)] {
+        for rect in [
+            (-50.0, -50.0, 500.0, 500.0),
+            (59.0, 39.0, 60.0, 40.0),
+            (f32::NAN, 0.0, 1.0, f32::INFINITY),
+            (f32::INFINITY, 0.0, 1.0, 9.0),
+        ] {
             blank(Orientation::UPRIGHT, &[label(rect.0, rect.1, rect.2, rect.3)]);
         }
     }

@@ -5,25 +5,29 @@ use turbojpeg::{Colorspace, DecompressHeader, Decompressor, Error, Image, PixelF
 use crate::{
     Format, Header, ImageError, Orientation, Reduction, exif,
     segments::{APP1, EOI, SOS, segments},
+    tidy::tidy,
 };
 
-/// Progressive files may hold thousands of scans that each touch every pixel; honest ones hold about ten.
-const MAX_SCANS: u32 = 100;
+/// Scans that every picture may come in: encoders make about ten, those that search for the smallest file up to twenty.
+const USUAL_SCANS: u64 = 20;
+/// Scans that a small picture may come in.
+const MAX_SCANS: u64 = 100;
+/// Each scan of a progressive file touches every pixel, however few bytes it has: most pixels that all scans touch
+/// together, some half a second of a core.
+const MAX_SCANNED_PIXELS: u64 = 500_000_000;
+
+/// Most scans that a picture of `pixels` may come in.
+fn scan_limit(pixels: u64) -> u64 {
+    (MAX_SCANNED_PIXELS / pixels.max(1)).clamp(USUAL_SCANS, MAX_SCANS)
+}
 
 fn damaged(error: &Error) -> ImageError {
     ImageError::Damaged { format: Format::Jpeg.name(), reason: error.to_string() }
 }
 
-pub(crate) fn decompressor() -> Decompressor {
-    let mut decompressor = Decompressor::new().expect("a decompressor needs nothing but memory");
-    decompressor.set_scan_limit(MAX_SCANS).expect("the limit is a small number");
-    decompressor
-}
-
-/// Reads the header. Stray bytes within it are refused, although many viewers pass over them: turbojpeg reads the
-/// header again before it decodes, and gives up at any warning.
+/// Reads the header.
 pub(crate) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
-    let jpeg = turbojpeg::read_header(bytes).map_err(|error| damaged(&error))?;
+    let jpeg = turbojpeg::read_header(&tidy(bytes)).map_err(|error| damaged(&error))?;
     let unsupported = |reason: &str| Err(ImageError::Unsupported { format: "JPEG", reason: reason.to_owned() });
     if jpeg.is_lossless {
         return unsupported("it is lossless");
@@ -66,26 +70,46 @@ fn is_cmyk(jpeg: &DecompressHeader) -> bool {
 }
 
 /// Decodes into `rgb`, three bytes a pixel; gives width and height, reduced as `reduction` says.
-pub(crate) fn decode(
-    decompressor: &mut Decompressor,
-    bytes: &[u8],
-    rgb: &mut Vec<u8>,
-    reduction: Reduction,
-) -> Result<(usize, usize), ImageError> {
+///
+/// The decompressor is made for this picture alone (a microsecond): one that is used again keeps the Huffman and
+/// quantisation tables of the picture before, and decodes with them what has none of its own. A new one has the
+/// standard's Huffman tables, which Motion-JPEG leaves out, and no quantisation tables.
+pub(crate) fn decode(bytes: &[u8], rgb: &mut Vec<u8>, reduction: Reduction) -> Result<(usize, usize), ImageError> {
+    let bytes = &*tidy(bytes);
+    let failed = |error: Error| damaged(&error);
     let scale = ScalingFactor::new(1, reduction.divisor());
-    decompressor.set_scaling_factor(scale).map_err(|error| damaged(&error))?;
-    let jpeg = decompressor.read_header(bytes).map_err(|error| damaged(&error))?.scaled(scale);
+    let mut decompressor = Decompressor::new().map_err(failed)?;
+    decompressor.set_scaling_factor(scale).map_err(failed)?;
+    let stored = decompressor.read_header(bytes).map_err(failed)?;
+    check_scans(bytes, &stored)?;
+    decompressor.set_scan_limit(MAX_SCANS as u32).map_err(failed)?;
+    let jpeg = stored.scaled(scale);
     let (width, height) = (jpeg.width, jpeg.height);
     if is_cmyk(&jpeg) {
         let mut cmyk = vec![0; width * height * 4];
-        decompress(decompressor, bytes, &mut cmyk, (width, height), PixelFormat::CMYK)?;
+        decompress(&mut decompressor, bytes, &mut cmyk, (width, height), PixelFormat::CMYK)?;
         rgb.clear();
         rgb.extend(cmyk.as_chunks::<4>().0.iter().flat_map(cmyk_to_rgb));
         return Ok((width, height));
     }
     rgb.resize(width * height * 3, 0);
-    decompress(decompressor, bytes, rgb, (width, height), PixelFormat::RGB)?;
+    decompress(&mut decompressor, bytes, rgb, (width, height), PixelFormat::RGB)?;
     Ok((width, height))
+}
+
+/// Refuses a progressive picture whose scans would take far longer than its size lets expect, before one is decoded.
+fn check_scans(bytes: &[u8], jpeg: &DecompressHeader) -> Result<(), ImageError> {
+    if !jpeg.is_progressive {
+        return Ok(());
+    }
+    let limit = scan_limit(jpeg.width as u64 * jpeg.height as u64);
+    let scans = segments(bytes).filter(|(marker, _)| *marker == SOS).count();
+    if scans as u64 <= limit {
+        return Ok(());
+    }
+    let (width, height) = (jpeg.width, jpeg.height);
+    let reason = format!("it comes in {scans} scans, expected at most {limit} for {width}x{height} pixels");
+    Err(ImageError::Unsupported { format: Format::Jpeg.name(), reason })
 }
 
 fn decompress(
@@ -99,7 +123,8 @@ fn decompress(
     match decompressor.decompress(bytes, image) {
         Ok(()) => Ok(()),
         // Some cameras leave stray bytes after a scan: every viewer shows such pictures, and so do we. But only the
-        // first warning is told, and a later one may have been of a missing end.
+        // first warning is told, and a later one may have been of a missing end. All other warnings cost pixels: what
+        // is harmless in a header has been corrected.
         Err(Error::TurboJpegError(words)) if words.contains("extraneous bytes") => {
             let whole = segments(bytes).any(|(marker, _)| marker == EOI);
             let cut = || ImageError::Damaged { format: "JPEG", reason: "its end is missing".to_owned() };
@@ -205,7 +230,87 @@ mod tests {
         }
         let jpeg = progressive();
         assert!(decodes(&with(&jpeg, last_scan(&jpeg), b"stray")));
-        assert!(!decodes(&with(&baseline(), 2, b"stray")), "but not within the header, as documented");
+    }
+
+    fn pixels(jpeg: &[u8]) -> Result<Vec<u8>, ImageError> {
+        let header = header::probe(jpeg, &Limits { max_pixels: 10_000 })?;
+        Decoder::default().decode(jpeg, &header, Reduction::FULL).map(|pixels| pixels.rgb.to_vec())
+    }
+
+    #[test]
+    fn header_with_harmless_fault_gives_the_same_pixels() {
+        let jpeg = baseline();
+        let right = pixels(&jpeg).unwrap();
+        let scan = last_scan(&jpeg);
+        for end in [[0, 0, 0], [0, 63, 1], [0, 62, 0]] {
+            let mut odd = jpeg.clone();
+            // Marker, length, three components of two bytes each and their number come before.
+            odd[scan + 11..scan + 14].copy_from_slice(&end);
+            assert_eq!(pixels(&odd).as_ref(), Ok(&right), "{end:?}");
+        }
+        let mut newer = jpeg.clone();
+        assert_eq!(newer[6..12], *b"JFIF\0\x01");
+        newer[11] = 2;
+        assert_eq!(pixels(&newer).as_ref(), Ok(&right), "a version of JFIF that is yet to come");
+        let profile = |number: u8| [&b"\xff\xe2\0\x14ICC_PROFILE\0"[..], &[number, 2], b"icc!"].concat();
+        for extra in [&b"\0\0"[..], b"stray", b"\xff\xff", &profile(1), &[profile(2), profile(2)].concat()] {
+            assert_eq!(pixels(&with(&jpeg, 2, extra)).as_ref(), Ok(&right), "{extra:?}");
+            assert_eq!(pixels(&with(&jpeg, scan, extra)).as_ref(), Ok(&right), "{extra:?}");
+        }
+        let cut = with(&jpeg[..jpeg.len() - 40], scan, b"stray");
+        assert!(matches!(pixels(&cut), Err(ImageError::Damaged { .. })), "what is cut stays refused");
+    }
+
+    /// `jpeg` without its segments of kind `marker`.
+    fn without(jpeg: &[u8], marker: u8) -> Vec<u8> {
+        let mut rest = jpeg.to_vec();
+        let places: Vec<_> =
+            segments(jpeg).take_while(|(kind, _)| *kind != SOS).filter(|(kind, _)| *kind == marker).collect();
+        assert!(!places.is_empty());
+        for (_, content) in places.into_iter().rev() {
+            let from = content.as_ptr() as usize - jpeg.as_ptr() as usize;
+            rest.drain(from - 4..from + content.len());
+        }
+        rest
+    }
+
+    #[test]
+    fn tables_of_the_picture_before_are_not_used() {
+        // Its quality and its Huffman tables are its own.
+        let other = {
+            let mut compressor = turbojpeg::Compressor::new().unwrap();
+            compressor.set_quality(30).unwrap();
+            compressor.set_optimize(true).unwrap();
+            let image =
+                Image { pixels: &noise()[..], width: SIDE, pitch: SIDE * 3, height: SIDE, format: PixelFormat::RGB };
+            compressor.compress_to_vec(image).unwrap()
+        };
+        let jpeg = baseline();
+        let right = pixels(&jpeg).unwrap();
+        let (motion, unscaled) = (without(&jpeg, 0xc4), without(&jpeg, 0xdb));
+        let header = header::probe(&motion, &Limits { max_pixels: 10_000 }).unwrap();
+        let mut decoder = Decoder::default();
+        for before in [&jpeg, &other, &motion] {
+            decoder.decode(before, &header, Reduction::FULL).unwrap();
+            let got = decoder.decode(&motion, &header, Reduction::FULL).unwrap();
+            assert_eq!(got.rgb, right, "without Huffman tables the standard's hold");
+            decoder.decode(before, &header, Reduction::FULL).unwrap();
+            let refused = decoder.decode(&unscaled, &header, Reduction::FULL).map(|pixels| pixels.width);
+            assert!(matches!(refused, Err(ImageError::Damaged { .. })), "nothing says how it was quantised");
+        }
+    }
+
+    #[test]
+    fn scans_are_bounded_by_the_pixels_they_touch() {
+        assert_eq!((scan_limit(0), scan_limit(1 << 20), scan_limit(49_000_000)), (100, 100, 20));
+        assert_eq!(scan_limit(12_500_000), 40);
+        let jpeg = progressive();
+        let (last, end) = (last_scan(&jpeg), jpeg.len() - 2);
+        let again = |times: usize| [&jpeg[..end], &jpeg[last..end].repeat(times), &jpeg[end..]].concat();
+        let usual = segments(&jpeg).filter(|(marker, _)| *marker == SOS).count();
+        assert!((2..=20).contains(&usual), "{usual}");
+        let Err(ImageError::Unsupported { reason, .. }) = pixels(&again(101 - usual)) else { panic!("it is refused") };
+        assert_eq!(reason, "it comes in 101 scans, expected at most 100 for 40x40 pixels");
     }
 
     #[test]

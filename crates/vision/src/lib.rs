@@ -25,16 +25,19 @@ mod png;
 mod resize;
 mod segments;
 mod simd;
+mod tidy;
 mod webp;
 
 pub use boxes::{BoxF, Detection};
 pub use canvas::{Canvas, Decoding, Element, InputFormat, Layout, Normalisation};
-pub use classify::{Likely, likeliest};
+pub use classify::{Activation, Likely, likeliest};
 pub use decode::{Decoder, Pixels, Reduction};
 pub use draw::{Label, MAX_JPEG_SIDE, draw, encode_jpeg, tint};
 pub use error::ImageError;
 pub use exif::Orientation;
-pub use families::{Candidates, Family, Habits, Head, Network, Output, OutputShape, Thresholds, Values, places};
+pub use families::{
+    Candidates, Family, Habits, Head, Network, Output, OutputShape, Shown, Span, Thresholds, Values, places,
+};
 pub use geometry::{Fit, Geometry};
 pub use header::{Format, Header, Limits, probe};
 pub use mask::{ClassMap, Grid, MAX_MASK_CLASSES, Mask, MaskForm, MaskHead};

@@ -2,7 +2,7 @@
 
 use png::{BitDepth, ColorType, Compression, Encoder};
 
-use crate::{Geometry, Layout};
+use crate::{Activation, Geometry, Layout};
 
 /// More classes than a byte can number are no segmentation.
 pub const MAX_MASK_CLASSES: usize = 255;
@@ -44,28 +44,30 @@ impl MaskHead {
         self.grid.0 * self.grid.1 * self.classes
     }
 
-    /// What the network says of each cell.
+    /// What the network says of each cell. `activation` makes likelihoods of the scores of an only class; of several the
+    /// best is the best with any.
     ///
     /// # Panics
     /// When there are not as many `scores` as the head has.
-    pub fn read(&self, scores: &[f32]) -> Grid {
+    pub fn read(&self, scores: &[f32], activation: Activation) -> Grid {
         assert_eq!(scores.len(), self.values(), "an output has as many numbers as its dimensions say");
-        let cells = match self.classes {
-            1 => Cells::Likely(scores.to_vec()),
+        let cells = match (self.classes, activation) {
+            (1, Activation::None) => Cells::Likely(scores.to_vec()),
+            (1, _) => Cells::Likely(Activation::Sigmoid.apply(scores)),
             _ => Cells::Best(self.best(scores)),
         };
         Grid { head: *self, cells }
     }
 
-    /// The best class of each cell; of equal ones the first.
+    /// The best class of each cell; of equal ones the first, of those without a score none.
     fn best(&self, scores: &[f32]) -> Vec<u8> {
         let cells = self.grid.0 * self.grid.1;
-        let mut best = vec![0; cells];
+        let mut best = vec![NONE; cells];
         match self.layout {
             Layout::Planar => {
                 // Class after class, as they lie in memory.
-                let mut highest = scores[..cells].to_vec();
-                for (class, plane) in scores.chunks_exact(cells).enumerate().skip(1) {
+                let mut highest = vec![f32::NEG_INFINITY; cells];
+                for (class, plane) in scores.chunks_exact(cells).enumerate() {
                     for ((score, highest), best) in plane.iter().zip(&mut highest).zip(&mut best) {
                         if *score > *highest {
                             (*highest, *best) = (*score, class as u8);
@@ -75,8 +77,12 @@ impl MaskHead {
             }
             Layout::Interleaved => {
                 for (scores, best) in scores.chunks_exact(self.classes).zip(&mut best) {
-                    let better = |best: usize, class: usize| if scores[class] > scores[best] { class } else { best };
-                    *best = (1..self.classes).fold(0, better) as u8;
+                    let mut highest = f32::NEG_INFINITY;
+                    for (class, score) in scores.iter().enumerate() {
+                        if *score > highest {
+                            (highest, *best) = (*score, class as u8);
+                        }
+                    }
                 }
             }
         }
@@ -257,7 +263,7 @@ mod tests {
 
     #[test]
     fn likelihoods_are_sampled_between_cells() {
-        let grid = head(1, Layout::Planar).read(&[0.0, 1.0, 0.0, 1.0]);
+        let grid = head(1, Layout::Planar).read(&[0.0, 1.0, 0.0, 1.0], Activation::None);
         let geometry = Geometry::new((4, 4), (8, 8), Fit::Stretch);
         let map = grid.spread(&geometry, 0.5);
         // Columns 0 and 1 lie at -0.25 and 0.25 of the way, 2 and 3 at 0.75 and 1.25.
@@ -268,15 +274,30 @@ mod tests {
 
     #[test]
     fn both_layouts_say_the_same_and_padding_says_nothing() {
-        let planar = head(3, Layout::Planar).read(&[9.0, 0.0, 0.0, 0.0, 1.0, 1.0, 9.0, 0.0, 0.0, 2.0, 1.0, 1.0]);
-        let interleaved =
-            head(3, Layout::Interleaved).read(&[9.0, 1.0, 0.0, 0.0, 1.0, 2.0, 0.0, 9.0, 1.0, 0.0, 0.0, 1.0]);
+        let read = |layout, scores: [f32; 12]| head(3, layout).read(&scores, Activation::Softmax);
+        let planar = read(Layout::Planar, [9.0, 0.0, 0.0, 0.0, 1.0, 1.0, 9.0, 0.0, 0.0, 2.0, 1.0, 1.0]);
+        let interleaved = read(Layout::Interleaved, [9.0, 1.0, 0.0, 0.0, 1.0, 2.0, 0.0, 9.0, 1.0, 0.0, 0.0, 1.0]);
         // A wide picture lies in the middle of the input: its rows meet both rows of the grid.
         let geometry = Geometry::new((4, 2), (8, 8), Fit::Letterbox);
         let maps = [planar, interleaved].map(|grid| grid.spread(&geometry, 0.5));
         assert_eq!(maps[0], maps[1]);
         assert_eq!(maps[0].classes, [0, 0, 2, 2, 1, 1, 2, 2]);
         assert_eq!(maps[0].mask(1, MaskForm::Rle), Mask::Rle(vec![1, 1, 1, 1, 4]));
+    }
+
+    #[test]
+    fn pixel_without_a_score_belongs_to_no_class() {
+        let geometry = Geometry::new((2, 2), (8, 8), Fit::Stretch);
+        let classes =
+            |head: MaskHead, scores: &[f32], activation| head.read(scores, activation).spread(&geometry, 0.5).classes;
+        let nan = f32::NAN;
+        let planar = [nan, 1.0, nan, 2.0, nan, 2.0, 1.0, nan];
+        assert_eq!(classes(head(2, Layout::Planar), &planar, Activation::None), [NONE, 1, 1, 0]);
+        let interleaved = [nan, nan, 1.0, 2.0, nan, 1.0, 2.0, nan];
+        assert_eq!(classes(head(2, Layout::Interleaved), &interleaved, Activation::None), [NONE, 1, 1, 0]);
+        let one = |scores: &[f32], activation| classes(head(1, Layout::Planar), scores, activation);
+        assert_eq!(one(&[nan, 0.3, 0.7, 1.0], Activation::None), [NONE, NONE, 0, 0]);
+        assert_eq!(one(&[nan, 0.3, -0.7, 9.0], Activation::Sigmoid), [NONE, 0, NONE, 0], "logits");
     }
 
     #[test]

@@ -72,13 +72,17 @@ fn ask(matches: &ArgMatches, seer: &PictureModel) -> Result<Ask, CommandError> {
         let number = text.parse().ok().filter(|number| *number >= 1);
         thresholds.max_det = number.ok_or_else(|| other("--max-det is a whole number, 1 or more"))?;
     }
-    let class = |name: &str| seer.class(name).ok_or_else(|| other(format!("the model knows no class {name:?}")));
+    let class = |name: &str| match seer.classes(name) {
+        found if found.is_empty() => Err(other(format!("the model knows no class {name:?}"))),
+        found => Ok(found),
+    };
     let classes = given("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
     let draw = matches.contains_id("draw");
     if draw && matches!(seer.look, Look::Classify { .. }) {
         return Err(other("a classification has no place on the picture; leave --draw out"));
     }
-    Ok(Ask { thresholds, classes: classes.map(class).collect::<Result<_, _>>()?, top_k: 5, masks: MaskForm::Rle, draw })
+    let classes = classes.map(class).collect::<Result<Vec<_>, _>>()?.concat();
+    Ok(Ask { thresholds, classes, top_k: 5, masks: MaskForm::Rle, draw })
 }
 
 struct Job<'a> {

@@ -7,7 +7,7 @@ use caudal_engine::{
     repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine},
 };
 use caudal_optimize::{OptimizeError, Site, Way};
-use caudal_tasks::{Footprint, Joining, ModelError, PictureModel, RunsOn, ServedModel, Task, TextModel};
+use caudal_tasks::{Footprint, Joining, Look, ModelError, Notice, PictureModel, RunsOn, ServedModel, Task, TextModel};
 use caudal_types::{Explain, nearest};
 use clap::ArgMatches;
 use serde_json::{Value, json};
@@ -114,14 +114,19 @@ fn list(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     for (name, loaded, aliases) in &rows {
         let also = if aliases.is_empty() { String::new() } else { format!("  (also {})", aliases.join(", ")) };
         match loaded {
-            Ok(model) => println!(
-                "{name:width$}  {:<7}  {:<7}  {:<30}  {:<8}  {:.0} MiB{also}",
-                model.version,
-                model.task.name(),
-                plan(model),
-                format!("{:.1} ms", model.measured.one_row.as_secs_f64() * 1e3),
-                mib(model.memory.bytes()),
-            ),
+            Ok(model) => {
+                println!(
+                    "{name:width$}  {:<7}  {:<7}  {:<30}  {:<8}  {:.0} MiB{also}",
+                    model.version,
+                    model.task.name(),
+                    plan(model),
+                    format!("{:.1} ms", model.measured.one_row.as_secs_f64() * 1e3),
+                    mib(model.memory.bytes()),
+                );
+                if let Some(notice) = &model.notice {
+                    println!("{:width$}  {notice}", "");
+                }
+            }
             Err(error) => println!("{name:width$}  not ready: {error}{also}"),
         }
     }
@@ -145,6 +150,12 @@ fn rows(model: &ServedModel) -> String {
         Joining::Trusted => format!("of several requests share a run, up to {most}, as batching.join_rows says"),
         apart => format!("of several requests do not share a run: {}", apart.reason().unwrap_or_default()),
     }
+}
+
+/// What the doctor says of a model that is not quite what it may be expected to be.
+fn noticed(model: &ServedModel, folder: &ModelFolder) -> Option<Finding> {
+    let Notice { problem, mend } = model.notice.clone()?;
+    Some(Finding { severity: Severity::Note, place: folder.path.clone(), problem, mend })
 }
 
 /// What the doctor says of a model whose rows one would expect to be joined and are not.
@@ -202,10 +213,12 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "memory_bytes": { "weights": memory.weights, "arena": memory.arena, "resident": memory.resident },
                 "run_ms": model.measured.one_row.as_secs_f64() * 1e3,
                 "aliases": aliases,
+                "notice": model.notice.as_ref().map(ToString::to_string),
             });
             match &model.task {
                 Task::See(seer) => {
                     described["family"] = json!(seer.look.family());
+                    described["activation"] = json!(activation(seer));
                     described["labels"] = json!(seer.labels.iter().map(|label| &**label).collect::<Vec<_>>());
                 }
                 Task::Embed(text) => {
@@ -251,11 +264,24 @@ fn print(model: &ServedModel, folder: &ModelFolder, aliases: &[String]) {
         None => println!("  measured  {:.2} ms a run", ms(model.measured.one_row)),
         Some(two) => println!("  measured  {:.2} ms a run, {:.2} ms for two rows", ms(model.measured.one_row), ms(two)),
     }
+    if let Some(notice) = &model.notice {
+        println!("  notice    {notice}");
+    }
     match &model.task {
         Task::See(seer) => print_pictures(model, seer),
         Task::Embed(text) => print_texts(model, text),
         Task::Tensors => println!("  task      tensors in, tensors out: POST /v2/models/{}/infer", model.name),
     }
+}
+
+/// What makes likelihoods of its scores, where that is a matter of this kind of model.
+fn activation(seer: &PictureModel) -> Option<&'static str> {
+    let counts = match &seer.look {
+        Look::Classify { .. } => true,
+        Look::Segment(_) => seer.look.classes() == Some(1),
+        Look::Detect(_) => false,
+    };
+    counts.then(|| seer.activation.name())
 }
 
 fn print_texts(model: &ServedModel, text: &TextModel) {
@@ -278,6 +304,9 @@ fn print_pictures(model: &ServedModel, seer: &PictureModel) {
         format.width, format.height, format.element, format.layout, format.fit, format.pad
     );
     println!("  defaults  conf {}, iou {}, max_det {}", defaults.conf, defaults.iou, defaults.max_det);
+    if let Some(activation) = activation(seer) {
+        println!("  scores    activation {activation}");
+    }
     println!("  classes   {}: {}", seer.labels.len(), seer.labels.join(", "));
 }
 
@@ -293,7 +322,7 @@ fn doctor(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             continue;
         }
         match caudal_tasks::load(&folder, &backend, &settings.models) {
-            Ok(model) => findings.extend(rows_apart(&model, &folder)),
+            Ok(model) => findings.extend(noticed(&model, &folder).into_iter().chain(rows_apart(&model, &folder))),
             Err(error) => findings.push(Finding {
                 severity: Severity::Error,
                 place: folder.path.clone(),

@@ -83,12 +83,10 @@ fn examine_model(model: &ModelFolder) -> Vec<Finding> {
         let problem = format!("{field} changes nothing here");
         Finding::note(model.path.join("config.pbtxt"), problem, "leave it, or see docs/models.md for what is read")
     }));
-    if let Err(error) = model.labels(&settings) {
-        findings.push(explain(model, error));
-    }
     match model.serving_version(&settings) {
         Ok(version) => {
-            let errors = [model.inspect(&version).err(), model.tokenizer(&version).err()];
+            let labels = model.labels(&settings, &version).err();
+            let errors = [labels, model.inspect(&version).err(), model.tokenizer(&version).err()];
             findings.extend(errors.into_iter().flatten().map(|error| explain(model, error)));
         }
         Err(error) => findings.push(explain(model, error)),
@@ -195,7 +193,7 @@ mod tests {
         check(&[("m/1/model.onnx", &model_with_external("/etc/passwd"))], "outside its folder");
         check(&[("m/model.yaml", b"thread: 1")], "did you mean \"threads\"?");
         check(&[("a/model.yaml", b"aliases: [x]"), ("b/model.yaml", b"aliases: [x]")], "already belongs");
-        check(&[("a/model.yaml", b"labels: l.txt")], "one class name a line");
+        check(&[("a/1/model.onnx", b""), ("a/model.yaml", b"labels: l.txt")], "one class name a line");
         check(&[("a/model.yaml/x", b"")], "it is not a plain file -> put a plain file there");
     }
 }

@@ -17,6 +17,8 @@ use super::{
 const MODEL_FILE: &str = "model.onnx";
 /// What turns text into tokens, beside the model file or beside `model.yaml`.
 const TOKENIZER_FILE: &str = "tokenizer.json";
+/// Class names where `model.yaml` names no other file, beside the model file or beside `model.yaml`.
+const LABELS_FILE: &str = "labels.txt";
 /// Largest tokenizer that is read: those of many languages have some 20 MiB.
 const MAX_TOKENIZER: u64 = 64 << 20;
 
@@ -225,24 +227,29 @@ impl ModelFolder {
         Ok(Workshop { model: self.clone(), folder })
     }
 
-    /// The class names that `settings` give, if any; a file of names must lie within this folder.
-    pub fn labels(&self, settings: &ModelSettings) -> Result<Option<Vec<String>>, FolderError> {
-        let name = match &settings.labels {
-            None => return Ok(None),
+    /// The class names of `version` that `settings` give, or a `labels.txt` beside its file or beside `model.yaml`, if any; a
+    /// file of names must lie within this folder.
+    pub fn labels(&self, settings: &ModelSettings, version: &ModelVersion) -> Result<Option<Vec<String>>, FolderError> {
+        let file = match &settings.labels {
             Some(Labels::List(labels)) => return Ok(Some(labels.clone())),
-            Some(Labels::File(name)) => name,
+            Some(Labels::File(name)) => Some(self.path.join(name)),
+            None => self.beside(version, LABELS_FILE),
         };
-        let file = self.path.join(name);
+        let Some(file) = file else { return Ok(None) };
         let text = sandbox::read_text(&self.path, &file)
             .map_err(|error| FolderError::Labels(file.clone(), error.to_string()))?;
-        Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
+        Ok(Some(names(&text)))
+    }
+
+    /// The file called `name` beside that of `version`, or beside `model.yaml`.
+    fn beside(&self, version: &ModelVersion, name: &str) -> Option<PathBuf> {
+        let files = [version.file.with_file_name(name), self.path.join(name)];
+        files.into_iter().find(|file| fs::symlink_metadata(file).is_ok())
     }
 
     /// The `tokenizer.json` of `version`, if there is one: beside its file, or beside `model.yaml`.
     pub fn tokenizer(&self, version: &ModelVersion) -> Result<Option<Vec<u8>>, FolderError> {
-        let beside = version.file.with_file_name(TOKENIZER_FILE);
-        let files = [beside, self.path.join(TOKENIZER_FILE)];
-        let Some(file) = files.into_iter().find(|file| fs::symlink_metadata(file).is_ok()) else { return Ok(None) };
+        let Some(file) = self.beside(version, TOKENIZER_FILE) else { return Ok(None) };
         let json = sandbox::read(&self.path, &file, MAX_TOKENIZER);
         json.map(Some).map_err(|error| FolderError::Tokenizer(file, error.to_string()))
     }
@@ -283,6 +290,12 @@ impl Workshop {
         fs::rename(self.folder.path().join(name), &place)?;
         Ok(ModelVersion { number, file: place.join(MODEL_FILE) })
     }
+}
+
+/// One name a line, whatever the editor: some put a byte-order mark before the first and a carriage return behind each.
+fn names(text: &str) -> Vec<String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 fn is_hidden(path: &Path) -> bool {
@@ -382,15 +395,40 @@ mod tests {
 
     #[test]
     fn labels_come_from_a_list_or_from_a_file_beside() {
-        let (_home, repository) =
-            repository(&[("m/model.yaml", b""), ("m/l.txt", b"cat\n\n dog \n"), ("x.txt", b"no")]);
+        let (_home, repository) = repository(&[
+            ("m/1/model.onnx", b""),
+            ("m/model.yaml", b""),
+            ("m/l.txt", b"cat\n\n dog \n"),
+            ("m/windows.txt", b"\xef\xbb\xbfcat\r\ndog\r\n\r\n"),
+            ("x.txt", b"no"),
+        ]);
         let model = only(&repository);
-        let labels = |labels: &str| model.labels(&ModelSettings::parse(&format!("labels: {labels}"), "f").unwrap());
+        let version = &model.versions().unwrap()[0];
+        let labels =
+            |labels: &str| model.labels(&ModelSettings::parse(&format!("labels: {labels}"), "f").unwrap(), version);
         assert_eq!(labels("[a, b]").unwrap().unwrap(), ["a", "b"]);
         assert_eq!(labels("l.txt").unwrap().unwrap(), ["cat", "dog"]);
+        assert_eq!(labels("windows.txt").unwrap().unwrap(), ["cat", "dog"]);
         for wrong in ["../x.txt", "/etc/passwd", "none.txt", "."] {
             assert!(matches!(labels(wrong), Err(FolderError::Labels(..))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn labels_file_is_found_without_settings() {
+        let (_home, repository) = repository(&[("m/1/model.onnx", b""), ("m/2/model.onnx", b""), ("x.txt", b"no")]);
+        let model = only(&repository);
+        let labels = |version: usize| model.labels(&ModelSettings::default(), &model.versions().unwrap()[version - 1]);
+        assert_eq!(labels(1).unwrap(), None);
+        fs::write(model.path.join("labels.txt"), "all").unwrap();
+        fs::write(model.path.join("2/labels.txt"), "own").unwrap();
+        assert_eq!(
+            (labels(1).unwrap().unwrap(), labels(2).unwrap().unwrap()),
+            (vec!["all".into()], vec!["own".into()])
+        );
+        fs::remove_file(model.path.join("labels.txt")).unwrap();
+        std::os::unix::fs::symlink(repository.root().join("x.txt"), model.path.join("labels.txt")).unwrap();
+        assert!(matches!(labels(1), Err(FolderError::Labels(..))), "it leads out of the folder");
     }
 
     #[test]

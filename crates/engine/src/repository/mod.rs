@@ -3,6 +3,7 @@
 
 mod doctor;
 mod folder;
+mod makers;
 mod onnx;
 mod sandbox;
 mod settings;
@@ -13,6 +14,6 @@ pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryE
 pub use onnx::{OnnxError, OnnxFile};
 pub use sandbox::Forbidden;
 pub use settings::{
-    Batching, ChannelOrder, Decode, Embedding, Fit, Labels, ModelSettings, Pooling, Preprocessing, Prove,
+    Activation, Batching, ChannelOrder, Decode, Embedding, Fit, Labels, ModelSettings, Pooling, Preprocessing, Prove,
     QueuePolicies, QueuePolicy, SettingsError, Thresholds, TimeoutAction,
 };

@@ -4,9 +4,12 @@
 //! file of gigabytes is read in a few seeks.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufReader, Read, Seek},
 };
+
+use super::makers::{MAX_OUTPUTS, Makers, Node};
 
 /// Graphs nest through control flow; deeper than this is no model but an attack.
 const MAX_DEPTH: usize = 64;
@@ -25,6 +28,8 @@ pub struct OnnxFile {
     /// Whether how long a run takes may follow from the values of its inputs, not only from their shapes: it has loops or
     /// branches, sizes that are computed, or operators that nobody here knows.
     pub time_follows_values: bool,
+    /// The operator that makes each output's numbers, `Softmax` say, where that is known.
+    pub last_operators: BTreeMap<String, String>,
 }
 
 /// Operators whose work, or the size of whose output, follows from values.
@@ -77,8 +82,10 @@ impl OnnxFile {
 
     fn read(input: impl Read + Seek, length: u64) -> Result<Self, OnnxError> {
         let found = Self { bytes: length, ..Self::default() };
-        let mut walker = Walker { input, position: 0, found, graphs: 0 };
-        walker.message(Message::Model, length, 0)?;
+        let mut walker =
+            Walker { input, position: 0, found, graphs: 0, node: Node::default(), makers: Makers::default() };
+        walker.message(Message::Model, length, Place::Inner(0))?;
+        walker.found.last_operators = walker.makers.last_operators();
         match (walker.found.ir_version, walker.graphs) {
             (0, _) => Err(OnnxError::Malformed("it does not say which version of the format it has")),
             (_, 0) => Err(OnnxError::Malformed("it holds no graph")),
@@ -100,6 +107,35 @@ enum Message {
     Training,
     /// A key and a value, in either order; of interest when the key is `location`.
     External,
+    /// What a graph gives: its name is of interest.
+    Value,
+}
+
+/// Where a message stands, and how deep.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// In the model's own graph: nodes and outputs count.
+    Main(usize),
+    /// Elsewhere.
+    Inner(usize),
+}
+
+impl Place {
+    fn depth(self) -> usize {
+        match self {
+            Self::Main(depth) | Self::Inner(depth) => depth,
+        }
+    }
+
+    /// The place of `child` within `parent`, which stands here.
+    fn of(self, parent: Message, child: Message) -> Self {
+        let depth = self.depth() + 1;
+        match (self, parent, child) {
+            (_, Message::Model, Message::Graph) => Self::Main(depth),
+            (Self::Main(_), Message::Graph, Message::Node | Message::Value) => Self::Main(depth),
+            _ => Self::Inner(depth),
+        }
+    }
 }
 
 impl Message {
@@ -111,6 +147,7 @@ impl Message {
             (Self::Model, 25) => Some(Self::Function),
             (Self::Graph, 1) | (Self::Function, 7) => Some(Self::Node),
             (Self::Graph, 5) | (Self::Attribute, 5 | 10) | (Self::SparseTensor, 1 | 2) => Some(Self::Tensor),
+            (Self::Graph, 12) => Some(Self::Value),
             (Self::Graph, 15) | (Self::Attribute, 22 | 23) => Some(Self::SparseTensor),
             (Self::Node, 5) | (Self::Function, 11) => Some(Self::Attribute),
             (Self::Tensor, 13) => Some(Self::External),
@@ -124,15 +161,19 @@ struct Walker<R> {
     position: u64,
     found: OnnxFile,
     graphs: usize,
+    /// The node of the main graph that is being read.
+    node: Node,
+    makers: Makers,
 }
 
 impl<R: Read + Seek> Walker<R> {
-    fn message(&mut self, message: Message, end: u64, depth: usize) -> Result<(), OnnxError> {
-        if depth > MAX_DEPTH {
+    fn message(&mut self, message: Message, end: u64, place: Place) -> Result<(), OnnxError> {
+        if place.depth() > MAX_DEPTH {
             return Err(OnnxError::Malformed("its graphs nest too deeply"));
         }
         self.graphs += usize::from(message == Message::Graph);
         let (mut key, mut value) = (String::new(), String::new());
+        let in_main = matches!(place, Place::Main(_));
         while self.position < end {
             // Readers of 32 bits see another field in a tag that is larger.
             let tag =
@@ -143,6 +184,9 @@ impl<R: Read + Seek> Walker<R> {
                 (Message::Node, 4, 2) => {
                     let operator = self.string(end)?;
                     self.found.time_follows_values |= FOLLOW_VALUES.contains(&&*operator);
+                    if in_main {
+                        self.node.operator = operator;
+                    }
                 }
                 // Operators of others: some of them loop.
                 (Message::Node, 7, 2) => {
@@ -151,10 +195,15 @@ impl<R: Read + Seek> Walker<R> {
                 }
                 (Message::External, 1, 2) => key = self.string(end)?,
                 (Message::External, 2, 2) => value = self.string(end)?,
+                (Message::Node, 1 | 2, 2) if in_main => self.note(field, end)?,
+                (Message::Value, 1, 2) if in_main => {
+                    let name = self.name(end)?;
+                    self.makers.add_output(name);
+                }
                 (_, _, 2) => {
                     let stop = self.block(end)?;
                     match message.child(field) {
-                        Some(child) => self.message(child, stop, depth + 1)?,
+                        Some(child) => self.message(child, stop, place.of(message, child))?,
                         None => self.skip_to(stop)?,
                     }
                 }
@@ -167,10 +216,34 @@ impl<R: Read + Seek> Walker<R> {
         if self.position > end {
             return Err(OnnxError::Malformed("a field reaches past the end of what holds it"));
         }
+        if message == Message::Node && in_main {
+            self.makers.add(std::mem::take(&mut self.node));
+        }
         if key == "location" && !self.found.external_files.contains(&value) {
             self.found.external_files.push(value);
         }
         Ok(())
+    }
+
+    /// Notes field `field` of a node: what it takes, what it makes.
+    fn note(&mut self, field: u32, end: u64) -> Result<(), OnnxError> {
+        let name = self.name(end)?;
+        match field {
+            1 => drop(self.node.input.get_or_insert(name)),
+            _ if self.node.outputs.len() < MAX_OUTPUTS => self.node.outputs.push(name),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A name of a value. One that is too long, or no text, is none: it keeps no model from serving.
+    fn name(&mut self, end: u64) -> Result<String, OnnxError> {
+        let stop = self.block(end)?;
+        let mut bytes = vec![0; (stop - self.position).min(MAX_STRING) as usize];
+        self.input.read_exact(&mut bytes).map_err(truncated)?;
+        self.position += bytes.len() as u64;
+        self.skip_to(stop)?;
+        Ok(String::from_utf8(bytes).unwrap_or_default())
     }
 
     /// Reads a length and returns where the block it opens ends.
@@ -319,6 +392,35 @@ pub(crate) mod tests {
         let mut input = BufReader::new(Counting(Cursor::new(model), 0));
         OnnxFile::read(&mut input, length).unwrap();
         assert!(input.get_ref().1 < 10, "{} reads", input.get_ref().1);
+    }
+
+    /// A model whose output `y` is made by `nodes`: operator, input, output.
+    fn model_of(nodes: &[(&str, &str, &str)]) -> Vec<u8> {
+        let node = |(operator, input, output): &(&str, &str, &str)| {
+            let inner = field(1, &field(5, &field(6, &field(1, &field(4, b"Inner")))));
+            let fields = [field(1, input.as_bytes()), field(1, b"second"), field(2, output.as_bytes())];
+            field(1, &[fields.concat(), field(4, operator.as_bytes()), inner[3..].to_vec()].concat())
+        };
+        let graph = [nodes.iter().map(node).collect::<Vec<_>>().concat(), field(12, &field(1, b"y"))].concat();
+        [vec![1 << 3, 9], field(7, &graph)].concat()
+    }
+
+    #[test]
+    fn operator_behind_an_output_is_found_through_what_hands_numbers_on() {
+        let last = |nodes: &[(&str, &str, &str)]| read(&model_of(nodes)).unwrap().last_operators.get("y").cloned();
+        assert_eq!(last(&[("Softmax", "x", "y")]).as_deref(), Some("Softmax"));
+        let handed = [
+            ("Gemm", "x", "a"),
+            ("Sigmoid", "a", "b"),
+            ("QuantizeLinear", "b", "c"),
+            ("DequantizeLinear", "c", "d"),
+            ("Reshape", "d", "e"),
+            ("Cast", "e", "y"),
+        ];
+        assert_eq!(last(&handed).as_deref(), Some("Sigmoid"));
+        assert_eq!(last(&[("Identity", "x", "y")]), None, "the input itself");
+        assert_eq!(last(&[("Identity", "y", "y")]), None, "a circle");
+        assert_eq!(last(&[("Softmax", "x", "z")]), None);
     }
 
     #[test]

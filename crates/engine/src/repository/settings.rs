@@ -18,8 +18,10 @@ pub struct ModelSettings {
     pub kind: Option<String>,
     /// The layout of its outputs, `yolov8` say. Recognised when absent.
     pub family: Option<String>,
-    /// Class names: a list, or the name of a file beside `model.yaml` with one name a line.
+    /// Class names: a list, or the name of a file beside `model.yaml` with one name a line. `labels.txt`, if there is one, when absent.
     pub labels: Option<Labels>,
+    /// What makes likelihoods of a classifier's scores: `softmax`, `sigmoid`, or `none` where the graph does so. Recognised when absent.
+    pub activation: Option<Activation>,
     /// Other names under which the model answers.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -78,6 +80,18 @@ pub enum Labels {
     List(Vec<String>),
     /// A text file beside `model.yaml`, one name a line.
     File(String),
+}
+
+/// What makes likelihoods of a model's scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// One of the classes it is.
+    Softmax,
+    /// Each class for itself.
+    Sigmoid,
+    /// The graph has done it.
+    None,
 }
 
 /// Default thresholds of a detector.

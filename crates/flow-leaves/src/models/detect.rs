@@ -157,21 +157,23 @@ impl Settings {
             Masks::Png => MaskForm::Png,
             Masks::Rle => MaskForm::Rle,
         };
-        let classes = self.classes.iter().map(|class| class.of(model)).collect::<Result<_, _>>()?;
+        let classes = self.classes.iter().map(|class| class.of(model)).collect::<Result<Vec<_>, _>>()?.concat();
         Ok(Ask { thresholds, classes, top_k: self.top_k.unwrap_or(TOP_K), masks, draw: self.draw })
     }
 }
 
 impl Class {
-    fn of(&self, model: &PictureModel) -> Result<usize, StepError> {
+    fn of(&self, model: &PictureModel) -> Result<Vec<usize>, StepError> {
         let name = match self {
             Self::Number(number) => number.to_string(),
             Self::Name(name) => name.clone(),
         };
-        model.class(&name).ok_or_else(|| {
+        let classes = model.classes(&name);
+        if classes.is_empty() {
             let error = StepError::input(format!("the model knows no class {:?}", caudal_types::shorten(&name)));
-            error.hint("name one of its classes; caudal models show lists them").for_good()
-        })
+            return Err(error.hint("name one of its classes; caudal models show lists them").for_good());
+        }
+        Ok(classes)
     }
 }
 

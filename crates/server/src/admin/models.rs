@@ -26,6 +26,12 @@ pub(crate) struct ModelState {
     name: String,
     version: String,
     task: &'static str,
+    /// What should be known of it: why it serves tensors though it takes pictures, say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<String>,
+    /// What it found and could not be told: a confidence was not between 0 and 1, or a number was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<u64>,
     /// Who runs it.
     provider: String,
     instances: usize,
@@ -101,14 +107,17 @@ impl MemoryState {
 impl ModelState {
     fn new(model: &ServedModel) -> Self {
         let (plan, depth, memory) = (model.plan(), model.queue.depth(), model.memory);
-        let thresholds = match &model.task {
-            Task::See(seer) => Some(seer.thresholds()),
+        let seer = match &model.task {
+            Task::See(seer) => Some(seer),
             _ => None,
         };
+        let thresholds = seer.map(|seer| seer.thresholds());
         Self {
             name: model.name.clone(),
             version: model.version.to_string(),
             task: model.task.name(),
+            notice: model.notice.as_ref().map(ToString::to_string),
+            dropped: seer.map(|seer| seer.dropped.count()),
             provider: model.runs_on.to_string(),
             instances: plan.instances,
             threads: plan.threads,

@@ -6,11 +6,14 @@
 //!
 //! Boxes are corners in input pixels. Places that hold nothing have a score of 0 or come after the count.
 
-use super::{Candidates, Network, Output, OutputShape, Parts, Reader, only};
+use super::{Candidates, Network, Output, OutputShape, Parts, Reader, Shown, Span, only};
 use crate::{BoxF, Detection};
 
 /// A network that has picked its boxes gives some hundreds; thousands are a grid.
 const MOST: usize = 1000;
+
+/// Least confidence of a box that must be one: places that hold nothing may have any numbers.
+const LEAST: f32 = 0.05;
 
 pub(super) struct EndToEnd;
 
@@ -39,12 +42,35 @@ impl Reader for EndToEnd {
     }
 
     fn is_sure(&self, network: &Network<'_>, _parts: &Parts) -> bool {
-        // A single row of six is more likely a classifier of six classes.
         match only(network) {
             Some([_, most, _]) => *most <= MOST,
-            Some([found, _]) => *found == 0,
-            _ => true,
+            // One row of six may be a classifier of six classes, and no row may be of any layout.
+            Some(_) => false,
+            // TensorFlow's four outputs have these words in their names too, and boxes of `y1, x1, y2, x2` in parts.
+            None => !network.outputs.iter().any(|output| output.name.contains("detection")),
         }
+    }
+
+    fn shown(&self, outputs: &[Output<'_>], _input: (usize, usize)) -> Shown {
+        let mut shown = Shown::default();
+        let mut look = |corners: &[f32], score: f32, class: f32| {
+            shown.scores = shown.scores.with(score);
+            shown.sides = shown.sides.and(Span::of(corners));
+            let inside_out = corners[2] < corners[0] - 1.0 || corners[3] < corners[1] - 1.0;
+            let counts = score > LEAST && corners.iter().all(|side| side.is_finite());
+            shown.impossible += usize::from(counts && (inside_out || class.fract() != 0.0));
+        };
+        match outputs {
+            [all] => all.values.floats().chunks_exact(6).for_each(|six| look(&six[..4], six[4], six[5])),
+            [count, boxes, scores, classes] => {
+                let count = count.values.get(0).unwrap_or(0.0).max(0.0) as usize;
+                for (i, corners) in boxes.values.floats().chunks_exact(4).take(count).enumerate() {
+                    look(corners, scores.values.get(i).unwrap_or(0.0), classes.values.get(i).unwrap_or(0.0));
+                }
+            }
+            _ => {}
+        }
+        shown
     }
 
     fn candidates(&self, outputs: &[Output<'_>], _parts: &Parts, _input: (usize, usize), conf: f32) -> Candidates {

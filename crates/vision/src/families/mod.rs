@@ -2,16 +2,20 @@
 //! it was trained on, how its numbers are read. Everything before and after is shared.
 
 mod end_to_end;
+mod shown;
 mod ssd;
 mod yolov5;
 mod yolov8;
 mod yolox;
 
+pub use shown::{Shown, Span};
 pub use yolox::places;
 
 use std::{fmt, str::FromStr};
 
-use crate::{Detection, Fit};
+use shown::Unit;
+
+use crate::{Detection, Fit, classify::sound_confidence};
 
 /// What a detection must have to count.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,7 +73,8 @@ pub enum Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    fn floats(self) -> &'a [f32] {
+    /// Those that are floats; none where they are whole numbers.
+    pub fn floats(self) -> &'a [f32] {
         if let Self::F32(values) = self { values } else { &[] }
     }
 
@@ -102,6 +107,14 @@ trait Reader: Sync {
 
     /// Whether `network`, of which `parts` could be this family's, is so without doubt.
     fn is_sure(&self, network: &Network<'_>, parts: &Parts) -> bool;
+
+    /// In what its boxes are given.
+    fn unit(&self) -> Unit {
+        Unit::Pixels
+    }
+
+    /// What its numbers show of one run; the outputs come in the order of [`Parts::outputs`].
+    fn shown(&self, outputs: &[Output<'_>], input: (usize, usize)) -> Shown;
 
     /// Reads boxes, in pixels of an input of size `input`, that are at least `conf` sure; the outputs come in the order
     /// of [`Parts::outputs`].
@@ -244,14 +257,40 @@ impl Head {
         self.family.0.suppresses()
     }
 
-    /// Reads the boxes out of one row's outputs, given in the order of [`Self::outputs`], that are at least `conf` sure.
-    pub fn candidates(&self, outputs: &[Output<'_>], conf: f32) -> Candidates {
+    /// What the numbers of one row's outputs, given in the order of [`Self::outputs`], show.
+    pub fn shown(&self, outputs: &[Output<'_>]) -> Shown {
+        self.family.0.shown(outputs, self.input)
+    }
+
+    /// What in `shown` cannot be of a network of this family, in words.
+    pub fn contradiction(&self, shown: &Shown) -> Option<String> {
+        self.family.0.unit().contradiction(shown, self.input)
+    }
+
+    /// Reads the boxes out of one row's outputs, given in the order of [`Self::outputs`], that are at least `conf` sure; and
+    /// says how many were dropped because their confidence is not between 0 and 1, or a side is no number.
+    pub fn candidates(&self, outputs: &[Output<'_>], conf: f32) -> (Candidates, usize) {
         let mut found = self.family.0.candidates(outputs, &self.parts, self.input, conf);
+        let before = found.len();
+        found.retain_mut(make_sound);
+        let dropped = before - found.len();
         if found.len() > MAX_CANDIDATES {
             found.select_nth_unstable_by(MAX_CANDIDATES, |a, b| b.confidence.total_cmp(&a.confidence));
             found.truncate(MAX_CANDIDATES);
         }
-        found
+        (found, dropped)
+    }
+}
+
+/// Whether `found` has numbers that can be told; what rounding has added to its confidence is taken away.
+fn make_sound(found: &mut Detection) -> bool {
+    let rect = found.rect;
+    match sound_confidence(found.confidence) {
+        Some(confidence) if [rect.x1, rect.y1, rect.x2, rect.y2].into_iter().all(f32::is_finite) => {
+            found.confidence = confidence;
+            true
+        }
+        _ => false,
     }
 }
 
@@ -309,6 +348,93 @@ mod tests {
         assert_eq!(recognise((640, 640), &fused, Some(80)), Some("end2end"));
         let two: [(&str, &[usize]); 2] = [("output0", &[1, 116, 8400]), ("output1", &[1, 32, 160, 160])];
         assert_eq!(recognise((640, 640), &two, Some(80)), None);
+    }
+
+    #[test]
+    fn detectors_of_other_families_are_none_of_ours() {
+        let none: [&[(&str, &[usize])]; 8] = [
+            &[("logits", &[1, 300, 80]), ("pred_boxes", &[1, 300, 4])],
+            &[("boxes", &[1, 8400, 4]), ("scores", &[1, 8400, 80])],
+            &[("scores", &[1, 3000, 21]), ("boxes", &[1, 3000, 4])],
+            &[
+                ("num_detections", &[1]),
+                ("detection_boxes", &[1, 100, 4]),
+                ("detection_scores", &[1, 100]),
+                ("detection_classes", &[1, 100]),
+            ],
+            &[("output0", &[1, 116, 8400]), ("output1", &[1, 32, 160, 160])],
+            &[("dets", &[1, 100, 5]), ("labels", &[1, 100])],
+            &[("output", &[0, 6])],
+            &[("output", &[0, 7])],
+        ];
+        for outputs in none {
+            assert_eq!(recognise((640, 640), outputs, None), None, "{outputs:?}");
+        }
+    }
+
+    fn contradiction(family: &str, outputs: &[Output<'_>]) -> Option<String> {
+        let shapes: Vec<_> = outputs.iter().map(|output| OutputShape { name: "o", dims: output.dims }).collect();
+        let network = Network { input: (64, 64), outputs: &shapes, classes: None };
+        let head = family.parse::<Family>().unwrap().head(&network).unwrap();
+        head.contradiction(&head.shown(outputs))
+    }
+
+    #[track_caller]
+    fn check_numbers(family: &str, dims: &[usize], values: &[f32], words: Option<&str>) {
+        let said = contradiction(family, &[Output { dims, values: Values::F32(values) }]);
+        match words {
+            None => assert_eq!(said, None, "{values:?}"),
+            Some(words) => assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{words}: {said:?}"),
+        }
+    }
+
+    #[test]
+    fn numbers_of_other_layouts_contradict_the_family_that_shapes_say() {
+        // One cell: centre, size, two scores; then what else stands in such a place.
+        let v8 = |values: [f32; 6], words| check_numbers("yolov8", &[1, 6, 1], &values, words);
+        v8([30.0, 20.0, 8.0, 8.0, 0.9, 0.1], None);
+        v8([30.0, 20.0, 8.0, 8.0, 0.001, 0.0], None);
+        v8([0.0; 6], None);
+        v8([30.0, f32::NAN, 8.0, 8.0, f32::INFINITY, 0.5], None);
+        v8([30.0, 20.0, 8.0, 8.0, 0.9, 46.0], Some("scores lie between 0.9 and 46, expected 0 to 1"));
+        v8([30.0, 20.0, 8.0, 8.0, 0.9, -6.0], Some("scores lie between -6"));
+        v8([0.5, 0.4, 0.1, 0.2, 0.9, 0.1], Some("expected pixels of an input of 64x64"));
+        v8([30.0, 20.0, 8e9, 8.0, 0.9, 0.1], Some("boxes reach to"));
+        let v5 = |values: [f32; 7], words| check_numbers("yolov5", &[1, 1, 7], &values, words);
+        v5([30.0, 20.0, 8.0, 8.0, 0.9, 0.1, 0.2], None);
+        v5([30.0, 20.0, 8.0, 8.0, -4.0, 0.1, 0.2], Some("scores lie between"));
+        // Decoded boxes read as if they were still in the grid's terms.
+        let grid = |cell: [f32; 7]| [&cell[..], &[0.0; 7 * 83]].concat();
+        check_numbers("yolox", &[1, 84, 7], &grid([0.5, 0.5, 0.1, 0.7, 1.0, 0.1, 0.9]), None);
+        check_numbers("yolox", &[1, 84, 7], &grid([24.0, 36.0, 32.0, 40.0, 1.0, 0.1, 0.9]), Some("boxes reach to"));
+        let e2e = |values: [f32; 6], words| check_numbers("end2end", &[1, 1, 6], &values, words);
+        e2e([8.0, 16.0, 40.0, 56.0, 0.9, 5.0], None);
+        e2e([0.0, 0.0, 0.0, 0.0, 0.0, -1.0], None);
+        e2e([5.0, 0.9, 8.0, 16.0, 40.0, 56.0], Some("scores lie between"));
+        e2e([24.0, 36.0, 8.0, 9.0, 0.9, 5.0], Some("turned inside out"));
+        e2e([8.0, 16.0, 40.0, 56.0, 0.9, 0.3], Some("no whole number"));
+    }
+
+    #[test]
+    fn parts_of_a_picture_and_its_pixels_are_told_apart() {
+        let scores = Output { dims: &[1, 1, 2], values: Values::F32(&[0.1, 0.8]) };
+        let ssd =
+            |sides: &[f32; 4]| contradiction("ssd", &[Output { dims: &[1, 1, 4], values: Values::F32(sides) }, scores]);
+        assert_eq!(ssd(&[0.1, 0.2, 0.5, 0.6]), None);
+        assert!(ssd(&[8.0, 16.0, 40.0, 56.0]).unwrap().contains("expected parts of the input"));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_dropped_and_counted() {
+        let odd = [f32::NAN, 1.0, 5.0, 6.0, 0.9, 0.0, 1.0, 1.0, 5.0, 6.0, f32::INFINITY, 0.0];
+        let more = [8.0, 16.0, 40.0, 56.0, 46.0, 1.0, 8.0, 16.0, 40.0, 56.0, 1.004, 1.0];
+        let values = [odd, more].concat();
+        let output = Output { dims: &[1, 4, 6], values: Values::F32(&values) };
+        let network =
+            Network { input: (64, 64), outputs: &[OutputShape { name: "o", dims: &[1, 4, 6] }], classes: None };
+        let head = Head::recognise(&network).unwrap();
+        let (found, dropped) = head.candidates(&[output], 0.25);
+        assert_eq!((found.len(), found[0].confidence, dropped), (1, 1.0, 3));
     }
 
     #[test]

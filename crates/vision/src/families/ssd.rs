@@ -1,8 +1,11 @@
 //! SSD as TensorFlow's detection zoo writes it before suppression: boxes `[1, anchors, 4]` or `[1, anchors, 1, 4]` as
 //! `y1, x1, y2, x2` between 0 and 1, and class scores `[1, anchors, classes]`, already between 0 and 1. A first
 //! class that says "nothing" is skipped. (TensorFlow, `object_detection/core/post_processing.py`.)
+//!
+//! Many other families give two outputs of these shapes, with other boxes in them: only the fourth dimension, or
+//! TensorFlow's own names, make sure that it is this one.
 
-use super::{Candidates, Habits, Network, Output, Parts, Reader};
+use super::{Candidates, Habits, Network, Output, Parts, Reader, Shown, Span, Unit};
 use crate::{BoxF, Detection, Fit};
 
 pub(super) struct Ssd;
@@ -32,8 +35,21 @@ impl Reader for Ssd {
         }
     }
 
-    fn is_sure(&self, _network: &Network<'_>, parts: &Parts) -> bool {
-        parts.classes.is_some_and(|classes| classes > 0)
+    fn is_sure(&self, network: &Network<'_>, parts: &Parts) -> bool {
+        let is_its_own = |name: &str| ["Postprocessor/", "raw_detection_boxes"].iter().any(|own| name.starts_with(own));
+        let by_shape = network.outputs.iter().any(|output| matches!(output.dims, [_, _, 1, 4]));
+        let known = by_shape || network.outputs.iter().any(|output| is_its_own(output.name));
+        known && parts.classes.is_some_and(|classes| classes > 0)
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Parts
+    }
+
+    fn shown(&self, outputs: &[Output<'_>], _input: (usize, usize)) -> Shown {
+        let [boxes, scores] = outputs else { return Shown::default() };
+        let (sides, scores) = (Span::of(boxes.values.floats()), Span::of(scores.values.floats()));
+        Shown { scores, sides, ..Shown::default() }
     }
 
     fn candidates(&self, outputs: &[Output<'_>], parts: &Parts, input: (usize, usize), conf: f32) -> Candidates {

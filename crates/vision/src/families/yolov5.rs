@@ -1,7 +1,7 @@
 //! YOLOv5 and v7: `[1, cells, 5 + classes]`, three anchors a grid cell; boxes as centre and size in input
 //! pixels, then objectness, then class scores. A class's confidence is objectness times its score.
 
-use super::{Candidates, Network, Output, Parts, Reader, grid_cells, only};
+use super::{Candidates, Network, Output, Parts, Reader, Shown, grid_cells, only, shown::rows};
 use crate::{BoxF, Detection};
 
 const ANCHORS: usize = 3;
@@ -24,6 +24,13 @@ impl Reader for YoloV5 {
 
     fn is_sure(&self, network: &Network<'_>, _parts: &Parts) -> bool {
         only(network).is_some_and(|dims| dims[1] == ANCHORS * grid_cells(network.input))
+    }
+
+    fn shown(&self, outputs: &[Output<'_>], _input: (usize, usize)) -> Shown {
+        match outputs {
+            [output @ Output { dims: [_, _, channels], .. }] => rows(output, *channels),
+            _ => Shown::default(),
+        }
     }
 
     fn candidates(&self, outputs: &[Output<'_>], _parts: &Parts, _input: (usize, usize), conf: f32) -> Candidates {

@@ -3,7 +3,7 @@
 
 use multiversion::multiversion;
 
-use super::{Candidates, Network, Output, Parts, Reader, grid_cells, only};
+use super::{Candidates, Network, Output, Parts, Reader, Shown, Span, grid_cells, only};
 use crate::{BoxF, Detection};
 
 /// Cells looked at together: their best scores stay in the first-level cache while all classes pass by.
@@ -27,6 +27,12 @@ impl Reader for YoloV8 {
 
     fn is_sure(&self, network: &Network<'_>, _parts: &Parts) -> bool {
         only(network).is_some_and(|dims| dims[2] == grid_cells(network.input))
+    }
+
+    fn shown(&self, outputs: &[Output<'_>], _input: (usize, usize)) -> Shown {
+        let [Output { dims: [_, _, cells], values }] = outputs else { return Shown::default() };
+        let (sides, scores) = values.floats().split_at((4 * *cells).min(values.floats().len()));
+        Shown { scores: Span::of(scores), sides: Span::of(sides), ..Shown::default() }
     }
 
     fn candidates(&self, outputs: &[Output<'_>], _parts: &Parts, _input: (usize, usize), conf: f32) -> Candidates {

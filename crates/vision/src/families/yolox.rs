@@ -4,7 +4,10 @@
 //!
 //! An export with the boxes decoded in the graph has the numbers of `yolov5`.
 
-use super::{Candidates, Habits, Network, Output, Parts, Reader, STRIDES, grid_cells, only, yolov5::best};
+use super::{
+    Candidates, Habits, Network, Output, Parts, Reader, STRIDES, Shown, Span, grid_cells, only, shown::rows,
+    yolov5::best,
+};
 use crate::{BoxF, Fit};
 
 pub(super) struct YoloX;
@@ -29,6 +32,19 @@ impl Reader for YoloX {
 
     fn is_sure(&self, _network: &Network<'_>, _parts: &Parts) -> bool {
         true
+    }
+
+    fn shown(&self, outputs: &[Output<'_>], input: (usize, usize)) -> Shown {
+        let [output @ Output { dims: [_, _, channels], values }] = outputs else { return Shown::default() };
+        let cells = values.floats().chunks_exact((*channels).max(6)).zip(places(input));
+        // A size that is beyond all numbers is no side of a box either: it was decoded already.
+        let size = |logarithm: f32, stride: f32| (logarithm.exp() * stride).min(f32::MAX);
+        let sides = cells.fold(Span::default(), |span, (cell, (column, row, stride))| {
+            let centre = [(cell[0] + column) * stride, (cell[1] + row) * stride];
+            let span = centre.into_iter().fold(span, Span::with);
+            [cell[2], cell[3]].into_iter().fold(span, |span, side| span.with(size(side, stride)))
+        });
+        Shown { sides, ..rows(output, *channels) }
     }
 
     fn candidates(&self, outputs: &[Output<'_>], _parts: &Parts, input: (usize, usize), conf: f32) -> Candidates {
