@@ -14,8 +14,13 @@ const CLOSE: f64 = 1e-5;
 
 static SHARED: Shared = Shared::new(|| {
     let repo = Repo::new()
-        .encoder("encoder", "encoder", "aliases: [text-embedding-3-small]\nembedding: {max_tokens: 64}")
+        .encoder(
+            "encoder",
+            "encoder",
+            "aliases: [text-embedding-3-small]\nembedding: {max_tokens: 64, allow_token_ids: true}",
+        )
         .encoder("first", "encoder", "embedding: {max_tokens: 8, pooling: cls, normalize: false, truncate: true}")
+        .encoder("texts", "encoder", "embedding: {max_tokens: 64}")
         .encoder("vector", "vector", "embedding: {normalize: false}")
         .encoder("tensors", "encoder", "kind: tensors")
         .model("double", "double", "");
@@ -141,13 +146,13 @@ fn texts_that_are_too_long_are_refused_or_cut_as_is_said() {
     let long = "a ".repeat(100);
     let answer = post(&server, &json!({ "model": "encoder", "input": ["a", long] }));
     assert_eq!((answer.status, answer.code().as_str()), (400, "text_too_long"), "{}", answer.text());
-    assert!(answer.text().contains("the input 1 cannot be used: it has 102 tokens, and the model takes 64 tokens"));
+    assert!(answer.text().contains("input 1 has 102 tokens; the model accepts 64"));
     let cut = post(&server, &json!({ "model": "encoder", "input": long, "truncate": true }));
     assert_eq!(cut.json()["usage"]["prompt_tokens"], 64);
     assert!(close(&vectors(&cut)[0], &embed(&server, "encoder", json!("a ".repeat(62)))[0]));
-    let endless = post(&server, &json!({ "model": "encoder", "input": "a".repeat(1 << 20), "truncate": true }));
-    assert_eq!(endless.status, 200, "{}", endless.text());
-    assert_eq!(post(&server, &json!({ "model": "encoder", "input": "a".repeat(1 << 20) })).code(), "text_too_long");
+    let endless = post(&server, &json!({ "model": "encoder", "input": "a ".repeat(1 << 19), "truncate": true }));
+    assert_eq!(endless.json()["usage"]["prompt_tokens"], 64, "{}", endless.text());
+    assert_eq!(post(&server, &json!({ "model": "encoder", "input": "a ".repeat(1 << 19) })).code(), "text_too_long");
     // Its settings say that texts are cut.
     let first = post(&server, &json!({ "model": "first", "input": long }));
     assert_eq!(first.json()["usage"]["prompt_tokens"], 8);
@@ -164,11 +169,16 @@ fn what_cannot_be_is_said_and_the_server_lives() {
         assert!(told.contains(words), "{told}");
     };
     let body = |input: Value| json!({ "model": "encoder", "input": input });
-    check(body(json!("")), 400, "invalid_parameter", "the input 0 cannot be used: it is empty");
+    check(body(json!("")), 400, "invalid_parameter", "input 0 is empty");
     check(body(json!([])), 400, "invalid_parameter", "input is empty");
-    check(body(json!([[]])), 400, "invalid_parameter", "the input 0 cannot be used: it is empty");
+    check(body(json!([[]])), 400, "invalid_parameter", "input 0 is empty");
     check(body(json!([["a"]])), 400, "invalid_request", "input is a text, a list of texts");
-    check(body(json!([1, 76])), 400, "invalid_parameter", "the token 76 is not in the model's vocabulary of 76");
+    check(
+        body(json!([1, 76])),
+        400,
+        "invalid_parameter",
+        "input 0 has the token 76, which is not in the model's vocabulary of 76",
+    );
     check(body(json!([1, 4_294_967_295_u32])), 400, "invalid_parameter", "not in the model's vocabulary");
     check(body(json!(vec!["a"; 2049])), 400, "too_many_parts", "a request may bring 2048");
     check(json!({ "input": "a" }), 400, "invalid_request", "missing field `model`");
@@ -180,6 +190,57 @@ fn what_cannot_be_is_said_and_the_server_lives() {
     assert_eq!(server.post_json("/v1/embeddings?colour=red", "{}").code(), "invalid_parameter");
     assert_eq!(server.post_picture("/predict/encoder", b"x").code(), "wrong_task");
     assert_eq!(embed(&server, "encoder", json!("a"))[0].len(), 16);
+}
+
+#[test]
+fn token_ids_are_refused_unless_the_model_allows_them() {
+    let server = SHARED.get();
+    for ids in [json!([1, 4, 2]), json!([[1, 4, 2]]), json!([[32, 893], [374]])] {
+        let answer = post(&server, &json!({ "model": "texts", "input": ids }));
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{}", answer.text());
+        for words in ["check_embedding_ctx_length=False", "embedding.allow_token_ids: true"] {
+            assert!(answer.text().contains(words), "{}", answer.text());
+        }
+    }
+    assert_eq!(post(&server, &json!({ "model": "encoder", "input": [1, 4, 2] })).status, 200);
+}
+
+#[test]
+fn a_text_is_measured_in_tokens_and_not_in_bytes() {
+    let server = SHARED.get();
+    let plain = embed(&server, "texts", json!("a cat")).remove(0);
+    for blank in [" ", "\n", "\t "] {
+        let text = format!("{}a cat", blank.repeat(40_000));
+        for truncate in [false, true] {
+            let body = json!({ "model": "texts", "input": text, "truncate": truncate });
+            let answer = post(&server, &body);
+            assert!(close(&vectors(&answer)[0], &plain), "{blank:?} {truncate}");
+            assert_eq!(answer.json()["usage"]["total_tokens"], 6, "{blank:?} {truncate}");
+        }
+    }
+    let blob = post(&server, &json!({ "model": "texts", "input": "ä".repeat(100_000) }));
+    assert_eq!(blob.json()["usage"]["total_tokens"], 3, "one word that is not known: {}", blob.text());
+    let much = post(&server, &json!({ "model": "texts", "input": "cat ".repeat(1 << 20) }));
+    assert_eq!((much.status, much.code().as_str()), (400, "text_too_long"));
+    assert!(
+        much.text().contains("has more than ") && much.text().contains("set \\\"truncate\\\": true"),
+        "{}",
+        much.text()
+    );
+}
+
+#[test]
+fn members_of_other_servers_are_ignored_and_named() {
+    let server = SHARED.get();
+    let body =
+        json!({ "model": "texts", "input": "a", "input_type": "query", "user": "u", "extra": {"a": [1]}, "n": null });
+    let answer = post(&server, &body);
+    let mut ignored: Vec<&str> = answer.header("x-ignored-fields").split(", ").collect();
+    ignored.sort_unstable();
+    assert_eq!((answer.status, &ignored[..]), (200, &["extra", "input_type", "user"][..]), "{}", answer.text());
+    assert_eq!(post(&server, &json!({ "model": "texts", "input": "a" })).header("x-ignored-fields"), "");
+    let typo = post(&server, &json!({ "model": "texts", "input": "a", "truncat": true }));
+    assert!(typo.status == 400 && typo.text().contains("did you mean \\\"truncate\\\"?"), "{}", typo.text());
 }
 
 #[test]
@@ -232,7 +293,7 @@ fn models_are_listed_as_openai_lists_them() {
     let json = SHARED.get().get("/v1/models").json();
     let models = json["data"].as_array().unwrap();
     let names: Vec<&str> = models.iter().map(|model| model["id"].as_str().unwrap()).collect();
-    assert_eq!(names, ["double", "encoder", "text-embedding-3-small", "first", "tensors", "vector"]);
+    assert_eq!(names, ["double", "encoder", "text-embedding-3-small", "first", "tensors", "texts", "vector"]);
     assert!(models.iter().all(|model| model["object"] == "model" && model["created"].as_u64() > Some(0)));
 }
 

@@ -8,4 +8,4 @@ mod head;
 mod tokenizer;
 
 pub use head::{Head, Pooling};
-pub use tokenizer::{TextError, Tokenizer, TokenizerError, Tokens, TooLong};
+pub use tokenizer::{Encode, TextError, Tokenizer, TokenizerError, Tokens, TooLong};

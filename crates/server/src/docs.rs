@@ -43,6 +43,7 @@ use crate::{
         pictures::inference_image,
         openai::embeddings,
         openai::models,
+        openai::model,
         flow::pipelines::list,
         flow::pipelines::show,
         flow::run::run,

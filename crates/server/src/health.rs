@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::Response,
 };
 use caudal_memory::Use;
@@ -308,11 +308,41 @@ fn in_words(duration: Duration) -> String {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+/// The form of a probe's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+}
+
+impl Form {
+    /// The form that a client accepts; `usual` where it does not care.
+    fn of(headers: &HeaderMap, usual: Self) -> Self {
+        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let media =
+            accepted.flat_map(|value| value.split(',')).map(|media| media.split(';').next().unwrap_or("").trim());
+        let named = |media: &str| match media {
+            "application/json" => Some(Self::Json),
+            "text/plain" | "text/*" | "text/html" => Some(Self::Text),
+            _ => None,
+        };
+        media.into_iter().find_map(named).unwrap_or(usual)
+    }
+}
+
+/// That the process lives.
+fn live(form: Form) -> Answer {
+    match form {
+        Form::Text => Answer::new(TEXT, "live\n"),
+        Form::Json => Answer::json(&BTreeMap::from([("live", true)])),
+    }
+}
 
 /// Whether the process lives.
 #[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200)))]
 pub(crate) async fn livez(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::Livez, &request, |_| Ok(Answer::new(TEXT, "live\n")))
+    let form = Form::of(request.headers(), Form::Text);
+    door::ask(&app, Route::Livez, &request, |_| Ok(live(form)))
 }
 
 /// Whether work would be served: 200 or 503, and the models that failed to load.
@@ -323,13 +353,15 @@ pub(crate) async fn livez(State(app): State<Arc<App>>, request: Request) -> Resp
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
 )]
 pub(crate) async fn readyz(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::Readyz, &request, |app| Ok(ready(app, &request)))
+    let form = Form::of(request.headers(), Form::Text);
+    door::ask(&app, Route::Readyz, &request, |app| Ok(ready(app, form)))
 }
 
 /// Whether the process lives, under KServe's name.
 #[utoipa::path(get, path = "/v2/health/live", tag = "health", responses((status = 200)))]
 pub(crate) async fn server_live(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ServerLive, &request, |_| Ok(Answer::new(TEXT, "live\n")))
+    let form = Form::of(request.headers(), Form::Json);
+    door::ask(&app, Route::ServerLive, &request, |_| Ok(live(form)))
 }
 
 /// Whether work would be served, under KServe's name: 200 or 503, and the models that failed to load.
@@ -340,7 +372,8 @@ pub(crate) async fn server_live(State(app): State<Arc<App>>, request: Request) -
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
 )]
 pub(crate) async fn server_ready(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::ask(&app, Route::ServerReady, &request, |app| Ok(ready(app, &request)))
+    let form = Form::of(request.headers(), Form::Json);
+    door::ask(&app, Route::ServerReady, &request, |app| Ok(ready(app, form)))
 }
 
 /// Whether work would be served, for who accepts JSON; the same in a line of text for others.
@@ -372,12 +405,11 @@ impl Readiness {
     }
 }
 
-fn ready(app: &App, request: &Request) -> Answer {
+fn ready(app: &App, form: Form) -> Answer {
     let readiness = Readiness::of(app);
-    let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let answer = match accepted.contains("application/json") {
-        true => Answer::json(&readiness),
-        false => Answer::new(TEXT, readiness.text()),
+    let answer = match form {
+        Form::Text => Answer::new(TEXT, readiness.text()),
+        Form::Json => Answer::json(&readiness),
     };
     answer.status(if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
 }
@@ -397,6 +429,22 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_probe_is_answered_in_the_form_that_is_accepted() {
+        let form = |accept: &str, usual| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            Form::of(&headers, usual)
+        };
+        for usual in [Form::Text, Form::Json] {
+            assert_eq!(Form::of(&HeaderMap::new(), usual), usual);
+            assert_eq!(form("*/*", usual), usual);
+            assert_eq!(form("application/json", usual), Form::Json);
+            assert_eq!(form("application/json, text/plain;q=0.5, */*", usual), Form::Json);
+            assert_eq!(form("text/plain", usual), Form::Text);
+        }
+    }
 
     #[test]
     fn uptime_is_told_as_people_tell_it() {

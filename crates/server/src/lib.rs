@@ -13,6 +13,7 @@ mod docs;
 mod flow;
 mod health;
 mod http;
+mod json;
 mod kpis;
 mod kserve;
 mod memory;

@@ -64,14 +64,7 @@ impl Query {
 
     /// Sets one by any of its names.
     pub(crate) fn set(&mut self, name: &str, value: String) -> Result<(), Problem> {
-        let Some(names) = KNOWN.iter().find(|names| names.contains(&name)) else {
-            let meant = nearest(name, KNOWN.iter().map(|names| names[0]));
-            let hint = meant.map_or_else(
-                || format!("parameters are {}", KNOWN.iter().map(|names| names[0]).collect::<Vec<_>>().join(", ")),
-                |meant| format!("did you mean {meant:?}?"),
-            );
-            return Err(Problem::parameter(format!("the parameter {:?} is not known", shorten(name)), hint));
-        };
+        let Some(names) = KNOWN.iter().find(|names| names.contains(&name)) else { return Err(unknown(name, &[])) };
         let before = self.get(names[0]).map_or(0, str::len);
         if before + value.len() > LONGEST {
             let message = format!("the parameter {name:?} has more than {LONGEST} bytes");
@@ -80,17 +73,35 @@ impl Query {
         match self.0.iter_mut().find(|(known, _)| *known == names[0]) {
             // A list may be given in one piece or in several.
             Some((known, before)) if *known == "classes" => *before = format!("{before},{value}"),
-            Some(_) => {
-                return Err(Problem::parameter(format!("the parameter {name:?} is given twice"), "give it once"));
+            // The same in the query and in the form, as some clients send it.
+            Some((_, before)) if *before == value => {}
+            Some((_, before)) => {
+                let (before, value) = (shorten(before), shorten(&value));
+                let message = format!("the parameter {name:?} is given twice, as {before:?} and as {value:?}");
+                return Err(Problem::parameter(message, "give it once, in the query or as a field of the form"));
             }
             None => self.0.push((names[0], value)),
         }
         Ok(())
     }
 
-    /// Whether `name` is a parameter at all.
-    pub(crate) fn knows(name: &str) -> bool {
-        KNOWN.iter().any(|names| names.contains(&name))
+    /// Sets one by a field of a form, beside which `files` are read.
+    pub(crate) fn set_field(&mut self, name: &str, value: String, files: &[&'static str]) -> Result<(), Problem> {
+        match KNOWN.iter().any(|names| names.contains(&name)) {
+            true => self.set(name, value),
+            false if LEGACY.contains(&name) => Ok(()),
+            false => Err(unknown(name, files)),
+        }
+    }
+
+    /// Checks all that means the same whatever the model is.
+    pub(crate) fn check(&self) -> Result<(), Problem> {
+        self.thresholds(Thresholds { conf: 0.0, iou: 0.0, max_det: 1 })?;
+        self.top_k()?;
+        self.masks()?;
+        self.flag("draw")?;
+        self.priority()?;
+        self.timeout().map(drop)
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -128,7 +139,8 @@ impl Query {
     }
 
     fn timeout(&self) -> Result<Option<Duration>, Problem> {
-        let ms = self.number("timeout_ms", 0.0, MAX_TIMEOUT_MS, "a number of milliseconds, 0 or more")?;
+        // Less than a nanosecond is no time.
+        let ms = self.number("timeout_ms", 1e-6, MAX_TIMEOUT_MS, "a number of milliseconds, more than 0")?;
         Ok(ms.map(|ms| Duration::from_secs_f64(ms / 1e3)))
     }
 
@@ -140,21 +152,26 @@ impl Query {
 
     /// What is asked of `model`.
     pub(crate) fn ask(&self, model: &PictureModel) -> Result<Ask, Problem> {
-        let defaults = model.thresholds();
-        let unit = "a number between 0 and 1";
         Ok(Ask {
-            thresholds: Thresholds {
-                conf: self.number("conf", 0.0, 1.0, unit)?.unwrap_or(defaults.conf),
-                iou: self.number("iou", 0.0, 1.0, unit)?.unwrap_or(defaults.iou),
-                max_det: self
-                    .number("max_det", 1, MAX_DET, "a whole number from 1 to 30000")?
-                    .unwrap_or(defaults.max_det),
-            },
+            thresholds: self.thresholds(model.thresholds())?,
             classes: self.classes(model)?,
-            top_k: self.number("top_k", 1, MAX_DET, "a whole number from 1 to 30000")?.unwrap_or(TOP_K),
+            top_k: self.top_k()?,
             masks: self.masks()?,
             draw: self.draw(model)?,
         })
+    }
+
+    fn thresholds(&self, defaults: Thresholds) -> Result<Thresholds, Problem> {
+        let unit = "a number between 0 and 1";
+        Ok(Thresholds {
+            conf: self.number("conf", 0.0, 1.0, unit)?.unwrap_or(defaults.conf),
+            iou: self.number("iou", 0.0, 1.0, unit)?.unwrap_or(defaults.iou),
+            max_det: self.number("max_det", 1, MAX_DET, "a whole number from 1 to 30000")?.unwrap_or(defaults.max_det),
+        })
+    }
+
+    fn top_k(&self) -> Result<usize, Problem> {
+        Ok(self.number("top_k", 1, MAX_DET, "a whole number from 1 to 30000")?.unwrap_or(TOP_K))
     }
 
     fn masks(&self) -> Result<MaskForm, Problem> {
@@ -178,14 +195,7 @@ impl Query {
     }
 
     fn flag(&self, name: &str) -> Result<bool, Problem> {
-        match self.get(name) {
-            None | Some("false" | "0" | "no") => Ok(false),
-            Some("true" | "1" | "yes" | "") => Ok(true),
-            Some(text) => {
-                let message = format!("{name} is true or false, not {:?}", shorten(text));
-                Err(Problem::parameter(message, "correct the value"))
-            }
-        }
+        self.get(name).map_or(Ok(false), |text| read_flag(name, text))
     }
 
     /// Classes by number or by name.
@@ -207,6 +217,28 @@ impl Query {
         classes.dedup();
         Ok(classes)
     }
+}
+
+/// Reads the boolean `name`, as web frameworks read them; a name alone says yes.
+pub(crate) fn read_flag(name: &str, text: &str) -> Result<bool, Problem> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" | "t" | "y" | "" => Ok(true),
+        "false" | "0" | "no" | "off" | "f" | "n" => Ok(false),
+        _ => {
+            let message = format!("{name} is true or false, not {:?}", shorten(text));
+            Err(Problem::parameter(message, "correct the value"))
+        }
+    }
+}
+
+/// That `name` is no parameter, nor one of `others`, and which may have been meant.
+fn unknown(name: &str, others: &[&'static str]) -> Problem {
+    let all = KNOWN.iter().copied().flatten().chain(others).copied();
+    let hint = nearest(name, all).map_or_else(
+        || format!("parameters are {}", KNOWN.iter().map(|names| names[0]).collect::<Vec<_>>().join(", ")),
+        |meant| format!("did you mean {meant:?}?"),
+    );
+    Problem::parameter(format!("the parameter {:?} is not known", shorten(name)), hint)
 }
 
 #[cfg(test)]
@@ -243,14 +275,40 @@ mod tests {
         refused("cnof=0.5", "did you mean \"conf\"?");
         refused("colour=red", "parameters are conf, iou");
         refused("timeout_ms=soon", "milliseconds");
-        refused("timeout_ms=-1", "0 or more");
-        refused("timeout_ms=NaN", "0 or more");
-        refused("timeout_ms=1e300", "0 or more");
+        refused("timeout_ms=0", "more than 0");
+        refused("timeout_ms=-1", "more than 0");
+        refused("timeout_ms=NaN", "more than 0");
+        refused("timeout_ms=1e300", "more than 0");
         refused("priority=urgent", "high, normal or low");
-        refused("conf=1&conf=2", "given twice");
+        refused("conf=1&conf=2", "given twice, as \"1\" and as \"2\"");
+        refused("confidense=1", "did you mean \"confidence\"?");
         refused(&format!("classes={}", "1,".repeat(3000)), "more than 4096 bytes");
         refused(&format!("classes={0}&classes={0}", "1,".repeat(1500)), "more than 4096 bytes");
         refused(&format!("{}=1", "x".repeat(10_000)), "x…");
+    }
+
+    #[test]
+    fn booleans_are_read_as_web_frameworks_read_them() {
+        for (text, expected) in [("True", true), ("on", true), ("YES", true), ("t", true), ("1", true), ("", true)] {
+            assert_eq!(read_flag("draw", text).ok(), Some(expected), "{text:?}");
+        }
+        for text in ["False", "off", "NO", "f", "n", "0"] {
+            assert_eq!(read_flag("draw", text).ok(), Some(false), "{text:?}");
+        }
+        assert!(read_flag("draw", "maybe").is_err() && read_flag("draw", "2").is_err());
+    }
+
+    #[test]
+    fn a_field_of_the_form_and_the_query_say_the_same_or_one_is_refused() {
+        let mut query = parse("conf=0.9&classes=1").unwrap();
+        query.set_field("confidence", "0.9".to_owned(), &[]).unwrap();
+        query.set_field("classes", "2".to_owned(), &[]).unwrap();
+        query.set_field("resize", "true".to_owned(), &[]).unwrap();
+        assert_eq!((query.get("conf"), query.get("classes")), (Some("0.9"), Some("1,2")));
+        let problem = query.set_field("conf", "0.3".to_owned(), &[]).unwrap_err();
+        assert!(problem.message.contains("as \"0.9\" and as \"0.3\""), "{}", problem.message);
+        let problem = query.set_field("flie", "x".to_owned(), &["file"]).unwrap_err();
+        assert_eq!(problem.hint, "did you mean \"file\"?");
     }
 
     #[test]

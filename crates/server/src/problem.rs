@@ -150,9 +150,13 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
         ErrorKind::NotFound | ErrorKind::ModelNotFound => StatusCode::NOT_FOUND,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorKind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorKind::BodyTimeout | ErrorKind::HeadersTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorKind::UriTooLong => StatusCode::URI_TOO_LONG,
+        ErrorKind::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorKind::ImageTooLarge | ErrorKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorKind::UnsupportedImage | ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorKind::UnsupportedImage | ErrorKind::UnsupportedMediaType | ErrorKind::UnsupportedEncoding => {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        }
         ErrorKind::QueueFull | ErrorKind::TooManyRequests | ErrorKind::MemoryFull | ErrorKind::DeadlineUnreachable => {
             StatusCode::TOO_MANY_REQUESTS
         }

@@ -32,6 +32,7 @@ routes! {
     InferenceImage => "POST" "/api/v1/inference/image",
     Embeddings => "POST" "/v1/embeddings",
     Models => "GET" "/v1/models",
+    Model => "GET" "/v1/models/{model}",
     Infer => "POST" "/v2/models/{model}/infer",
     ConsultationMake => "POST" "/consultations",
     ConsultationList => "GET" "/consultations",
@@ -119,6 +120,20 @@ impl Route {
         fitting.min_by_key(|route| route.path().matches('{').count()).copied().unwrap_or(Self::Unknown)
     }
 
+    /// The methods that go with `path`.
+    pub(crate) fn methods(path: &str) -> Vec<&'static str> {
+        let mut methods: Vec<_> =
+            Self::ALL.iter().filter(|route| matches(route.path(), path)).map(|route| route.method()).collect();
+        methods.dedup();
+        // Pages and their files are looked at and nothing else.
+        if methods.is_empty() { vec!["GET"] } else { methods }
+    }
+
+    /// Whether its answers are what a model gave: numbers, mostly.
+    pub(crate) fn answers_with_numbers(self) -> bool {
+        matches!(self, Self::Predict | Self::PredictBatch | Self::InferenceImage | Self::Embeddings | Self::Infer)
+    }
+
     /// Whether its work is refused while memory is short. What looks after the server is not: it may be what gives memory
     /// back.
     pub(crate) fn takes_memory(self) -> bool {
@@ -126,6 +141,24 @@ impl Route {
             self,
             Self::RepositoryIndex | Self::RepositoryUnload | Self::AdminModelChange | Self::AdminMemoryCleanup
         )
+    }
+}
+
+/// Whether `path` is one of those that `pattern` stands for; a version of a model is asked as the model is.
+fn matches(pattern: &str, path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    let unversioned = path.split_once("/versions/").map(|(model, rest)| match rest.split_once('/') {
+        Some((_, asked)) => format!("{model}/{asked}"),
+        None => model.to_owned(),
+    });
+    let path = unversioned.as_deref().unwrap_or(path);
+    let (mut expected, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (expected.next(), given.next()) {
+            (None, None) => return true,
+            (Some(part), Some(got)) if part == got || (part.starts_with('{') && !got.is_empty()) => {}
+            _ => return false,
+        }
     }
 }
 
@@ -146,5 +179,15 @@ mod tests {
         ] {
             assert_eq!(Route::find(method, path), route, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn the_methods_of_a_path_are_known() {
+        assert_eq!(Route::methods("/predict/small"), ["POST"]);
+        assert_eq!(Route::methods("/consultations"), ["POST", "GET"]);
+        assert_eq!(Route::methods("/admin/models/small"), ["GET", "PATCH"]);
+        assert_eq!(Route::methods("/v2/models/small/versions/1/infer"), ["POST"]);
+        assert_eq!(Route::methods("/v2/models/small/versions/1"), ["GET"]);
+        assert_eq!(Route::methods("/docs/swagger-ui.css"), ["GET"]);
     }
 }

@@ -12,7 +12,7 @@ use caudal_types::{ErrorKind, shorten};
 
 use crate::{
     access::is_admin, admin, app::App, debug, docs, flow, health, http::door, kpis, kserve, openai, pictures,
-    problem::Problem, record,
+    problem::Problem, record, route::Route,
 };
 
 /// What is answered at a socket.
@@ -69,6 +69,8 @@ fn working() -> Router<Arc<App>> {
         .route("/api/v1/inference/image", post(pictures::inference_image))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
+        // Names of models elsewhere have slashes.
+        .route("/v1/models/{*model}", get(openai::model))
         .route("/consultations", get(record::consultations::list).post(record::consultations::make))
         .route("/consultations/{id}", get(record::consultations::show))
         .route("/consultations/{id}/events", get(record::events::list).post(record::append::one))
@@ -146,19 +148,28 @@ fn watching() -> Router<Arc<App>> {
         .route("/", get(docs::index))
 }
 
+/// Paths of OpenAI's API at which language models answer.
+const OF_CHAT: [&str; 3] = ["/v1/chat/", "/v1/completions", "/v1/responses"];
+
 async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
-    let problem = Problem::new(
-        ErrorKind::NotFound,
-        format!("there is nothing at {}", shorten(request.uri().path())),
-        "GET /docs lists all paths",
-    );
+    let path = request.uri().path();
+    let hint = match OF_CHAT.iter().any(|prefix| path.starts_with(prefix)) {
+        true => "this server has no chat models: of OpenAI's API it has POST /v1/embeddings and GET /v1/models",
+        false => "GET /docs lists all paths",
+    };
+    let problem = Problem::new(ErrorKind::NotFound, format!("there is nothing at {}", shorten(path)), hint);
     door::refuse(&app, request.headers(), request.uri(), problem)
 }
 
 async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response {
     let problem = Problem::new(
         ErrorKind::MethodNotAllowed,
-        format!("{} does not go with {}", request.method(), shorten(request.uri().path())),
+        format!(
+            "{} is not allowed on {}; use {}",
+            shorten(request.method().as_str()),
+            shorten(request.uri().path()),
+            Route::methods(request.uri().path()).join(" or "),
+        ),
         "GET /docs lists the method of each path",
     );
     door::refuse(&app, request.headers(), request.uri(), problem)

@@ -13,7 +13,7 @@ pub(crate) fn verified(stream: &StreamId, before: &Digest, record: &Record) -> R
     let damaged =
         |what| StoreError::Damaged(format!("record {} of {} {} {what}", record.sequence, stream.space, stream.name));
     if Digest::from(Sha256::digest(&record.body)) != record.digest {
-        return Err(damaged("does not say what was appended"));
+        return Err(damaged("does not match its hash"));
     }
     match chain::link(before, &record.leaf()) == record.chain {
         true => Ok(()),

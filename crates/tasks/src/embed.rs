@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use caudal_batcher::{Block, Failure, Job, OutputRows, Policy, Request};
-use caudal_language::{Head, Tokenizer, Tokens};
+use caudal_language::{Encode, Head, Tokenizer, Tokens};
 use caudal_types::{Shape, Stage, Trace};
 use futures_util::{StreamExt, future::try_join_all, stream};
 
@@ -75,6 +75,9 @@ impl ServedModel {
         if !(1..=width).contains(&dimensions) {
             return Err(TaskError::Dimensions { asked: dimensions, width });
         }
+        if !model.allow_token_ids && texts.iter().any(|text| matches!(text, Text::Tokens(_))) {
+            return Err(TaskError::TokenIds(self.name.clone()));
+        }
         let tokens = model.tokens(decoders, texts, ask.truncate.unwrap_or(model.truncate), call).await?;
         let (count, all) = (tokens.len(), tokens.iter().map(Vec::len).sum());
         let parts = Part::split(model, tokens, dimensions, &self.queue.policy());
@@ -117,6 +120,11 @@ impl TextModel {
         let each = slices.into_iter().zip(&*traces).map(|((from, texts), trace)| async move {
             let call = Call { trace: trace.clone(), ..*call };
             let tokenizer = Arc::clone(&self.tokenizer);
+            let texts = match <[Text; 1]>::try_from(texts) {
+                Ok([Text::Words(words)]) => return long(decoders, tokenizer, from, words, may_cut, &call).await,
+                Ok([ids]) => vec![ids],
+                Err(texts) => texts,
+            };
             decoders.run(&call, Stage::Decode, move |_| encode(&tokenizer, from, texts, may_cut)).await?
         });
         Ok(try_join_all(each).await?.into_iter().flatten().collect())
@@ -148,6 +156,28 @@ fn slices(texts: Vec<Text>) -> Vec<(usize, Vec<Text>)> {
         room = room.saturating_sub(bytes);
     }
     slices
+}
+
+/// The tokens of one text that may be megabytes long. Between two of its pieces others have their turn on the decode threads,
+/// and it is given up if nobody waits for it any more.
+async fn long(
+    decoders: &Decoders,
+    tokenizer: Arc<Tokenizer>,
+    index: usize,
+    words: String,
+    may_cut: bool,
+    call: &Call,
+) -> Result<Vec<Tokens>, TaskError> {
+    let mut work = Encode::new(words, may_cut);
+    loop {
+        let tokenizer = Arc::clone(&tokenizer);
+        let step = move |_: &mut _| (work.step(&tokenizer), work);
+        let (tokens, rest) = decoders.run(call, Stage::Decode, step).await?;
+        if let Some(tokens) = tokens.map_err(|error| TaskError::Text { index, error })? {
+            return Ok(vec![tokens]);
+        }
+        work = rest;
+    }
 }
 
 fn encode(tokenizer: &Tokenizer, from: usize, texts: Vec<Text>, may_cut: bool) -> Result<Vec<Tokens>, TaskError> {

@@ -29,8 +29,13 @@ pub enum TaskError {
     /// The tensors do not fit the model.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// Token ids for a model that is given texts.
+    #[error(
+        "input holds token ids, and the model {0} accepts texts only: ids of another tokenizer would give vectors that mean nothing"
+    )]
+    TokenIds(String),
     /// One of the texts cannot be given to the model.
-    #[error("the input {index} cannot be used: {error}")]
+    #[error("input {index} {error}")]
     Text {
         /// Its place, from 0.
         index: usize,
@@ -76,7 +81,7 @@ impl Explain for TaskError {
             Self::PictureOverBudget { .. } | Self::TooLargeToDraw(_) => ErrorKind::ImageTooLarge,
             Self::Tensor(_) => ErrorKind::InvalidTensor,
             Self::Text { error, .. } => error.kind(),
-            Self::Dimensions { .. } => ErrorKind::InvalidParameter,
+            Self::TokenIds(_) | Self::Dimensions { .. } => ErrorKind::InvalidParameter,
             Self::Refused(error) => error.kind(),
             Self::Failed(error) => error.kind(),
             Self::Late => ErrorKind::DeadlineExceeded,
@@ -91,6 +96,11 @@ impl Explain for TaskError {
             Self::PictureOverBudget { .. } => "scale the picture down, or raise max_pixel_memory_mb".into(),
             Self::TooLargeToDraw(_) => "scale the picture down, or leave draw out".into(),
             Self::Tensor(_) => "GET /v2/models/{model} tells names, datatypes and shapes".into(),
+            Self::TokenIds(_) => {
+                "send the texts themselves (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)); \
+                 if the ids are of this model's own tokenizer, set embedding.allow_token_ids: true in its model.yaml"
+                    .into()
+            }
             Self::Text { error, .. } => error.hint(),
             Self::Dimensions { .. } => "leave dimensions out for all values, or ask for fewer".into(),
             Self::Refused(error) => error.hint(),

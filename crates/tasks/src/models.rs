@@ -102,6 +102,12 @@ impl Models {
         self.models.get(name).or_else(|| self.models.get(self.aliases.get(name)?))
     }
 
+    /// Whether `a` and `b`, names or aliases, stand for the same model.
+    pub fn are_same(&self, a: &str, b: &str) -> bool {
+        let own = |name| self.aliases.get(name).map_or(name, String::as_str);
+        a == b || own(a) == own(b)
+    }
+
     /// The model called `name`, by its own name or an alias, in version `version` if one is asked for.
     pub fn get(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedModel>, Unavailable> {
         match self.find(name) {

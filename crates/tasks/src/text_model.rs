@@ -18,6 +18,8 @@ pub struct TextModel {
     pub head: Head,
     /// Whether texts that are too long are cut where a request does not say.
     pub truncate: bool,
+    /// Whether requests may bring token ids.
+    pub allow_token_ids: bool,
     pub(crate) inputs: TextInputs,
     /// The output that is read.
     pub(crate) output: usize,
@@ -141,6 +143,7 @@ impl TextCandidate {
             tokenizer: self.tokenizer,
             head: Head { pooling, normalize: settings.embedding.normalize.unwrap_or(true), width },
             truncate: settings.embedding.truncate,
+            allow_token_ids: settings.embedding.allow_token_ids,
             inputs: self.inputs,
             output,
         })

@@ -47,6 +47,14 @@ kinds! {
     BodyTooLarge => "body_too_large",
     /// A Content-Type this route does not read.
     UnsupportedMediaType => "unsupported_media_type",
+    /// A Content-Encoding that is not supported; the answer lists those that are in Accept-Encoding.
+    UnsupportedEncoding => "unsupported_encoding",
+    /// The path with its query is too long.
+    UriTooLong => "uri_too_long",
+    /// Too many headers, or too many bytes of them.
+    HeadersTooLarge => "headers_too_large",
+    /// The first request on a connection did not arrive in time.
+    HeadersTimeout => "headers_timeout",
     /// The body did not arrive in time.
     BodyTimeout => "body_timeout",
     /// The client closed the connection before its request was whole.

@@ -172,6 +172,9 @@ pub struct Embedding {
     /// Whether texts that are too long are cut where a request does not say; when absent they are refused.
     #[serde(default)]
     pub truncate: bool,
+    /// Whether requests may bring token ids of this model's own tokenizer in place of texts; when absent they are refused.
+    #[serde(default)]
+    pub allow_token_ids: bool,
 }
 
 /// How the vectors of a text's tokens become one.
@@ -369,6 +372,8 @@ impl ModelSettings {
             return Err(SettingsError::UnknownKey { file: file.to_owned(), key, suggestion });
         }
         let invalid = |reason: String| SettingsError::Invalid { file: file.to_owned(), reason };
+        let mut value = value;
+        drop_nulls(&mut value);
         let settings: Self = serde_path_to_error::deserialize(value).map_err(|error| invalid(error.to_string()))?;
         settings.check().map_err(invalid)?;
         Ok(settings)
@@ -445,6 +450,14 @@ fn value_of(text: &str, file: &str) -> Result<Value, SettingsError> {
         .map_err(|error| SettingsError::Invalid { file: file.to_owned(), reason: error.to_string() })
 }
 
+/// Takes out every key without a value: it says no more than a key that is left out.
+fn drop_nulls(value: &mut Value) {
+    if let Value::Mapping(table) = value {
+        table.retain(|_, value| !value.is_null());
+        table.values_mut().for_each(drop_nulls);
+    }
+}
+
 /// Lays `upper` over `lower`, table by table.
 fn overlay(lower: &mut Value, upper: Value) {
     match (lower, upper) {
@@ -485,6 +498,8 @@ mod tests {
     fn an_empty_file_says_nothing() {
         assert_eq!(ModelSettings::parse("", "f").unwrap(), ModelSettings::default());
         assert_eq!(ModelSettings::parse("# only a comment\n", "f").unwrap(), ModelSettings::default());
+        let nulls = "thresholds: {conf: null}\nbatching:\nembedding: {truncate: null}\naliases: null\ninstances: null";
+        assert_eq!(ModelSettings::parse(nulls, "f").unwrap(), ModelSettings::default());
         let nowhere = ModelSettings::open(Path::new("/nowhere"), "nowhere");
         assert_eq!(nowhere.unwrap().settings, ModelSettings::default());
     }
@@ -515,7 +530,7 @@ aliases: [small]
 version: 3
 thresholds: {conf: 0.3, iou: 0.6, max_det: 10}
 preprocessing: {size: [640, 480], fit: stretch, decode: reduced, pad: 0, color: bgr, scale: 1, mean: [1, 2, 3], std: [1, 1, 1]}
-embedding: {pooling: cls, normalize: false, max_tokens: 256, truncate: true}
+embedding: {pooling: cls, normalize: false, max_tokens: 256, truncate: true, allow_token_ids: true}
 batching:
   max_batch_size: 4
   preferred_batch_size: [2, 4]

@@ -178,7 +178,8 @@ impl CleanupRequest {
             return Ok(None);
         }
         let hint = "send nothing, or {\"idle_secs\": 0}";
-        let asked: Self = serde_json::from_slice(body)
+        let asked = serde_json::from_slice::<Option<Self>>(body)
+            .map(Option::unwrap_or_default)
             .map_err(|error| Problem::new(ErrorKind::InvalidRequest, format!("the body: {error}"), hint))?;
         match asked.idle_secs {
             Some(seconds) if !(0.0..=LONGEST).contains(&seconds) => {

@@ -41,6 +41,5 @@ pub(crate) fn ask(
 /// Reads the body of an admin request.
 pub(crate) async fn read(app: &App, request: Request) -> Result<Bytes, Problem> {
     let (head, body) = request.into_parts();
-    let limits = BodyLimits { bytes: MAX_BODY, memory: &app.bodies, pause: app.settings().body_timeout };
-    Ok(body::read(&head.headers, body, &limits).await?.bytes.clone())
+    Ok(body::read(&head.headers, body, &BodyLimits::new(app, MAX_BODY)).await?.bytes.clone())
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use axum::http::Uri;
 use caudal_types::{nearest, shorten};
 
-use crate::{problem::Problem, route::Route};
+use crate::{params::read_flag, problem::Problem, route::Route};
 
 /// The parameters of one question.
 pub(crate) struct Parameters(BTreeMap<&'static str, String>);
@@ -55,6 +55,11 @@ impl Parameters {
                 format!("it is a number from {least} to {most}"),
             )),
         }
+    }
+
+    /// Whether `name` is said; `default` where it is not given.
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, Problem> {
+        self.text(name).map_or(Ok(default), |text| read_flag(name, text))
     }
 
     /// The word `name`, one of `words`; the first where it is not given.

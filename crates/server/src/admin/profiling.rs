@@ -56,7 +56,7 @@ fn order(parameters: &Parameters) -> Result<Order, Problem> {
 )]
 pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::ProfilingStats, &request, &["sort", "top", "recent"], |app, parameters| {
-        let recent = parameters.word("recent", &["false", "true"])? == "true";
+        let recent = parameters.flag("recent", false)?;
         let mut sections = sight::rows(&summaries(), order(parameters)?, recent);
         sections.truncate(parameters.number("top", 20, 1, caudal_observe::MOST_SECTIONS)?);
         let uptime_seconds = app.started.elapsed().as_secs_f64();

@@ -35,10 +35,12 @@ const LONGEST: f64 = 86_400.0 * 30.0;
 #[serde(deny_unknown_fields, default)]
 struct Order {
     input: Value,
+    #[serde(deserialize_with = "crate::json::null_is_absent")]
     context: Map,
     run_id: Option<Arc<str>>,
     timeout_s: Option<f64>,
     durable: Option<bool>,
+    #[serde(deserialize_with = "crate::json::null_is_absent")]
     limits: Asked,
 }
 
@@ -85,7 +87,7 @@ pub(super) fn waits(uri: &Uri, headers: &HeaderMap) -> Result<bool, Problem> {
         prefers.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("respond-async"));
     match parameters.text("wait") {
         None => Ok(!later),
-        Some(_) => Ok(parameters.word("wait", &["true", "false"])? == "true"),
+        Some(_) => parameters.flag("wait", true),
     }
 }
 
@@ -96,13 +98,12 @@ pub(super) async fn order<T: for<'a> Deserialize<'a> + Default>(
     hint: &'static str,
 ) -> Result<T, Problem> {
     let (parts, body) = request.into_parts();
-    let settings = app.settings();
-    let limits = BodyLimits { bytes: settings.max_body_bytes, memory: &app.bodies, pause: settings.body_timeout };
-    let received = body::read(&parts.headers, body, &limits).await?;
+    let received = body::read(&parts.headers, body, &BodyLimits::of(app)).await?;
     if received.bytes.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&received.bytes)
+    serde_json::from_slice::<Option<T>>(&received.bytes)
+        .map(Option::unwrap_or_default)
         .map_err(|error| Problem::parameter(format!("the body is not understood: {error}"), hint))
 }
 

@@ -86,7 +86,9 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
 #[serde(deny_unknown_fields, default)]
 struct Said {
     answer: Option<Value>,
+    #[serde(deserialize_with = "crate::json::null_is_absent")]
     answers: HashMap<Arc<str>, Value>,
+    #[serde(deserialize_with = "crate::json::null_is_absent")]
     force: bool,
 }
 

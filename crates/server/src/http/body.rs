@@ -1,6 +1,7 @@
 //! Reads a body whole, within the limits on its size, on all bodies together and on its pauses.
 
 use std::{
+    error::Error,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,7 +18,8 @@ use caudal_tasks::{ByteBudget, Held};
 use caudal_types::ErrorKind;
 use http_body_util::BodyExt;
 
-use crate::problem::Problem;
+use super::unpack::Undecodable;
+use crate::{app::App, problem::Problem};
 
 /// A body no larger than this is not counted: the limit on concurrent requests bounds what these hold.
 const SMALL: u64 = 64 << 10;
@@ -85,11 +87,34 @@ impl BodyMemory {
 #[derive(Debug)]
 pub(crate) struct BodyLimits<'a> {
     /// Most bytes.
-    pub(crate) bytes: u64,
+    bytes: u64,
+    /// Bytes beside these that carry them: a form's boundaries and headers.
+    overhead: u64,
     /// Memory for all bodies.
-    pub(crate) memory: &'a Arc<BodyMemory>,
+    memory: &'a Arc<BodyMemory>,
     /// Longest pause.
-    pub(crate) pause: Duration,
+    pause: Duration,
+}
+
+impl<'a> BodyLimits<'a> {
+    /// Bodies of at most `bytes`, with the memory and the pauses of all.
+    pub(crate) fn new(app: &'a App, bytes: u64) -> Self {
+        Self { bytes, overhead: 0, memory: &app.bodies, pause: app.settings().body_timeout }
+    }
+
+    /// As large as the server's settings let bodies be.
+    pub(crate) fn of(app: &'a App) -> Self {
+        Self::new(app, app.settings().max_body_bytes)
+    }
+
+    /// With so many bytes more, which carry the others.
+    pub(crate) fn with_overhead(self, overhead: u64) -> Self {
+        Self { overhead, ..self }
+    }
+
+    fn check(&self, length: u64) -> Result<(), Problem> {
+        if length > self.bytes + self.overhead { Err(too_large(self.bytes)) } else { Ok(()) }
+    }
 }
 
 /// A body, and the memory that is set aside for it.
@@ -131,9 +156,7 @@ impl Drop for Share {
 /// Reads `body`, whose length `headers` may tell. What is too large by its own word is refused unread.
 pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimits<'_>) -> Result<Received, Problem> {
     let length = content_length(headers)?;
-    if length.is_some_and(|length| length > limits.bytes) {
-        return Err(too_large(limits.bytes));
-    }
+    limits.check(length.unwrap_or(0))?;
     let share = Share { of: Arc::clone(limits.memory), announced: 0, arrived: 0 };
     let mut account = Account { share, memory: limits.memory.of(length), held: Vec::new(), paid: SMALL };
     if let Some(length) = length {
@@ -144,14 +167,12 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimit
         let frame = match tokio::time::timeout(limits.pause, body.frame()).await {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_))) => return Err(gone()),
+            Ok(Some(Err(error))) => return Err(broken(&error)),
             Err(_) => return Err(paused(limits.pause)),
         };
         let Ok(data) = frame.into_data() else { continue };
         let total = (whole.len() + data.len()) as u64;
-        if total > limits.bytes {
-            return Err(too_large(limits.bytes));
-        }
+        limits.check(total)?;
         account.pay_at_once(total)?;
         if !account.held.is_empty() {
             account.share.arrive(data.len() as u64);
@@ -209,7 +230,7 @@ impl Account<'_> {
 fn too_large(limit: u64) -> Problem {
     Problem::new(
         ErrorKind::BodyTooLarge,
-        format!("the body is larger than the {limit} bytes allowed"),
+        format!("the body is larger than the {} allowed", in_words(limit)),
         "send a smaller file, or raise max_file_size_mb",
     )
 }
@@ -223,7 +244,29 @@ fn memory_full() -> Problem {
     .retry_after(Duration::from_secs(1))
 }
 
-pub(crate) fn gone() -> Problem {
+/// A limit as settings write it: in MiB or KiB where it is a whole number of these.
+pub(crate) fn in_words(bytes: u64) -> String {
+    match bytes {
+        0 => "0 bytes".to_owned(),
+        bytes if bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
+        bytes if bytes % (1 << 10) == 0 => format!("{} KiB", bytes >> 10),
+        bytes => format!("{bytes} bytes"),
+    }
+}
+
+/// Why the rest of a body does not come.
+pub(crate) fn broken(error: &axum::Error) -> Problem {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(undecodable) = error.downcast_ref::<Undecodable>() {
+            return undecodable.into();
+        }
+        cause = error.source();
+    }
+    gone()
+}
+
+fn gone() -> Problem {
     Problem::new(ErrorKind::ClientGone, "the connection closed before the body was whole", "send the whole body")
 }
 

@@ -19,11 +19,12 @@ use axum::{body::Body, extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit, watch},
 };
 
-use super::{Peer, linger::Lingering, threads::IoThreads};
+use super::{Peer, linger::Lingering, refusal, threads::IoThreads};
 use crate::{access::Gate, settings::ServerSettings};
 
 /// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431.
@@ -31,6 +32,9 @@ const READ_BUFFER: usize = 256 << 10;
 
 /// How long a connection that has not asked anything yet is kept when all should end: its request may be on its way.
 const LAST_CHANCE: Duration = Duration::from_millis(250);
+
+/// How long a client whose request was not understood gets to read the answer to it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What connections should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +136,7 @@ impl Connections {
     async fn run(&self, stream: TcpStream, gate: Gate, mut course: watch::Receiver<Course>) {
         let pulse = Arc::new(Pulse::new());
         let peer = stream.peer_addr().ok().map(Peer);
-        let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
+        let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), refusal: None });
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let busy = pulse.begin();
             let mut request: Request = request.map(|body| Body::new(Lingering::new(body)));
@@ -146,32 +150,53 @@ impl Connections {
                 response
             }
         });
-        let connection =
+        let mut connection =
             http1::Builder::new().header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
         let mut last_chance = None;
-        loop {
+        let last_word = loop {
             tokio::select! {
                 biased;
-                _ = connection.as_mut() => return,
+                served = &mut connection => match served {
+                    Err(error) if error.is_parse() => break None,
+                    _ => return,
+                },
                 () = tokio::time::sleep(self.header_timeout.min(self.keep_alive)) => {
                     if pulse.overdue(self.header_timeout, self.keep_alive) {
-                        return;
+                        // Nothing has been answered on this connection, so this is no part of another answer.
+                        match pulse.asked.load(Relaxed) || pulse.head_since.load(Relaxed) == 0 {
+                            true => return,
+                            false => break Some(refusal::head_timeout(self.header_timeout.as_secs_f64())),
+                        }
                     }
                 }
                 () = until(last_chance), if last_chance.is_some() => {
                     last_chance = None;
-                    connection.as_mut().graceful_shutdown();
+                    Pin::new(&mut connection).graceful_shutdown();
                 }
                 _ = course.changed() => match *course.borrow_and_update() {
                     Course::Serve => {}
-                    Course::End if pulse.asked.load(Relaxed) => connection.as_mut().graceful_shutdown(),
+                    Course::End if pulse.asked.load(Relaxed) => Pin::new(&mut connection).graceful_shutdown(),
                     Course::End => last_chance = Some(tokio::time::Instant::now() + LAST_CHANCE),
                     Course::Cut => return,
                 },
             }
-        }
+        };
+        let parts = connection.into_parts();
+        let last_word = last_word.or_else(|| refusal::http2(&parts.read_buf));
+        let _ = tokio::time::timeout(LAST_WORD, part(parts.io.into_inner().stream, last_word)).await;
     }
+}
+
+/// Says `last_word`, if there is one, and closes. What the client has sent is read until it closes too: the kernel would
+/// answer what is left unread with a reset, and the client might not get to read what was said.
+async fn part(mut stream: TcpStream, last_word: Option<Vec<u8>>) -> io::Result<()> {
+    if let Some(word) = last_word {
+        stream.write_all(&word).await?;
+    }
+    stream.shutdown().await?;
+    let mut unwanted = [0; 4 << 10];
+    while stream.read(&mut unwanted).await? > 0 {}
+    Ok(())
 }
 
 async fn until(moment: Option<tokio::time::Instant>) {
@@ -255,10 +280,33 @@ impl Drop for Busy {
     }
 }
 
-/// A socket that tells its pulse when bytes come.
+/// A socket that tells its pulse when bytes come, and puts a body behind answers that have none.
 struct Watched {
     stream: TcpStream,
     pulse: Arc<Pulse>,
+    /// What is sent in place of an answer of hyper's own, and how much of it has been.
+    refusal: Option<(Vec<u8>, usize)>,
+}
+
+impl Watched {
+    /// Sends a better answer in place of `bytes`, if these are one of hyper's own; `None` if they are not. They count as
+    /// written when all of it has been sent.
+    fn poll_refusal(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_none() {
+            let better = refusal::replace(bytes)?;
+            self.refusal = Some((better, 0));
+        }
+        let (better, sent) = self.refusal.as_mut()?;
+        while *sent < better.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &better[*sent..]) {
+                Poll::Ready(Ok(count @ 1..)) => *sent += count,
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                other => return Some(other),
+            }
+        }
+        self.refusal = None;
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
 }
 
 impl tokio::io::AsyncRead for Watched {
@@ -276,9 +324,12 @@ impl tokio::io::AsyncRead for Watched {
     }
 }
 
-impl tokio::io::AsyncWrite for Watched {
+impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        match self.poll_refusal(context, bytes) {
+            Some(sent) => sent,
+            None => Pin::new(&mut self.stream).poll_write(context, bytes),
+        }
     }
 
     fn poll_write_vectored(
@@ -286,6 +337,11 @@ impl tokio::io::AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = slices
+            && let Some(sent) = self.poll_refusal(context, only)
+        {
+            return sent;
+        }
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 

@@ -10,7 +10,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
 };
@@ -22,7 +22,12 @@ use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace, TraceId, shorten};
 use hyper::body::Body as _;
 use serde::Serialize;
 
-use super::{Peer, RequestId, request_id, span, timing};
+use super::{
+    Peer, RequestId,
+    pack::{self, TakesGzip},
+    request_id, span, timing,
+    unpack::{self, unpack},
+};
 use crate::{
     app::App,
     kserve,
@@ -60,9 +65,13 @@ pub(crate) struct Answer {
     retry_after: Option<Duration>,
     disposition: Option<HeaderValue>,
     location: Option<HeaderValue>,
+    ignored: Option<HeaderValue>,
 }
 
 pub(crate) const JSON: &str = "application/json";
+
+/// Members of a request's body that had no effect.
+const IGNORED: HeaderName = HeaderName::from_static("x-ignored-fields");
 
 impl Answer {
     pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
@@ -71,7 +80,15 @@ impl Answer {
 
     /// One whose body comes bit by bit.
     pub(crate) fn flowing(content_type: &'static str, body: Body) -> Self {
-        Self { status: StatusCode::OK, content_type, body, retry_after: None, disposition: None, location: None }
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            body,
+            retry_after: None,
+            disposition: None,
+            location: None,
+            ignored: None,
+        }
     }
 
     /// One that a browser keeps as a file of that name.
@@ -91,6 +108,14 @@ impl Answer {
     /// Where what was made is told of.
     pub(crate) fn location(mut self, place: &str) -> Self {
         self.location = HeaderValue::from_str(place).ok();
+        self
+    }
+
+    /// Which members of the request had no effect.
+    pub(crate) fn ignoring(mut self, members: &[String]) -> Self {
+        if !members.is_empty() {
+            self.ignored = HeaderValue::from_str(&members.join(", ")).ok();
+        }
         self
     }
 
@@ -124,8 +149,10 @@ where
     let id = door.id.clone();
     let outcome = async {
         let _slot = app.admit(route)?;
+        let request = unpack(request)?;
         let query = Query::parse(request.uri().query())?;
         call.deadline = Deadline::after(call.trace.start(), app.settings().request_timeout);
+        query.check()?;
         query.apply(&mut call)?;
         let deadline = call.deadline;
         // Boxed, for it is large and would be moved again and again by the layers around it.
@@ -161,6 +188,7 @@ where
     let visitor = Visitor { call: call.clone(), user, peer, id: door.id.clone(), context: door.context.clone() };
     let outcome = async {
         let slot = app.admit(route)?;
+        let request = unpack(request)?;
         let work = Box::pin(handle(Arc::clone(&app), visitor, request));
         let answer = within(call.deadline, Problem::late, work).await;
         drop(slot);
@@ -193,7 +221,10 @@ where
     F: Future<Output = Result<Answer, Problem>>,
 {
     let door = Door::open(&app, route, Kind::Watch, &request);
-    let outcome = handle(Arc::clone(&app), request).await;
+    let outcome = match unpack(request) {
+        Ok(request) => handle(Arc::clone(&app), request).await,
+        Err(problem) => Err(problem),
+    };
     door.close(&app, outcome)
 }
 
@@ -237,6 +268,7 @@ struct Door {
     path: String,
     /// Bytes of its body, as it says.
     received: Option<u64>,
+    gzip: TakesGzip,
     /// The connection that it came by, of requests for work.
     connection: u64,
     /// What it is told went wrong.
@@ -261,6 +293,7 @@ impl Door {
             id,
             path,
             received,
+            gzip: TakesGzip::of(headers),
             connection: 0,
             error: None,
         }
@@ -288,8 +321,14 @@ impl Door {
         if let Some(disposition) = answer.disposition {
             headers.insert(header::CONTENT_DISPOSITION, disposition);
         }
+        if let Some(ignored) = answer.ignored {
+            headers.insert(IGNORED, ignored);
+        }
         if let Some(location) = answer.location {
             headers.insert(header::LOCATION, location);
+        }
+        if self.error == Some(ErrorKind::UnsupportedEncoding) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(unpack::ACCEPTED));
         }
         if answer.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -298,7 +337,7 @@ impl Door {
     }
 
     /// Puts name and time on a response, and counts it.
-    fn sign(mut self, app: &App, mut response: Response) -> Response {
+    fn sign(mut self, app: &App, response: Response) -> Response {
         let status = response.status();
         let sent = response.body().size_hint().exact().unwrap_or(0);
         let stamps = self.trace.as_ref().map_or_else(|| Stamps::whole(self.start, Instant::now()), Trace::close);
@@ -331,6 +370,7 @@ impl Door {
         if let (Some(tracer), Some(context)) = (&app.tracer, self.context.take()) {
             tracer.end(self.finished(context, status, sent, stamps));
         }
+        let mut response = pack::pack(response, self.route, self.gzip);
         let headers = response.headers_mut();
         headers.insert(request_id::HEADER, self.id.into_header());
         headers.insert(timing::PROCESS_TIME, timing::process_time(took));

@@ -7,12 +7,15 @@ pub(crate) mod door;
 mod entrance;
 mod linger;
 mod listener;
+mod pack;
 mod path;
 mod peer;
+mod refusal;
 mod request_id;
 mod span;
 mod threads;
 mod timing;
+mod unpack;
 
 pub(crate) use aside::{apart, aside};
 pub(crate) use connection::Connections;

@@ -75,11 +75,26 @@ impl Serialize for Elements<'_> {
             DType::I16 => self.each(serializer, i16::from_ne_bytes),
             DType::I32 => self.each(serializer, i32::from_ne_bytes),
             DType::I64 => self.each(serializer, i64::from_ne_bytes),
-            DType::F32 => self.each(serializer, f32::from_ne_bytes),
-            DType::F64 => self.each(serializer, f64::from_ne_bytes),
-            DType::F16 => self.each(serializer, |bytes| f16::from_ne_bytes(bytes).to_f32()),
-            DType::BF16 => self.each(serializer, |bytes| bf16::from_ne_bytes(bytes).to_f32()),
+            DType::F32 => self.each(serializer, |bytes| Float(f32::from_ne_bytes(bytes))),
+            DType::F64 => self.each(serializer, |bytes| Float(f64::from_ne_bytes(bytes))),
+            DType::F16 => self.each(serializer, |bytes| Float(f16::from_ne_bytes(bytes).to_f32())),
+            DType::BF16 => self.each(serializer, |bytes| Float(bf16::from_ne_bytes(bytes).to_f32())),
             DType::Bytes => Err(serde::ser::Error::custom("not in JSON")),
+        }
+    }
+}
+
+/// A float. JSON has no numbers for NaN and the infinities: these are texts, which can be told apart, as `null` cannot.
+struct Float<T>(T);
+
+impl<T: Serialize + Into<f64> + Copy> Serialize for Float<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: f64 = self.0.into();
+        match value {
+            value if value.is_finite() => self.0.serialize(serializer),
+            value if value.is_nan() => serializer.serialize_str("NaN"),
+            value if value > 0.0 => serializer.serialize_str("Infinity"),
+            _ => serializer.serialize_str("-Infinity"),
         }
     }
 }
@@ -96,5 +111,19 @@ impl Elements<'_> {
             list.serialize_element(&read(*chunk))?;
         }
         list.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_that_are_no_numbers_can_be_told_apart() {
+        let values = [1.5, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0];
+        let bytes = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
+        let output = OutputTensor { index: 0, dtype: DType::F32, shape: vec![5], bytes };
+        let json = serde_json::to_string(&Elements(&output)).unwrap();
+        assert_eq!(json, r#"[1.5,"NaN","Infinity","-Infinity",-0.0]"#);
     }
 }

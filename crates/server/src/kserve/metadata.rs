@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
+    http::StatusCode,
     response::Response,
 };
 use caudal_tasks::{Provider, ServedModel, Unavailable};
 use serde::Serialize;
 
-use super::probe;
 use crate::{
     app::App,
     http::{
@@ -50,6 +50,13 @@ pub(crate) struct TensorMetadata {
     datatype: &'static str,
     /// -1 where any length fits.
     shape: Vec<i64>,
+}
+
+/// Whether a model serves. Triton's clients look at the status alone.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ModelReadiness<'a> {
+    name: &'a str,
+    ready: bool,
 }
 
 impl ModelMetadata {
@@ -134,7 +141,7 @@ async fn metadata(app: Arc<App>, request: Request, model: String, version: Optio
     path = "/v2/models/{model}/ready",
     tag = "tensors",
     params(("model" = String, Path, description = "name or alias")),
-    responses((status = 200), (status = 404, body = super::ErrorAnswer), (status = 503)),
+    responses((status = 200, body = ModelReadiness), (status = 404, body = super::ErrorAnswer), (status = 503)),
 )]
 pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
     door::ask(&app, Route::ModelReady, &request, |app| ready(app, &model, None))
@@ -146,7 +153,7 @@ pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<S
     path = "/v2/models/{model}/versions/{version}/ready",
     tag = "tensors",
     params(("model" = String, Path), ("version" = String, Path)),
-    responses((status = 200), (status = 404, body = super::ErrorAnswer), (status = 503)),
+    responses((status = 200, body = ModelReadiness), (status = 404, body = super::ErrorAnswer), (status = 503)),
 )]
 pub(crate) async fn model_ready_of(
     State(app): State<Arc<App>>,
@@ -162,5 +169,7 @@ fn ready(app: &App, model: &str, version: Option<&str>) -> Result<Answer, Proble
         Ok(_) | Err(Unavailable::Resting(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(probe(!app.is_draining()))
+    let ready = !app.is_draining();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(Answer::json(&ModelReadiness { name: model, ready }).status(status))
 }

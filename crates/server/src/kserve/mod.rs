@@ -3,6 +3,7 @@
 mod answer;
 pub(crate) mod metadata;
 mod numbers;
+mod parameters;
 pub(crate) mod repository;
 mod request;
 
@@ -10,7 +11,6 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::StatusCode,
     response::Response,
 };
 use caudal_tasks::{Call, ServedModel, within};
@@ -88,9 +88,7 @@ async fn run(
     refuse_binary(&request)?;
     model.check_infer(&visit.call)?;
     let (head, body) = request.into_parts();
-    let limits =
-        BodyLimits { bytes: app.settings().max_body_bytes, memory: &app.bodies, pause: app.settings().body_timeout };
-    let received = body::read(&head.headers, body, &limits).await?;
+    let received = body::read(&head.headers, body, &BodyLimits::of(&app)).await?;
     let small = received.bytes.len() <= SMALL;
     let asked = aside(&app, small, &visit.call, Stage::Decode, {
         let model = Arc::clone(&model);
@@ -123,13 +121,8 @@ fn refuse_binary(request: &Request) -> Result<(), Problem> {
         false => Ok(()),
         true => Err(Problem::new(
             ErrorKind::UnsupportedMediaType,
-            "binary tensors are not read yet",
-            "send the tensors as JSON, without the header Inference-Header-Content-Length",
+            "binary tensors are not supported yet",
+            "send the tensors as JSON (tritonclient: set_data_from_numpy(…, binary_data=False)), without the header Inference-Header-Content-Length",
         )),
     }
-}
-
-/// Whether a probe finds what it looks for.
-fn probe(found: bool) -> Answer {
-    Answer::empty(if found { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
 }

@@ -28,6 +28,7 @@ use crate::{
 #[serde(default)]
 pub(crate) struct IndexRequest {
     /// Only models that serve.
+    #[serde(deserialize_with = "crate::json::null_is_absent")]
     ready: bool,
 }
 
@@ -50,6 +51,7 @@ pub(crate) struct Indexed {
 pub(crate) struct ChangeRequest {
     /// None is known here; settings stand in `model.yaml`.
     #[schema(value_type = Object)]
+    #[serde(deserialize_with = "crate::json::null_is_absent")]
     parameters: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
@@ -132,13 +134,21 @@ async fn change(
     if app.settings().model_control != ModelControl::Explicit {
         return Err(Problem::new(
             ErrorKind::Forbidden,
-            "models do not come and go by this route: model_control_mode is none or poll",
+            "loading and unloading models over HTTP is off: model_control_mode is not explicit",
             "start the server with --model-control-mode explicit",
         ));
     }
-    if let Some(name) = asked.parameters.keys().find(|name| *name != "unload_dependents") {
-        let message = format!("the parameter {:?} is not known", caudal_types::shorten(name));
-        return Err(Problem::parameter(message, "put what should hold for the model into its model.yaml"));
+    let given = asked.parameters.iter().filter(|(_, value)| !value.is_null());
+    if let Some(name) = given.map(|(name, _)| name).find(|name| *name != "unload_dependents") {
+        let what =
+            if name == "config" || name.starts_with("file:") { "a configuration or files" } else { "this parameter" };
+        return Err(Problem::parameter(
+            format!(
+                "the parameter {:?} is not supported: a request to load a model cannot bring {what}",
+                caudal_types::shorten(name)
+            ),
+            "put the files into the model's folder and its settings into model.yaml or config.pbtxt there, then load it without parameters",
+        ));
     }
     // It takes its time: not on a thread that talks to sockets.
     let made = apart(visit.id, move || make(&app)).await;
@@ -154,7 +164,7 @@ async fn read<T: Default + for<'a> Deserialize<'a>>(app: &App, request: Request)
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&body).map_err(|error| {
+    serde_json::from_slice::<Option<T>>(&body).map(Option::unwrap_or_default).map_err(|error| {
         Problem::new(
             ErrorKind::InvalidRequest,
             format!("the body is not what is read here: {error}"),

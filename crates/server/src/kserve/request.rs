@@ -7,8 +7,11 @@ use caudal_types::{DType, ErrorKind, Priority, shorten};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::numbers;
-use crate::problem::Problem;
+use super::{
+    numbers,
+    parameters::{self, Parameters},
+};
+use crate::{json::null_is_absent, problem::Problem};
 
 /// More than any model's input has.
 const MAX_DIMENSIONS: usize = 16;
@@ -24,25 +27,27 @@ pub(crate) struct Asked {
     pub(crate) wanted: Vec<String>,
 }
 
-/// An inference request.
+/// An inference request. Whatever may be left out may be `null` as well.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub(crate) struct InferRequest<'a> {
     /// Comes back in the answer.
     #[serde(borrow, default)]
     #[schema(value_type = Option<String>)]
     id: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
+    #[schema(value_type = RequestParameters)]
     parameters: Parameters,
     #[serde(borrow)]
     inputs: Vec<Input<'a>>,
     /// The outputs that are wanted; all when absent.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_is_absent")]
     outputs: Vec<Output<'a>>,
 }
 
 /// What a request asks of the queue.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-struct Parameters {
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes the parameters, which `Asked` reads")]
+pub(crate) struct RequestParameters {
     /// 1 is the highest; 0 is the default.
     priority: Option<u64>,
     /// Microseconds until the answer is worth nothing.
@@ -60,10 +65,13 @@ struct Input<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, example = "FP32")]
     datatype: Cow<'a, str>,
-    /// Elements, row-major, nested or flat.
-    #[serde(borrow)]
+    #[serde(default, deserialize_with = "null_is_absent")]
+    #[schema(value_type = Object)]
+    parameters: Parameters,
+    /// Elements, row-major, nested or flat. NaN and the infinities are the texts `"NaN"`, `"Infinity"` and `"-Infinity"`.
+    #[serde(borrow, default)]
     #[schema(value_type = Vec<f64>)]
-    data: &'a RawValue,
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -71,6 +79,9 @@ struct Output<'a> {
     #[serde(borrow)]
     #[schema(value_type = String)]
     name: Cow<'a, str>,
+    #[serde(default, deserialize_with = "null_is_absent")]
+    #[schema(value_type = Object)]
+    parameters: Parameters,
 }
 
 impl Asked {
@@ -79,36 +90,54 @@ impl Asked {
         if body.is_empty() {
             return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send an inference request as JSON"));
         }
-        let request: InferRequest<'_> = serde_json::from_slice(body).map_err(|error| {
-            Problem::new(
-                ErrorKind::InvalidRequest,
-                format!("the body is not an inference request: {error}"),
-                "send {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}",
-            )
-        })?;
+        match serde_json::from_slice::<InferRequest<'_>>(body) {
+            Ok(request) => Self::of(request, model),
+            // Python's json writes NaN and Infinity bare. They are looked for only here: other requests pay nothing for it.
+            Err(error) => match numbers::quote_not_finite(body) {
+                Some(quoted) => Self::of(serde_json::from_slice(&quoted).map_err(|_| malformed(&error))?, model),
+                None => Err(malformed(&error)),
+            },
+        }
+    }
+
+    fn of(request: InferRequest<'_>, model: &ServedModel) -> Result<Self, Problem> {
+        let asked = parameters::of_request(&request.parameters)?;
+        for output in &request.outputs {
+            parameters::check_output(&output.name, &output.parameters)?;
+        }
         Ok(Self {
             id: request.id.map(Cow::into_owned),
-            priority: request.parameters.priority.map(Priority::from_level),
-            timeout: request.parameters.timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros),
+            priority: asked.priority.map(Priority::from_level),
+            timeout: asked.timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros),
             inputs: request.inputs.into_iter().map(|input| input.tensor(model)).collect::<Result<_, _>>()?,
             wanted: request.outputs.into_iter().map(|output| output.name.into_owned()).collect(),
         })
     }
 }
 
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(
+        ErrorKind::InvalidRequest,
+        format!("the body is not an inference request: {error}"),
+        "send {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}",
+    )
+}
+
 impl Input<'_> {
     fn tensor(self, model: &ServedModel) -> Result<InputTensor, Problem> {
         let invalid = |words: String| {
-            let message = format!("the input {:?}: {words}", shorten(&self.name));
+            let message = format!("input {:?}: {words}", shorten(&self.name));
             Problem::new(ErrorKind::InvalidTensor, message, "GET /v2/models/{model} tells names, datatypes and shapes")
         };
+        parameters::check_input(&self.name, &self.parameters)?;
         if self.shape.len() > MAX_DIMENSIONS {
             return Err(invalid(format!("it has {} dimensions", self.shape.len())));
         }
         let dtype: DType =
             self.datatype.parse().map_err(|error| invalid(format!("{error}, not {:?}", shorten(&self.datatype))))?;
         let expected = model.expect(&self.name, dtype, &self.shape).map_err(TaskError::from)?;
-        let bytes = numbers::read(self.data.get(), dtype, expected).map_err(|error| invalid(error.to_string()))?;
+        let data = self.data.ok_or_else(|| invalid("data is missing".to_owned()))?;
+        let bytes = numbers::read(data.get(), dtype, expected).map_err(|error| invalid(error.to_string()))?;
         Ok(InputTensor { name: self.name.into_owned(), dtype, shape: self.shape, bytes })
     }
 }

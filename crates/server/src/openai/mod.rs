@@ -10,9 +10,10 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_types::Stage;
+use caudal_tasks::Embedded;
+use caudal_types::{ErrorKind, Stage};
 
-pub(crate) use self::models::{__path_models, models};
+pub(crate) use self::models::{__path_model, __path_models, model, models};
 use self::{answer::EmbeddingsAnswer, request::Asked};
 use crate::{
     app::App,
@@ -51,15 +52,30 @@ async fn run(app: Arc<App>, visit: Visit, request: Request) -> Result<Answer, Pr
         model.check_embed(&visit.call)?;
     }
     let (head, body) = request.into_parts();
-    let limits =
-        BodyLimits { bytes: app.settings().max_body_bytes, memory: &app.bodies, pause: app.settings().body_timeout };
-    let received = body::read(&head.headers, body, &limits).await?;
+    let received = body::read(&head.headers, body, &BodyLimits::of(&app)).await?;
     let small = received.bytes.len() <= SMALL_BODY;
     let asked = aside(&app, small, &visit.call, Stage::Decode, move || Asked::read(&received.bytes)).await??;
     let model = app.catalog.demand(&asked.model, None, visit.id.as_str()).await?;
     model.check_embed(&visit.call)?;
     let embedded = model.embed(app.pictures.decoders(), asked.texts, asked.ask, &visit.call).await?;
     let few = embedded.vectors.iter().map(Vec::len).sum::<usize>() <= FEW_VALUES;
-    let write = move || Answer::json(&EmbeddingsAnswer::new(&asked.model, asked.format, &embedded));
-    aside(&app, few, &visit.call, Stage::Encode, write).await
+    let (name, format) = (asked.model, asked.format);
+    let write = move || {
+        check_finite(&embedded)?;
+        Ok::<_, Problem>(Answer::json(&EmbeddingsAnswer::new(&name, format, &embedded)))
+    };
+    let answer = aside(&app, few, &visit.call, Stage::Encode, write).await??;
+    Ok(answer.ignoring(&asked.ignored))
+}
+
+/// JSON has no NaN and no infinity, and a vector with one of them is near to nothing.
+fn check_finite(embedded: &Embedded) -> Result<(), Problem> {
+    match embedded.vectors.iter().position(|vector| !vector.iter().all(|value| value.is_finite())) {
+        None => Ok(()),
+        Some(index) => Err(Problem::new(
+            ErrorKind::InferenceFailed,
+            format!("the model's vector of input {index} has values that are NaN or infinite"),
+            "leave this text out, and check the model's file and its precision",
+        )),
+    }
 }

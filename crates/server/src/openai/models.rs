@@ -9,12 +9,16 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_tasks::Entry;
+use caudal_tasks::{Entry, Unavailable};
 use serde::Serialize;
 
 use crate::{
     app::App,
-    http::door::{self, Answer},
+    http::{
+        Path,
+        door::{self, Answer},
+    },
+    problem::ErrorAnswer,
     route::Route,
 };
 
@@ -27,7 +31,7 @@ pub(crate) struct ModelList {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct ModelEntry {
+pub(crate) struct ModelEntry {
     id: String,
     #[schema(example = "model")]
     object: &'static str,
@@ -41,12 +45,36 @@ struct ModelEntry {
 #[utoipa::path(get, path = "/v1/models", tag = "texts", responses((status = 200, body = ModelList)))]
 pub(crate) async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Models, &request, |app| {
-        let started = SystemTime::now() - app.started.elapsed();
-        let created = started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let now = app.catalog.now();
+        let (now, created) = (app.catalog.now(), started(app));
         let would_serve = now.entries().filter(|(_, entry)| !matches!(entry, Entry::Failed(_)));
         let names = would_serve.flat_map(|(name, _)| [name].into_iter().chain(now.aliases(name)));
-        let entry = |name: &str| ModelEntry { id: name.to_owned(), object: "model", created, owned_by: "caudal" };
-        Ok(Answer::json(&ModelList { object: "list", data: names.map(entry).collect() }))
+        let data = names.map(|name| ModelEntry::new(name, created)).collect();
+        Ok(Answer::json(&ModelList { object: "list", data }))
     })
+}
+
+/// One model, by its name or an alias.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model}",
+    tag = "texts",
+    params(("model" = String, Path, description = "name or alias")),
+    responses((status = 200, body = ModelEntry), (status = 404, body = ErrorAnswer), (status = 503, body = ErrorAnswer)),
+)]
+pub(crate) async fn model(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Response {
+    door::ask(&app, Route::Model, &request, |app| match app.catalog.get(&name, None) {
+        Ok(_) | Err(Unavailable::Resting(_)) => Ok(Answer::json(&ModelEntry::new(&name, started(app)))),
+        Err(error) => Err(error.into()),
+    })
+}
+
+/// When the server started, in seconds since 1970.
+fn started(app: &App) -> u64 {
+    (SystemTime::now() - app.started.elapsed()).duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl ModelEntry {
+    fn new(name: &str, created: u64) -> Self {
+        Self { id: name.to_owned(), object: "model", created, owned_by: "caudal" }
+    }
 }

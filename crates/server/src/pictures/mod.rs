@@ -11,7 +11,7 @@ use axum::{
     response::Response,
 };
 use caudal_tasks::{Ask, Call, Found, Seen, ServedModel, within};
-use caudal_types::{ErrorKind, Stage};
+use caudal_types::{ErrorKind, Stage, shorten};
 use futures_util::future::join_all;
 
 pub(crate) use self::answer::{BatchAnswer, PictureAnswer};
@@ -167,6 +167,16 @@ async fn run(
 }
 
 async fn named(app: &App, visit: &Visit, name: Option<&str>) -> Result<Option<Arc<ServedModel>>, Problem> {
+    if let (Some(path), Some(said)) = (name, visit.query.model())
+        && !app.catalog.now().are_same(path, said)
+    {
+        let message = format!(
+            "the path names the model {:?}, and the parameter model another: {:?}",
+            shorten(path),
+            shorten(said)
+        );
+        return Err(Problem::parameter(message, "leave the parameter model out"));
+    }
     match name.or(visit.query.model()) {
         None => Ok(None),
         Some(name) => Ok(Some(app.catalog.demand(name, None, visit.id.as_str()).await?)),

@@ -23,6 +23,13 @@ pub(crate) struct Part {
     pub(crate) content: Bytes,
 }
 
+impl Part {
+    /// Whether it is a file input in which nothing was chosen.
+    pub(crate) fn is_unchosen(&self) -> bool {
+        self.filename.as_deref() == Some("") && self.content.is_empty()
+    }
+}
+
 /// Why a body is no form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MultipartError {
@@ -127,7 +134,21 @@ fn read_head(bytes: &[u8], index: usize) -> Result<Head, MultipartError> {
     let disposition = headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-disposition"));
     let value = disposition.map(|header| String::from_utf8_lossy(header.value).into_owned()).unwrap_or_default();
     let name = parameter(&value, "name").ok_or(MultipartError::NoName(index))?;
-    Ok(Head { name, filename: parameter(&value, "filename"), length })
+    let filename = parameter(&value, "filename*").and_then(|extended| read_extended(&extended));
+    Ok(Head { name, filename: filename.or_else(|| parameter(&value, "filename")), length })
+}
+
+/// A value with its character set and language (RFC 8187): `UTF-8'en'na%C3%AFve.jpg`.
+fn read_extended(value: &str) -> Option<String> {
+    let mut pieces = value.splitn(3, '\'');
+    let (charset, _, text) = (pieces.next()?, pieces.next()?, pieces.next()?);
+    let bytes: Vec<u8> = percent_encoding::percent_decode_str(text).collect();
+    match charset.to_ascii_lowercase().as_str() {
+        "utf-8" => String::from_utf8(bytes).ok(),
+        // The first 256 characters of Unicode.
+        "iso-8859-1" => Some(bytes.into_iter().map(char::from).collect()),
+        _ => None,
+    }
 }
 
 /// A parameter of a Content-Disposition, quoted or not.
@@ -206,6 +227,33 @@ mod tests {
             b"--B\r\ncontent-disposition: form-data; filename=\"a\\\"b;c.jpg\"; NAME=\"f\"\r\n\r\n1\r\n--B--",
             Ok(&[part("f", Some("a\"b;c.jpg"), b"1")]),
         );
+    }
+
+    #[test]
+    fn a_file_name_may_come_in_another_character_set() {
+        let check = |parameters: &str, expected: Option<&str>| {
+            let form = format!("--B\r\nContent-Disposition: form-data; name=\"f\"; {parameters}\r\n\r\n1\r\n--B--");
+            check(form.as_bytes(), Ok(&[part("f", expected, b"1")]));
+        };
+        check("filename*=UTF-8''na%C3%AFve%20.jpg", Some("naïve .jpg"));
+        check("filename=\"naive.jpg\"; filename*=utf-8'en'na%C3%AFve.jpg", Some("naïve.jpg"));
+        check("filename*=iso-8859-1''na%EFve.jpg; filename=\"naive.jpg\"", Some("naïve.jpg"));
+        check("filename*=utf-8''%ff; filename=plain.jpg", Some("plain.jpg"));
+        check("filename*=koi8-r''a; filename=plain.jpg", Some("plain.jpg"));
+        check("filename*=nonsense", None);
+    }
+
+    #[test]
+    fn an_input_in_which_no_file_was_chosen_is_known() {
+        let form = |parameters: &str, content: &str| {
+            let form =
+                format!("--B\r\nContent-Disposition: form-data; name=\"f\"{parameters}\r\n\r\n{content}\r\n--B--");
+            parse(&form.into(), "B", 1).unwrap()[0].is_unchosen()
+        };
+        assert!(form("; filename=\"\"", ""));
+        assert!(!form("; filename=\"\"", "1"));
+        assert!(!form("; filename=\"a\"", ""));
+        assert!(!form("", ""));
     }
 
     #[test]

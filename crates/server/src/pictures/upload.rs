@@ -54,8 +54,7 @@ impl Upload {
         let (head, body) = request.into_parts();
         let kind = kind(&head.headers)?;
         let overhead = if matches!(kind, Kind::Form(_)) { FORM_OVERHEAD } else { 0 };
-        let most = app.settings().max_body_bytes;
-        let limits = BodyLimits { bytes: most + overhead, memory: &app.bodies, pause: app.settings().body_timeout };
+        let limits = BodyLimits::of(app).with_overhead(overhead);
         let received = body::read(&head.headers, body, &limits).await?;
         if received.bytes.is_empty() {
             return Err(Problem::new(
@@ -96,25 +95,18 @@ fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
 }
 
 fn sort(parts: Vec<Part>, query: &mut Query, max_images: usize) -> Result<Vec<Picture>, Problem> {
-    let mut pictures = Vec::new();
-    let mut others = Vec::new();
-    for part in parts {
-        if FILE_FIELDS.contains(&&*part.name) {
-            pictures.push(Picture { filename: part.filename, bytes: part.content });
-        } else if Query::knows(&part.name) {
-            query.set(&part.name, String::from_utf8_lossy(&part.content).into_owned())?;
-        } else {
-            others.push(shorten(&part.name).into_owned());
-        }
+    let (files, others): (Vec<Part>, Vec<Part>) =
+        parts.into_iter().partition(|part| FILE_FIELDS.contains(&&*part.name));
+    // What browsers send of a file input in which nothing was chosen.
+    let (unchosen, files): (Vec<Part>, Vec<Part>) = files.into_iter().partition(Part::is_unchosen);
+    if files.is_empty() {
+        return Err(missing(&unchosen, &others));
     }
-    if pictures.is_empty() {
-        let found = if others.is_empty() { "no field".to_owned() } else { format!("the fields {others:?}") };
-        return Err(Problem::new(
-            ErrorKind::MissingFile,
-            format!("the form has {found} and no picture"),
-            "send the picture as the field `file`, `image` or `images`",
-        ));
+    for part in others {
+        query.set_field(&part.name, String::from_utf8_lossy(&part.content).into_owned(), &FILE_FIELDS)?;
     }
+    let pictures: Vec<_> =
+        files.into_iter().map(|part| Picture { filename: part.filename, bytes: part.content }).collect();
     if pictures.len() > max_images {
         return Err(Problem::new(
             ErrorKind::TooManyParts,
@@ -123,4 +115,16 @@ fn sort(parts: Vec<Part>, query: &mut Query, max_images: usize) -> Result<Vec<Pi
         ));
     }
     Ok(pictures)
+}
+
+fn missing(unchosen: &[Part], others: &[Part]) -> Problem {
+    let message = match (unchosen, others) {
+        ([part, ..], _) => format!("no file was chosen: the form's field {:?} is empty", part.name),
+        ([], []) => "the form has no field and no picture".to_owned(),
+        ([], others) => {
+            let names: Vec<_> = others.iter().map(|part| shorten(&part.name)).collect();
+            format!("the form has the fields {names:?} and no picture")
+        }
+    };
+    Problem::new(ErrorKind::MissingFile, message, "send the picture as the field `file`, `image` or `images`")
 }

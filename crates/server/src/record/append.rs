@@ -17,7 +17,7 @@ use super::{SMALL, record};
 use crate::{
     app::App,
     http::{
-        Path, aside,
+        Path, aside, body,
         door::{self, Answer, Visitor},
     },
     problem::{ErrorAnswer, Problem},
@@ -201,7 +201,7 @@ async fn before(
 pub(super) fn too_large(limit: u64) -> Problem {
     Problem::new(
         ErrorKind::BodyTooLarge,
-        format!("the event is larger than the {limit} bytes allowed"),
+        format!("the event is larger than the {} allowed", body::in_words(limit)),
         "send less in one event, or raise record_max_event_kb",
     )
 }

@@ -36,7 +36,7 @@ const PIECE: usize = 64 << 10;
 #[serde(deny_unknown_fields)]
 struct Wanted {
     consultation_id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::json::null_is_absent")]
     formats: Vec<String>,
     #[serde(default)]
     user_id: Option<String>,

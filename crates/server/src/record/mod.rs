@@ -73,11 +73,10 @@ fn ingest(app: &App) -> Ingest {
 async fn json(app: &App, request: Request, bytes: u64) -> Result<Received, Problem> {
     let (Parts { headers, .. }, body) = request.into_parts();
     content_type(&headers, &["application/json"])?;
-    let limits = BodyLimits { bytes, memory: &app.bodies, pause: app.settings().body_timeout };
-    body::read(&headers, body, &limits).await.map_err(|problem| match problem.kind {
+    body::read(&headers, body, &BodyLimits::new(app, bytes)).await.map_err(|problem| match problem.kind {
         ErrorKind::BodyTooLarge => Problem::new(
             ErrorKind::BodyTooLarge,
-            format!("the body is larger than the {bytes} bytes allowed"),
+            format!("the body is larger than the {} allowed", body::in_words(bytes)),
             "send less at once, or raise record_max_event_kb",
         ),
         _ => problem,

@@ -158,7 +158,7 @@ async fn chunks(headers: &HeaderMap, body: Body) -> Result<Chunks, Problem> {
     let content_type = super::content_type(headers, &known)?;
     let bytes = body.into_data_stream();
     if content_type != FORM {
-        return Ok(bytes.map_err(|_| body::gone()).boxed());
+        return Ok(bytes.map_err(|error| body::broken(&error)).boxed());
     }
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let wrong = |error: multer::Error| {
