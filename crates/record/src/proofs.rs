@@ -204,7 +204,7 @@ impl Consultations {
     /// The key by which heads can be checked, if they are signed.
     pub fn signing_key(&self) -> Result<Option<VerifyingKey>, RecordError> {
         match &self.folder {
-            Some(folder) => Ok(folder.key_if_any()?.map(|key| key.verifying_key())),
+            Some(folder) => Ok(folder.key_if_any()?.map(ed25519_dalek::SigningKey::verifying_key)),
             None => Ok(None),
         }
     }
