@@ -11,9 +11,10 @@ use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
+    field::RecordFields,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
-        format::{Format, JsonFields, Writer},
+        format::{DefaultFields, Format, JsonFields, Writer},
     },
     registry::LookupSpan,
     reload::Handle,
@@ -42,11 +43,23 @@ pub(crate) fn start(level: &str, json: bool) -> Result<(), String> {
         builder.init();
     } else {
         let format = format.with_ansi(std::io::stderr().is_terminal());
-        let builder = builder.event_format(Named { inner: format, form: Form::Text }).with_filter_reloading();
+        let format = Named { inner: format, form: Form::Text };
+        let builder = builder.fmt_fields(OneLine).event_format(format).with_filter_reloading();
         remember(builder.reload_handle());
         builder.init();
     }
     Ok(())
+}
+
+/// Fields as text, an entry a line: what callers send can neither begin a line nor move a cursor.
+struct OneLine;
+
+impl<'w> FormatFields<'w> for OneLine {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        writer.write_str(&caudal_types::printable(&text))
+    }
 }
 
 /// How a line is written.
@@ -124,6 +137,38 @@ fn known(level: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_lines_hold_no_line_breaks_or_control_characters_of_fields() {
+        let said = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let writer = {
+            let said = std::sync::Arc::clone(&said);
+            move || Said(std::sync::Arc::clone(&said))
+        };
+        let format = Named { inner: Format::default().with_target(false).with_ansi(false), form: Form::Text };
+        let logger = tracing_subscriber::fmt().fmt_fields(OneLine).event_format(format).with_writer(writer).finish();
+        tracing::subscriber::with_default(logger, || {
+            let words = "a\n2026-01-01T00:00:00Z  INFO forged\r\u{1b}[2J\u{9b}\u{202e}";
+            tracing::warn!(words, debug = ?words, "{words}");
+        });
+        let text = String::from_utf8(said.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text:?}");
+        assert!(!text.trim_end().contains(|letter: char| letter.is_control() || letter == '\u{202e}'), "{text:?}");
+        assert!(text.contains(r"a\n2026") && text.contains(r"forged\r\x1b[2J\u{9b}\u{202e}"), "{text:?}");
+    }
+
+    struct Said(std::sync::Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn levels_are_known_by_the_names_that_people_give_them() {

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let matches = cli::command().get_matches();
     let code = commands::run(&matches).unwrap_or_else(|error| {
         logging::finish();
-        eprintln!("caudal: {error}");
+        eprintln!("caudal: {}", caudal_types::printable_lines(&error.to_string()));
         error.exit_code()
     });
     logging::finish();

@@ -191,6 +191,18 @@ fn heads_and_receipts_prove_what_they_say() {
     fs::write(folder.path("forged.json"), receipt.replace("number 1", "number 7")).unwrap();
     let forged = offline("forged.json", key.trim());
     assert!(forged.status.code() == Some(1) && said(&forged).contains("BAD"), "{}", said(&forged));
+    // What no hash covers would be read as proven.
+    for place in ["", "/event", "/chain", "/tree", "/head"] {
+        let mut more: Value = serde_json::from_str(&receipt).unwrap();
+        more.pointer_mut(place).unwrap()["note"] = "and the patient agreed".into();
+        fs::write(folder.path("more.json"), more.to_string()).unwrap();
+        let more = offline("more.json", key.trim());
+        assert!(more.status.code() == Some(1) && said(&more).contains("no hash covers"), "{place}: {}", said(&more));
+    }
+    let mut more: Value = serde_json::from_slice(&fs::read(folder.path("head.json")).unwrap()).unwrap();
+    more["note"] = "and the patient agreed".into();
+    fs::write(folder.path("more.json"), more.to_string()).unwrap();
+    assert!(folder.bad(1, &["verify", "c1", "--head", "more.json"]).contains("no hash covers"));
     let other = Folder::new();
     other.message("c1", "x");
     let stranger = offline("receipt.json", other.good(&["key"]).trim());
@@ -204,6 +216,60 @@ fn heads_and_receipts_prove_what_they_say() {
 }
 
 #[test]
+fn record_on_a_disk_that_nobody_can_write_to_is_verified() {
+    let folder = Folder::new();
+    folder.message("c1", "Hola");
+    let key = folder.data().join("head.key");
+    folder.good(&["head", "c1"]);
+    assert!(key.is_file());
+    let place = folder.path("mounted");
+    fs::create_dir(&place).unwrap();
+    let mounted =
+        |words: &[&str]| Command::new("mount").args(words).arg(&place).output().is_ok_and(|out| out.status.success());
+    let data = folder.data();
+    let mount = |with_log: bool| {
+        // A log that a process left behind: what is in it is read of a copy.
+        if with_log {
+            fs::write(data.join("caudal.db-wal"), [0; 64]).unwrap();
+        }
+        mounted(&["--bind", data.to_str().unwrap()]) && mounted(&["-o", "remount,ro,bind"])
+    };
+    for with_log in [false, true] {
+        if !mount(with_log) {
+            println!("skipped: this machine lets nobody mount a disk");
+            return;
+        }
+        let verified = folder.command(&["verify", "--all"]).env("CAUDAL_DATA_DIR", &place).output().unwrap();
+        let shown = folder.command(&["show", "c1"]).env("CAUDAL_DATA_DIR", &place).output().unwrap();
+        let refused = folder
+            .command(&["append", "c1", "--type", "MESSAGE_RECEIVED", "--payload", "{}"])
+            .env("CAUDAL_DATA_DIR", &place)
+            .output()
+            .unwrap();
+        assert!(Command::new("umount").arg(&place).status().unwrap().success());
+        assert!(verified.status.success() && said(&verified).contains("good: 1 consultations"), "{}", said(&verified));
+        assert!(shown.status.success() && said(&shown).contains("noted nowhere"), "{}", said(&shown));
+        assert!(!refused.status.success(), "{}", said(&refused));
+    }
+}
+
+#[test]
+fn what_people_read_of_a_record_holds_no_escapes() {
+    let folder = Folder::new();
+    let payload = json!({"message": "x"}).to_string();
+    let user = "\u{1b}]0;owned\u{7}\u{1b}[2J\nSOAP note      100 % complete, committed";
+    folder.good(&["append", "c1", "--type", "MESSAGE_RECEIVED", "--payload", &payload, "--user", user, "--create"]);
+    for words in [&["show", "c1"][..], &["tail", "c1"], &["list"], &["show", "c1", "--json"]] {
+        let told = folder.good(words);
+        assert!(!told.contains(['\u{1b}', '\u{7}']), "{words:?}: {told}");
+        assert_eq!(
+            told.lines().filter(|line| line.starts_with("SOAP note")).count(),
+            usize::from(words == ["show", "c1"])
+        );
+    }
+}
+
+#[test]
 fn exports_are_checked_against_their_manifest() {
     let folder = Folder::new();
     folder.message("c1", "Hola");
@@ -212,6 +278,11 @@ fn exports_are_checked_against_their_manifest() {
     let verify = ["verify-export", "out", "--key", key.trim()];
     assert_eq!(folder.good(&verify).matches("good ").count(), 3);
     assert!(folder.bad(2, &["export", "c1", "-o", "out"]).contains("is there already"));
+    let manifest = folder.path("out/manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replacen('{', "{\"note\": \"and the patient agreed\",", 1)).unwrap();
+    assert!(folder.bad(1, &verify).contains("no hash covers"));
+    fs::write(&manifest, text).unwrap();
     let file = folder.path("out/consultation.csv");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("Hola", "Holá")).unwrap();

@@ -1,8 +1,11 @@
 //! `script`: what expressions give.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use caudal_flow::{Action, Answer, Call, Expression, Formula, Map, Registry, Started, Value};
+use caudal_flow::{Action, Answer, Call, Expression, Formula, Map, Registry, Started, StepError, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -13,6 +16,9 @@ use crate::{
 
 const ABOUT: &str = "Gives the value of `expression`, or an object of the values of `expressions` by their names. An expression sees the \
                      input (as input), context and steps, and nothing else.";
+
+/// How long all expressions of a step may take together.
+const MAX_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -69,7 +75,14 @@ impl Gives {
         match self {
             Self::One(expression) => expression.value(&view),
             Self::Object(all) => {
-                let each = all.iter().map(|(name, expression)| Ok((&**name, expression.value(&view)?)));
+                let since = Instant::now();
+                let each = all.iter().map(|(name, expression)| {
+                    if since.elapsed() > MAX_TIME {
+                        let message = format!("the expressions take longer than {MAX_TIME:?}");
+                        return Err(StepError::failed(message).hint("part them into several steps").for_good());
+                    }
+                    Ok((&**name, expression.value(&view)?))
+                });
                 each.collect::<Result<Map, _>>().map(Value::Map)
             }
         }

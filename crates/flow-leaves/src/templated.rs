@@ -27,6 +27,7 @@ impl Templated {
 
     fn made(&self, call: &Call) -> Result<Arc<dyn Action>, StepError> {
         let said = self.shape.value(&call.view())?;
+        said.check_bounds()?;
         (self.make)(&said).map_err(|wrong| {
             let error = StepError::input(format!("what its settings come to is wrong: {wrong}"));
             error.hint("mend the templates of its settings, or what they look at").for_good()

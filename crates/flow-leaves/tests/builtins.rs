@@ -65,6 +65,14 @@ async fn tables() {
     check("to_csv", Value::Null, value!({"a": null}), value!("a\r\n\"\"\r\n")).await;
     check("to_csv", Value::Null, value!([1, {"value": [2]}]), value!("value\r\n1\r\n[2]\r\n")).await;
     check("to_csv", Value::Null, value!([]), value!("")).await;
+    // A spreadsheet would compute these.
+    let wild =
+        value!([{"=a": "=cmd|' /C calc'!A0"}, {"=a": "  +1"}, {"=a": "@x"}, {"=a": "\t1"}, {"=a": -1}, {"=a": "＝1"}]);
+    let tame = "'=a\r\n'=cmd|' /C calc'!A0\r\n'  +1\r\n'@x\r\n'\t1\r\n-1\r\n'＝1\r\n";
+    check("to_csv", Value::Null, wild.clone(), value!(tame)).await;
+    let raw =
+        tame.lines().map(|line| line.strip_prefix('\'').unwrap_or(line)).collect::<Vec<_>>().join("\r\n") + "\r\n";
+    check("to_csv", value!({"formulas": true}), wild, value!(raw)).await;
 }
 
 #[tokio::test]

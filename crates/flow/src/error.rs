@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use caudal_store::StoreError;
 use caudal_types::{ErrorKind, Explain};
 
-use crate::{budget::Refusal, value::TooDeep};
+use crate::{budget::Refusal, value::OutOfBounds};
 
 /// What sort of failure a step had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,9 +135,13 @@ impl StepError {
     }
 }
 
-impl From<TooDeep> for StepError {
-    fn from(deep: TooDeep) -> Self {
-        Self::new(Fault::Output, deep.to_string()).hint("let it make something flatter").for_good()
+impl From<OutOfBounds> for StepError {
+    fn from(bounds: OutOfBounds) -> Self {
+        let hint = match bounds {
+            OutOfBounds::Deep => "let it make something flatter",
+            OutOfBounds::Large => "let it make less",
+        };
+        Self::new(Fault::Output, bounds.to_string()).hint(hint).for_good()
     }
 }
 
@@ -173,6 +177,14 @@ pub enum RunError {
     /// Another process took the run up, or does it now.
     #[error("another process has taken the run up")]
     Taken,
+    /// The run was recovered so often without a step done, and its process ended each time.
+    #[error(
+        "the run was interrupted, and recovered {0} times without a step done: it is not recovered again by itself"
+    )]
+    GivenUp(u32),
+    /// As much is under way as may be.
+    #[error("{0}")]
+    Busy(Box<str>),
     /// There is a run of that name.
     #[error("there is a run {0} already")]
     Exists(Box<str>),
@@ -196,12 +208,14 @@ impl Explain for RunError {
             Self::Step { error, .. } => match error.fault {
                 Fault::Budget => ErrorKind::BudgetExceeded,
                 Fault::Input => ErrorKind::InvalidParameter,
+                Fault::Forbidden => ErrorKind::Forbidden,
                 _ => ErrorKind::StepFailed,
             },
             Self::TimedOut => ErrorKind::DeadlineExceeded,
             Self::Cancelled => ErrorKind::RunCancelled,
             Self::Unknown(_) => ErrorKind::NotFound,
-            Self::State(_) | Self::Taken | Self::Foreign(_) => ErrorKind::RunState,
+            Self::State(_) | Self::Taken | Self::Foreign(_) | Self::GivenUp(_) => ErrorKind::RunState,
+            Self::Busy(_) => ErrorKind::TooManyRequests,
             Self::Exists(_) => ErrorKind::Exists,
             Self::Journal(_) => ErrorKind::RecordDamaged,
             Self::Answer(_) => ErrorKind::InvalidParameter,
@@ -217,6 +231,8 @@ impl Explain for RunError {
             Self::Unknown(_) => "caudal flow list tells which there are".into(),
             Self::State(_) => "caudal flow show tells what became of it".into(),
             Self::Taken => "wait for the other; caudal flow show tells how far it is".into(),
+            Self::GivenUp(_) => "find out why its process ended, then resume it by its name, or cancel it".into(),
+            Self::Busy(_) => "try again later, or raise flow_max_runs or flow_runs_mb".into(),
             Self::Exists(_) => "take another --run-id, or resume that one".into(),
             Self::Foreign(_) => "bring the pipeline back to what it was, or start a new run".into(),
             Self::Journal(_) => "take the version of caudal that began it".into(),

@@ -15,8 +15,9 @@ use crate::{
     blueprint::Finding,
     engine::{Engine, Handle, Run, RunOptions},
     error::RunError,
-    journal::{Begun, Story},
+    journal::{Begun, MAX_RECOVERIES, Story},
     report::Report,
+    room::{Claim, Room},
     step::Definition,
     value::Value,
 };
@@ -36,6 +37,8 @@ pub struct Flows {
     going: Mutex<HashMap<Arc<str>, Of>>,
     recent: Mutex<VecDeque<Arc<Report>>>,
     counts: Mutex<BTreeMap<(Arc<str>, &'static str), Count>>,
+    /// How much may go on here concurrently.
+    room: Room,
     /// The threads that runs are polled on, where these are not whoever's who asks.
     threads: Option<Runtime>,
 }
@@ -70,21 +73,24 @@ impl Flows {
             going: Mutex::default(),
             recent: Mutex::default(),
             counts: Mutex::default(),
+            room: Room::default(),
             threads: None,
         })
     }
 
-    /// The same, with so many threads of their own for runs, and knowing of files that are `broken`.
+    /// The same, with so many threads of their own for runs, knowing of files that are `broken`, and with `room`
+    /// for so many runs.
     pub fn with_threads(
         engine: Engine,
         pipelines: impl IntoIterator<Item = Definition>,
         broken: BTreeMap<Box<str>, Vec<Finding>>,
         threads: usize,
+        room: Room,
     ) -> std::io::Result<Arc<Self>> {
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("flow").enable_all().build()?;
         let mut flows = Self::new(engine, pipelines);
         if let Some(flows) = Arc::get_mut(&mut flows) {
-            (flows.threads, flows.broken) = (Some(runtime), broken);
+            (flows.threads, flows.broken, flows.room) = (Some(runtime), broken, room);
         }
         Ok(flows)
     }
@@ -114,19 +120,22 @@ impl Flows {
     /// Looks for runs whose process is gone: through all the first time, later through the latest.
     async fn sweep(self: &Arc<Self>, known: &mut Known) -> Result<TakenUp, RunError> {
         let most = if known.swept { PAGE.into() } else { u64::MAX };
-        let found: HashSet<Box<str>> =
-            self.left(most).await?.into_iter().filter(|id| !known.hopeless.contains(id)).collect();
+        let left = self.left(most).await?;
+        let mut told = TakenUp { runs: Vec::new(), left: 0, given_up: Vec::new() };
+        let given_up = left.given_up.into_iter();
+        told.given_up.extend(given_up.filter(|id| known.hopeless.insert(id.clone())));
+        let found: HashSet<Box<str>> = left.interrupted.into_iter().filter(|id| !known.hopeless.contains(id)).collect();
         let before = std::mem::replace(&mut known.seen, found);
         // A process that lost the database for a moment comes back: only who is missed twice is gone.
         let gone = known.seen.iter().filter(|id| !known.swept || before.contains(*id)).cloned();
         let taken = self.take_up_these(gone.collect::<Vec<_>>()).await;
-        known.swept = true;
-        let mut told = TakenUp { runs: Vec::new(), left: 0 };
+        // Those for which there was no room may stand far back in the list: all are looked through again.
+        known.swept = !taken.iter().any(|(_, went)| matches!(went, Err(RunError::Busy(_))));
         for (id, went) in taken {
             match went {
                 Ok(going) => told.runs.push(going),
                 // Another process was quicker, or the next look finds it again.
-                Err(RunError::Taken | RunError::Store(_)) => {}
+                Err(RunError::Taken | RunError::Store(_) | RunError::Busy(_)) => {}
                 Err(_) => {
                     told.left += 1;
                     known.hopeless.insert(id);
@@ -191,10 +200,11 @@ impl Flows {
         options: RunOptions,
     ) -> Result<Going, RunError> {
         let (flows, definition) = (Arc::clone(self), definition.clone());
+        let room = self.room.claim(input.size() + Value::Map(options.context.clone()).size())?;
         self.whole(async move {
             let durable = flows.engine.keeps(&definition, &options);
             let run = flows.engine.begin(&definition, input, options).await.map_err(|(_, error)| error)?;
-            Ok(flows.go(&definition, run, durable))
+            Ok(flows.go(&definition, run, durable, room))
         })
         .await
     }
@@ -209,11 +219,34 @@ impl Flows {
         let (flows, id) = (Arc::clone(self), id.to_owned());
         self.whole(async move {
             let story = Story::read(&**flows.engine.runs(), &id).await?;
+            let room = flows.room_of(&story)?;
             let definition = flows.of_run(&story.begun)?;
+            drop(story);
             let run = flows.engine.resume(&definition, &id, answers, force).await?;
-            Ok(flows.go(&definition, run, true))
+            Ok(flows.go(&definition, run, true, room))
         })
         .await
+    }
+
+    /// Takes up a run whose process is gone: see [`Engine::recover`].
+    async fn recover(self: &Arc<Self>, id: &str) -> Result<Going, RunError> {
+        let (flows, id) = (Arc::clone(self), id.to_owned());
+        self.whole(async move {
+            let story = Story::read(&**flows.engine.runs(), &id).await?;
+            let room = flows.room_of(&story)?;
+            let definition = flows.of_run(&story.begun)?;
+            drop(story);
+            let run = flows.engine.recover(&definition, &id).await?;
+            Ok(flows.go(&definition, run, true, room))
+        })
+        .await
+    }
+
+    /// Room for a run that goes on from its journal.
+    fn room_of(&self, story: &Story) -> Result<Claim, RunError> {
+        let done = story.done.values().filter_map(|done| done.answer.as_ref().ok());
+        let known = story.begun.input.size() + Value::Map(story.begun.context.clone()).size();
+        self.room.claim(known + done.map(Value::size).sum::<usize>())
     }
 
     /// Does what begins a run to its end, though whoever asked may be gone: what stands in the journal must go on.
@@ -224,7 +257,7 @@ impl Flows {
         self.spawn(work).await.map_err(|_| RunError::Cancelled)?
     }
 
-    fn go(self: &Arc<Self>, definition: &Definition, run: Run, durable: bool) -> Going {
+    fn go(self: &Arc<Self>, definition: &Definition, run: Run, durable: bool, room: Claim) -> Going {
         let (id, pipeline) = (Arc::clone(run.id()), Arc::clone(&definition.name));
         let of = Of { pipeline: Arc::clone(&pipeline), durable, handle: run.handle() };
         held(&self.going).insert(Arc::clone(&id), of);
@@ -234,6 +267,7 @@ impl Flows {
             let ran = run.await;
             let report = Arc::new(Report::of(&pipeline, &ran));
             flows.over(&report);
+            drop(room);
             // Whoever watches is told that it is over only when there is something to be read of it.
             drop(held_on);
             (ran.outcome, report)
@@ -303,7 +337,9 @@ impl Flows {
     /// and those that could not be.
     pub async fn take_up(self: &Arc<Self>) -> Result<Vec<(Box<str>, Result<Going, RunError>)>, RunError> {
         let left = self.left(u64::MAX).await?;
-        Ok(self.take_up_these(left).await)
+        let mut taken = self.take_up_these(left.interrupted).await;
+        taken.extend(left.given_up.into_iter().map(|id| (id, Err(RunError::GivenUp(MAX_RECOVERIES)))));
+        Ok(taken)
     }
 
     async fn take_up_these(
@@ -312,20 +348,21 @@ impl Flows {
     ) -> Vec<(Box<str>, Result<Going, RunError>)> {
         let mut taken = Vec::new();
         for id in runs {
-            let went = self.resume(&id, HashMap::new(), false).await;
+            let went = self.recover(&id).await;
             taken.push((id, went));
         }
         taken
     }
 
     /// Runs whose process is gone, among the latest `most`.
-    async fn left(&self, most: u64) -> Result<Vec<Box<str>>, RunError> {
-        let (runs, mut left, mut looked) = (self.engine.runs(), Vec::new(), 0);
+    async fn left(&self, most: u64) -> Result<Left, RunError> {
+        let (runs, mut left, mut looked) = (self.engine.runs(), Left::default(), 0);
         loop {
             let listing = runs.list(PAGE, looked).await?;
             for run in &listing.runs {
                 if matches!(self.engine.status(run).await, Ok((_, "interrupted"))) {
-                    left.push(run.id.clone());
+                    let among = if run.is_given_up() { &mut left.given_up } else { &mut left.interrupted };
+                    among.push(run.id.clone());
                 }
             }
             looked += listing.runs.len() as u64;
@@ -334,6 +371,15 @@ impl Flows {
             }
         }
     }
+}
+
+/// Runs whose process is gone.
+#[derive(Default)]
+struct Left {
+    /// Those that may be recovered.
+    interrupted: Vec<Box<str>>,
+    /// Those that were recovered as often as may be.
+    given_up: Vec<Box<str>>,
 }
 
 /// What runs of a pipeline that ended alike come to.
@@ -375,6 +421,9 @@ pub struct TakenUp {
     pub runs: Vec<Going>,
     /// How many cannot.
     pub left: usize,
+    /// Those that were recovered as often as may be without a step done: they wait for a caller to resume them. Each is
+    /// told once.
+    pub given_up: Vec<Box<str>>,
 }
 
 /// A run that goes on.

@@ -21,6 +21,7 @@ mod log;
 mod paths;
 mod registry;
 mod report;
+mod room;
 mod run;
 mod step;
 mod typed;
@@ -43,6 +44,7 @@ pub use key::{Key, key_of};
 pub use log::{Entry, Event, Label, Log, Place, Status, What, path};
 pub use registry::{Leaf, Maker, Registry};
 pub use report::{Report, Spent, StepReport};
+pub use room::Room;
 pub use run::Prompt;
 pub use step::{
     Cached, Change, Check, Conditional, Definition, Each, Formula, How, Human, Import, Keep, Kind, Knows, Loop,
@@ -50,6 +52,6 @@ pub use step::{
     Transition, Voice,
 };
 pub use typed::Pipeline;
-pub use value::{Canonical, Data, Held, Map, Native, TooDeep, Value, write_canonical};
+pub use value::{Canonical, Data, Held, Map, Native, OutOfBounds, Value, write_canonical};
 pub use view::View;
 pub use words::{Expression, Shape, Undefined, WordsError};

@@ -24,7 +24,7 @@ pub struct Report {
     pub status: &'static str,
     /// What it gave.
     pub output: Value,
-    /// Why it failed.
+    /// Why it failed; of one that is interrupted, why it is not recovered any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
     /// What it asks.
@@ -218,7 +218,10 @@ impl Report {
             pipeline: Arc::clone(&story.begun.pipeline),
             status: story.status(),
             output: ended.map(|ended| ended.output.clone()).unwrap_or_default(),
-            error: ended.and_then(|ended| ended.error.clone()),
+            error: match story.is_given_up() {
+                true => Some(Failure::of_run(&RunError::GivenUp(story.recoveries))),
+                false => ended.and_then(|ended| ended.error.clone()),
+            },
             prompts,
             duration_ms: over,
             usage: usage.into(),

@@ -16,7 +16,7 @@ use std::{
 use caudal_flow::{
     Cached, Engine, Flows, Human, Kind, Loop, Outcome, Parallel, Report, RunError, RunOptions, Status, Step, StepError,
     Steps, Usage, Value, function,
-    journal::{Line, MemoryRuns, Runs, StoredRuns, Story},
+    journal::{Line, MAX_RECOVERIES, MemoryRuns, Runs, StoredRuns, Story},
     later, rule, value,
 };
 use caudal_store::{postgres, sqlite};
@@ -509,6 +509,89 @@ async fn runs_of_a_process_that_goes_are_taken_up_over_sqlite() {
 async fn runs_of_a_process_that_goes_are_taken_up_over_postgres() {
     let Some(schema) = schema() else { return };
     runs_of_a_process_that_goes_are_taken_up(schema).await;
+}
+
+/// Does `work` as a process of its own: what it began and is not done when it ends is gone.
+fn as_a_process<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let process = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(work)
+    });
+    process.join().unwrap()
+}
+
+/// Recovers what was left, and gives what came of each.
+fn recover(runs: Arc<dyn Runs>, definition: &caudal_flow::Definition, wait: Duration) -> Vec<Result<(), RunError>> {
+    let definition = definition.clone();
+    as_a_process(async move {
+        let taken = Flows::new(engine(runs), [definition]).take_up().await.unwrap();
+        tokio::time::sleep(wait).await;
+        taken.into_iter().map(|(_, went)| went.map(|_| ())).collect()
+    })
+}
+
+/// A run that ends each process that recovers it.
+fn a_run_recovered_without_progress_is_given_up(place: &impl Place) {
+    let stuck = later("stuck", |_| async { std::future::pending().await });
+    let definition = define([Step::act("stuck", stuck)]);
+    let (runs, begun) = (place.open(), definition.clone());
+    as_a_process(async move { drop(engine(runs).begin(&begun, 1.into(), named("a")).await.unwrap()) });
+    let story = || {
+        let runs = place.open();
+        as_a_process(async move { Story::read(&*runs, "a").await.unwrap() })
+    };
+    for number in 1..=MAX_RECOVERIES {
+        assert_eq!(recover(place.open(), &definition, Duration::ZERO), [Ok(())], "recovery {number}");
+        assert_eq!(story().recoveries, number);
+    }
+    assert_eq!(recover(place.open(), &definition, Duration::ZERO), [Err(RunError::GivenUp(MAX_RECOVERIES))]);
+    let (runs, own) = (place.open(), definition.clone());
+    let report = as_a_process(async move { Flows::new(engine(runs), [own]).report("a").await.unwrap() });
+    assert_eq!(report.status, "interrupted");
+    assert!(report.error.as_ref().unwrap().message.contains("recovered 3 times"), "{report:?}");
+    // A caller may resume it, and then it is counted anew.
+    let runs = place.open();
+    as_a_process(async move {
+        drop(Flows::new(engine(runs), [definition]).resume("a", HashMap::new(), false).await.unwrap());
+    });
+    assert_eq!(story().recoveries, 0);
+}
+
+/// One that comes further each time is recovered each time.
+fn a_run_recovered_with_progress_goes_on(place: &impl Place) {
+    let once = Arc::new(AtomicBool::new(false));
+    let steps = (0..5).map(|number| {
+        let (once, name) = (Arc::clone(&once), format!("step {number}"));
+        let step = later(name.clone(), move |call| {
+            let open = once.swap(false, Relaxed);
+            async move { if open { Ok(call.input.clone()) } else { std::future::pending().await } }
+        });
+        Step::act(name, step)
+    });
+    let definition = define(steps);
+    let (runs, begun) = (place.open(), definition.clone());
+    as_a_process(async move { drop(engine(runs).begin(&begun, 1.into(), named("a")).await.unwrap()) });
+    for number in 1..=5 {
+        once.store(true, Relaxed);
+        let went = recover(place.open(), &definition, Duration::from_millis(200));
+        assert_eq!(went, [Ok(())], "recovery {number}");
+    }
+}
+
+#[test]
+fn a_run_without_progress_is_given_up_over_sqlite() {
+    a_run_recovered_without_progress_is_given_up(&folder().unwrap());
+}
+
+#[test]
+fn a_run_without_progress_is_given_up_over_postgres() {
+    let Some(schema) = schema() else { return };
+    a_run_recovered_without_progress_is_given_up(&schema);
+}
+
+#[test]
+fn a_run_with_progress_goes_on_over_sqlite() {
+    a_run_recovered_with_progress_goes_on(&folder().unwrap());
 }
 
 macro_rules! contract {

@@ -1,6 +1,10 @@
 //! Consultations: made, written to, read. Where a record lies, in the store or in an archive, is settled here.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock, atomic::AtomicU64},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use caudal_store::{
@@ -15,7 +19,16 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{canonical::canonical, error::RecordError, event, folder::Folder, state::State};
+use crate::{
+    canonical::canonical,
+    error::RecordError,
+    event,
+    export::room::ExportRoom,
+    folder::Folder,
+    kept::{KeptState, Opened, StateKey},
+    reserve::Reserve,
+    state::State,
+};
 
 /// The space of streams in which consultations stand.
 pub const SPACE: &str = "consultation";
@@ -27,6 +40,15 @@ const LONGEST_NAME: usize = 200;
 pub struct Consultations {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) folder: Option<Arc<Folder>>,
+    /// How much exports over HTTP may hold; without an end if nothing is said.
+    pub(crate) exports: Option<Arc<ExportRoom>>,
+    /// Notes of who reads what that cannot be recorded now.
+    pub(crate) reserve: Arc<Reserve>,
+    /// Held by who records these.
+    pub(crate) recording_notes: Arc<tokio::sync::Mutex<()>>,
+    /// Since when seconds are counted, and when it was last tried to record something while nothing could be.
+    pub(crate) started: Instant,
+    pub(crate) tried: Arc<AtomicU64>,
     snapshot_every: u64,
 }
 
@@ -39,17 +61,11 @@ impl std::fmt::Debug for Consultations {
 /// Events that are read and applied in one go.
 const REPLAYED: u32 = 2_000;
 
-/// What events come to, as it is kept.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Kept {
-    form: u32,
-    state: State,
-}
-
-impl Kept {
-    /// Changes whenever the same events come to something else.
-    const FORM: u32 = 1;
-}
+/// Seals kept states where there is no folder for a key: those of this process alone are used.
+static PROCESS_KEY: LazyLock<StateKey> = LazyLock::new(|| {
+    let seed = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()];
+    StateKey::of(&crate::canonical::sha256(seed.as_flattened()))
+});
 
 /// Does what takes long where it keeps nobody waiting.
 pub(crate) async fn aside<T: Send + 'static>(
@@ -124,7 +140,23 @@ impl Consultations {
     /// `snapshot_every` events, so that no more have to be read again.
     pub fn new(store: Arc<dyn Store>, folder: Option<PathBuf>, snapshot_every: u64) -> Self {
         let folder = folder.map(|folder| Arc::new(Folder::new(folder)));
-        Self { store, folder, snapshot_every: snapshot_every.max(1) }
+        Self {
+            store,
+            folder,
+            exports: None,
+            reserve: Arc::default(),
+            recording_notes: Arc::default(),
+            started: Instant::now(),
+            tried: Arc::default(),
+            snapshot_every: snapshot_every.max(1),
+        }
+    }
+
+    /// The same, whose own exports hold at most so many bytes together.
+    #[must_use]
+    pub fn with_exports_of(mut self, bytes: u64) -> Self {
+        self.exports = self.folder.as_ref().map(|folder| ExportRoom::new(folder.exports(), bytes));
+        self
     }
 
     /// The store that they lie in.
@@ -229,35 +261,97 @@ impl Consultations {
         Ok(found)
     }
 
-    /// Where one stands: what its events say together.
+    /// Where one stands: what its events say together. A state that was kept is used only if it is sealed by our key and
+    /// the events continue from it; else all events are replayed.
     pub async fn state(&self, name: &str) -> Result<(Consultation, State), RecordError> {
+        // The kept state is read first: one that another process keeps meanwhile would be ahead of the stream.
+        let snapshot = self.store.snapshot(&stream_of(name)).await?;
         let consultation = self.find(name).await?;
         let stream = &consultation.stream;
-        let kept = self.store.snapshot(&stream.id).await?;
-        let kept = kept.and_then(|snapshot| serde_json::from_slice::<Kept>(&snapshot.body).ok());
-        let mut state = kept.filter(|kept| kept.form == Kept::FORM).map(|kept| kept.state).unwrap_or_default();
-        let began = state.sequence;
-        while state.sequence < stream.head.sequence {
-            let some = self.events(name, Range::after(state.sequence, REPLAYED)).await?;
-            if some.is_empty() {
-                return Err(StoreError::Damaged(format!("consultation {name} ends at event {}", state.sequence)).into());
+        let (kept, mut discard) = self.usable(stream, snapshot.as_ref());
+        let began = kept.as_ref().map_or(0, |kept| kept.state.sequence);
+        let made = match kept {
+            Some(kept) => match self.replay(stream, kept).await? {
+                Some(made) => made,
+                None => {
+                    discarded(stream, began);
+                    discard = true;
+                    self.replay_all(stream).await?
+                }
+            },
+            None => self.replay_all(stream).await?,
+        };
+        let began = if discard { 0 } else { began };
+        if discard || made.state.sequence - began >= self.snapshot_every {
+            self.keep(stream, &made, began == 0);
+        }
+        Ok((consultation, made.state))
+    }
+
+    /// What was kept of a stream, if it may be used; and whether it is to be discarded.
+    pub(crate) fn usable(&self, stream: &Stream, snapshot: Option<&Snapshot>) -> (Option<KeptState>, bool) {
+        let Some(snapshot) = snapshot else { return (None, false) };
+        let Some(key) = self.state_key() else { return (None, false) };
+        match key.open(stream, snapshot) {
+            Opened::Good(kept) if kept.state.sequence <= stream.head.sequence => (Some(*kept), false),
+            Opened::Foreign => (None, false),
+            Opened::Good(_) | Opened::Forged => {
+                discarded(stream, snapshot.sequence);
+                (None, true)
             }
-            state = aside(move || {
-                some.iter().for_each(|record| state.apply(&record.into()));
-                Ok(state)
+        }
+    }
+
+    /// The key that seals kept states.
+    pub(crate) fn state_key(&self) -> Option<StateKey> {
+        let Some(folder) = &self.folder else { return Some(*PROCESS_KEY) };
+        match folder.key() {
+            Ok(key) => Some(StateKey::of(key.as_bytes())),
+            Err(error) => {
+                tracing::debug!("kept states are not used: {error}");
+                None
+            }
+        }
+    }
+
+    /// Hands a state over to be kept. Nobody waits for it.
+    fn keep(&self, stream: &Stream, made: &KeptState, replace: bool) {
+        if let Some(snapshot) = self.state_key().and_then(|key| key.close(stream, made)) {
+            drop(self.store.keep_snapshot(&stream.id, snapshot, replace));
+        }
+    }
+
+    async fn replay_all(&self, stream: &Stream) -> Result<KeptState, RecordError> {
+        let start = KeptState { state: State::default(), link: stream.origin() };
+        let made = self.replay(stream, start).await?;
+        made.ok_or_else(|| StoreError::Damaged(format!("consultation {} is not of one piece", stream.id.name)).into())
+    }
+
+    /// Applies the events after `from` to it; `None` if they do not continue from there.
+    async fn replay(&self, stream: &Stream, from: KeptState) -> Result<Option<KeptState>, RecordError> {
+        let (name, mut made) = (&*stream.id.name, from);
+        if made.state.sequence == stream.head.sequence {
+            let holds = stream.head.sequence == 0 || made.link == stream.head.chain;
+            return Ok(holds.then_some(made));
+        }
+        let mut first = true;
+        while made.state.sequence < stream.head.sequence {
+            let some = self.events(name, Range::after(made.state.sequence, REPLAYED)).await?;
+            let Some(next) = some.first() else {
+                let message = format!("consultation {name} ends at event {}", made.state.sequence);
+                return Err(StoreError::Damaged(message).into());
+            };
+            if std::mem::take(&mut first) && !made.precedes(next) {
+                return Ok(None);
+            }
+            made = aside(move || {
+                some.iter().for_each(|record| made.state.apply(&record.into()));
+                made.link = some.last().map_or(made.link, |last| last.chain);
+                Ok(made)
             })
             .await?;
         }
-        if state.sequence - began >= self.snapshot_every {
-            let kept = Kept { form: Kept::FORM, state };
-            if let Ok(body) = serde_json::to_vec(&kept) {
-                // It is handed over, and nobody waits for it.
-                let snapshot = Snapshot { sequence: kept.state.sequence, body: body.into() };
-                drop(self.store.keep_snapshot(&stream.id, snapshot));
-            }
-            state = kept.state;
-        }
-        Ok((consultation, state))
+        Ok(Some(made))
     }
 
     /// One event, by its id or by its sequence.
@@ -276,13 +370,29 @@ impl Consultations {
         };
         let before = sequence.checked_sub(1).ok_or_else(none)?;
         let found = self.events(name, Range::after(before, 1)).await?;
-        found.into_iter().next().ok_or_else(none)
+        let found = found.into_iter().next().ok_or_else(none)?;
+        // The index of ids is beside the events: what they say counts.
+        let asked = Uuid::try_parse(which).ok().filter(|_| which.parse::<u64>().is_err());
+        match asked.is_none_or(|id| id == found.id) {
+            true => Ok(found),
+            false => Err(StoreError::Damaged(format!("the index of ids leads from {which} to another event")).into()),
+        }
     }
 
     /// Tells when one grows.
     pub fn follow(&self, name: &str) -> watch::Receiver<u64> {
         self.store.follow(&stream_of(name))
     }
+}
+
+/// Says that a kept state is not used any more.
+fn discarded(stream: &Stream, sequence: u64) {
+    let consultation = &*stream.id.name;
+    tracing::error!(
+        consultation,
+        sequence,
+        "a kept state is not what the events make: it was changed or replaced; it is discarded and rebuilt from the events"
+    );
 }
 
 fn missing(name: &str, error: StoreError) -> RecordError {

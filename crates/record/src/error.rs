@@ -8,6 +8,7 @@ use caudal_types::{ErrorKind, Explain, shorten};
 use crate::{
     archive::ArchiveError,
     canonical::JsonError,
+    export::ExportsFull,
     kinds::{KindError, PayloadError},
 };
 
@@ -52,6 +53,9 @@ pub enum RecordError {
     /// No such export.
     #[error("there is no export {:?}", shorten(.0))]
     NoExport(Box<str>),
+    /// No room for an export.
+    #[error(transparent)]
+    ExportsFull(ExportsFull),
     /// What cannot be done without a folder for it.
     #[error("there is no folder for {0}")]
     NoFolder(&'static str),
@@ -73,7 +77,10 @@ impl RecordError {
     /// What went wrong with a file.
     pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.display().to_string().into();
-        move |error| Self::File { path, words: error.to_string().into() }
+        move |error| match error.get_ref().and_then(|inner| inner.downcast_ref::<ExportsFull>()) {
+            Some(full) => Self::ExportsFull(*full),
+            None => Self::File { path, words: error.to_string().into() },
+        }
     }
 }
 
@@ -90,6 +97,7 @@ impl Explain for RecordError {
             Self::Archive(error) => error.kind(),
             Self::File { .. } => ErrorKind::StoreUnavailable,
             Self::NoExport(_) => ErrorKind::NotFound,
+            Self::ExportsFull(_) => ErrorKind::TooManyRequests,
             Self::NoFolder(_) => ErrorKind::RecordOff,
             Self::BrokeOff(_) => ErrorKind::Internal,
         }
@@ -108,6 +116,11 @@ impl Explain for RecordError {
             Self::Archive(error) => error.hint(),
             Self::File { .. } => "look at the data folder: its disk, and who may read and write there".into(),
             Self::NoExport(_) => "POST /api/exports makes one".into(),
+            Self::ExportsFull(_) => {
+                "try again in ten minutes: exports that are older go for new ones; or raise record_exports_mb, or write it \
+                 elsewhere by caudal record export"
+                    .into()
+            }
             Self::NoFolder(_) => "start with --data-dir DIR".into(),
             Self::BrokeOff(_) => "try again; if it stays so, caudal record verify --all tells what is damaged".into(),
             Self::Nothing => "send at least one event".into(),

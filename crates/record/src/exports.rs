@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use caudal_store::{Clock, Range, Stream};
@@ -13,8 +14,11 @@ use uuid::Uuid;
 use crate::{
     Consultations, RecordError,
     consultations::aside,
-    export::{Exporter, Format, Manifest, Written},
-    proof::{SignedHead, VerifyingKey},
+    export::{
+        Exporter, Format, Manifest, Written,
+        room::{Bounded, Writing},
+    },
+    proof::{SignedHead, Uncovered, VerifyingKey, strict},
 };
 
 /// The manifest's name.
@@ -55,8 +59,19 @@ impl Consultations {
         folder: &Path,
         by: &str,
     ) -> Result<Manifest, RecordError> {
+        self.export_within(None, name, formats, folder, by).await
+    }
+
+    async fn export_within(
+        &self,
+        room: Option<Arc<Writing>>,
+        name: &str,
+        formats: &[Format],
+        folder: &Path,
+        by: &str,
+    ) -> Result<Manifest, RecordError> {
         let (folder, beside) = (folder.to_owned(), folder.with_extension("part"));
-        let written = self.write_out(name, formats, &beside, by).await;
+        let written = self.write_out(room, name, formats, &beside, by).await;
         aside(move || {
             let placed = written.and_then(|manifest| place(&beside, &folder).map(|()| manifest));
             if placed.is_err() {
@@ -69,6 +84,7 @@ impl Consultations {
 
     async fn write_out(
         &self,
+        room: Option<Arc<Writing>>,
         name: &str,
         formats: &[Format],
         folder: &Path,
@@ -78,7 +94,7 @@ impl Consultations {
         let head = self.head(name).await?;
         let mut exporters = {
             let (formats, folder) = (formats.to_vec(), folder.to_owned());
-            aside(move || begin(&formats, &stream, &folder)).await?
+            aside(move || begin(room, &formats, &stream, &folder)).await?
         };
         let mut at = 0;
         while at < head.sequence {
@@ -102,7 +118,16 @@ impl Consultations {
     pub async fn export(&self, name: &str, formats: &[Format], by: &str) -> Result<(String, Manifest), RecordError> {
         let exports = self.folder("exports")?.exports();
         let id = Uuid::new_v4().to_string();
-        let manifest = self.export_to(name, formats, &exports.join(&id), by).await?;
+        // A name that no consultation has costs no look at the folder.
+        self.stream(name).await?;
+        let room = match &self.exports {
+            Some(room) => {
+                let room = Arc::clone(room);
+                Some(aside(move || Ok(room.begin())).await?)
+            }
+            None => None,
+        };
+        let manifest = self.export_within(room, name, formats, &exports.join(&id), by).await?;
         Ok((id, manifest))
     }
 
@@ -140,14 +165,21 @@ impl Consultations {
     }
 }
 
-type Exporters = Vec<(PathBuf, Exporter<BufWriter<File>>)>;
+type Exporters = Vec<(PathBuf, Exporter<BufWriter<Bounded<File>>>)>;
 
-fn begin(formats: &[Format], stream: &Stream, folder: &Path) -> Result<Exporters, RecordError> {
+fn begin(
+    room: Option<Arc<Writing>>,
+    formats: &[Format],
+    stream: &Stream,
+    folder: &Path,
+) -> Result<Exporters, RecordError> {
     fs::create_dir_all(folder).map_err(RecordError::file(folder))?;
     let begun = formats.iter().map(|format| {
         let path = folder.join(format!("consultation.{}", format.name()));
-        let exporter =
-            File::create(&path).and_then(|file| Exporter::new(*format, stream.clone(), BufWriter::new(file)));
+        let exporter = File::create(&path).and_then(|out| {
+            let out = Bounded { out, room: room.clone() };
+            Exporter::new(*format, stream.clone(), BufWriter::new(out))
+        });
         exporter.map_err(RecordError::file(&path)).map(|exporter| (path, exporter))
     });
     begun.collect()
@@ -165,7 +197,7 @@ fn finish(exporters: Exporters, head: SignedHead, folder: &Path, by: &str) -> Re
     for (path, exporter) in exporters {
         let (written, out) = exporter.finish(&head).map_err(RecordError::file(&path))?;
         let file = out.into_inner().map_err(|error| RecordError::file(&path)(error.into_error()))?;
-        file.sync_all().map_err(RecordError::file(&path))?;
+        file.out.sync_all().map_err(RecordError::file(&path))?;
         files.push((path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(), written));
     }
     let files: Vec<(&str, Written)> = files.iter().map(|(name, written)| (name.as_str(), *written)).collect();
@@ -182,9 +214,14 @@ fn finish(exporters: Exporters, head: SignedHead, folder: &Path, by: &str) -> Re
 }
 
 fn read_manifest(folder: &Path) -> Result<Manifest, RecordError> {
+    Ok(read_strictly(folder)?.0)
+}
+
+/// The manifest, and what stands in it that no hash covers.
+fn read_strictly(folder: &Path) -> Result<(Manifest, Option<Uncovered>), RecordError> {
     let path = folder.join(MANIFEST);
     let text = fs::read(&path).map_err(RecordError::file(&path))?;
-    serde_json::from_slice(&text).map_err(|error| RecordError::File {
+    strict::read(&text, &[]).map_err(|error| RecordError::File {
         path: path.display().to_string().into(),
         words: format!("is no manifest: {error}").into(),
     })
@@ -192,8 +229,9 @@ fn read_manifest(folder: &Path) -> Result<Manifest, RecordError> {
 
 /// Whether what lies in `folder` is what its manifest says, and, where a key is given, whether that key signed its head.
 pub fn check_folder(folder: &Path, key: Option<&VerifyingKey>) -> Result<Checked, RecordError> {
-    let manifest = read_manifest(folder)?;
+    let (manifest, uncovered) = read_strictly(folder)?;
     let fault = manifest.verify(key).err().map(|fault| fault.to_string());
+    let fault = fault.or(uncovered.map(|uncovered| uncovered.to_string()));
     let check = |name: &str| -> Result<(), String> {
         // What a manifest says is no reason to look elsewhere.
         if name.contains('/') || name == ".." {

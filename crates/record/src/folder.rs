@@ -37,6 +37,11 @@ impl Folder {
         self.path.join("archives")
     }
 
+    /// Where room is kept for notes of who reads what.
+    pub(crate) fn audit_reserve(&self) -> PathBuf {
+        self.path.join("audit.reserve")
+    }
+
     /// Where exports lie.
     pub(crate) fn exports(&self) -> PathBuf {
         self.path.join("exports")
@@ -82,6 +87,19 @@ impl Folder {
             }
         }
         Ok(found)
+    }
+
+    /// The key that signs heads; none where there is none and none can be made, because nobody can write there.
+    pub(crate) fn key_if_any(&self) -> Result<Option<&SigningKey>, RecordError> {
+        use rustix::{fs::Access, io::Errno};
+        let path = self.path.join("head.key");
+        let read_only = || {
+            matches!(rustix::fs::access(&self.path, Access::WRITE_OK), Err(Errno::ROFS | Errno::ACCESS | Errno::PERM))
+        };
+        match self.key.get().is_none() && !path.exists() && read_only() {
+            true => Ok(None),
+            false => self.key().map(Some),
+        }
     }
 
     /// The key that signs heads; made when it is first needed. Only its owner may read its file.

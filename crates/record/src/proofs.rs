@@ -8,6 +8,7 @@ use crate::{
     Consultations, RecordError,
     consultations::aside,
     proof::{Receipt, SignedHead, VerifyingKey, key_id, merkle::PathFinder},
+    state::State,
     verify::Verifier,
 };
 
@@ -35,10 +36,14 @@ pub struct Verdict {
 }
 
 impl Consultations {
-    /// Reads all of one again and computes everything about it anew. With a `head` that was kept elsewhere, what was cut
-    /// off or rewritten shows too.
+    /// Reads all of one again and computes everything about it anew, the state that is kept beside the events included.
+    /// With a `head` that was kept elsewhere, what was cut off or rewritten shows too.
     pub async fn verify(&self, name: &str, known: Option<&SignedHead>) -> Result<Verdict, RecordError> {
+        let snapshot = self.store().snapshot(&crate::stream_of(name)).await?;
         let stream = self.stream(name).await?;
+        let (kept, forged) = self.usable(&stream, snapshot.as_ref());
+        let mut replayed = State::default();
+        let upto = kept.as_ref().map_or(0, |kept| kept.state.sequence);
         let bad = |events: u64, event: Option<u64>, fault: String| Verdict {
             consultation_id: name.to_owned(),
             valid: false,
@@ -64,10 +69,12 @@ impl Consultations {
             let checked = aside(move || {
                 let fault = some.iter().take_while(|record| record.sequence <= stream.head.sequence);
                 let fault = fault.map(|record| verifier.check(record)).find_map(Result::err);
-                Ok((verifier, fault))
+                let applied = some.iter().take_while(|record| record.sequence <= upto);
+                applied.for_each(|record| replayed.apply(&record.into()));
+                Ok((verifier, fault, replayed))
             });
             let fault;
-            (verifier, fault) = checked.await?;
+            (verifier, fault, replayed) = checked.await?;
             if let Some(fault) = fault {
                 return Ok(bad(verifier.head().sequence, Some(fault.sequence), fault.to_string()));
             }
@@ -75,6 +82,10 @@ impl Consultations {
         let events = verifier.head().sequence;
         if let Err(mismatch) = verifier.compare(&stream.head) {
             return Ok(bad(events, None, mismatch.to_string()));
+        }
+        if forged || kept.is_some_and(|kept| kept.state != replayed) {
+            let fault = "the state that is kept beside the events is not what they make; reads do not use it";
+            return Ok(bad(events, None, fault.to_owned()));
         }
         let key = self.signing_key()?;
         if let Some(known) = known {
@@ -182,14 +193,20 @@ impl Consultations {
 
     fn sign(&self, head: SignedHead) -> Result<SignedHead, RecordError> {
         Ok(match &self.folder {
-            Some(folder) => head.sign(folder.key()?),
+            Some(folder) => match folder.key_if_any()? {
+                Some(key) => head.sign(key),
+                None => head,
+            },
             None => head,
         })
     }
 
     /// The key by which heads can be checked, if they are signed.
     pub fn signing_key(&self) -> Result<Option<VerifyingKey>, RecordError> {
-        self.folder.as_ref().map(|folder| Ok(folder.key()?.verifying_key())).transpose()
+        match &self.folder {
+            Some(folder) => Ok(folder.key_if_any()?.map(ed25519_dalek::SigningKey::verifying_key)),
+            None => Ok(None),
+        }
     }
 
     /// That key and its name, as hexadecimal digits.

@@ -177,7 +177,8 @@ impl App {
 
     /// Whether requests for work would be served.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.is_draining() && self.catalog.now().serve(self.settings().strict_readiness)
+        let recording = self.record.as_ref().is_none_or(Consultations::is_writable);
+        !self.is_draining() && self.catalog.now().serve(self.settings().strict_readiness) && recording
     }
 }
 

@@ -154,6 +154,8 @@ struct RecordHealth {
     commits: u64,
     failures: u64,
     waiting: usize,
+    /// Notes of who read what that wait until the record can be written again.
+    audit_waiting: usize,
     connections: usize,
     connections_busy: usize,
     /// The ten statements that took longest, in milliseconds.
@@ -161,7 +163,8 @@ struct RecordHealth {
 }
 
 impl RecordHealth {
-    fn of(figures: caudal_store::Figures) -> Self {
+    fn of(record: &caudal_record::Consultations) -> Self {
+        let figures = record.store().figures();
         let slowest = figures.slowest.iter();
         Self {
             store: figures.engine,
@@ -169,6 +172,7 @@ impl RecordHealth {
             commits: figures.commits,
             failures: figures.failures,
             waiting: figures.waiting,
+            audit_waiting: record.waiting_notes(),
             connections: figures.connections,
             connections_busy: figures.connections_busy,
             slowest_ms: slowest
@@ -192,7 +196,8 @@ impl Health {
         };
         let gpus = app.memory.reading().gpus.into_iter();
         let failed_models: Vec<String> = app.catalog.now().failed().map(str::to_owned).collect();
-        let status = match (app.is_draining(), failed_models.is_empty()) {
+        let recording = app.record.as_ref().is_none_or(|record| record.waiting_notes() == 0 && record.is_writable());
+        let status = match (app.is_draining(), failed_models.is_empty() && recording) {
             (true, _) => "draining",
             (false, true) => "healthy",
             (false, false) => "degraded",
@@ -201,7 +206,7 @@ impl Health {
             status,
             ready: app.is_ready(),
             failed_models,
-            record: app.record.as_ref().map(|record| RecordHealth::of(record.store().figures())),
+            record: app.record.as_ref().map(RecordHealth::of),
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: rounded(app.started.elapsed().as_secs_f64()),
             performance: Performance {

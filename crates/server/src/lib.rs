@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_flow::TakenUp;
+use caudal_flow::{TakenUp, journal::MAX_RECOVERIES};
 use caudal_memory::Manager;
 use caudal_tasks::{Defaults, Stay};
 use caudal_telemetry::{Meter, Telemetry};
@@ -201,9 +201,19 @@ const LEFT: Duration = Duration::from_secs(15);
 fn take_up(app: &Arc<App>) {
     let telling = Arc::downgrade(app);
     app.flows.take_up_aside(LEFT, move |taken| match taken {
-        Ok(TakenUp { runs, left }) => {
-            if !runs.is_empty() || left > 0 {
-                tracing::info!(taken_up = runs.len(), left, "runs that were interrupted go on");
+        Ok(TakenUp { runs, left, given_up }) => {
+            if !runs.is_empty() {
+                tracing::info!(taken_up = runs.len(), "runs that were interrupted go on");
+            }
+            if left > 0 {
+                tracing::warn!(left, "runs that were interrupted cannot be taken up; caudal flow list shows them");
+            }
+            for run_id in given_up {
+                tracing::error!(
+                    run_id = &*run_id,
+                    "the run was recovered {MAX_RECOVERIES} times without a step done, and its process ended each time: \
+                     it stays interrupted until it is resumed by its name"
+                );
             }
             if let Some(app) = telling.upgrade() {
                 runs.into_iter().for_each(|going| flow::aside::tell(&app, going, None));

@@ -38,8 +38,9 @@ pub trait Store: Send + Sync + 'static {
     /// Where the record of that name stands, if there is one, archived or not.
     fn find(&self, id: Uuid) -> Reply<Option<(StreamId, u64)>>;
 
-    /// Keeps what a stream's records come to, in place of what was kept before, unless that is newer.
-    fn keep_snapshot(&self, id: &StreamId, snapshot: Snapshot) -> Reply<()>;
+    /// Keeps what a stream's records come to, in place of what was kept before, unless that is newer. With `replace` a
+    /// newer one goes too: it was found to be wrong.
+    fn keep_snapshot(&self, id: &StreamId, snapshot: Snapshot, replace: bool) -> Reply<()>;
 
     /// What was kept last of what a stream's records come to.
     fn snapshot(&self, id: &StreamId) -> Reply<Option<Snapshot>>;

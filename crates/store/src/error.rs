@@ -46,6 +46,9 @@ pub enum StoreError {
     /// The disk failed, so nothing is known to be kept.
     #[error("the disk failed: {0}")]
     Io(String),
+    /// The database's file is not the one that was opened.
+    #[error("the database's file was removed or replaced while it was open: {0}")]
+    Vanished(String),
     /// The database is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
@@ -83,7 +86,9 @@ impl Explain for StoreError {
             Self::KeyReused => ErrorKind::KeyReused,
             Self::Full { .. } => ErrorKind::TooManyRequests,
             Self::DiskFull => ErrorKind::DiskFull,
-            Self::ReadOnly(_) | Self::Io(_) | Self::Unreachable(_) | Self::InUse(_) => ErrorKind::StoreUnavailable,
+            Self::ReadOnly(_) | Self::Io(_) | Self::Vanished(_) | Self::Unreachable(_) | Self::InUse(_) => {
+                ErrorKind::StoreUnavailable
+            }
             Self::Damaged(_) | Self::NotSealed(_) => ErrorKind::RecordDamaged,
             Self::Newer { .. } | Self::Unsupported(_) => ErrorKind::NotBuiltIn,
             Self::Closed => ErrorKind::ShuttingDown,
@@ -105,6 +110,7 @@ impl Explain for StoreError {
             Self::Io(_) => "look at the disk; nothing that was acknowledged is lost; send this again, under the same Idempotency-Key".into(),
             Self::Unreachable(_) => "try again after Retry-After; nothing that was acknowledged is lost".into(),
             Self::InUse(_) => "one server at a time: stop the other, or take another --data-dir".into(),
+            Self::Vanished(_) => "put the file back, or restore a backup, and start the server again".into(),
             Self::Damaged(_) => "caudal record verify --all tells what is damaged; restore it from a backup".into(),
             Self::NotSealed(_) => "nothing was removed; seal again".into(),
             Self::Newer { .. } => "take a newer version of caudal".into(),

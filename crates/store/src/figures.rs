@@ -3,10 +3,12 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
+
+use crate::error::StoreError;
 
 /// How many of the slowest statements are kept.
 const SLOWEST: usize = 10;
@@ -35,6 +37,8 @@ pub struct Figures {
     pub commits: u64,
     /// Groups that could not be committed.
     pub failures: u64,
+    /// Whether nothing can be written now, as far as is known: the disk is full, fails, or cannot be written.
+    pub refusing: bool,
     /// Appends that wait now.
     pub waiting: usize,
     /// Bytes of these.
@@ -61,6 +65,7 @@ pub(crate) struct Gauges {
     pub(crate) failures: AtomicU64,
     pub(crate) committing_ns: AtomicU64,
     pub(crate) busy: AtomicU64,
+    refusing: AtomicBool,
     statements: Mutex<Vec<Statement>>,
 }
 
@@ -78,10 +83,20 @@ impl Gauges {
         }
     }
 
-    /// A group was committed, or was not.
+    /// A group was not committed.
+    pub(crate) fn failed(&self, error: &StoreError) {
+        use StoreError::{DiskFull, Io, ReadOnly, Unreachable, Vanished};
+        self.failures.fetch_add(1, Relaxed);
+        if matches!(error, DiskFull | Io(_) | ReadOnly(_) | Unreachable(_) | Vanished(_)) {
+            self.refusing.store(true, Relaxed);
+        }
+    }
+
+    /// A group was committed.
     pub(crate) fn committed(&self, records: usize, took: Duration) {
         self.appended.fetch_add(records as u64, Relaxed);
         self.commits.fetch_add(1, Relaxed);
+        self.refusing.store(false, Relaxed);
         self.committing_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
@@ -94,6 +109,7 @@ impl Gauges {
             appended: self.appended.load(Relaxed),
             commits: self.commits.load(Relaxed),
             failures: self.failures.load(Relaxed),
+            refusing: self.refusing.load(Relaxed),
             committing: Duration::from_nanos(self.committing_ns.load(Relaxed)),
             connections_busy: self.busy.load(Relaxed) as usize,
             slowest,

@@ -36,7 +36,8 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(crate) enum Job {
     Create(NewStream, Answer<Stream>),
     Append(Append, Answer<Appended>),
-    Snapshot(StreamId, Snapshot, Answer<()>),
+    /// The last but one: whether it replaces a newer one.
+    Snapshot(StreamId, Snapshot, bool, Answer<()>),
     Seal(Archive, Answer<()>),
 }
 
@@ -45,7 +46,7 @@ impl Job {
         match self {
             Self::Create(_, answer) => drop(answer.send(Err(error))),
             Self::Append(_, answer) => drop(answer.send(Err(error))),
-            Self::Snapshot(_, _, answer) | Self::Seal(_, answer) => drop(answer.send(Err(error))),
+            Self::Snapshot(_, _, _, answer) | Self::Seal(_, answer) => drop(answer.send(Err(error))),
         }
     }
 

@@ -26,4 +26,4 @@ pub use priority::{Priority, UnknownPriority};
 pub use stage::{ModelId, Parts, Run, Stage, Stamps, StepStamp, Steps, Trace};
 pub use tensor::{DType, Shape, TensorView, UnknownDType, element_count};
 pub use trace_id::TraceId;
-pub use words::{nearest, shorten};
+pub use words::{nearest, printable, printable_lines, shorten, without_mark};

@@ -13,6 +13,47 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// `text` as it may stand in a line for people: without line breaks, and without what moves a cursor, clears a screen or
+/// turns the direction of writing. These are written as `\n`, `\x1b`, `\u{202e}`.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |_| false)
+}
+
+/// The same, of a text that may have several lines and tabs.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |letter| matches!(letter, '\n' | '\t'))
+}
+
+fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let acts = |letter: char| acts(letter) && !stays(letter);
+    if !text.contains(acts) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match letter {
+            letter if !acts(letter) => out.push(letter),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            letter if letter.is_ascii() => out.push_str(&format!("\\x{:02x}", letter as u32)),
+            letter => out.push_str(&format!("\\u{{{:x}}}", letter as u32)),
+        }
+    }
+    out.into()
+}
+
+/// Whether a terminal or a viewer does something else with it than to show it.
+fn acts(letter: char) -> bool {
+    let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || turns
+}
+
+/// A file's text without the mark (U+FEFF) that some editors put in front.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// The candidate closest to `word`, if one is close enough to have been meant: at most a third of the word's
 /// letters differ (optimal string alignment: swapped neighbours count once; case and the kind of dash are ignored).
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -50,6 +91,14 @@ mod tests {
         check("hostt", Some("host"));
         check("colour", None);
         check(&"host".repeat(100), None);
+    }
+
+    #[test]
+    fn printable_text_shows_what_would_act_on_a_terminal() {
+        let wild = "a\n\r\t\u{1b}[2J\u{7f}\u{9b}\u{202e}ñ";
+        assert_eq!(printable(wild), r"a\n\r\t\x1b[2J\x7f\u{9b}\u{202e}ñ");
+        assert_eq!(printable_lines(wild), "a\n\\r\t\\x1b[2J\\x7f\\u{9b}\\u{202e}ñ");
+        assert!(matches!(printable("plain ñ 日本"), Cow::Borrowed(_)));
     }
 
     #[test]

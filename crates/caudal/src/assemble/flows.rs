@@ -8,7 +8,7 @@ use std::{
 };
 
 use caudal_flow::{
-    Allowance, Blueprint, Definition, Engine, Finding, Flows, Folder, Limits, Options, Registry, Severity,
+    Allowance, Blueprint, Definition, Engine, Finding, Flows, Folder, Limits, Options, Registry, Room, Severity,
     journal::{Runs, StoredRuns},
 };
 use caudal_flow_leaves::{Allow, Llm, Net, Price, Prices, Provider, Record, Serving};
@@ -124,7 +124,8 @@ impl May {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(wrong(error.to_string())),
         };
-        let may: Self = serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let may: Self =
+            serde_norway::from_str(caudal_types::without_mark(&text)).map_err(|error| wrong(error.to_string()))?;
         // Whoever is started elsewhere means the same folder.
         Ok(Self { files: may.files.map(|files| folder.join(files)), ..may })
     }
@@ -214,5 +215,7 @@ pub(crate) fn flows(
         }
     }
     let threads = settings.models.cpus.io_threads.min(MOST_THREADS);
-    Ok(Flows::with_threads(engine(settings, store), definitions.into_values(), broken, threads)?)
+    let (runs, bytes) = settings.flow.room;
+    let room = Room::new(runs, usize::try_from(bytes).unwrap_or(usize::MAX));
+    Ok(Flows::with_threads(engine(settings, store), definitions.into_values(), broken, threads, room)?)
 }

@@ -90,8 +90,16 @@ pub(crate) fn consultations(settings: &Settings) -> Result<Option<Consultations>
     Ok(record_store(settings)?.map(|store| consultations_in(settings, store)))
 }
 
+/// The same, on a disk that nobody can write to.
+pub(crate) fn consultations_to_read(settings: &Settings) -> Result<Option<Consultations>, AssembleError> {
+    let Some(folder) = &settings.data_dir else { return Ok(None) };
+    let store = Arc::new(Sqlite::open_to_read(Options::within(folder))?);
+    Ok(Some(consultations_in(settings, store)))
+}
+
 fn consultations_in(settings: &Settings, store: Arc<dyn Store>) -> Consultations {
     Consultations::new(store, settings.data_dir.clone(), settings.record_snapshot_every)
+        .with_exports_of(settings.record_exports)
 }
 
 /// What is kept: consultations and runs of pipelines, in one store.
@@ -109,7 +117,7 @@ pub(crate) fn kept(settings: &Settings) -> Result<Option<Kept>, AssembleError> {
     let _lock = alone.map(caudal_store::lock).transpose()?;
     private_files::tighten_data(settings);
     let Some(store) = record_store(settings)? else { return Ok(None) };
-    Ok(Some(Kept { record: consultations_in(settings, Arc::clone(&store)), store, _lock }))
+    Ok(Some(Kept { record: consultations_in(settings, Arc::clone(&store)).with_audit_reserve(), store, _lock }))
 }
 
 /// The backend; none where there is no library for it and nothing that would need one.

@@ -163,7 +163,7 @@ fn read_file(asked: Option<&Path>) -> Result<(PathBuf, BTreeMap<String, String>)
 fn parse(text: &str, path: &Path) -> Result<BTreeMap<String, String>, SettingsError> {
     let not_yaml = |reason: String| SettingsError::NotYaml(path.to_owned(), reason);
     let parsed: Option<BTreeMap<String, serde_norway::Value>> =
-        serde_norway::from_str(text).map_err(|error| not_yaml(error.to_string()))?;
+        serde_norway::from_str(caudal_types::without_mark(text)).map_err(|error| not_yaml(error.to_string()))?;
     let mut values = BTreeMap::new();
     for (name, value) in parsed.unwrap_or_default() {
         if !TABLE.iter().any(|key| key.name == name) {

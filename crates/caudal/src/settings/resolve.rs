@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) record_flush: bool,
     /// How often it is kept what a consultation comes to.
     pub(crate) record_snapshot_every: u64,
+    /// Bytes of exports made over HTTP.
+    pub(crate) record_exports: u64,
     pub(crate) model_repository: PathBuf,
     pub(crate) onnxruntime_library: Option<PathBuf>,
     pub(crate) log_level: String,
@@ -74,6 +76,8 @@ pub(crate) struct Settings {
 pub(crate) struct FlowSettings {
     pub(crate) folder: PathBuf,
     pub(crate) most_steps: usize,
+    /// How many runs go on concurrently, and how many bytes their inputs hold together.
+    pub(crate) room: (usize, u64),
     pub(crate) cache_bytes: u64,
     pub(crate) cache_ttl: Duration,
     /// Bytes of answers that are remembered on disk; none if they are not.
@@ -109,6 +113,7 @@ impl Settings {
             flow: FlowSettings {
                 folder: read.text("pipelines").into(),
                 most_steps: read.number("flow_max_steps", 1, 100_000_000)?,
+                room: (read.number("flow_max_runs", 1, 1_000_000)?, mib("flow_runs_mb", 1)?),
                 cache_bytes: mib("flow_cache_mb", 0)?,
                 cache_ttl: seconds("flow_cache_ttl_secs")?,
                 shelf_bytes: match &*read.word("flow_cache", &["memory", "sqlite"], "it is memory or sqlite")? {
@@ -129,6 +134,7 @@ impl Settings {
             seal: read.seal_policy()?,
             record_flush: read.word("record_flush", &["true", "false"], "it is true or false")? == "true",
             record_snapshot_every: read.number("record_snapshot_every", 1, 1 << 32)?,
+            record_exports: mib("record_exports_mb", 1)?,
             model_repository: read.text("model_repository").into(),
             onnxruntime_library: read.optional_text("onnxruntime_library").map(PathBuf::from),
             log_level: read.text("log_level").to_lowercase(),

@@ -112,6 +112,12 @@ pub(crate) const TABLE: &[Key] = &[
         "EVENTS",
         "what a consultation comes to is kept every so many events, to be replayed from",
     ),
+    key(
+        "record_exports_mb",
+        "64",
+        "MIB",
+        "what exports made over HTTP hold on disk together; the oldest are removed for new ones, none within 10 minutes",
+    ),
     key("record_timezone", "UTC", "NAME", "where the clinic is, as events say it; times themselves are in UTC"),
     key("model_repository", "models", "DIR", "folder of models: <name>/<version>/model.onnx"),
     key(
@@ -210,6 +216,8 @@ pub(crate) const TABLE: &[Key] = &[
         "folder of pipelines, NAME.yaml each, and of flow.yaml, which says what they may",
     ),
     key("flow_max_steps", "100000", "N", "steps that a run of a pipeline may take"),
+    key("flow_max_runs", "2000", "N", "runs of pipelines that a server runs concurrently; more are refused (429)"),
+    key("flow_runs_mb", "128", "MIB", "input and context that these runs hold together; more are refused (429)"),
     key(
         "flow_cache",
         "memory",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod agents;
+mod attacked;
 mod checked;
 mod cli;
 mod examples;

@@ -4,6 +4,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 use caudal_testkit::{Server, http};
@@ -111,9 +113,64 @@ fn a_full_disk_is_told_and_it_goes_on_once_there_is_room() {
         assert!(told < 100, "24 MiB hold no 50 MB");
     };
     refused(&refusal, 507, "disk_full");
-    // Reading takes a note of who reads, for which there may be no room either; the server lives, and says so.
+    // Reading takes a note of who reads, for which room was taken while there was some.
+    fs::write(folder.path().join("rest"), vec![0; 24 << 20]).unwrap_err();
+    assert_eq!(count(&server, &id), told, "reads go on");
     assert_eq!(server.get("/livez").status, 200);
+    let health = read(&server, "/health");
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert!(health["record"]["audit_waiting"].as_u64().unwrap() > 0, "{health}");
+    assert_eq!(server.get("/readyz").status, 503);
+    fs::remove_file(folder.path().join("rest")).unwrap();
     fs::remove_file(&ballast).unwrap();
     assert_eq!(well(&append(&server, &id, &message(2)))["sequence"], told + 1, "without a restart, and without a gap");
     assert_eq!((count(&server, &id), whole(&server, &id)), (told + 1, told + 1));
+    let end = Instant::now() + http::PATIENCE;
+    while read(&server, "/health")["record"]["audit_waiting"] != 0 || server.get("/readyz").status != 200 {
+        assert!(Instant::now() < end, "what waited is not recorded: {}", server.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let logs = read(&server, "/api/audit/logs?limit=1000");
+    let late = logs["logs"].as_array().unwrap().iter().filter(|log| log["payload"]["noted_at"].is_string());
+    assert!(late.count() > 0, "who read meanwhile stands in the audit log: {logs}");
+}
+
+#[test]
+fn database_that_vanished_or_was_replaced_acknowledges_nothing() {
+    for (name, act) in [("removed", 0), ("replaced", 1), ("log removed", 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = keeps_in(folder.path());
+        let id = make(&server);
+        assert_eq!(append(&server, &id, &message(1)).status, 201);
+        let (file, log) = (folder.path().join("caudal.db"), folder.path().join("caudal.db-wal"));
+        match act {
+            0 => [&file, &log].into_iter().for_each(|file| fs::remove_file(file).unwrap()),
+            1 => {
+                fs::copy(&file, folder.path().join("copy")).unwrap();
+                fs::rename(folder.path().join("copy"), &file).unwrap();
+            }
+            _ => fs::remove_file(&log).unwrap(),
+        }
+        refused(&append(&server, &id, &message(2)), 503, "store_unavailable");
+        assert_eq!(server.get("/readyz").status, 503, "{name}");
+        server.signal("KILL");
+        server.wait(http::PATIENCE);
+    }
+}
+
+#[test]
+fn exports_fill_no_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--data-dir", folder.path().to_str().unwrap(), "--record-exports-mb", "1"];
+    let server = Server::start_at(crate::CAUDAL, Path::new("no-models"), &arguments);
+    let id = make(&server);
+    let long = message(1).replace("Hola", &"x".repeat(100_000));
+    assert_eq!(append(&server, &id, &long).status, 201);
+    let order = json!({"consultation_id": id, "formats": ["md", "json", "csv"]}).to_string();
+    let made = (0..20).map(|_| server.post_json("/api/exports", &order)).take_while(|answer| answer.status == 201);
+    let made = made.count();
+    assert!((2..5).contains(&made), "{made} exports of 300 KB");
+    refused(&server.post_json("/api/exports", &order), 429, "too_many_requests");
+    let folders = fs::read_dir(folder.path().join("exports")).unwrap().count();
+    assert_eq!(folders, made, "nothing is left of one that was refused");
 }

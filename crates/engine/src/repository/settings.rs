@@ -446,7 +446,7 @@ fn read(folder: &Path, path: &Path) -> Result<Option<String>, SettingsError> {
 }
 
 fn value_of(text: &str, file: &str) -> Result<Value, SettingsError> {
-    serde_norway::from_str(text)
+    serde_norway::from_str(caudal_types::without_mark(text))
         .map_err(|error| SettingsError::Invalid { file: file.to_owned(), reason: error.to_string() })
 }
 

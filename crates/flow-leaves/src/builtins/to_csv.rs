@@ -21,22 +21,33 @@ struct Settings {
     /// The columns, in order; all names in order, if left out.
     #[serde(default)]
     headers: Option<Vec<String>>,
+    /// Whether cells that a spreadsheet takes for formulas stay as they are. If not, they get an apostrophe in front.
+    #[serde(default)]
+    formulas: bool,
 }
+
+/// What makes a spreadsheet compute, the wide forms of East Asian keyboards among them. A number is no formula.
+const FORMULA: [char; 12] = ['=', '+', '-', '@', '\t', '\r', '\n', '|', '＝', '＋', '－', '＠'];
 
 pub(super) fn register(registry: &mut Registry) {
     plain::<Settings>(registry, "to_csv", ABOUT, work);
 }
 
 fn work(said: &Value, settings: &Settings, call: &Call) -> Answer {
-    let (settings, rows) = arguments(said, settings, &call.input, "rows", &["headers"])?;
+    let (settings, rows) = arguments(said, settings, &call.input, "rows", &["headers", "formulas"])?;
     let rows = table(&rows);
     let columns = settings.headers.filter(|headers| !headers.is_empty()).unwrap_or_else(|| names(&rows));
     let mut csv = String::new();
     if !columns.is_empty() {
-        line(&mut csv, columns.iter().map(|name| Cow::from(&**name)));
+        line(&mut csv, columns.iter().map(|name| safe(Cow::from(&**name), settings.formulas)));
     }
     for row in &rows {
-        line(&mut csv, columns.iter().map(|name| cell(row.get(name))));
+        let cells = columns.iter().map(|name| match row.get(name) {
+            // A number that is negative is no formula.
+            value @ Some(Value::Number(_)) => cell(value),
+            value => safe(cell(value), settings.formulas),
+        });
+        line(&mut csv, cells);
     }
     Ok(csv.into())
 }
@@ -52,6 +63,15 @@ fn table(rows: &Value) -> Vec<Map> {
 fn names(rows: &[Map]) -> Vec<String> {
     let names: BTreeSet<&str> = rows.iter().flat_map(|row| row.iter().map(|(name, _)| &**name)).collect();
     names.into_iter().map(str::to_owned).collect()
+}
+
+/// A cell that no spreadsheet computes.
+fn safe(cell: Cow<'_, str>, formulas: bool) -> Cow<'_, str> {
+    // Spreadsheets skip spaces before they look.
+    if formulas || !cell.trim_start_matches(' ').starts_with(FORMULA) {
+        return cell;
+    }
+    format!("'{cell}").into()
 }
 
 fn cell(value: Option<&Value>) -> Cow<'_, str> {

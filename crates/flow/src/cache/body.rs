@@ -12,7 +12,7 @@ pub(super) const LARGEST: usize = 16 << 20;
 pub(super) fn plain(answer: &Answered) -> Option<Answered> {
     let Answered { value, changes } = answer;
     let all = || changes.iter().map(|(_, value)| value).chain([value]);
-    let fits = answer.size() <= LARGEST && all().all(|value| value.check_depth().is_ok());
+    let fits = answer.size() <= LARGEST && all().all(|value| value.check_bounds().is_ok());
     match all().all(Value::is_plain) {
         true => fits.then(|| answer.clone()),
         false if fits && all().all(Value::reads_back) => read(&write(answer)?),

@@ -8,7 +8,7 @@ use std::{
 use caudal_types::Deadline;
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{Engine, LONGEST_ID, Outcome, Parts, Ran, RunOptions, Whose};
+use super::{Engine, LONGEST_ID, Outcome, Parts, Ran, RunOptions, Whose, is_name};
 use crate::{
     error::{Fault, RunError, StepError},
     journal::Journal,
@@ -99,7 +99,7 @@ pub(super) async fn drive(
 
 /// Whether a pipeline may give that.
 fn fits(gives: Option<&dyn Check>, value: &Value) -> Result<(), StepError> {
-    value.check_depth()?;
+    value.check_bounds()?;
     let Some(check) = gives else { return Ok(()) };
     catch_unwind(AssertUnwindSafe(|| check.check(value)))
         .map_err(|what| run::panicked(&*what))?
@@ -153,12 +153,30 @@ pub(crate) fn in_background<'a>(
 
 /// The name of the run that a step of `run` goes: the step's path in it, if that makes a name that no other step has.
 fn name_aside(run: &str, path: &str) -> Arc<str> {
-    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.');
+    let plain = path.split('/').all(is_name) && !path.contains('.');
     if plain && run.len() + 1 + path.len() <= LONGEST_ID {
         return format!("{run}.{}", path.replace('/', ".")).into();
     }
     let hash = blake3::hash(format!("{run}/{path}").as_bytes()).to_hex();
     format!("{}.{hash}", &run[..run.len().min(LONGEST_ID - 1 - hash.len())]).into()
+}
+
+/// Whether the run that has the name of a background step is that step, begun before its run was taken up again. A caller
+/// may have given its own run the name: then the step was never run, and its run must not go on as if it had been.
+async fn begun_before(live: &Live, engine: &Engine, definition: &Definition, id: &str) -> Result<(), Stop> {
+    let found = match engine.live(id) {
+        Some(other) => Some(Arc::clone(other.pipeline())),
+        None => engine.story(id).await.ok().map(|story| story.begun.pipeline),
+    };
+    let resumed = live.journal.as_ref().is_some_and(Journal::is_resumed);
+    if resumed && found.as_ref().is_some_and(|pipeline| *pipeline == definition.name) {
+        return Ok(());
+    }
+    let whose = found.map_or_else(String::new, |pipeline| format!(", of {pipeline}"));
+    let error =
+        StepError::failed(format!("the run of the background step would be called {id}, and there is one{whose}"));
+    let hint = "begin the run under a name that none of another run begins with";
+    Err(Stop::failed("", error.hint(hint).for_good()))
 }
 
 async fn background(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) -> Went {
@@ -172,8 +190,7 @@ async fn background(live: &Arc<Live>, step: &Step, scope: &Scope, state: State) 
     // What it spends is its run's, though that may be over by then.
     let whose = Whose { listed: true, around: scope.quota.clone() };
     match engine.begin_as(whose, &definition, state.value.clone(), options).await {
-        // It may have been begun before the run was taken up again.
-        Err((_, RunError::Exists(_))) => {}
+        Err((_, RunError::Exists(_))) => begun_before(live, &engine, &definition, &id).await?,
         Err((_, error)) => return Err(error.into()),
         Ok(run) => {
             tokio::spawn(run);

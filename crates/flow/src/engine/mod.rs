@@ -116,6 +116,13 @@ struct Whose {
     around: Option<Arc<Quota>>,
 }
 
+/// Whether a run may be called that: its name stands in a URL as it is (RFC 3986, `pchar`), and a client that follows it
+/// comes to the run.
+fn is_name(id: &str) -> bool {
+    let sign = |byte: u8| b"-_.:~@+!$&'()*,;=".contains(&byte);
+    id.bytes().all(|byte| byte.is_ascii_alphanumeric() || sign(byte)) && !matches!(id, "." | "..")
+}
+
 /// What all runs of a pipeline may spend.
 fn around(definition: &Definition) -> Option<Arc<Quota>> {
     definition.all_runs.as_deref().map(Allowance::quota)
@@ -235,15 +242,17 @@ impl Engine {
         input: Value,
         options: RunOptions,
     ) -> Result<Run, RunError> {
-        if id.is_empty() || id.len() > LONGEST_ID || !id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
-            return Err(RunError::Answer("a run's name has 1 to 200 letters, digits and signs, and no slash".into()));
+        if id.is_empty() || id.len() > LONGEST_ID || !is_name(&id) {
+            let message = "a run's name has 1 to 200 letters, digits and signs of these: - _ . : ~ @ + ! $ & ' ( ) * , ; =, \
+                           and is neither . nor ..";
+            return Err(RunError::Answer(message.into()));
         }
         if let Some(check) = &definition.takes {
             check.check(&input).map_err(|wrong| Self::misfit(definition, "input", &wrong))?;
         }
         let given = [("input", &input)].into_iter().chain(options.context.iter().map(|(_, value)| ("context", value)));
         for (what, value) in given {
-            value.check_depth().map_err(|deep| Self::misfit(definition, what, &deep.to_string()))?;
+            value.check_bounds().map_err(|deep| Self::misfit(definition, what, &deep.to_string()))?;
         }
         let limits = definition.limits.tightest(options.limits);
         let (keeps, Whose { listed, around }) = (self.keeps(definition, &options), whose);
@@ -313,7 +322,7 @@ impl Engine {
             true => context.with(PROMPT, input.clone()),
             false => context,
         };
-        let state = State { value: input, context, moment: Duration::ZERO, turn: 0 };
+        let state = State { value: input, context, moment: Duration::ZERO, turn: 0, rested: Duration::ZERO };
         let work = drive(Arc::clone(&live), definition.steps.clone(), definition.gives.clone(), scope, state, listed);
         Run::new(live, work.boxed())
     }
@@ -329,6 +338,23 @@ impl Engine {
         answers: HashMap<Arc<str>, Value>,
         force: bool,
     ) -> Result<Run, RunError> {
+        self.resume_as(definition, id, answers, force, false).await
+    }
+
+    /// Takes a run up whose process is gone, though no caller asked for it. That is noted before the run goes on: after
+    /// [`MAX_RECOVERIES`](crate::journal::MAX_RECOVERIES) of these without a step done it is left where it is.
+    pub async fn recover(&self, definition: &Definition, id: &str) -> Result<Run, RunError> {
+        self.resume_as(definition, id, HashMap::new(), false, true).await
+    }
+
+    async fn resume_as(
+        &self,
+        definition: &Definition,
+        id: &str,
+        answers: HashMap<Arc<str>, Value>,
+        force: bool,
+        recovered: bool,
+    ) -> Result<Run, RunError> {
         let story = Story::read(&*self.parts.runs, id).await?;
         if story.begun.version != definition.version() {
             return Err(RunError::Foreign(Box::from(&*story.begun.pipeline)));
@@ -339,6 +365,7 @@ impl Engine {
             Some(_) => {}
             None if story.paused.is_some() => {}
             None if story.owner != self.parts.owner && story.attended && !force => return Err(RunError::Taken),
+            None if recovered && story.is_given_up() => return Err(RunError::GivenUp(story.recoveries)),
             None => {}
         }
         let name: Arc<str> = id.into();
@@ -350,7 +377,7 @@ impl Engine {
         let input = story.begun.input.clone();
         let timeout = story.begun.timeout_ms.map(Duration::from_millis);
         let runs = Arc::clone(&self.parts.runs);
-        let journal = Journal::resume(runs, Arc::clone(&name), &story, self.owner().await?, answers).await?;
+        let journal = Journal::resume(runs, Arc::clone(&name), &story, self.owner().await?, answers, recovered).await?;
         let around = around(definition);
         Ok(self.launch(name, definition, input, context, limits, Some(listed), around, timeout, Some(journal)))
     }
@@ -398,7 +425,7 @@ impl Engine {
             return Err(RunError::Taken);
         }
         let (runs, owner) = (Arc::clone(&self.parts.runs), self.owner().await?);
-        let journal = Journal::resume(runs, id.into(), &story, owner, HashMap::new()).await?;
+        let journal = Journal::resume(runs, id.into(), &story, owner, HashMap::new(), false).await?;
         journal.end("cancelled", Err(None), Usage::NONE, None).await
     }
 }

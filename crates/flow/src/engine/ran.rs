@@ -74,6 +74,11 @@ impl Handle {
         &self.live.id
     }
 
+    /// Which pipeline it is of.
+    pub(crate) fn pipeline(&self) -> &Arc<str> {
+        &self.live.pipeline
+    }
+
     /// Breaks the run off.
     pub fn cancel(&self) {
         self.live.cancel();

@@ -72,6 +72,20 @@ pub struct Resumed {
     /// What people said to the steps that asked, by their paths.
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     pub answers: HashMap<Arc<str>, Value>,
+    /// Whether it was recovered: its process was gone, and no caller asked for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recovered: bool,
+}
+
+/// How often a run is recovered without a step done in between. One that ends its process each time would end every
+/// process that recovers it.
+pub const MAX_RECOVERIES: u32 = 3;
+
+/// How many of the latest lines, the last one first, are recoveries with nothing done in between.
+pub(super) fn recoveries<'a>(latest: impl IntoIterator<Item = &'a Line>) -> u32 {
+    let is_recovery =
+        |line: &&Line| &*line.kind == "resumed" && line.read::<Resumed>().is_ok_and(|resumed| resumed.recovered);
+    latest.into_iter().take_while(is_recovery).count() as u32
 }
 
 /// How a run ended.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::ready};
 use uuid::Uuid;
 
-use super::{Glance, Line, Listing, Reply, Runs};
+use super::{Glance, Line, Listing, MAX_RECOVERIES, Reply, Runs, lines::recoveries};
 use crate::error::RunError;
 
 /// Runs that are over and still told of.
@@ -130,6 +130,7 @@ impl Runs for MemoryRuns {
             lines: kept.lines.len() as u64,
             last: kept.lines.last().cloned(),
             resumed: kept.lines.iter().rfind(|line| &*line.kind == "resumed").cloned(),
+            recoveries: recoveries(kept.lines.iter().rev()).min(MAX_RECOVERIES),
         };
         let total = runs.len() as u64;
         let some = runs.into_iter().skip(offset as usize).take(limit as usize).map(glance).collect();

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::error::RunError;
 
 pub(crate) use lines::FORM;
-pub use lines::{Begun, Done, Ended, Failure, Line, Paused, Question, Resumed};
+pub use lines::{Begun, Done, Ended, Failure, Line, MAX_RECOVERIES, Paused, Question, Resumed};
 pub use memory::MemoryRuns;
 pub use owner::Owner;
 pub use stored::StoredRuns;
@@ -83,4 +83,13 @@ pub struct Glance {
     pub last: Option<Line>,
     /// The last line by which it was taken up.
     pub resumed: Option<Line>,
+    /// How often it was recovered since a step was done, at most [`MAX_RECOVERIES`].
+    pub recoveries: u32,
+}
+
+impl Glance {
+    /// Whether it was recovered so often without a step done that it waits for a caller to resume it.
+    pub fn is_given_up(&self) -> bool {
+        self.recoveries >= MAX_RECOVERIES
+    }
 }

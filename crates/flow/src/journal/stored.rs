@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use caudal_store::{Append, List, NewRecord, NewStream, Order, Range, Store, StoreError, StreamId};
+use caudal_store::{Append, List, NewRecord, NewStream, Order, Range, Record, Store, StoreError, StreamId};
 use futures_util::{FutureExt, TryFutureExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Glance, Line, Listing, Reply, Runs};
+use super::{Glance, Line, Listing, MAX_RECOVERIES, Reply, Runs, lines::recoveries};
 use crate::error::RunError;
 
 /// Streams of runs, and of values that stand beside them.
@@ -35,6 +35,10 @@ fn record(kind: &str, body: Bytes) -> NewRecord {
     NewRecord { id: Uuid::now_v7(), kind: kind.into(), meta: Bytes::new(), digest, body }
 }
 
+fn line(record: Record) -> Line {
+    Line { kind: record.kind, body: record.body }
+}
+
 fn append(stream: StreamId, expected: u64, records: Vec<NewRecord>) -> Append {
     Append { stream, expected: Some(expected), key: None, records }
 }
@@ -46,7 +50,7 @@ async fn lines(store: &dyn Store, id: &StreamId) -> Result<Vec<Line>, StoreError
         let records = store.read(id, Range::after(after, PAGE)).await?;
         let Some(last) = records.last() else { return Ok(lines) };
         after = last.sequence;
-        lines.extend(records.into_iter().map(|record| Line { kind: record.kind, body: record.body }));
+        lines.extend(records.into_iter().map(line));
     }
 }
 
@@ -96,9 +100,16 @@ impl Runs for StoredRuns {
                 let head = stream.head.sequence;
                 let last = match head {
                     0 => None,
-                    head => store.read(&stream.id, Range::after(head - 1, 1)).await?.pop(),
+                    head => store.read(&stream.id, Range::after(head - 1, 1)).await?.pop().map(line),
                 };
-                let last = last.map(|record| Line { kind: record.kind, body: record.body });
+                let recoveries = match &last {
+                    Some(last) if &*last.kind == "resumed" => {
+                        let most = head.min(MAX_RECOVERIES.into());
+                        let latest = store.read(&stream.id, Range::after(head - most, most as u32)).await?;
+                        recoveries(latest.into_iter().map(line).collect::<Vec<_>>().iter().rev())
+                    }
+                    _ => 0,
+                };
                 // Only of a run that may be going on does anybody want to know who has it.
                 let resumed = match &last {
                     Some(line) if matches!(&*line.kind, "step" | "resumed") => {
@@ -113,8 +124,9 @@ impl Runs for StoredRuns {
                     time: stream.created,
                     last_time: stream.head.time,
                     lines: head,
-                    resumed: resumed.map(|record| Line { kind: record.kind, body: record.body }),
+                    resumed: resumed.map(line),
                     last,
+                    recoveries,
                 });
             }
             Ok(Listing { runs, total: page.total })

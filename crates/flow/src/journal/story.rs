@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Begun, Done, Ended, FORM, Glance, Line, Owner, Paused, Resumed, Runs,
-    lines::{StepLine, read},
+    lines::{MAX_RECOVERIES, StepLine, read, recoveries},
     values::fetch,
 };
 use crate::{budget::Usage, error::RunError, value::Value};
@@ -34,6 +34,8 @@ pub struct Story {
     pub answers: HashMap<Arc<str>, Value>,
     /// What was spent by steps that failed and were tried again when it was taken up.
     pub in_vain: Usage,
+    /// How often it was recovered since a step was done.
+    pub recoveries: u32,
     /// How many lines its journal has.
     pub lines: u64,
 }
@@ -58,6 +60,7 @@ impl Story {
             order: Vec::new(),
             answers: HashMap::new(),
             in_vain: Usage::NONE,
+            recoveries: recoveries(lines.iter().rev()),
             lines: lines.len() as u64,
         };
         for line in &lines {
@@ -76,6 +79,11 @@ impl Story {
             (None, None) if self.attended => "running",
             (None, None) => "interrupted",
         }
+    }
+
+    /// Whether it was recovered so often without a step done that it waits for a caller to resume it.
+    pub fn is_given_up(&self) -> bool {
+        self.status() == "interrupted" && self.recoveries >= MAX_RECOVERIES
     }
 
     /// It goes on. If it failed, what failed is tried again, though it be left once more before that.
@@ -118,7 +126,7 @@ impl Story {
             }
             "resumed" => {
                 self.taken_up();
-                let Resumed { owner, answers } = line.read()?;
+                let Resumed { owner, answers, .. } = line.read()?;
                 self.owner = owner;
                 for (path, answer) in answers {
                     self.answers.insert(path, fetch(runs, answer).await?);

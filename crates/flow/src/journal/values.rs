@@ -14,7 +14,7 @@ const BLOB: &str = "$blob";
 pub(super) async fn shelve(runs: &dyn Runs, value: &Value) -> Result<Value, RunError> {
     let plain = value.plain().map_err(|error| RunError::Journal(error.to_string().into()))?;
     // Only a Rust value can be deeper here than what went from step to step.
-    plain.check_depth().map_err(|deep| RunError::Step { step: "journal".into(), error: deep.into() })?;
+    plain.check_bounds().map_err(|deep| RunError::Step { step: "journal".into(), error: deep.into() })?;
     // What looks like a hash in place of a value is kept beside the run, however short: else it would be taken for one.
     let alike = plain.get(BLOB).is_some();
     if plain.size() < INLINE / 2 && !alike {

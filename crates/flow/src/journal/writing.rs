@@ -27,6 +27,8 @@ pub(crate) struct Journal {
     in_vain: Usage,
     /// Whether nothing new is done: what is not known is a failure.
     replays: bool,
+    /// Whether the run went on before.
+    resumed: bool,
     tail: Mutex<Tail>,
     /// How many lines the run has; who holds this writes, for all who wait.
     head: tokio::sync::Mutex<Head>,
@@ -77,6 +79,7 @@ impl Journal {
             answers: HashMap::new(),
             in_vain: Usage::NONE,
             replays: false,
+            resumed: false,
             tail: Mutex::new(Tail { pending: Vec::new(), tickets: 0 }),
             head: tokio::sync::Mutex::new(Head { lines, written: 0, flight: None, lost: None }),
         }
@@ -97,23 +100,29 @@ impl Journal {
         story: &Story,
         owner: Owner,
         answers: HashMap<Arc<str>, Value>,
+        recovered: bool,
     ) -> Result<Self, RunError> {
         let mut kept = HashMap::with_capacity(answers.len());
         for (path, answer) in &answers {
             kept.insert(Arc::clone(path), shelve(&*runs, answer).await?);
         }
-        let line = Line::new("resumed", &Resumed { owner, answers: kept })?;
+        let line = Line::new("resumed", &Resumed { owner, answers: kept, recovered })?;
         runs.append(&id, story.lines, vec![line]).await?;
         let mut story = story.clone();
         story.taken_up();
         let answers = story.answers.into_iter().chain(answers).collect();
         let in_vain = story.in_vain;
-        Ok(Self { answers, in_vain, ..Self::of(runs, id, story.done, story.lines + 1) })
+        Ok(Self { answers, in_vain, resumed: true, ..Self::of(runs, id, story.done, story.lines + 1) })
     }
 
     /// Goes through a run again without doing anything.
     pub(crate) fn replay(runs: Arc<dyn Runs>, id: Arc<str>, story: &Story) -> Self {
         Self { replays: true, in_vain: story.in_vain, ..Self::of(runs, id, story.done.clone(), story.lines) }
+    }
+
+    /// Whether the run went on before.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.resumed
     }
 
     pub(crate) fn replays(&self) -> bool {

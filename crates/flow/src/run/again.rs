@@ -26,7 +26,7 @@ fn change(live: &Live, scope: &Scope, state: &mut State, changes: &[Change]) -> 
                 return Err(own(StepError::failed(message).hint("set it to a list first").for_good()));
             }
         };
-        value.check_depth().map_err(|deep| own(deep.into()))?;
+        value.check_bounds().map_err(|deep| own(deep.into()))?;
         state.context = paths::set(&state.context, &change.path, value);
     }
     Ok(())
@@ -60,7 +60,7 @@ pub(super) async fn repeat(live: &Arc<Live>, again: &Loop, scope: &Scope, mut st
                 Propagate::Rule(rule) => rule.value(&view).map_err(own)?,
             };
         }
-        state.value.check_depth().map_err(|deep| own(deep.into()))?;
+        state.value.check_bounds().map_err(|deep| own(deep.into()))?;
     }
     if again.must_end && !enough {
         let message = format!("{} turns were not enough", again.most);

@@ -39,6 +39,12 @@ pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: Sta
         Kind::Machine(machine) => states::pass(live, machine, scope, state).await,
         Kind::Search(tree) => search::search(live, tree, scope, state).await,
     };
+    // What several steps gave is one value: it may be more than each of them.
+    let joins = matches!(step.kind, Kind::Parallel(_) | Kind::Map(_) | Kind::Router(_) | Kind::Search(_));
+    let went = went.and_then(|state| match joins.then(|| state.value.check_bounds()) {
+        Some(Err(bounds)) => Err(own(bounds.into())),
+        _ => Ok(state),
+    });
     // Faults of the step itself are told under its name.
     went.map_err(|stop| match stop {
         Stop::Failed(failed) if failed.0.is_empty() => Stop::failed(Arc::clone(&step.name), failed.1),
@@ -95,7 +101,7 @@ async fn at_once(
     let context = merge::contexts(parallel.merge, &parallel.keys, &state.context, &done).map_err(own)?;
     let outputs: Map = done.iter().map(|(name, state)| (Arc::clone(name), state.value.clone())).collect();
     let order: Vec<(&Arc<str>, &Value)> = done.iter().map(|(name, state)| (name, &state.value)).collect();
-    let all = State { value: Value::Map(outputs), context, moment: live.log.now(), turn };
+    let all = State { value: Value::Map(outputs), context, moment: live.log.now(), turn, rested: state.rested };
     let value = reduce::reduce(live, parallel.reduce.as_ref(), &order, &state.value, scope, &all).await?;
     Ok(State { value, moment: live.log.now(), ..all })
 }

@@ -53,7 +53,7 @@ fn start(action: &dyn Action, call: Call) -> Outcome<'_> {
 /// What a step gave, if it can go on.
 fn bounded(answer: Answer) -> Answer {
     let value = answer?;
-    value.check_depth()?;
+    value.check_bounds()?;
     Ok(value)
 }
 

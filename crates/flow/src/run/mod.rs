@@ -29,6 +29,8 @@ use crate::{
 
 /// Steps that are done at once after which others on the thread get their turn.
 const TURN: u32 = 128;
+/// How long steps may be done at once before others get it.
+const TURN_TIME: Duration = Duration::from_millis(5);
 
 /// What a run was given, for whoever asks the context.
 pub(crate) const PROMPT: &str = "initial_prompt";
@@ -44,6 +46,8 @@ pub(crate) struct State {
     pub(crate) moment: Duration,
     /// Steps since others on the thread had their turn.
     pub(crate) turn: u32,
+    /// When they had it, from the run's start.
+    pub(crate) rested: Duration,
 }
 
 /// What holds for the steps within a step.
@@ -126,9 +130,9 @@ pub(crate) async fn steps(live: &Arc<Live>, steps: &Steps, scope: &Scope, mut st
             _ => one::one(live, step, scope, state).await?,
         };
         state.turn += 1;
-        if state.turn >= TURN {
-            state.turn = 0;
+        if state.turn >= TURN || state.moment.saturating_sub(state.rested) >= TURN_TIME {
             tokio::task::yield_now().await;
+            (state.turn, state.rested) = (0, live.log.now());
         }
     }
     Ok(state)

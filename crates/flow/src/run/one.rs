@@ -79,7 +79,9 @@ fn limited(policy: &Policy, scope: Scope) -> Scope {
 /// What the step is given.
 fn given(policy: &Policy, live: &Live, place: Place, state: &State) -> Result<Value, StepError> {
     let Some(rule) = &policy.input else { return Ok(state.value.clone()) };
-    rule.value(&view(live, place, state))
+    let value = rule.value(&view(live, place, state))?;
+    value.check_bounds()?;
+    Ok(value)
 }
 
 /// What formulas see at a place.

@@ -40,7 +40,7 @@ pub(super) async fn pass(live: &Arc<Live>, machine: &Arc<Machine>, scope: &Scope
         let went = under(live, label, "state", body, &inside(machine, scope, &at), state.clone()).await;
         let failed = match went {
             Ok(after) => {
-                after.value.check_depth().map_err(|deep| own(deep.into()))?;
+                after.value.check_bounds().map_err(|deep| own(deep.into()))?;
                 state = after;
                 None
             }

@@ -18,11 +18,20 @@ const BYTES: &str = "$bytes";
 /// How deep lists and maps may lie within each other: `serde_json` reads 128 levels, and some stand around a value where
 /// it is kept.
 pub(super) const DEPTH: usize = 100;
+/// The most that a value may hold, in bytes. What it holds more than once counts each time, for so it is written: a list
+/// that holds itself twice, again and again, is small in memory and has no end when it is written.
+const VALUE_BYTES: usize = 256 << 20;
 
-/// A value has more levels than may be.
+/// A value is more than may go from step to step.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
-#[error("lists and objects lie within each other more than {DEPTH} deep")]
-pub struct TooDeep;
+pub enum OutOfBounds {
+    /// It has more levels than may be.
+    #[error("lists and objects lie within each other more than {DEPTH} deep")]
+    Deep,
+    /// It holds more than may be.
+    #[error("the value holds more than {} MiB, counting what it holds more than once each time", VALUE_BYTES >> 20)]
+    Large,
+}
 
 impl Value {
     /// Reads JSON.
@@ -43,17 +52,25 @@ impl Value {
         }
     }
 
-    /// Refuses what is too deep to be read back. Each level takes some of the thread's stack where a value is written,
-    /// compared or let go, so nothing without a bound may go from step to step.
-    pub fn check_depth(&self) -> Result<(), TooDeep> {
-        fn within(value: &Value, left: usize) -> bool {
+    /// Refuses what is too deep to be read back, or holds too much to be written. Each level takes some of the thread's
+    /// stack where a value is written, compared or let go, so nothing without a bound may go from step to step. To tell
+    /// takes no longer than to go through as much as a value may hold.
+    pub fn check_bounds(&self) -> Result<(), OutOfBounds> {
+        fn within(value: &Value, depth: usize, room: &mut usize) -> Result<(), OutOfBounds> {
+            let text = match value {
+                Value::Text(text) => text.len(),
+                Value::Bytes(bytes) => bytes.len(),
+                _ => 0,
+            };
+            *room = room.checked_sub(text + size_of::<Value>()).ok_or(OutOfBounds::Large)?;
             match value {
-                Value::List(values) => left > 0 && values.iter().all(|value| within(value, left - 1)),
-                Value::Map(map) => left > 0 && map.iter().all(|(_, value)| within(value, left - 1)),
-                _ => true,
+                Value::List(_) | Value::Map(_) if depth == 0 => Err(OutOfBounds::Deep),
+                Value::List(values) => values.iter().try_for_each(|value| within(value, depth - 1, room)),
+                Value::Map(map) => map.iter().try_for_each(|(_, value)| within(value, depth - 1, room)),
+                _ => Ok(()),
             }
         }
-        if within(self, DEPTH) { Ok(()) } else { Err(TooDeep) }
+        within(self, DEPTH, &mut VALUE_BYTES.clone())
     }
 }
 

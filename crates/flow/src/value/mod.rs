@@ -12,7 +12,7 @@ use serde_json::Number;
 
 pub(crate) use canonical::Reading;
 pub use canonical::{Canonical, write_canonical};
-pub use json::TooDeep;
+pub use json::OutOfBounds;
 pub use map::Map;
 pub use native::{Data, Held, Native};
 

@@ -3,11 +3,11 @@
 use std::{io, sync::LazyLock};
 
 use minijinja::{
-    Environment, Error, ErrorKind, State, UndefinedBehavior,
-    value::{Value as Word, ValueKind, from_args},
+    Environment, Error, ErrorKind, State, UndefinedBehavior, filters,
+    value::{Rest, Value as Word, ValueKind, from_args},
 };
 
-use super::{DEPTH, FUEL, OUTPUT_BYTES, Undefined, hand::Handed};
+use super::{DEPTH, FUEL, OUTPUT_BYTES, Undefined, hand::Handed, meter};
 use crate::value::Value;
 
 /// Filters and functions that the language would bring and that make much of little, or tell of the machine.
@@ -37,8 +37,52 @@ fn made(undefined: UndefinedBehavior) -> Environment<'static> {
     language.add_filter("replace", replace);
     language.add_filter("times", times);
     language.add_filter("tojson", tojson);
+    for (name, filter) in counted_filters() {
+        language.add_filter(name, move |state: &mut State, args: Rest<Word>| counted(&filter, state, &args));
+    }
     language.set_unknown_method_callback(method);
     language
+}
+
+/// The filters that make texts or lists, or go through them.
+fn counted_filters() -> [(&'static str, Word); 27] {
+    [
+        ("join", Word::from_function(join)),
+        ("replace", Word::from_function(replace)),
+        ("tojson", Word::from_function(tojson)),
+        ("upper", Word::from_function(filters::upper)),
+        ("lower", Word::from_function(filters::lower)),
+        ("title", Word::from_function(filters::title)),
+        ("capitalize", Word::from_function(filters::capitalize)),
+        ("trim", Word::from_function(filters::trim)),
+        ("split", Word::from_function(filters::split)),
+        ("lines", Word::from_function(filters::lines)),
+        ("string", Word::from_function(filters::string)),
+        ("list", Word::from_function(filters::list)),
+        ("sort", Word::from_function(filters::sort)),
+        ("dictsort", Word::from_function(filters::dictsort)),
+        ("items", Word::from_function(filters::items)),
+        ("reverse", Word::from_function(filters::reverse)),
+        ("unique", Word::from_function(filters::unique)),
+        ("groupby", Word::from_function(filters::groupby)),
+        ("zip", Word::from_function(filters::zip)),
+        ("sum", Word::from_function(filters::sum)),
+        ("min", Word::from_function(filters::min)),
+        ("max", Word::from_function(filters::max)),
+        ("map", Word::from_function(filters::map)),
+        ("select", Word::from_function(filters::select)),
+        ("reject", Word::from_function(filters::reject)),
+        ("selectattr", Word::from_function(filters::selectattr)),
+        ("rejectattr", Word::from_function(filters::rejectattr)),
+    ]
+}
+
+/// Calls a filter, and counts what it is given and what it makes.
+fn counted(filter: &Word, state: &mut State, args: &[Word]) -> Result<Word, Error> {
+    args.iter().try_for_each(meter::word)?;
+    let made = filter.call(state, args)?;
+    meter::word(&made)?;
+    Ok(made)
 }
 
 /// Filters that system D has under other names, or that people look for here.
@@ -144,6 +188,7 @@ fn method(_: &mut State, of: &Word, name: &str, args: &[Word]) -> Result<Word, E
         return get(of, args);
     }
     let Some(text) = of.as_str() else { return Err(unknown(name)) };
+    meter::word(of)?;
     Ok(match name {
         "lower" | "upper" | "strip" => {
             let () = from_args(args)?;
@@ -162,7 +207,7 @@ fn method(_: &mut State, of: &Word, name: &str, args: &[Word]) -> Result<Word, E
 fn get(of: &Word, args: &[Word]) -> Result<Word, Error> {
     let (name, otherwise): (&str, Option<Word>) = from_args(args)?;
     let found = match of.downcast_object_ref::<Handed>() {
-        Some(Handed(value)) => value.get(name).map(super::hand::hand),
+        Some(Handed(value)) => value.get(name).and_then(super::hand::counted),
         None if of.kind() == ValueKind::Map => of.get_attr(name).ok().filter(|word| !word.is_undefined()),
         None => return Err(fault(format!("get is asked of an object, not of {}", of.kind()))),
     };

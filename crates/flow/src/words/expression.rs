@@ -7,7 +7,11 @@ use minijinja::{
     value::{Object, Value as Word},
 };
 
-use super::{Undefined, WordsError, environment, hand, miss, source};
+use super::{
+    Undefined, WordsError, environment, hand,
+    meter::{self, Meter},
+    miss, source,
+};
 use crate::{
     error::StepError,
     step::Formula,
@@ -25,6 +29,8 @@ pub struct Expression {
     compiled: Compiled<'static, 'static>,
     /// Which steps it looks at, where it says so.
     steps: Looks,
+    /// Whether it is one name and nothing else.
+    looks: bool,
     undefined: Undefined,
 }
 
@@ -55,14 +61,15 @@ impl Expression {
         for (offset, filter) in source::filters(source) {
             environment::filter(filter).map_err(|wrong| WordsError::new(source, offset, wrong, "mend the filter"))?;
         }
+        let looks = source::is_name(source);
         let mut named = Vec::new();
         for name in used.iter().filter(|name| *name == "steps" || name.starts_with("steps.")) {
             match name.split('.').nth(1) {
                 Some(step) if step != "get" => named.push(Box::from(step)),
-                _ => return Ok(Self { source: source.into(), compiled, steps: Looks::All, undefined }),
+                _ => return Ok(Self { source: source.into(), compiled, steps: Looks::All, looks, undefined }),
             }
         }
-        Ok(Self { source: source.into(), compiled, steps: Looks::Named(named), undefined })
+        Ok(Self { source: source.into(), compiled, steps: Looks::Named(named), looks, undefined })
     }
 
     /// Reads a question, such as whether a loop is at its end. What is not there yet is nothing, and neither is what it would hold.
@@ -79,7 +86,14 @@ impl Expression {
     pub(super) fn word(&self, view: &View<'_>, names: &Map) -> Result<Option<Word>, StepError> {
         miss::clear();
         let sight = Word::from_object(self.sight(view, names));
-        let word = self.compiled.eval(sight).map_err(|error| self.failed(&error, view, names))?;
+        // To look at one thing and do nothing with it is no work, however large it is.
+        let meter = (!self.looks).then(Meter::start);
+        let word = self.compiled.eval(sight);
+        if meter.is_some_and(|meter| meter.overdrawn()) {
+            let message = format!("`{}` cannot be worked out: {}", self.short(), meter::too_much());
+            return Err(StepError::failed(message).hint("give it less, or part it into several steps").for_good());
+        }
+        let word = word.map_err(|error| self.failed(&error, view, names))?;
         if !word.is_undefined() {
             return Ok(Some(word));
         }
@@ -190,7 +204,14 @@ const OTHERWISE: &str = "mend the name, or say what to take instead: `x or 'some
 impl Formula for Expression {
     fn value(&self, view: &View<'_>) -> Result<Value, StepError> {
         match self.word(view, &Map::default())? {
-            Some(word) => hand::take(&word).map_err(|error| self.wrong(&error)),
+            Some(word) => {
+                let value = hand::take(&word).map_err(|error| self.wrong(&error))?;
+                // What an expression makes may hold the same often.
+                if !self.looks {
+                    value.check_bounds()?;
+                }
+                Ok(value)
+            }
             None => Ok(Value::Null),
         }
     }
@@ -241,13 +262,13 @@ impl Object for Sight {
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Word> {
         if let Some(value) = self.names.get(key) {
-            return Some(hand::hand(value));
+            return hand::counted(value);
         }
         match key {
-            "previous_step" | "output" | "input" | "this" | "item" => Some(hand::hand(&self.output)),
+            "previous_step" | "output" | "input" | "this" | "item" => hand::counted(&self.output),
             "context" => Some(hand::hand(&Value::Map(self.context.clone()))),
             "steps" => Some(hand::hand(&Value::Map(self.steps.clone()))),
-            "resume_input" => Some(hand::hand(&self.resumed)),
+            "resume_input" => hand::counted(&self.resumed),
             _ => None,
         }
     }

@@ -29,7 +29,7 @@ impl Budget {
     }
 
     /// Refuses to go on without end.
-    fn go_on(&mut self) -> Result<(), StepError> {
+    pub(super) fn go_on(&mut self) -> Result<(), StepError> {
         if self.since.elapsed() > TEMPLATE_TIME {
             return Err(too_much(format!("the template takes longer than {TEMPLATE_TIME:?}")));
         }

@@ -7,7 +7,7 @@ use minijinja::{
     value::{Enumerator, Object, ObjectExt, ObjectRepr, Value as Word, ValueKind},
 };
 
-use super::{DEPTH, OUTPUT_VALUES, miss};
+use super::{DEPTH, OUTPUT_VALUES, meter, miss};
 use crate::value::{Map, Value};
 
 /// One of our lists, objects or bytes, which the language only looks into.
@@ -31,7 +31,7 @@ impl Object for Handed {
                 if item.is_none() {
                     miss::note(place.to_string(), &self.0);
                 }
-                item.map(hand)
+                item.and_then(counted)
             }
             Value::Map(_) => self.get_value_by_str(key.as_str()?),
             _ => None,
@@ -63,8 +63,14 @@ impl Object for Handed {
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        // A value may hold the same often: what it is as text may be much more than what it is.
+        if meter::whole(&self.0) { write!(f, "{}", self.0) } else { Ok(()) }
     }
+}
+
+/// Hands a value over, unless the expression has worked through as much as it may.
+pub(super) fn counted(value: &Value) -> Option<Word> {
+    meter::handed(value).then(|| hand(value))
 }
 
 /// Hands a value over.

@@ -3,7 +3,7 @@
 //! An [`Expression`] is a question such as `context.score > 0.5 and 'x' in steps.first.output`. A [`Shape`] is any JSON
 //! whose texts may hold expressions in `{{ }}`, and blocks in `{% %}`; a text that is one expression and nothing else is
 //! its value. The language is Jinja's for expressions, by `minijinja`. There are no files and no environment: what an
-//! expression sees is the run, and its work is bounded by its length and its values. Blocks are our own, and count what
+//! expression sees is the run, and its work is bounded: by its length, and by what it works through (`meter`). Blocks are our own, and count what
 //! they work out.
 
 mod blocks;
@@ -11,6 +11,7 @@ mod environment;
 mod expression;
 mod fill;
 mod hand;
+mod meter;
 mod miss;
 mod shape;
 mod source;
@@ -38,6 +39,8 @@ pub(crate) const FUEL: u64 = 50_000;
 pub(crate) const DEPTH: usize = 64;
 /// How many times one expression may join texts or lists (`~`, `+`): each makes a copy.
 pub(crate) const JOINS: usize = 64;
+/// How many parts of texts or lists one expression may take (`[1:2]`): each makes a copy.
+pub(crate) const PARTS: usize = 16;
 
 /// How many pieces of its texts a template may work out.
 pub(crate) const PIECES: usize = 100_000;

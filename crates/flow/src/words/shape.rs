@@ -112,7 +112,10 @@ fn of_text(text: &Arc<str>, undefined: Undefined) -> Result<Form, WordsError> {
 fn filled(form: &Form, view: &View<'_>, budget: &mut Budget) -> Result<Value, StepError> {
     match form {
         Form::Plain(value) => Ok(value.clone()),
-        Form::One(expression) => expression.value(view),
+        Form::One(expression) => {
+            budget.go_on()?;
+            expression.value(view)
+        }
         Form::Text(pieces) => fill::text(pieces, view, budget).map(Value::from),
         Form::List(forms) => {
             Ok(Value::List(forms.iter().map(|form| filled(form, view, budget)).collect::<Result<_, _>>()?))

@@ -1,6 +1,6 @@
 //! Sources of expressions, before they are compiled: which parts of a text are expressions, and what none may hold.
 
-use super::{JOINS, SOURCE_BYTES, WORDS, WordsError};
+use super::{JOINS, PARTS, SOURCE_BYTES, WORDS, WordsError};
 
 /// A part of a text.
 #[derive(Debug, PartialEq, Eq)]
@@ -145,7 +145,8 @@ impl Iterator for Signs<'_> {
 pub(super) fn ready(source: &str) -> Result<String, WordsError> {
     short(source)?;
     let mut ready = source.to_owned().into_bytes();
-    let (mut joins, mut words, mut before) = (0, 0, b' ');
+    let (mut joins, mut cuts, mut words, mut before) = (0, 0, 0, b' ');
+    let mut open = Vec::new();
     for (offset, sign) in Signs::new(source) {
         words += usize::from(!(sign.is_ascii_whitespace() || word(sign) && word(before)));
         before = sign;
@@ -155,11 +156,18 @@ pub(super) fn ready(source: &str) -> Result<String, WordsError> {
                 return Err(WordsError::new(source, offset, "* is not known: it repeats texts too", hint));
             }
             b'~' | b'+' => joins += 1,
+            b'[' | b'(' | b'{' => open.push(sign),
+            b']' | b')' | b'}' => drop(open.pop()),
+            b':' if open.last() == Some(&b'[') => cuts += 1,
             b's' => blank(&mut ready, source, offset),
             _ => {}
         }
         if words > WORDS {
             let message = format!("it has more than {WORDS} words and signs");
+            return Err(WordsError::new(source, offset, message, "part it into several steps"));
+        }
+        if cuts > PARTS * 2 {
+            let message = format!("it takes parts of texts or lists more than {PARTS} times");
             return Err(WordsError::new(source, offset, message, "part it into several steps"));
         }
         if joins > JOINS {
@@ -168,6 +176,12 @@ pub(super) fn ready(source: &str) -> Result<String, WordsError> {
         }
     }
     String::from_utf8(ready).map_err(|_| WordsError::new(source, 0, "it is no text", "write it in UTF-8"))
+}
+
+/// Whether an expression is one name and nothing else, such as `context.list`.
+pub(super) fn is_name(source: &str) -> bool {
+    let source = source.trim();
+    !source.is_empty() && source.bytes().all(|byte| word(byte) || byte == b'.')
 }
 
 fn word(byte: u8) -> bool {

@@ -47,6 +47,57 @@ fn filled(shape: Value, expected: Value) {
     assert_eq!(fill(shape.clone(), Undefined::Strict).expect("a value"), expected, "{shape}");
 }
 
+fn long(source: &str, bytes: usize) -> Result<Value, StepError> {
+    let output = Value::text("a".repeat(bytes));
+    Expression::parse(source).expect(source).value(&View::of(&output, &Map::default()))
+}
+
+/// Whatever makes much of a long text, and the text once more, is refused before it is made, and soon.
+#[test]
+fn expressions_that_work_through_too_much_are_refused() {
+    const LONG: usize = 10 << 20;
+    let many = |what: &str, between: &str, times: usize| vec![what; times].join(between);
+    let sources = [
+        format!("([{}]|string)|length", many("input", ",", 900)),
+        format!("(input{})|length", "|upper|lower".repeat(450)),
+        format!("({})|length", many("input", " ~ ", 60)),
+        format!("[{}]|join('-')|length", many("input", ",", 60)),
+        format!("[{}]|map('upper')|list|length", many("input", ",", 60)),
+        format!("({})|length", many("input.upper()", " ~ ", 40)),
+        format!("[{}]|sort|length", many("input", ",", 60)),
+        format!("{{'a': [{}]}}|string|length", many("input", ",", 60)),
+        format!("[{}]", many("input", ",", 60)),
+    ];
+    for source in &sources {
+        let since = std::time::Instant::now();
+        let error = long(source, LONG).expect_err(source);
+        assert!(error.message.contains("works through more than 128 MiB"), "{}", error.message);
+        assert!(!error.again && since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+    }
+    assert_eq!(long("input|upper|length", LONG).unwrap(), value!(LONG));
+    assert_eq!(long("input", 200 << 20).unwrap().as_text().map(str::len), Some(200 << 20), "to hand it on is no work");
+    let parts = format!("input{}", "[1:]".repeat(40));
+    assert!(Expression::parse(&parts).err().is_some_and(|error| error.message.contains("takes parts")));
+}
+
+/// A list that holds itself twice, again and again: small in memory, and without an end when it is gone through.
+fn doubled(times: usize) -> Value {
+    (0..times).fold(value!(["x"]), |value, _| Value::list([value.clone(), value]))
+}
+
+#[test]
+fn expressions_over_doubled_values_come_to_an_end() {
+    let context = Map::default().with("x", doubled(50));
+    for source in
+        ["context.x|string|length", "context.x|tojson", "'' ~ context.x", "context.x|list|string", "[context.x]"]
+    {
+        let view = View::of(&Value::Null, &context);
+        assert!(Expression::parse(source).unwrap().value(&view).is_err(), "{source}");
+    }
+    assert!(doubled(50).check_bounds().is_err());
+    assert!(doubled(10).check_bounds().is_ok());
+}
+
 #[test]
 fn expressions() {
     gives("1", value!(1));

@@ -5,6 +5,7 @@ mod csv;
 mod json;
 mod manifest;
 mod markdown;
+pub(crate) mod room;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::proof::SignedHead;
 use crate::state::State;
 
 pub use manifest::{FileFault, Manifest, ManifestFault, ManifestFile};
+pub use room::ExportsFull;
 
 /// A form to write in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -4,6 +4,7 @@
 mod head;
 pub mod merkle;
 mod receipt;
+pub mod strict;
 #[cfg(test)]
 mod tests;
 
@@ -11,3 +12,4 @@ pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use head::{HeadFault, SignedHead, key_id};
 pub use merkle::Tree;
 pub use receipt::{Receipt, ReceiptEvent, ReceiptFault, ReceiptLink, ReceiptTree};
+pub use strict::Uncovered;

@@ -419,6 +419,9 @@ impl Door {
 
     /// What is this server's own fault should be found where its owner looks.
     fn log_failure(&self, problem: &Problem) {
+        if problem.kind == ErrorKind::StepFailed {
+            return self.log_failed_step(problem);
+        }
         tracing::error!(
             request_id = self.id.as_str(),
             trace_id = self.trace_id().map(tracing::field::display),
@@ -427,6 +430,22 @@ impl Door {
             self.route.method(),
             self.path,
             problem.message,
+        );
+    }
+
+    /// A step's failure may say what the step was given, and that is what a patient said: the log names the step alone. It
+    /// may be the caller's doing, so it is no error of this server's.
+    fn log_failed_step(&self, problem: &Problem) {
+        let detail = |name: &str| problem.details.as_ref()?.get(name)?.as_str();
+        tracing::warn!(
+            request_id = self.id.as_str(),
+            trace_id = self.trace_id().map(tracing::field::display),
+            run_id = detail("run_id"),
+            step = detail("step"),
+            code = detail("step_error").unwrap_or(problem.kind.code()),
+            "{} {}: a step failed; GET /api/v1/runs/{{id}} tells why",
+            self.route.method(),
+            self.path,
         );
     }
 

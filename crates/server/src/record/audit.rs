@@ -62,7 +62,7 @@ pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Resp
 }
 
 /// What is noted.
-const OPERATIONS: [&str; 12] = [
+const OPERATIONS: [&str; 13] = [
     "CONSULTATIONS_LISTED",
     "CONSULTATION_READ",
     "SOAP_READ",
@@ -75,6 +75,7 @@ const OPERATIONS: [&str; 12] = [
     "VERIFIED",
     "EXPORTED",
     "EXPORT_DOWNLOADED",
+    "WRITABLE_AGAIN",
 ];
 
 /// What is noted at all.

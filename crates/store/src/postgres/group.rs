@@ -63,7 +63,7 @@ const KEPT_HEADS: &str = "update streams s set sequence = w.sequence, time = w.t
 const KEPT_SNAPSHOTS: &str = "insert into snapshots as s (stream, sequence, body, guard)
     select * from unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[])
     on conflict (stream) do update set sequence = excluded.sequence, body = excluded.body, guard = excluded.guard
-    where s.sequence < excluded.sequence";
+    where s.sequence < excluded.sequence or s.stream = any($5::bigint[])";
 
 const NO_NUL: &str = "PostgreSQL keeps no name or kind with a NUL in it";
 
@@ -133,7 +133,8 @@ struct State<'a> {
     created: HashMap<StreamId, Stream>,
     records: Records<'a>,
     kept: Vec<Kept<'a>>,
-    snapshots: HashMap<i64, &'a Snapshot>,
+    /// Snapshots by stream, and whether each replaces a newer one.
+    snapshots: HashMap<i64, (&'a Snapshot, bool)>,
 }
 
 /// Records that are to be written, by columns.
@@ -265,7 +266,8 @@ impl Asking<'_> {
     /// before the first answer is awaited, in this order.
     async fn write(self, state: &State<'_>) -> Result<(), Trouble> {
         let changed: Vec<&Known> = state.known.values().flatten().filter(|known| known.changed).collect();
-        let snapshots: Vec<(i64, &Snapshot)> = state.snapshots.iter().map(|(key, kept)| (*key, *kept)).collect();
+        let snapshots: Vec<(i64, &Snapshot, bool)> =
+            state.snapshots.iter().map(|(key, (kept, replace))| (*key, *kept, *replace)).collect();
         let ((records, ids, heads, kept), (snapshots, committed)) = join(
             join4(
                 self.records(&state.records),
@@ -318,13 +320,14 @@ impl Asking<'_> {
         self.send(&self.statements.kept_repeats, kept.len(), &columns).await
     }
 
-    async fn snapshots(self, kept: &[(i64, &Snapshot)]) -> Sent {
+    async fn snapshots(self, kept: &[(i64, &Snapshot, bool)]) -> Sent {
         let guards: Vec<Digest> =
-            kept.iter().map(|(key, snapshot)| guard::snapshot(*key, snapshot.sequence, &snapshot.body)).collect();
-        let streams: Vec<i64> = kept.iter().map(|(key, _)| *key).collect();
-        let sequences: Vec<i64> = kept.iter().map(|(_, snapshot)| signed(snapshot.sequence)).collect();
-        let bodies: Vec<&[u8]> = kept.iter().map(|(_, snapshot)| &snapshot.body[..]).collect();
-        let columns: [&(dyn ToSql + Sync); 4] = [&streams, &sequences, &bodies, &slices(&guards)];
+            kept.iter().map(|(key, snapshot, _)| guard::snapshot(*key, snapshot.sequence, &snapshot.body)).collect();
+        let streams: Vec<i64> = kept.iter().map(|(key, ..)| *key).collect();
+        let sequences: Vec<i64> = kept.iter().map(|(_, snapshot, _)| signed(snapshot.sequence)).collect();
+        let bodies: Vec<&[u8]> = kept.iter().map(|(_, snapshot, _)| &snapshot.body[..]).collect();
+        let replaced: Vec<i64> = kept.iter().filter(|(_, _, replace)| *replace).map(|(key, ..)| *key).collect();
+        let columns: [&(dyn ToSql + Sync); 5] = [&streams, &sequences, &bodies, &slices(&guards), &replaced];
         self.send(&self.statements.kept_snapshots, kept.len(), &columns).await
     }
 
@@ -378,7 +381,7 @@ impl<'a> State<'a> {
                 None => Err(StoreError::Exists(new.id.clone())),
             },
             Job::Append(append, _) => self.append(append, clock).map(Done::Appended),
-            Job::Snapshot(id, snapshot, _) => self.keep(id, snapshot).map(|()| Done::Kept),
+            Job::Snapshot(id, snapshot, replace, _) => self.keep(id, snapshot, *replace).map(|()| Done::Kept),
             Job::Seal(..) => Err(StoreError::Closed),
         }
     }
@@ -423,12 +426,13 @@ impl<'a> State<'a> {
         Ok(appended)
     }
 
-    fn keep(&mut self, id: &StreamId, snapshot: &'a Snapshot) -> Result<(), StoreError> {
+    fn keep(&mut self, id: &StreamId, snapshot: &'a Snapshot, replace: bool) -> Result<(), StoreError> {
         let known = find(&mut self.known, id)?;
         if snapshot.sequence <= known.stream.head.sequence {
-            let kept = self.snapshots.entry(known.key).or_insert(snapshot);
-            if snapshot.sequence > kept.sequence {
-                *kept = snapshot;
+            let kept = self.snapshots.entry(known.key).or_insert((snapshot, replace));
+            kept.1 |= replace;
+            if snapshot.sequence > kept.0.sequence {
+                kept.0 = snapshot;
             }
         }
         Ok(())

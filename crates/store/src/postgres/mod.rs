@@ -263,9 +263,9 @@ impl Store for Postgres {
         self.ask("find", move |client| Box::pin(reader::find(client, id)))
     }
 
-    fn keep_snapshot(&self, id: &StreamId, snapshot: Snapshot) -> Reply<()> {
+    fn keep_snapshot(&self, id: &StreamId, snapshot: Snapshot, replace: bool) -> Reply<()> {
         let (id, bytes) = (id.clone(), snapshot.body.len());
-        self.writer(&id).ask(bytes, |reply| Job::Snapshot(id.clone(), snapshot, reply))
+        self.writer(&id).ask(bytes, |reply| Job::Snapshot(id.clone(), snapshot, replace, reply))
     }
 
     fn snapshot(&self, id: &StreamId) -> Reply<Option<Snapshot>> {

@@ -1,9 +1,6 @@
 //! A task that writes for its share of the streams. While the database flushes one group, the next gathers.
 
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 use tokio::{sync::mpsc, time::timeout};
@@ -81,7 +78,7 @@ impl Writer {
                     groups.extend([rest, group]);
                 }
                 Err(error) => {
-                    self.shared.gauges.failures.fetch_add(1, Relaxed);
+                    self.shared.gauges.failed(&error);
                     if error != StoreError::Duplicate {
                         tracing::error!("what was to be recorded was not: {error}");
                     }
@@ -103,7 +100,7 @@ impl Writer {
                 }
                 drop(answer.send(Ok(appended)));
             }
-            (Job::Snapshot(_, _, answer), Ok(Done::Kept)) => drop(answer.send(Ok(()))),
+            (Job::Snapshot(_, _, _, answer), Ok(Done::Kept)) => drop(answer.send(Ok(()))),
             (Job::Seal(_, answer), Ok(Done::Kept)) => {
                 self.shared.sealed.notify_one();
                 drop(answer.send(Ok(())));

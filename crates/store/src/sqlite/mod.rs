@@ -2,6 +2,7 @@
 
 mod backup;
 mod held;
+mod place;
 mod reader;
 mod rows;
 mod schema;
@@ -9,6 +10,7 @@ mod settle;
 mod writer;
 
 use std::{
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -27,7 +29,7 @@ use crate::{
     error::StoreError,
     figures::{Figures, Gauges},
     followers::Followers,
-    jobs::Job,
+    jobs::{Answer, Job},
     record::{Record, Stream, StreamId},
 };
 use held::Holds;
@@ -79,10 +81,13 @@ pub struct Sqlite {
     file: PathBuf,
     /// They go before the writer does: who closes the database last writes the log back and removes it.
     readers: Readers,
-    writer: Writer,
+    /// None where the database was opened for reading alone.
+    writer: Option<Writer>,
     gauges: Arc<Gauges>,
     followers: Arc<Followers>,
     holds: Holds,
+    /// Goes when all that reads it has gone.
+    _copy: Option<Copied>,
 }
 
 impl Sqlite {
@@ -97,7 +102,36 @@ impl Sqlite {
         let writer = Writer::start(&options, Arc::clone(&gauges), Arc::clone(&followers))?;
         let readers = Readers::start(&options.file, options.readers.max(1), &gauges)?;
         let holds = Holds::beside(&options.file);
-        Ok(Self { file: options.file, writer, readers, gauges, followers, holds })
+        Ok(Self { file: options.file, writer: Some(writer), readers, gauges, followers, holds, _copy: None })
+    }
+
+    /// Opens a database that is there for reading alone, on a disk that nobody can write to. No other process may write to
+    /// it meanwhile. What stands in a log beside it can be read only of a copy, which is made in the folder for such.
+    pub fn open_to_read(options: Options) -> Result<Self, StoreError> {
+        let copy = if settle::has_log(&options.file) { Some(Copied::of(&options.file)?) } else { None };
+        let file = copy.as_ref().map_or_else(|| options.file.clone(), |copy| copy.file.clone());
+        let access = if copy.is_some() { Access::Read } else { Access::Immutable };
+        schema::check(&connect(&file, access)?)?;
+        let (gauges, followers) = (Arc::<Gauges>::default(), Arc::<Followers>::default());
+        let readers = Readers::start_as(access, &file, options.readers.max(1), &gauges)?;
+        let holds = Holds::beside(&options.file);
+        Ok(Self { file, writer: None, readers, gauges, followers, holds, _copy: copy })
+    }
+
+    /// Asks the writer, where there is one.
+    fn write<T: Send + 'static>(&self, bytes: usize, job: impl FnOnce(Answer<T>) -> Job) -> Reply<T> {
+        match &self.writer {
+            Some(writer) => writer.ask(bytes, job),
+            None => ready(Err(StoreError::ReadOnly("it was opened for reading alone".to_owned()))).boxed(),
+        }
+    }
+
+    /// How it is read.
+    fn reading(&self) -> Access {
+        match (&self.writer, &self._copy) {
+            (None, None) => Access::Immutable,
+            _ => Access::Read,
+        }
     }
 
     /// Puts a backup where the database stood, or is to stand. Nobody may have it open.
@@ -108,11 +142,11 @@ impl Sqlite {
 
 impl Store for Sqlite {
     fn create(&self, new: NewStream) -> Reply<Stream> {
-        self.writer.ask(0, |reply| Job::Create(new, reply))
+        self.write(0, |reply| Job::Create(new, reply))
     }
 
     fn append(&self, append: Append) -> Reply<Appended> {
-        self.writer.ask(append.bytes(), |reply| Job::Append(append, reply))
+        self.write(append.bytes(), |reply| Job::Append(append, reply))
     }
 
     fn stream(&self, id: &StreamId) -> Reply<Option<Stream>> {
@@ -133,9 +167,9 @@ impl Store for Sqlite {
         self.readers.ask("find", move |connection| reader::find(connection, id))
     }
 
-    fn keep_snapshot(&self, id: &StreamId, snapshot: Snapshot) -> Reply<()> {
+    fn keep_snapshot(&self, id: &StreamId, snapshot: Snapshot, replace: bool) -> Reply<()> {
         let id = id.clone();
-        self.writer.ask(snapshot.body.len(), |reply| Job::Snapshot(id, snapshot, reply))
+        self.write(snapshot.body.len(), |reply| Job::Snapshot(id, snapshot, replace, reply))
     }
 
     fn snapshot(&self, id: &StreamId) -> Reply<Option<Snapshot>> {
@@ -144,7 +178,7 @@ impl Store for Sqlite {
     }
 
     fn seal(&self, archive: Archive) -> Reply<()> {
-        self.writer.ask(0, |reply| Job::Seal(archive, reply))
+        self.write(0, |reply| Job::Seal(archive, reply))
     }
 
     fn archives(&self) -> Reply<Vec<ArchiveNote>> {
@@ -162,13 +196,13 @@ impl Store for Sqlite {
     }
 
     fn check(&self) -> Reply<Vec<String>> {
-        let file = self.file.clone();
-        self.readers.aside(move || reader::check(&connect(&file, Access::Read)?))
+        let (file, access) = (self.file.clone(), self.reading());
+        self.readers.aside(move || reader::check(&connect(&file, access)?))
     }
 
     fn figures(&self) -> Figures {
-        let (waiting, waiting_bytes) = self.writer.waiting();
-        let connections = self.readers.count() + 1;
+        let (waiting, waiting_bytes) = self.writer.as_ref().map_or((0, 0), Writer::waiting);
+        let connections = self.readers.count() + usize::from(self.writer.is_some());
         let figures = self.gauges.figures("sqlite");
         Figures {
             waiting,
@@ -197,12 +231,20 @@ impl Store for Sqlite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     Read,
-    Write { flush: bool, log_pages: u32 },
+    /// Reading a file that nobody can write to, and that nobody does.
+    Immutable,
+    Write {
+        flush: bool,
+        log_pages: u32,
+    },
 }
 
 fn connect(file: &Path, access: Access) -> Result<Connection, StoreError> {
+    if access == Access::Immutable {
+        return immutable(file);
+    }
     let flags = match access {
-        Access::Read => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Access::Read | Access::Immutable => OpenFlags::SQLITE_OPEN_READ_WRITE,
         Access::Write { .. } => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
     };
     let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fault)?;
@@ -210,6 +252,7 @@ fn connect(file: &Path, access: Access) -> Result<Connection, StoreError> {
     connection.set_prepared_statement_cache_capacity(64);
     let set = |name: &str, value: &dyn rusqlite::ToSql| connection.pragma_update(None, name, value).map_err(fault);
     match access {
+        Access::Immutable => {}
         Access::Read => {
             set("query_only", &true)?;
             set("cache_size", &-16_384)?;
@@ -227,6 +270,45 @@ fn connect(file: &Path, access: Access) -> Result<Connection, StoreError> {
         }
     }
     Ok(connection)
+}
+
+fn immutable(file: &Path) -> Result<Connection, StoreError> {
+    let name = std::path::absolute(file).map_err(|error| StoreError::Io(format!("{}: {error}", file.display())))?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    let name = name.as_os_str().as_encoded_bytes().iter().fold(String::new(), |name, byte| match plain(*byte) {
+        true => name + &char::from(*byte).to_string(),
+        false => name + &format!("%{byte:02x}"),
+    });
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags).map_err(fault)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// A copy of a database and its log, in a folder of its own, which goes with it.
+#[derive(Debug)]
+struct Copied {
+    folder: PathBuf,
+    file: PathBuf,
+}
+
+impl Copied {
+    fn of(file: &Path) -> Result<Self, StoreError> {
+        let wrong = |error: std::io::Error| StoreError::Io(format!("{} cannot be copied: {error}", file.display()));
+        let folder = std::env::temp_dir().join(format!("caudal-{}", Uuid::new_v4()));
+        std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(wrong)?;
+        let copied = Self { file: folder.join("caudal.db"), folder };
+        std::fs::copy(file, &copied.file).map_err(wrong)?;
+        std::fs::copy(settle::beside(file), settle::beside(&copied.file)).map_err(wrong)?;
+        Ok(copied)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // What stays is in the system's folder for such.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// What a fault of SQLite's is to us.

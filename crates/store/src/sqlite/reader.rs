@@ -42,11 +42,20 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn start(file: &Path, count: usize, gauges: &Arc<Gauges>) -> Result<Self, StoreError> {
+        Self::start_as(Access::Read, file, count, gauges)
+    }
+
+    pub(super) fn start_as(
+        access: Access,
+        file: &Path,
+        count: usize,
+        gauges: &Arc<Gauges>,
+    ) -> Result<Self, StoreError> {
         let (questions, asked) = mpsc::channel::<Question>();
         let asked = Arc::new(Mutex::new(asked));
         let mut threads = Vec::with_capacity(count);
         for number in 0..count {
-            let connection = connect(file, Access::Read)?;
+            let connection = connect(file, access)?;
             let (asked, gauges) = (Arc::clone(&asked), Arc::clone(gauges));
             let work = move || {
                 // The lock is held while waiting: one waits for a question, the others for the lock.

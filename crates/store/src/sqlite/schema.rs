@@ -11,6 +11,19 @@ const APPLICATION: i32 = 0x6361_7564;
 /// Each form's changes to the one before. A form that was released is never changed.
 const FORMS: [&str; 1] = [include_str!("schema.sql")];
 
+/// Refuses a database that has not the newest form: one that cannot be written cannot be brought to it.
+pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).map_err(fault)?;
+    match found.cmp(&(FORMS.len() as u32)) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(StoreError::Newer { found, known: FORMS.len() as u32 }),
+        std::cmp::Ordering::Less => {
+            let older = "the database has an older form: open a copy that can be written once with this version";
+            Err(StoreError::Unsupported(older))
+        }
+    }
+}
+
 /// Brings the database to the newest form.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let newest = FORMS.len() as u32;

@@ -78,7 +78,12 @@ pub(super) fn make_room(file: &Path, pages: u32) {
     }
 }
 
-fn beside(file: &Path) -> PathBuf {
+/// Whether a log with something in it stands beside the file.
+pub(super) fn has_log(file: &Path) -> bool {
+    std::fs::metadata(beside(file)).is_ok_and(|log| log.len() > 0)
+}
+
+pub(super) fn beside(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push("-wal");
     PathBuf::from(name)

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Access, Options, SWEPT, connect, fault, reader, schema, settle};
+use super::{Access, Options, SWEPT, connect, fault, place::Place, reader, schema, settle};
 use crate::{
     chain::{self, Digest},
     clock::Clock,
@@ -44,11 +44,12 @@ impl Writer {
         schema::migrate(&mut connection)?;
         settle::make_room(&options.file, options.log_pages);
         let unswept = unswept(&connection)?;
+        let place = Place::of(&options.file)?;
         let (asker, asked) = Asker::new(Gate::new(options.waiting, options.waiting_bytes));
         let file = options.file.clone();
         let heads = Heads { heads: HashMap::new(), version: 0 };
         let (connection, clock) = (Some(connection), options.clock.clone());
-        let mut work = Work { file, access, connection, heads, unswept, clock, gauges, followers };
+        let mut work = Work { file, place, access, connection, heads, unswept, clock, gauges, followers };
         let thread = thread::Builder::new().name("store-write".to_owned()).spawn(move || work.run(asked));
         let thread = thread.map_err(|error| StoreError::Io(error.to_string()))?;
         Ok(Self { asker: Some(asker), thread: Some(thread) })
@@ -91,6 +92,7 @@ struct Known {
 
 struct Work {
     file: PathBuf,
+    place: Place,
     access: Access,
     /// None after the disk has failed, until it can be opened again.
     connection: Option<Connection>,
@@ -171,7 +173,7 @@ impl Work {
                 self.write(rest);
             }
             Err(error) => {
-                self.gauges.failures.fetch_add(1, Relaxed);
+                self.gauges.failed(&error);
                 for (job, _) in group {
                     job.fail(error.clone());
                 }
@@ -189,7 +191,7 @@ impl Work {
                 }
                 drop(answer.send(Ok(appended)));
             }
-            (Job::Snapshot(_, _, answer), Ok(Done::Kept)) => drop(answer.send(Ok(()))),
+            (Job::Snapshot(_, _, _, answer), Ok(Done::Kept)) => drop(answer.send(Ok(()))),
             (Job::Seal(archive, answer), Ok(Done::Kept)) => {
                 self.unswept.extend(archive.parts.into_iter().map(|part| (part.stream, part.last.sequence)));
                 drop(answer.send(Ok(())));
@@ -201,6 +203,11 @@ impl Work {
     /// Does all jobs in one transaction. The inner results are those of jobs that are refused; an error is of the group,
     /// and then nothing of it was done.
     fn commit(&mut self, jobs: &[&Job]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
+        // Nothing is acknowledged into a file that has no name any more.
+        if let Err(error) = self.place.check() {
+            tracing::error!("what was to be recorded was not: {error}");
+            return Err(error);
+        }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
@@ -239,7 +246,9 @@ fn attempt(
         let outcome = match job {
             Job::Create(new, _) => create(&change, heads, new, clock).map(|made| made.map(Done::Created)),
             Job::Append(append, _) => self::append(&change, heads, append, clock).map(|made| made.map(Done::Appended)),
-            Job::Snapshot(id, snapshot, _) => keep(&change, id, snapshot).map(|made| made.map(|()| Done::Kept)),
+            Job::Snapshot(id, snapshot, replace, _) => {
+                keep(&change, id, snapshot, *replace).map(|made| made.map(|()| Done::Kept))
+            }
             Job::Seal(archive, _) => seal(&change, heads, archive).map(|made| made.map(|()| Done::Kept)),
         };
         outcomes.push(outcome?);
@@ -359,7 +368,7 @@ fn repeated(change: &Transaction<'_>, known: &Known, name: &str) -> Result<Optio
     Ok(Some((request, Appended { first, last, time, chain, repeated: true })))
 }
 
-fn keep(change: &Transaction<'_>, id: &StreamId, snapshot: &Snapshot) -> Outcome<()> {
+fn keep(change: &Transaction<'_>, id: &StreamId, snapshot: &Snapshot, replace: bool) -> Outcome<()> {
     let Some((key, stream)) = reader::keyed(change, id)? else { return Ok(Err(StoreError::NoStream(id.clone()))) };
     let Snapshot { sequence, body } = snapshot;
     if *sequence > stream.head.sequence {
@@ -367,9 +376,9 @@ fn keep(change: &Transaction<'_>, id: &StreamId, snapshot: &Snapshot) -> Outcome
     }
     let guard = guard::snapshot(key, *sequence, body);
     let sql = "insert into snapshots (stream, sequence, body, guard) values (?1, ?2, ?3, ?4)
-               on conflict (stream) do update set sequence = ?2, body = ?3, guard = ?4 where sequence < ?2";
+               on conflict (stream) do update set sequence = ?2, body = ?3, guard = ?4 where sequence < ?2 or ?5";
     let mut statement = change.prepare_cached(sql).map_err(fault)?;
-    statement.execute(params![key, sequence, &body[..], guard]).map_err(fault)?;
+    statement.execute(params![key, sequence, &body[..], guard, replace]).map_err(fault)?;
     Ok(Ok(()))
 }
 

@@ -270,12 +270,15 @@ pub(crate) async fn the_newest_snapshot_is_kept(database: &impl Database) {
     }
     let snapshot = |sequence| Snapshot { sequence, body: Bytes::from(format!("at {sequence}")) };
     for sequence in [2, 4, 3] {
-        store.keep_snapshot(&id("a"), snapshot(sequence)).await.expect("kept");
+        store.keep_snapshot(&id("a"), snapshot(sequence), false).await.expect("kept");
     }
     assert_eq!(store.snapshot(&id("a")).await, Ok(Some(snapshot(4))));
     // What has not happened cannot be summed up.
-    store.keep_snapshot(&id("a"), snapshot(6)).await.expect("ignored");
+    store.keep_snapshot(&id("a"), snapshot(6), true).await.expect("ignored");
     assert_eq!(store.snapshot(&id("a")).await, Ok(Some(snapshot(4))));
+    // One that was found wrong is replaced by an older one.
+    store.keep_snapshot(&id("a"), snapshot(2), true).await.expect("kept");
+    assert_eq!(store.snapshot(&id("a")).await, Ok(Some(snapshot(2))));
 }
 
 pub(crate) async fn reads_are_bounded(database: &impl Database) {

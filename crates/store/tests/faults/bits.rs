@@ -106,7 +106,10 @@ fn fill(folder: &Path) -> Vec<Uuid> {
                 ids.extend(records.iter().map(|record| record.id));
                 store.append(append(name, records)).await.expect("appended");
             }
-            store.keep_snapshot(&id(name), Snapshot { sequence: 9, body: vec![3; 500].into() }).await.expect("kept");
+            store
+                .keep_snapshot(&id(name), Snapshot { sequence: 9, body: vec![3; 500].into() }, false)
+                .await
+                .expect("kept");
         }
         let records = store.read(&id("a"), caudal_store::Range::after(0, 10)).await.expect("records");
         let last = &records[9];

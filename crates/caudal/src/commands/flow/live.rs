@@ -96,9 +96,9 @@ impl Tree {
         let Some(step) = StepReport::of(&self.entries, place) else { return };
         let Some(bar) = self.bar(place) else { return };
         if step.status == Status::Running {
-            return bar.set_message(step.name);
+            return bar.set_message(caudal_types::printable(&step.name).into_owned());
         }
-        let why = step.error.map(|error| format!("  {}", error.message)).unwrap_or_default();
+        let why = step.error.map(|error| format!("  {}", caudal_types::printable(&error.message))).unwrap_or_default();
         let remembered = if step.cache_hit { "  remembered" } else { "" };
         let indent = bar.clone();
         indent.set_style(plain(self.depth(place)));
@@ -113,7 +113,7 @@ impl Tree {
     fn say(&mut self, place: usize, words: &str) {
         let Some(step) = StepReport::of(&self.entries, place) else { return };
         if let Some(bar) = self.bar(place) {
-            bar.set_message(format!("{}  {}", step.name, caudal_types::shorten(words)));
+            bar.set_message(format!("{}  {}", step.name, caudal_types::printable(&caudal_types::shorten(words))));
         }
     }
 }

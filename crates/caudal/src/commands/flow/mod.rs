@@ -181,6 +181,6 @@ fn value(said: &str) -> Result<Value, CommandError> {
     if text.len() as u64 > MOST {
         return Err(usage("standard input holds more than 64 MiB"));
     }
-    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = caudal_types::without_mark(text.strip_suffix('\n').unwrap_or(&text));
     Ok(Value::from_json(text.as_bytes()).unwrap_or_else(|_| text.into()))
 }

@@ -36,7 +36,7 @@ async fn all(flows: &Arc<Flows>) -> Result<ExitCode, CommandError> {
             Ok(status) => say::line(&format!("{id}  {status}")),
             Err(error) => {
                 code = ExitCode::FAILURE;
-                eprintln!("{id}  {error}");
+                say::aside(&format!("{id}  {error}"));
             }
         }
     }

@@ -32,7 +32,8 @@ fn options(matches: &ArgMatches) -> Result<RunOptions, CommandError> {
         (Some(said), _) => value(said)?,
         (_, Some(file)) => {
             let text = std::fs::read_to_string(file).map_err(|error| usage(format!("{}: {error}", file.display())))?;
-            serde_norway::from_str(&text).map_err(|error| usage(format!("{}: {error}", file.display())))?
+            serde_norway::from_str(caudal_types::without_mark(&text))
+                .map_err(|error| usage(format!("{}: {error}", file.display())))?
         }
         _ => Value::Map(Map::default()),
     };
@@ -92,7 +93,7 @@ pub(super) async fn finish(
         };
         let Some(prompt) = asked else { return Ok(end(matches, &outcome, &report)) };
         if let Some(wrong) = &prompt.refused {
-            eprintln!("✗ the answer does not fit: {wrong}");
+            say::aside(&format!("✗ the answer does not fit: {wrong}"));
         }
         eprint!("? {} ", say::text(&prompt.message));
         let Some(answer) = line().await else { return Ok(end(matches, &outcome, &report)) };
@@ -123,7 +124,7 @@ fn end(matches: &ArgMatches, outcome: &Outcome, report: &Report) -> ExitCode {
     match outcome {
         Outcome::Paused(prompts) => match prompts.iter().find_map(|prompt| prompt.refused.as_ref()) {
             Some(wrong) => {
-                eprintln!("✗ the answer does not fit: {wrong}");
+                say::aside(&format!("✗ the answer does not fit: {wrong}"));
                 ExitCode::FAILURE
             }
             None => ExitCode::SUCCESS,

@@ -1,13 +1,17 @@
 //! What is printed of pipelines and runs.
 
-use std::{io::Write as _, path::Path};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+};
 
 use caudal_flow::{Finding, Report, Value};
+use caudal_types::{printable, printable_lines};
 
 /// Prints findings, one a line, as compilers do.
 pub(super) fn findings(file: &Path, findings: &[Finding]) {
     for finding in findings {
-        eprintln!("{}:{finding}", file.display());
+        aside(&printable(&format!("{}:{finding}", file.display())));
     }
 }
 
@@ -19,9 +23,14 @@ pub(super) fn json(value: &impl serde::Serialize) {
     let _ = writeln!(out);
 }
 
-/// Prints a line; whoever reads may have gone.
+/// Prints a line for people; whoever reads may have gone.
 pub(super) fn line(words: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{words}");
+    let _ = writeln!(std::io::stdout().lock(), "{}", printable_lines(words));
+}
+
+/// Prints a line for people on standard error.
+pub(super) fn aside(words: &str) {
+    eprintln!("{}", printable_lines(words));
 }
 
 /// Prints what a run gave.
@@ -36,7 +45,9 @@ pub(super) fn output(value: &Value, form: &str) {
         ("raw", _) => value.to_json(),
         _ => pretty(),
     };
-    line(&text);
+    // A program gets it as it is.
+    let text = if std::io::stdout().is_terminal() { printable_lines(&text) } else { text.as_str().into() };
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// A time for people.
@@ -83,7 +94,7 @@ pub(super) fn summary(report: &Report) {
             err,
             "{} {:width$}  {:>9}  {:>5}  {tokens:>7}  {:>9.4}{remembered}",
             sign(step.status.name()),
-            step.path,
+            printable(&step.path),
             time(step.duration_ms),
             step.attempts,
             step.usage.cost_usd,
@@ -103,7 +114,7 @@ pub(super) fn outcome(report: &Report, form: &str) {
         "completed" => output(&report.output, form),
         "paused" => {
             for prompt in &report.prompts {
-                eprintln!("? {} asks: {}", prompt.path, text(&prompt.message));
+                aside(&format!("? {} asks: {}", prompt.path, text(&prompt.message)));
                 eprintln!("  caudal flow resume {} --at {} --answer …", report.run_id, prompt.path);
             }
         }
@@ -111,8 +122,8 @@ pub(super) fn outcome(report: &Report, form: &str) {
             eprintln!("✗ the run {} {status}", report.run_id);
             if let Some(error) = &report.error {
                 let at = if error.step.is_empty() { String::new() } else { format!("{}: ", error.step) };
-                eprintln!("  {at}{} ({})", error.message, error.code);
-                eprintln!("  {}", error.hint);
+                aside(&format!("  {at}{} ({})", error.message, error.code));
+                aside(&format!("  {}", error.hint));
             }
         }
     }

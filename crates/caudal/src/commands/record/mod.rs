@@ -62,6 +62,8 @@ struct Opened {
     folder: PathBuf,
     record: Consultations,
     runtime: Runtime,
+    /// Whether nobody can write to it.
+    read_only: bool,
 }
 
 /// What is to be done where there is no record yet.
@@ -84,10 +86,15 @@ impl Opened {
             let place = folder.display();
             return Err(other(format!("there is no record in {place}; name the folder of a server by --data-dir")));
         }
-        let record = assemble::consultations(&settings)?.ok_or_else(no_folder)?;
+        let read_only = absent == Absent::Refuse && settings.database.is_none() && is_read_only(&folder);
+        let record = match read_only {
+            true => assemble::consultations_to_read(&settings)?,
+            false => assemble::consultations(&settings)?,
+        };
+        let record = record.ok_or_else(no_folder)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| other(format!("the async runtime could not be started: {error}")))?;
-        Ok(Self { settings, folder, record, runtime })
+        Ok(Self { settings, folder, record, runtime, read_only })
     }
 
     /// Waits for an answer of the record.
@@ -97,6 +104,10 @@ impl Opened {
 
     /// Takes note of who reads what, as a server does.
     fn note(&self, operation: &'static str, consultation: &str) -> Result<(), CommandError> {
+        if self.read_only {
+            eprintln!("the record cannot be written: that it was read is noted nowhere");
+            return Ok(());
+        }
         let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
         self.wait(self.record.note(Access {
             operation,
@@ -107,6 +118,12 @@ impl Opened {
             details: Value::Null,
         }))
     }
+}
+
+/// Whether nobody can write to a folder: it is on a disk that was mounted so, or is not ours to write to.
+fn is_read_only(folder: &Path) -> bool {
+    use rustix::{fs::Access, io::Errno};
+    matches!(rustix::fs::access(folder, Access::WRITE_OK), Err(Errno::ROFS | Errno::ACCESS | Errno::PERM))
 }
 
 fn folder(settings: &Settings) -> Result<PathBuf, CommandError> {
@@ -135,7 +152,9 @@ fn explained(error: &RecordError) -> CommandError {
 
 /// Says a line on standard output; `false` once nobody reads it.
 fn tell(words: impl Display) -> Result<bool, CommandError> {
-    match writeln!(io::stdout().lock(), "{words}") {
+    // What was recorded may hold what moves a cursor.
+    let words = words.to_string();
+    match writeln!(io::stdout().lock(), "{}", caudal_types::printable_lines(&words)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(other(format!("standard output cannot be written: {error}"))),

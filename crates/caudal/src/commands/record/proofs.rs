@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use caudal_record::proof::Receipt;
+use caudal_record::proof::{Receipt, strict};
 use clap::ArgMatches;
 use serde_json::json;
 
@@ -39,7 +39,11 @@ pub(super) fn receipt(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 pub(super) fn verify_receipt(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let (file, key) = (path(matches, "file").expect("it is required"), public_key(matches)?);
     let wrong = |error| usage(format!("{} is no receipt: {error}; `caudal record receipt` makes one", file.display()));
-    let receipt: Receipt = serde_json::from_slice(&contents(file)?).map_err(wrong)?;
+    let (receipt, uncovered): (Receipt, _) = strict::read(&contents(file)?, &[]).map_err(wrong)?;
+    if let Some(uncovered) = uncovered {
+        tell(format!("BAD: {uncovered}"))?;
+        return Ok(ExitCode::FAILURE);
+    }
     if let Err(fault) = receipt.verify(key.as_ref()) {
         tell(format!("BAD: {fault}"))?;
         return Ok(ExitCode::FAILURE);

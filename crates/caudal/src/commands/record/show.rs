@@ -39,7 +39,7 @@ fn words(consultation: &Consultation, state: &State, soap: &SoapView) -> String 
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
             // A string takes what is written to it.
-            let _ = writeln!(said, "{name:<14} {value}");
+            let _ = writeln!(said, "{name:<14} {}", caudal_types::printable(&value));
         }
     };
     line("consultation", stream.id.name.to_string());

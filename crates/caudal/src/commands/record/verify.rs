@@ -7,7 +7,13 @@ use std::{
     process::ExitCode,
 };
 
-use caudal_record::{AUDIT, RecordError, Verdict, archive::Reader, hash::Hex, proof::SignedHead, verify::Verifier};
+use caudal_record::{
+    AUDIT, RecordError, Verdict,
+    archive::Reader,
+    hash::Hex,
+    proof::{SignedHead, Uncovered, strict},
+    verify::Verifier,
+};
 use caudal_store::{ArchiveNote, List, Order, Range, Stream};
 use clap::ArgMatches;
 use serde::Serialize;
@@ -29,6 +35,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 
 fn one(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let (known, key) = (known(matches)?, public_key(matches)?);
+    if let Some((_, Some(uncovered))) = &known {
+        tell(format!("BAD head: {uncovered}"))?;
+        return Ok(ExitCode::FAILURE);
+    }
+    let known = known.map(|(head, _)| head);
     if let (Some(head), Some(key)) = (&known, &key)
         && let Err(fault) = head.verify(key)
     {
@@ -45,10 +56,11 @@ fn one(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 }
 
 /// The head that was kept elsewhere.
-fn known(matches: &ArgMatches) -> Result<Option<SignedHead>, CommandError> {
+fn known(matches: &ArgMatches) -> Result<Option<(SignedHead, Option<Uncovered>)>, CommandError> {
     let Some(file) = path(matches, "head") else { return Ok(None) };
     let wrong = |error| usage(format!("{} is no head: {error}; `caudal record head` makes one", file.display()));
-    Ok(Some(serde_json::from_slice(&contents(file)?).map_err(wrong)?))
+    // The key that it tells of is no part of what was signed; --key names the one that must have signed.
+    Ok(Some(strict::read(&contents(file)?, &["public_key"]).map_err(wrong)?))
 }
 
 fn words(verdict: &Verdict) -> String {
