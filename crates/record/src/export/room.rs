@@ -162,7 +162,7 @@ mod tests {
         let room = ExportRoom::new(place.path().to_owned(), 100);
         assert!(write(&room, 20).is_ok());
         let full = write(&room, 21).unwrap_err();
-        assert!(full.get_ref().is_some_and(|full| full.is::<ExportsFull>()), "{full}");
+        assert!(full.get_ref().and_then(|full| full.downcast_ref::<ExportsFull>()).is_some(), "{full}");
         assert!(young.exists());
     }
 
