@@ -52,9 +52,7 @@ impl Form {
 pub(super) fn complete(api: &mut OpenApi) {
     let components = api.components.get_or_insert_default();
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
-    bearer.description = Some(
-        "The server's `admin_key`. A server without one takes these requests from its own machine alone.".to_owned(),
-    );
+    bearer.description = Some("The server's `admin_key`, or the token that a server without one writes to a file.".to_owned());
     components.security_schemes.insert(ADMIN_KEY.to_owned(), RefOr::T(SecurityScheme::Http(bearer)));
     for (path, item) in &mut api.paths.paths {
         operations(item).for_each(|operation| complete_operation(path, operation));
@@ -79,8 +77,7 @@ fn complete_operation(path: &str, operation: &mut Operation) {
         for status in ["401", "403"] {
             responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(failure(form)));
         }
-        let keyless = SecurityRequirement::default();
-        operation.security = Some(vec![SecurityRequirement::new(ADMIN_KEY, Vec::<String>::new()), keyless]);
+        operation.security = Some(vec![SecurityRequirement::new(ADMIN_KEY, Vec::<String>::new())]);
     }
     for (status, response) in responses {
         if let RefOr::T(response) = response {
