@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: from nothing to boxes on a photograph.
 
-use std::{fmt::Write as _, fs};
+use std::{fmt::Write as _, fs, path::Path};
 
 use caudal_types::Stage;
 use serde_json::Value;
@@ -56,6 +56,7 @@ pub(crate) fn run(words: &[&str]) -> Result {
     println!("\nwith the boxes on it: {}", drawn.display());
 
     if options.exit {
+        println!("{}", next(&program));
         return server.stop();
     }
     let url = format!("http://127.0.0.1:{}", options.port);
@@ -63,7 +64,16 @@ pub(crate) fn run(words: &[&str]) -> Result {
         "\nThe server is running:\n  {url}/docs     the API, to read and to try\n  {url}/health   its state\n  {url}/metrics  for Prometheus"
     );
     println!("\nTry it:\n  curl -F file=@{PHOTOGRAPH} {url}/predict/small\n\nStop it with Ctrl-C.");
+    println!("\n{}", next(&program));
     server.wait()
+}
+
+/// Where the program is, and how it is run without this command.
+fn next(program: &Path) -> String {
+    format!(
+        "The program is {program}; run it as\n  {program} serve\nor put `caudal` on your PATH with\n  cargo install --path crates/caudal",
+        program = program.display()
+    )
 }
 
 /// The boxes and the time of an answer, for people.

@@ -1,6 +1,10 @@
 //! Telling what happens, and running programs so that their own progress is seen.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    io::{IsTerminal, stderr},
+    path::PathBuf,
+    process::Command,
+};
 
 pub(crate) type Result<T = ()> = std::result::Result<T, String>;
 
@@ -16,7 +20,10 @@ pub(crate) fn target() -> PathBuf {
 
 /// Says what comes next.
 pub(crate) fn step(words: &str) {
-    eprintln!("\x1b[1m» {words}\x1b[0m");
+    match stderr().is_terminal() {
+        true => eprintln!("\x1b[1m» {words}\x1b[0m"),
+        false => eprintln!("» {words}"),
+    }
 }
 
 /// Runs a program with its output on ours.

@@ -43,6 +43,9 @@ pub(crate) fn run() -> Result<Tools> {
     if let Err(reason) = h5py() {
         eprintln!("  h5py is missing, tests of archives beside it are skipped: {reason}");
     }
+    if let Err(reason) = openapi_python().and_then(|()| openapi_node()) {
+        eprintln!("  tools of OpenAPI are missing, tests with them are skipped: {reason}");
+    }
     Ok(tools)
 }
 
@@ -184,6 +187,41 @@ fn h5py() -> Result {
         return Ok(());
     }
     step("fetching h5py from PyPI");
+    install_python(&folder, "h5py.txt")
+}
+
+/// The validator of OpenAPI documents and the generator of Python clients, for tests.
+fn openapi_python() -> Result {
+    let folder = cache_dir().join("openapi/python");
+    if folder.join("openapi_python_client/__init__.py").is_file() {
+        return Ok(());
+    }
+    step("fetching the tools of OpenAPI from PyPI");
+    install_python(&folder, "openapi.txt")
+}
+
+/// The generator of TypeScript types and the compiler, for tests.
+fn openapi_node() -> Result {
+    let folder = cache_dir().join("openapi/node");
+    if folder.join("node_modules/typescript/bin/tsc").is_file() {
+        return Ok(());
+    }
+    if ask("npm", &["--version"]).is_none() {
+        return Err("npm is not installed (Debian: npm)".to_owned());
+    }
+    step("fetching the tools of OpenAPI from npm");
+    fs::create_dir_all(&folder).map_err(|error| format!("{} cannot be created: {error}", folder.display()))?;
+    for name in ["package.json", "package-lock.json"] {
+        let from = root().join("xtask/requirements/openapi").join(name);
+        fs::copy(&from, folder.join(name)).map_err(|error| format!("{} cannot be copied: {error}", from.display()))?;
+    }
+    let mut command = Command::new("npm");
+    command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]);
+    say::run(command.current_dir(&folder))
+}
+
+/// Installs wheels with pinned hashes into `folder`, for those who run Python with it in the path.
+fn install_python(folder: &Path, requirement: &str) -> Result {
     let mut command = pip()?;
     command.args([
         "install",
@@ -194,7 +232,7 @@ fn h5py() -> Result {
         "--upgrade",
         "--target",
     ]);
-    say::run(command.arg(&folder).arg("-r").arg(root().join("xtask/requirements/h5py.txt")))
+    say::run(command.arg(folder).arg("-r").arg(root().join("xtask/requirements").join(requirement)))
 }
 
 /// The SHA-256 of the library within the wheel, for each kind of processor; the wheel's own is pip's to check.

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
-use crate::settings::{Key, TABLE};
+use crate::settings::{Key, TABLE, grouped};
 
 mod flow;
 mod media;
@@ -59,11 +59,11 @@ fn detect() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("pictures, or folders of them"),
         )
-        .arg(option("model", "NAME").help("the model; the only detector when absent"))
+        .arg(option("model", "NAME").help("model name; may be left out if only one model detects"))
         .arg(option("conf", "0..1").help("least confidence"))
         .arg(option("iou", "0..1").help("overlap above which the weaker of two boxes of a class goes"))
         .arg(option("max-det", "N").help("most boxes in a picture"))
-        .arg(option("classes", "LIST").help("classes that count, by number or name, divided by commas"))
+        .arg(option("classes", "LIST").help("classes that count, by number or name, comma-separated"))
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("one JSON object a line instead of a table"))
         .arg(
             option("draw", "DIR")
@@ -77,14 +77,15 @@ fn embed() -> Command {
     let command = Command::new("embed")
         .about("Makes vectors of texts, without a server: one JSON object a line")
         .arg(Arg::new("texts").required(true).num_args(1..).value_name("TEXTS").help("texts"))
-        .arg(option("model", "NAME").help("the model; the only one that embeds when absent"))
+        .arg(option("model", "NAME").help("model name; may be left out if only one model makes embeddings"))
         .arg(option("dimensions", "N").help("values of each vector; all when absent"))
         .arg(Arg::new("truncate").long("truncate").action(ArgAction::SetTrue).help("cut texts that are too long"));
     with_settings(command, for_models)
 }
 
 fn models() -> Command {
-    let name = || Arg::new("name").value_name("MODEL").required(true);
+    let name =
+        || Arg::new("name").value_name("MODEL").required(true).help("the model's name: its folder in the repository");
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("answer as JSON");
     Command::new("models")
         .about("Looks at the model repository, and makes new versions of its models")
@@ -143,7 +144,7 @@ fn optimize() -> Command {
                 .default_value("0.02")
                 .help("most that a version may lose: of mAP@0.5:0.95 with labels, else of what agrees"),
         )
-        .arg(option("only", "LIST").help("candidates to try, by the beginnings of their names, divided by commas"))
+        .arg(option("only", "LIST").help("candidates to try, by the beginnings of their names, comma-separated"))
         .arg(option("write", "best|NAME|none").default_value("best").help("the version to write"))
         .arg(option("seconds", "SECONDS").default_value("1").help("how long each candidate is timed, twice"))
 }
@@ -212,7 +213,7 @@ fn profile() -> Command {
         .arg(
             option("operators", "MODEL")
                 .conflicts_with_all(["heap", "diff", "command"])
-                .help("a model whose operators stand on the frames of ONNX Runtime, by their share of its time"),
+                .help("a model whose operators stand on the frames of ONNX Runtime, by their share of its time; they are measured first"),
         )
         .arg(
             option("format", "FORM")
@@ -258,8 +259,8 @@ fn bench() -> Command {
 }
 
 /// What scripts must know of both.
-const BENCH_CODES: &str = "Exit code: 0 if every request was sent and answered without an error, 1 if some were not (hey, and k6 \
-                           without thresholds, answer 0 then) or the\nserver cannot be reached, 2 for a wrong command line or trace, 130 \
+const BENCH_CODES: &str = "Exit code: 0 if every request was sent and answered without an error, 1 if some were not, the \
+                           server cannot be reached\nor the first requests are all refused with 401, 403 or 404, 2 for a wrong command line or trace, 130 \
                            after Ctrl-C, which prints the report so far.";
 
 fn bench_codec() -> Command {
@@ -323,15 +324,14 @@ fn bench_run() -> Command {
         ))
         .arg(
             number("connections", "N")
-                .conflicts_with("rate")
-                .required_unless_present("rate")
-                .help("connections that send the next request when they have the last answer"),
+                .help("connections that send the next request when they have the last answer; either this or --rate"),
         )
         .arg(
             option("rate", "N")
                 .value_parser(value_parser!(f64))
-                .help("requests a second, whatever became of those before"),
+                .help("requests a second, whatever became of those before; either this or --connections"),
         )
+        .group(ArgGroup::new("load").args(["connections", "rate"]).required(true))
         .arg(
             option("arrivals", "HOW")
                 .value_parser(["constant", "poisson"])
@@ -430,18 +430,27 @@ fn with_settings(command: Command, wanted: fn(&Key) -> bool) -> Command {
         .help("settings file [default: caudal.yaml, if it is there] [env: CAUDAL_CONFIG]");
     // The last of two equal flags wins, as scripts that add their own expect.
     let command = command.arg(file).args_override_self(true);
-    TABLE.iter().filter(|key| wanted(key)).fold(command, |command, key| command.arg(setting(key)))
+    let wanted = grouped()
+        .flat_map(|(heading, keys)| keys.into_iter().map(move |key| (heading, key)))
+        .filter(|(_, key)| wanted(key));
+    wanted.fold(command, |command, (heading, key)| command.arg(setting(heading, key)))
 }
 
-fn setting(key: &'static Key) -> Arg {
+fn setting(heading: &'static str, key: &'static Key) -> Arg {
     let default = if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
-    Arg::new(key.name)
+    let argument = Arg::new(key.name)
         .long(key.flag())
         .value_name(key.value)
         .help(format!("{}{default} [env: {}]", key.help, key.variable()))
-        .help_heading("Settings")
+        .help_heading(heading);
+    match (key.name, key.value) {
+        // As other servers call it.
+        ("http_port", _) => argument.visible_alias("port").allow_hyphen_values(true),
+        // A switch may stand alone, and then what follows is not its value.
+        (_, "BOOL") => argument.num_args(0..=1).default_missing_value("true"),
         // A value may begin with a dash: whether it may be is for the setting to say.
-        .allow_hyphen_values(true)
+        _ => argument.allow_hyphen_values(true),
+    }
 }
 
 /// The settings among the flags.

@@ -318,6 +318,33 @@ fn errors_make_the_exit_code() {
 }
 
 #[test]
+fn a_load_that_is_refused_altogether_ends_early() {
+    let server = tiny();
+    let body = file(tensor_request(&[[1.0; 4]], "").as_bytes(), ".json");
+    let here = url(&server);
+    for load in [["--connections", "2"], ["--rate", "200"]] {
+        let began = Instant::now();
+        let words = ["run", "--url", &here, "--model", "nobody", "--input", text(body.path()), "--duration", "1m"];
+        let output = bench(&[&words[..], &load].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(began.elapsed() < Duration::from_secs(20), "it went on");
+        let told = said(&output);
+        assert!(told.contains("refused all of the first requests with 404 (model_not_found)"), "{told}");
+        assert!(told.contains("check the model's name and the URL"), "{told}");
+    }
+}
+
+#[test]
+fn a_load_needs_connections_or_a_rate() {
+    let output = bench(&["run", "--model", "m", "--input", "x.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("--connections <N>|--rate <N>"), "{}", said(&output));
+    let both = bench(&["run", "--model", "m", "--input", "x.json", "--rate", "1", "--connections", "1"]);
+    assert_eq!(both.status.code(), Some(2));
+    assert!(said(&both).contains("cannot be used with"), "{}", said(&both));
+}
+
+#[test]
 fn ctrl_c_ends_with_the_report_so_far() {
     let server = tiny();
     let body = file(tensor_request(&[[1.0; 4]], "").as_bytes(), ".json");

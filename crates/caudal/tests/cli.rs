@@ -136,3 +136,73 @@ fn help_names_every_setting_with_its_default_and_its_variable() {
     }
     assert_eq!(Command::new(CAUDAL).arg("srve").output().unwrap().status.code(), Some(2));
 }
+
+#[test]
+fn help_groups_settings_and_begins_with_the_important() {
+    let help = said(&Command::new(CAUDAL).args(["serve", "--help"]).output().unwrap());
+    let at = |words: &str| help.find(words).unwrap_or_else(|| panic!("{words}: {help}"));
+    let headings = ["Basic settings:", "Models:", "Limits and timeouts:", "Memory:", "PostgreSQL:", "OpenTelemetry:"];
+    let places: Vec<usize> = headings.iter().map(|heading| at(heading)).collect();
+    assert!(places.is_sorted(), "{help}");
+    assert!(at("--http-port") < at("Models:") && at("--otel-disabled") > at("OpenTelemetry:"), "{help}");
+    assert!(!help.contains("Other settings") && !help.contains("divided by commas"), "{help}");
+}
+
+/// The settings that `caudal config` shows, run in an empty folder.
+fn config(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(CAUDAL).arg("config").args(arguments).current_dir(folder.path()).output().unwrap()
+}
+
+#[test]
+fn port_is_another_name_of_http_port() {
+    for flag in ["--port", "--http-port"] {
+        let shown: Value = serde_json::from_slice(&config(&["--json", flag, "9000"]).stdout).unwrap();
+        assert_eq!(shown["http_port"]["value"], "9000", "{flag}");
+    }
+    let help = said(&Command::new(CAUDAL).args(["serve", "--help"]).output().unwrap());
+    assert!(help.contains("[aliases: --port]"), "{help}");
+}
+
+#[test]
+fn a_switch_needs_no_value() {
+    for (arguments, expected) in [
+        (&["--json", "--watch"][..], "true"),
+        (&["--json", "--watch", "--http-port", "9000"], "true"),
+        (&["--json", "--watch", "false"], "false"),
+        (&["--json", "--watch=true"], "true"),
+        (&["--json"], "false"),
+    ] {
+        let shown: Value = serde_json::from_slice(&config(arguments).stdout).unwrap();
+        assert_eq!(shown["watch"]["value"], expected, "{arguments:?}");
+    }
+    assert_eq!(config(&["--watch", "perhaps"]).status.code(), Some(2));
+}
+
+#[test]
+fn config_tells_unset_values_from_automatic_ones() {
+    let shown = said(&config(&[]));
+    let line = |name: &str| {
+        let line = shown.lines().find(|line| line.split_whitespace().next() == Some(name));
+        line.unwrap_or_else(|| panic!("{name}: {shown}"))
+    };
+    for name in ["data_dir", "database_url", "admin_port", "seal_after_days", "model_memory_mb", "otel_endpoint"] {
+        assert!(line(name).contains("(not set)"), "{}", line(name));
+    }
+    for name in ["io_threads", "instances", "threads", "max_batch_size", "onnxruntime_library"] {
+        assert!(line(name).contains("(automatic)"), "{}", line(name));
+    }
+}
+
+#[test]
+fn the_profile_of_a_model_has_one_column_of_kinds() {
+    let repo = Repo::new().model("double", "double", "");
+    let told = said(&run(&repo, &["models", "profile", "double", "--runs", "2"]));
+    let headings: Vec<&str> = told.lines().filter(|line| line.contains("ms a run   share")).collect();
+    assert_eq!(headings.len(), 2, "{told}");
+    for heading in headings {
+        assert_eq!(heading.split_whitespace().filter(|word| *word == "kind").count(), 1, "{told}");
+    }
+    let help = said(&Command::new(CAUDAL).args(["models", "profile", "--help"]).output().unwrap());
+    assert!(help.contains("<MODEL>") && help.contains("its folder in the repository"), "{help}");
+}

@@ -33,7 +33,7 @@ impl fmt::Display for LibrarySource {
 pub enum LibraryError {
     /// It was named and is not there.
     #[error(
-        "ONNX Runtime's library {path} (from {source_name}) does not exist; correct the path, or run `cargo xtask setup` and leave it out"
+        "ONNX Runtime's library {path} (from {source_name}) does not exist; correct the path, or leave it out and run `cargo xtask setup` (in a checkout)"
     )]
     Missing {
         /// Where it should be.
@@ -43,7 +43,7 @@ pub enum LibraryError {
     },
     /// Nobody named one and the cache has none.
     #[error(
-        "ONNX Runtime's library was not found; run `cargo xtask setup`, or set onnxruntime_library or ORT_DYLIB_PATH to a libonnxruntime.so (looked in {0})"
+        "ONNX Runtime's library was not found (looked in {0}); run `cargo xtask setup` in a checkout of Caudal, or `pip install onnxruntime=={version}` and set onnxruntime_library (--onnxruntime-library, ORT_DYLIB_PATH) to its onnxruntime/capi/libonnxruntime.so.{version}", version = caudal_types::ONNXRUNTIME_VERSION
     )]
     NotFound(PathBuf),
     /// It is there and is not usable.
@@ -107,5 +107,6 @@ mod tests {
         check(Some(NOWHERE), Some(HERE), HERE, Err("from the setting onnxruntime_library"));
         check(None, Some(NOWHERE), HERE, Err("from the variable ORT_DYLIB_PATH"));
         check(None, None, NOWHERE, Err("cargo xtask setup"));
+        check(None, None, NOWHERE, Err("pip install onnxruntime=="));
     }
 }

@@ -139,7 +139,7 @@ impl Explain for LoadError {
             Self::Provider { .. } => "name another one after it in providers, as a fallback, or mend what it asks for",
             Self::Unreadable { .. } => "export the model again, then check the folder with `caudal models doctor`",
             Self::Unsupported { .. } => "export the model with other settings",
-            Self::Backend(_) => "run `cargo xtask setup`, or point onnxruntime_library at the library",
+            Self::Backend(_) => "run `cargo xtask setup`, or `pip install onnxruntime` and set onnxruntime_library to its libonnxruntime.so",
         }
         .into()
     }

@@ -17,6 +17,7 @@ struct Shared {
     sent: AtomicU64,
     answered: AtomicU64,
     failed: AtomicU64,
+    refused: AtomicU64,
     not_sent: AtomicU64,
 }
 
@@ -29,6 +30,8 @@ pub struct Progress {
     pub answered: u64,
     /// Of these, those that failed: no answer, or one of an error.
     pub failed: u64,
+    /// Of these, those that were answered 401, 403 or 404: no further request would fare better.
+    pub refused: u64,
     /// Requests that were not sent for a bound.
     pub not_sent: u64,
 }
@@ -47,6 +50,7 @@ impl Control {
             sent: read(&shared.sent),
             answered: read(&shared.answered),
             failed: read(&shared.failed),
+            refused: read(&shared.refused),
             not_sent: read(&shared.not_sent),
         }
     }
@@ -64,8 +68,10 @@ impl Control {
         self.0.not_sent.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_end(&self, answered: bool, failed: bool) {
-        self.0.answered.fetch_add(answered.into(), Relaxed);
-        self.0.failed.fetch_add(failed.into(), Relaxed);
+    /// Counts the end of a request with the status of its answer, if there was one.
+    pub(crate) fn count_end(&self, status: Option<u16>) {
+        self.0.refused.fetch_add(status.is_some_and(|status| matches!(status, 401 | 403 | 404)).into(), Relaxed);
+        self.0.failed.fetch_add(status.is_none_or(|status| status >= 400).into(), Relaxed);
+        self.0.answered.fetch_add(status.is_some().into(), Relaxed);
     }
 }

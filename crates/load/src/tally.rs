@@ -195,7 +195,7 @@ impl Shared {
         let outcome = self.client.send(request).await;
         let took = due.unwrap_or(now).elapsed();
         let answered = outcome.is_ok();
-        self.control.count_end(answered, outcome.as_ref().map_or(true, |answer| answer.status >= 400));
+        self.control.count_end(outcome.as_ref().ok().map(|answer| answer.status));
         if counts {
             self.tally().end(group, took, outcome);
         }

@@ -36,6 +36,8 @@ pub(crate) struct Track {
     pub(crate) untimed: bool,
     /// Of videos, each frame.
     pub(crate) frames: Vec<Frame>,
+    /// How long the last packet is presented that says so, in ticks.
+    usual: i64,
 }
 
 impl Track {
@@ -49,7 +51,11 @@ impl Track {
         };
         if shown {
             self.first = Some(self.first.map_or(pts, |first| first.min(pts)));
-            let end = pts.saturating_add(packet.duration);
+            // Of a packet that does not say how long it lasts, often the last one, those before it tell.
+            if packet.duration > 0 {
+                self.usual = packet.duration;
+            }
+            let end = pts.saturating_add(self.usual);
             self.end = Some(self.end.map_or(end, |before| before.max(end)));
         }
         if keep {
@@ -160,6 +166,20 @@ mod tests {
         assert_eq!(read("0,N/A,N/A,___"), Some((0, None, 0, false, false)));
         assert_eq!(read("0,151200,3600,K__,side,data"), Some((0, Some(151_200), 3600, true, false)));
         assert_eq!(read(""), None);
+    }
+
+    #[test]
+    fn a_last_packet_without_duration_lasts_as_long_as_those_before() {
+        let mut track = Track::default();
+        for line in ["0,0,1024,K_", "0,1024,1024,__", "0,2048,N/A,__", "0,3072,0,__"] {
+            track.take(&packet(line).unwrap(), true);
+        }
+        assert_eq!((track.first, track.end), (Some(0), Some(4096)));
+        let mut sound = Track::default();
+        for line in ["1,0,1024,K_", "1,1024,500,K_"] {
+            sound.take(&packet(line).unwrap(), false);
+        }
+        assert_eq!(sound.end, Some(1524), "what the last one says counts");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     app::App,
+    docs::schemas,
     http::door::{self, Answer},
     metrics,
     route::Route,
@@ -21,7 +22,8 @@ use crate::{
 /// The state of the server, for people.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Health {
-    /// `healthy`, `degraded` (a model does not serve) or `draining`.
+    /// `degraded`: a model does not serve.
+    #[schema(value_type = schemas::HealthStatus)]
     status: &'static str,
     /// Whether `/readyz` says that the server is ready.
     ready: bool,
@@ -39,12 +41,14 @@ pub(crate) struct Health {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ServerPerformance)]
 struct Performance {
     memory_mb: f64,
     /// 100 is one core.
     cpu_percent: f64,
     cpus: usize,
-    /// How short memory is: `normal`, `elevated`, `high` or `critical`, at which new work is refused.
+    /// How short memory is; at `critical` new work is refused.
+    #[schema(value_type = schemas::MemoryLevel)]
     memory_pressure: &'static str,
     /// Of all GPUs, whoever uses them; 0 where there is none, or no driver that tells.
     gpu_memory_allocated_mb: f64,
@@ -81,6 +85,7 @@ struct ModelHealth {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ServingModel)]
 struct Serving {
     version: String,
     task: &'static str,
@@ -230,7 +235,7 @@ impl Health {
 }
 
 /// The state of the server and its models.
-#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "health", responses((status = 200, body = Health)))]
 pub(crate) async fn health(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Health, &request, |app| Ok(Answer::json(&Health::of(app))))
 }
@@ -252,6 +257,7 @@ pub(crate) struct Status {
 /// Memory of the machine, of its fullest GPU (null where there is none, or no driver that tells), of this process and of
 /// its control group (null where none has a limit).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = StatusMemory)]
 struct Memory {
     system_memory_percent: f64,
     system_memory_used_gb: f64,
@@ -263,7 +269,8 @@ struct Memory {
     cgroup_memory_percent: Option<f64>,
     cgroup_memory_used_gb: Option<f64>,
     cgroup_memory_total_gb: Option<f64>,
-    /// `normal`, `elevated`, `high` or `critical`.
+    /// How short memory is.
+    #[schema(value_type = schemas::MemoryLevel)]
     pressure: &'static str,
 }
 
@@ -290,7 +297,7 @@ impl Memory {
 }
 
 /// The state of the node.
-#[utoipa::path(get, path = "/status", tag = "health", responses((status = 200, body = Status)))]
+#[utoipa::path(get, path = "/status", operation_id = "get_status", tag = "health", responses((status = 200, body = Status)))]
 pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Status, &request, |app| {
         let uptime = app.started.elapsed();
@@ -344,7 +351,7 @@ fn live(form: Form) -> Answer {
 }
 
 /// Whether the process lives.
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200)))]
+#[utoipa::path(get, path = "/livez", operation_id = "check_live", tag = "health", responses((status = 200, content((schemas::Liveness = "application/json"), (String = "text/plain")), description = "the process runs")))]
 pub(crate) async fn livez(State(app): State<Arc<App>>, request: Request) -> Response {
     let form = Form::of(request.headers(), Form::Text);
     door::ask(&app, Route::Livez, &request, |_| Ok(live(form)))
@@ -354,8 +361,12 @@ pub(crate) async fn livez(State(app): State<Arc<App>>, request: Request) -> Resp
 #[utoipa::path(
     get,
     path = "/readyz",
+    operation_id = "check_ready",
     tag = "health",
-    responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
+    responses(
+        (status = 200, content((Readiness = "application/json"), (String = "text/plain")), description = "requests are served"),
+        (status = 503, content((Readiness = "application/json"), (String = "text/plain")), description = "not ready, or shutting down"),
+    ),
 )]
 pub(crate) async fn readyz(State(app): State<Arc<App>>, request: Request) -> Response {
     let form = Form::of(request.headers(), Form::Text);
@@ -363,7 +374,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, request: Request) -> Res
 }
 
 /// Whether the process lives, under KServe's name.
-#[utoipa::path(get, path = "/v2/health/live", tag = "health", responses((status = 200)))]
+#[utoipa::path(get, path = "/v2/health/live", operation_id = "check_server_live", tag = "health", responses((status = 200, content((schemas::Liveness = "application/json"), (String = "text/plain")), description = "the process runs")))]
 pub(crate) async fn server_live(State(app): State<Arc<App>>, request: Request) -> Response {
     let form = Form::of(request.headers(), Form::Json);
     door::ask(&app, Route::ServerLive, &request, |_| Ok(live(form)))
@@ -373,8 +384,12 @@ pub(crate) async fn server_live(State(app): State<Arc<App>>, request: Request) -
 #[utoipa::path(
     get,
     path = "/v2/health/ready",
+    operation_id = "check_server_ready",
     tag = "health",
-    responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
+    responses(
+        (status = 200, content((Readiness = "application/json"), (String = "text/plain")), description = "requests are served"),
+        (status = 503, content((Readiness = "application/json"), (String = "text/plain")), description = "not ready, or shutting down"),
+    ),
 )]
 pub(crate) async fn server_ready(State(app): State<Arc<App>>, request: Request) -> Response {
     let form = Form::of(request.headers(), Form::Json);
@@ -423,8 +438,9 @@ fn ready(app: &App, form: Form) -> Answer {
 #[utoipa::path(
     get,
     path = "/metrics",
+    operation_id = "get_metrics",
     tag = "health",
-    responses((status = 200, description = "OpenMetrics where it is accepted", content_type = "text/plain")),
+    responses((status = 200, body = String, description = "OpenMetrics where it is accepted", content_type = "text/plain")),
 )]
 pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
     let form = metrics::Form::of(request.headers());

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::{
     admin::Parameters,
     app::App,
+    docs::schemas,
     http::door::{self, Answer},
     problem::ErrorAnswer,
     route::Route,
@@ -76,13 +77,14 @@ fn chips(now: &Figures, before: &Figures) -> Chips {
 #[utoipa::path(
     get,
     path = "/api/kpis",
+    operation_id = "get_kpis",
     tag = "health",
     params(
-        ("window" = Option<String>, Query, description = "1m, 5m, 15m, 1h or 24h; default: kpi_default_window of the settings"),
-        ("view" = Option<String>, Query, description = "summary (default), chips or timeseries"),
+        ("window" = inline(Option<schemas::KpiWindow>), Query, description = "default: kpi_default_window of the settings"),
+        ("view" = inline(Option<schemas::KpiView>), Query, description = "the form of the answer; default summary"),
         ("route" = Option<String>, Query, description = "such as /predict/{model}; default: all"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::KpiAnswer), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn kpis(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Kpis, &request, |app| {

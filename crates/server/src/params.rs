@@ -6,7 +6,7 @@ use std::{str::FromStr, time::Duration};
 use caudal_tasks::{Ask, Call, Look, MaskForm, PictureModel, Thresholds};
 use caudal_types::{Deadline, Priority, nearest, shorten};
 
-use crate::problem::Problem;
+use crate::{docs::schemas, problem::Problem};
 
 /// Names with their aliases; the first is ours.
 const KNOWN: &[&[&str]] = &[
@@ -40,9 +40,11 @@ const TOP_K: usize = 5;
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which `Query` reads")]
 pub(crate) struct UrgencyParams {
-    /// Milliseconds until the answer is worth nothing.
+    /// Milliseconds after which the request is given up with 504.
+    #[param(exclusive_minimum = 0)]
     timeout_ms: Option<f64>,
-    /// `high`, `normal` or `low`.
+    /// The place in the queue.
+    #[param(value_type = Option<schemas::PriorityName>, inline)]
     priority: Option<String>,
 }
 

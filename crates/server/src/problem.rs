@@ -75,8 +75,7 @@ impl Problem {
 /// An error, as all routes but KServe's tell it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct ErrorBody<'a> {
-    /// Stable code, to be compared by programs.
-    #[schema(example = "image_too_large")]
+    /// Stable code, to be compared by programs; `docs/errors.md` lists all.
     code: &'a str,
     /// What went wrong, in one sentence.
     message: &'a str,
@@ -92,6 +91,7 @@ pub(crate) struct ErrorBody<'a> {
 
 /// The body of a failed request.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Error)]
 pub(crate) struct ErrorAnswer<'a> {
     pub(crate) error: ErrorBody<'a>,
 }

@@ -11,7 +11,7 @@ use crate::settings::Key;
 const CODES: &str = "A PIPELINE is a file, or the name of one in the folder of pipelines. Runs are kept in --data-dir, or in\n\
                      ~/.local/share/caudal where none is said; no server is needed.\n\
                      Exit code: 0 if all is well (a run that waits for somebody is), 1 if a run failed, 2 for a wrong command\n\
-                     line or setting, 3 if what a pipeline uses cannot be found, 4 if a pipeline is none, 130 after Ctrl-C.";
+                     line or setting, 3 if what a pipeline uses cannot be found, 4 if a pipeline file is invalid, 130 after Ctrl-C.";
 
 /// The command line of all of them.
 pub(super) fn command() -> Command {

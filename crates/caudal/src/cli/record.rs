@@ -168,7 +168,7 @@ fn export() -> Command {
                 .value_delimiter(',')
                 .value_parser(["md", "json", "csv"])
                 .default_value("md,json")
-                .help("forms, divided by commas"),
+                .help("formats, comma-separated"),
         )
         .arg(option("user", "NAME").help("who exports it"))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Write},
+    io::{self, BufRead, BufReader, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -23,6 +23,8 @@ use super::{CommandError, bench_codec, bench_table, other, pictures, usage};
 
 /// How often the bar moves.
 const STEP: Duration = Duration::from_millis(100);
+/// So many answers must have come before a load ends because all of them refuse it.
+const ENOUGH_REFUSALS: u64 = 10;
 /// What a shell answers for a process that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
@@ -135,19 +137,40 @@ async fn watched(
     let mut interrupts = interrupts.map_err(|error| other(format!("Ctrl-C cannot be waited for: {error}")))?;
     let began = Instant::now();
     let mut load = std::pin::pin!(load);
+    let mut refused = false;
     let report = loop {
         tokio::select! {
             report = &mut load => break report,
             Some(()) = interrupts.recv() => control.stop(),
             () = tokio::time::sleep(STEP) => {
                 let so_far = control.progress();
+                refused |= so_far.answered >= ENOUGH_REFUSALS && so_far.refused == so_far.answered;
+                if refused {
+                    control.stop();
+                }
                 bar.set_position((began.elapsed().as_millis() as u64).min(bar.length().unwrap_or_default()));
                 bar.set_message(format!("{} sent, {} answered, {} failed", so_far.sent, so_far.answered, so_far.failed));
             }
         }
     };
     bar.finish_and_clear();
-    report.map_err(explained)
+    match report.map_err(explained)? {
+        report if refused => Err(refusal(&report)),
+        report => Ok(report),
+    }
+}
+
+/// The error of a load that the server refuses altogether.
+fn refusal(report: &Report) -> CommandError {
+    let statuses: Vec<String> = report.statuses.keys().map(u16::to_string).collect();
+    let codes: Vec<&str> = report.codes.keys().map(String::as_str).collect();
+    let codes = if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
+    other(format!(
+        "{} refused all of the first requests with {}{codes}; check the model's name and the URL, and whether the server \
+         wants a key",
+        report.url,
+        if statuses.is_empty() { "401, 403 or 404".to_owned() } else { statuses.join(" and ") },
+    ))
 }
 
 fn bar(length: Duration, what: &str) -> ProgressBar {
@@ -164,8 +187,7 @@ fn tell(report: &Report, json: bool) {
         true => serde_json::to_string(report).expect("a report is plain data") + "\n",
         false => bench_table::table(report),
     };
-    // A reader who has left is no fault.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print!("{text}");
 }
 
 fn explained(error: LoadError) -> CommandError {

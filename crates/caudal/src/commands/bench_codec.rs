@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -43,8 +43,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     if let Some(file) = path("plot") {
         write(file, &bench_plot::svg(&report))?;
     }
-    // A reader who has left is no fault.
-    let _ = io::stdout().write_all(table(&report, plan).as_bytes());
+    print!("{}", table(&report, plan));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -23,11 +23,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     }
     let width = TABLE.iter().map(|key| key.name.len()).max().unwrap_or(0);
     for (key, raw) in TABLE.iter().zip(&loaded.raw) {
-        let value = match (key.value, shown(key, raw)) {
-            ("SECRET" | "NAMES" | "NAME", "") => "(none)",
-            (_, "") if key.name.starts_with("otel_") => "(none)",
-            (_, "") => "(found out)",
-            (_, value) => value,
+        let value = match shown(key, raw) {
+            "" => key.unset(),
+            value => value,
         };
         println!("{:width$}  {value:<14} {:<28} {}{}", key.name, raw.origin.to_string(), key.help, also(key));
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     fs,
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -112,7 +112,7 @@ impl Job<'_> {
                 Ok(job.tell(file, &seen, drawn.as_deref()))
             });
             match told {
-                Ok(text) => bar.suspend(|| print(&text)),
+                Ok(text) => bar.suspend(|| print!("{text}")),
                 Err(reason) => {
                     failed += 1;
                     bar.suspend(|| job.tell_failure(file, &reason));
@@ -140,17 +140,10 @@ impl Job<'_> {
 
     fn tell_failure(&self, file: &Path, reason: &str) {
         if self.json {
-            print(&format!("{}\n", serde_json::json!({ "file": file, "error": reason })));
+            println!("{}", serde_json::json!({ "file": file, "error": reason }));
         } else {
             eprintln!("{}: {reason}", file.display());
         }
-    }
-}
-
-/// Writes to standard output; a reader who has left is no fault.
-fn print(text: &str) {
-    if std::io::stdout().write_all(text.as_bytes()).is_err() {
-        std::process::exit(0);
     }
 }
 

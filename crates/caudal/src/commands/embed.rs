@@ -1,6 +1,6 @@
 //! `caudal embed`: vectors of texts, without a server.
 
-use std::{io::Write, process::ExitCode, sync::Arc, time::Instant};
+use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use caudal_tasks::{Call, Decoders, EmbedAsk, Stay, Text};
 use caudal_types::Explain;
@@ -46,10 +46,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let embedded = embedded.map_err(|error| other(format!("{error}; {}", error.hint())))?;
     for (text, vector) in texts.iter().zip(&embedded.vectors) {
         let line = serde_json::to_string(&Line { model: &model.name, text, embedding: vector });
-        // A reader who has left is no fault.
-        if writeln!(std::io::stdout(), "{}", line.expect("a vector is plain data")).is_err() {
-            break;
-        }
+        println!("{}", line.expect("a vector is plain data"));
     }
     Ok(ExitCode::SUCCESS)
 }

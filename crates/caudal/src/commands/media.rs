@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, atomic::AtomicBool},
@@ -90,10 +90,23 @@ fn limits(matches: &ArgMatches) -> Limits {
     }
 }
 
-/// A bar on standard error, where that is a terminal.
+/// A rate is shown when it rests on so much time.
+const RATE_AFTER: f64 = 1.0;
+/// How often a line is written where standard error is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A bar on standard error; where that is no terminal, a line from time to time.
 struct Bar {
     bar: ProgressBar,
-    phase: Mutex<(&'static str, Instant)>,
+    phase: Mutex<Phase>,
+}
+
+/// What is being done.
+struct Phase {
+    doing: &'static str,
+    began: Instant,
+    /// When the last line was written.
+    written: Instant,
 }
 
 impl Bar {
@@ -105,27 +118,40 @@ impl Bar {
             }
             false => ProgressBar::hidden(),
         };
-        Self { bar, phase: Mutex::new(("", Instant::now())) }
+        let now = Instant::now();
+        Self { bar, phase: Mutex::new(Phase { doing: "", began: now, written: now }) }
     }
 
     fn show(&self, progress: Progress) {
-        if self.bar.is_hidden() {
-            return;
-        }
         let mut phase = self.phase.lock().expect("nobody panics here");
-        if phase.0 != progress.doing {
-            *phase = (progress.doing, Instant::now());
+        if phase.doing != progress.doing {
+            (phase.doing, phase.began) = (progress.doing, Instant::now());
             self.bar.reset();
             self.bar.set_prefix(progress.doing);
         }
-        let elapsed = phase.1.elapsed().as_secs_f64().max(0.001);
+        let message = rates(&progress, phase.began.elapsed().as_secs_f64());
+        if self.bar.is_hidden() {
+            if phase.written.elapsed() >= LINE_EVERY {
+                phase.written = Instant::now();
+                let percent = (progress.seconds / progress.of.max(0.001) * 100.0).clamp(0.0, 100.0);
+                eprintln!("{} {percent:.0} %: {message}", progress.doing);
+            }
+            return;
+        }
         self.bar.set_length((progress.of * 1e3) as u64);
         self.bar.set_position((progress.seconds * 1e3) as u64);
-        let speed = progress.seconds / elapsed;
-        self.bar.set_message(match progress.frames {
-            0 => format!("{speed:.1} × real time"),
-            frames => format!("{frames} frames, {:.0} a second, {speed:.1} × real time", frames as f64 / elapsed),
-        });
+        self.bar.set_message(message);
+    }
+}
+
+/// What has been done in `elapsed` seconds, with rates where they mean something.
+fn rates(progress: &Progress, elapsed: f64) -> String {
+    let speed = progress.seconds / elapsed;
+    match (progress.frames, elapsed >= RATE_AFTER) {
+        (0, false) => String::new(),
+        (0, true) => format!("{speed:.1} × real time"),
+        (frames, false) => format!("{frames} frames"),
+        (frames, true) => format!("{frames} frames, {:.0} a second, {speed:.1} × real time", frames as f64 / elapsed),
     }
 }
 
@@ -138,8 +164,7 @@ fn tell(matches: &ArgMatches, json: &impl Serialize, table: impl FnOnce() -> Str
         true => format!("{:#}\n", serde_json::to_value(json).expect("it is plain data")),
         false => table(),
     };
-    // A reader who has left is no fault.
-    let _ = io::stdout().write_all(text.as_bytes());
+    print!("{text}");
 }
 
 fn probe(matches: &ArgMatches) -> Result<(), MediaError> {
@@ -290,4 +315,18 @@ fn concat(matches: &ArgMatches) -> Result<(), MediaError> {
 fn joined_table(joined: &Joined) -> String {
     let Joined { output, bytes, seconds, frames, inputs } = joined;
     format!("{}  {seconds:.3} s, {frames} frames, {} of {inputs} films\n", output.display(), HumanBytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_shown_after_a_second() {
+        let progress = |frames| Progress { doing: "encoding", seconds: 3.0, of: 6.0, frames };
+        assert_eq!(rates(&progress(90), 0.001), "90 frames");
+        assert_eq!(rates(&progress(0), 0.001), "");
+        assert_eq!(rates(&progress(90), 2.0), "90 frames, 45 a second, 1.5 × real time");
+        assert_eq!(rates(&progress(0), 2.0), "1.5 × real time");
+    }
 }

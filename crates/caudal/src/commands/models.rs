@@ -211,7 +211,7 @@ fn describe(name: &str, loaded: &Result<ServedModel, ModelError>, aliases: &[Str
                 "rows_apart_because": model.joining().reason(),
                 "in_place_rows": plan.in_place_rows,
                 "memory_bytes": { "weights": memory.weights, "arena": memory.arena, "resident": memory.resident },
-                "run_ms": model.measured.one_row.as_secs_f64() * 1e3,
+                "run_ms": (model.measured.one_row.as_secs_f64() * 1e6).round() / 1e3,
                 "aliases": aliases,
                 "notice": model.notice.as_ref().map(ToString::to_string),
             });

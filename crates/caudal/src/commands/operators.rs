@@ -52,15 +52,16 @@ fn share(operator: &Operator, profile: &OperatorProfile) -> f64 {
 fn tell(title: &str, operators: &[Operator], name: fn(&Operator) -> &String, profile: &OperatorProfile, top: usize) {
     let shown = &operators[..top.min(operators.len())];
     let width = shown.iter().map(|operator| name(operator).chars().count()).max().unwrap_or(0).max(title.len());
-    println!("  {title:width$}  ms a run   share  calls a run  kind");
+    let last = if title == "kind" { "" } else { "  kind" };
+    println!("  {title:width$}  ms a run   share  calls a run{last}");
     for operator in shown {
+        let kind = if title == "kind" { String::new() } else { format!("  {}", operator.kind) };
         println!(
-            "  {:width$}  {:8.3}  {:5.1} %  {:11.1}  {}",
+            "  {:width$}  {:8.3}  {:5.1} %  {:11.1}{kind}",
             name(operator),
             per_run(operator.total_us, profile),
             share(operator, profile) * 100.0,
             operator.calls as f64 / profile.runs.max(1) as f64,
-            operator.kind,
         );
     }
     if operators.len() > shown.len() {

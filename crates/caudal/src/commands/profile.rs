@@ -93,6 +93,9 @@ fn from_server(matches: &ArgMatches, order: &Order) -> Result<ExitCode, CommandE
     };
     let access = remote::Access::of(matches);
     let mut base = bases.pop().expect("--url has a default, and a process one address at least");
+    if let (Some(model), false) = (matches.get_one::<String>("operators"), order.heap) {
+        eprintln!("measuring the operators of {model}, then sampling for {seconds} s");
+    }
     loop {
         let question = Question { base: &base, path: &path, access: access.clone(), takes, patience: PATIENCE };
         let answer = remote::ask(&question)?;

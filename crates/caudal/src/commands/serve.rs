@@ -147,7 +147,7 @@ fn raise_open_files() {
 fn warn_if_open(settings: &ServerSettings) {
     let host = settings.host;
     if !host.is_loopback() {
-        tracing::warn!("anybody who reaches {host} can use this server: models ask for no key");
+        tracing::warn!("listening on {host} without authentication: anyone who can reach this port can use the models");
     }
     if let AdminAccess::Insecure = settings.access.admin {
         tracing::warn!("admin_insecure is on: admin routes need no credential, every caller may use them");

@@ -4,6 +4,7 @@
 //! ([`Settings`]). A flag wins over a variable, a variable over the file, the file over the default.
 
 mod gather;
+mod groups;
 mod legacy;
 pub(crate) mod presets;
 mod resolve;
@@ -11,5 +12,6 @@ mod table;
 mod telemetry;
 
 pub(crate) use gather::{Gathered, Origin, Raw, SettingsError, gather};
+pub(crate) use groups::grouped;
 pub(crate) use resolve::{Load, SealPolicy, Settings};
 pub(crate) use table::{Key, TABLE};

@@ -5,7 +5,7 @@
 pub(crate) struct Key {
     /// Its name in `caudal.yaml`; with dashes its flag, in capitals after `CAUDAL_` its variable.
     pub(crate) name: &'static str,
-    /// Its value when nobody says anything; empty where it is found out.
+    /// Its default; empty where there is none, or where it is chosen by measuring ([`Key::unset`]).
     pub(crate) default: &'static str,
     /// What the value is, for help.
     pub(crate) value: &'static str,
@@ -21,6 +21,11 @@ impl Key {
     /// Its variable.
     pub(crate) fn variable(&self) -> String {
         format!("CAUDAL_{}", self.name.to_uppercase())
+    }
+
+    /// The word for its value where it is empty.
+    pub(crate) fn unset(&self) -> &'static str {
+        if AUTOMATIC.contains(&self.name) { "(automatic)" } else { "(not set)" }
     }
 
     /// Its flag.
@@ -43,9 +48,18 @@ const fn live(mut key: Key) -> Key {
     key
 }
 
+/// Settings whose value is found where none is given: by planning, by measuring, by searching.
+const AUTOMATIC: [&str; 6] =
+    ["onnxruntime_library", "io_threads", "decode_threads", "instances", "threads", "max_batch_size"];
+
 /// All settings, in the order in which people meet them.
 pub(crate) const TABLE: &[Key] = &[
-    key("preset", "", "NAME", "settings that go together: cpu, low-memory, many-users or gpu; all others go before it"),
+    key(
+        "preset",
+        "",
+        "NAME",
+        "a named set of defaults: cpu, low-memory, many-users or gpu; what you set yourself overrides it",
+    ),
     key("host", "127.0.0.1", "ADDRESS", "address to listen on"),
     known_as(key("http_port", "8000", "PORT", "port for HTTP"), &["PORT"]),
     key("grpc_port", "8001", "PORT", "port for gRPC; reserved, nothing listens there yet"),
@@ -55,7 +69,7 @@ pub(crate) const TABLE: &[Key] = &[
         "PORT",
         "serve /admin, /debug, /v2/repository and /api/audit on this port only, with metrics and health",
     ),
-    key("admin_host", "127.0.0.1", "ADDRESS", "address of that port"),
+    key("admin_host", "127.0.0.1", "ADDRESS", "address of admin_port"),
     known_as(
         key(
             "data_dir",
@@ -75,10 +89,10 @@ pub(crate) const TABLE: &[Key] = &[
         ),
         &["DATABASE_URL"],
     ),
-    key("database_schema", "caudal", "NAME", "schema of that database; it is made if it is not there"),
+    key("database_schema", "caudal", "NAME", "schema in the PostgreSQL database; created if it does not exist"),
     known_as(key("db_pool_size", "20", "N", "connections to PostgreSQL that stay open"), &["DB_POOL_SIZE"]),
     known_as(
-        key("db_max_overflow", "10", "N", "connections beyond these, while they are needed"),
+        key("db_max_overflow", "10", "N", "connections to PostgreSQL beyond db_pool_size, while they are needed"),
         &["DB_MAX_OVERFLOW"],
     ),
     known_as(
@@ -104,7 +118,7 @@ pub(crate) const TABLE: &[Key] = &[
         "record_flush",
         "true",
         "BOOL",
-        "whether an event is acknowledged once the disk has it; if not, what was acknowledged is lost when the machine fails",
+        "wait for fsync before acknowledging an event; false risks losing acknowledged events in a crash",
     ),
     key(
         "record_snapshot_every",
@@ -133,7 +147,7 @@ pub(crate) const TABLE: &[Key] = &[
         "one model that does not load makes /readyz answer 503; else only if none loads",
     )),
     key("repository_poll_secs", "5", "SECS", "how often the repository is looked at in poll mode"),
-    key("load_model", "", "NAMES", "models to load at start in explicit mode, divided by commas; * for all"),
+    key("load_model", "", "NAMES", "models to load at start in explicit mode, comma-separated; * for all"),
     live(key(
         "admin_key",
         "",
@@ -158,50 +172,70 @@ pub(crate) const TABLE: &[Key] = &[
         "model_memory_mb",
         "",
         "MIB",
-        "memory that all models may hold; those for which there is none are loaded when they are asked for",
+        "memory limit for all models together; models that do not fit are loaded on demand",
     )),
-    key("idle_unload_secs", "", "SECS", "models that nobody asks for so long are put to rest until they are asked for"),
+    key(
+        "idle_unload_secs",
+        "",
+        "SECS",
+        "unload a model after this many seconds without requests; the next request loads it again",
+    ),
     live(known_as(
-        key("memory_monitoring", "true", "BOOL", "watch memory: without it nothing is told, cleaned up or refused"),
+        key(
+            "memory_monitoring",
+            "true",
+            "BOOL",
+            "watch memory; without it there are no alerts, no clean-up and no refusals",
+        ),
         &["MEMORY_ENABLE_MONITORING"],
     )),
     live(known_as(
-        key("memory_monitoring_interval_secs", "60", "SECS", "how often a reading of memory is written down"),
+        key("memory_monitoring_interval_secs", "60", "SECS", "how often memory use is added to the history"),
         &["MEMORY_MONITORING_INTERVAL_SECONDS"],
     )),
     live(known_as(
-        key("memory_threshold_percent", "85", "PERCENT", "from how much memory in use on somebody is told"),
+        key("memory_threshold_percent", "85", "PERCENT", "memory use, in percent, above which an alert is raised"),
         &["MEMORY_THRESHOLD_PERCENT", "MEMORY_MEMORY_THRESHOLD_PERCENT"],
     )),
     live(known_as(
-        key("gpu_memory_threshold_percent", "85", "PERCENT", "the same of a GPU's memory"),
+        key(
+            "gpu_memory_threshold_percent",
+            "85",
+            "PERCENT",
+            "GPU memory use, in percent, above which an alert is raised",
+        ),
         &["GPU_MEMORY_THRESHOLD_PERCENT", "MEMORY_GPU_MEMORY_THRESHOLD_PERCENT"],
     )),
     live(known_as(
-        key(
-            "memory_auto_cleanup",
-            "true",
-            "BOOL",
-            "give memory back when it is short: idle models, what is kept for runs",
-        ),
+        key("memory_auto_cleanup", "true", "BOOL", "free memory when it is short: idle models, buffers kept for runs"),
         &["MEMORY_AUTO_CLEANUP"],
     )),
     live(known_as(
-        key("memory_cleanup_threshold_percent", "80", "PERCENT", "from how much memory in use on that is done"),
+        key(
+            "memory_cleanup_threshold_percent",
+            "80",
+            "PERCENT",
+            "memory use, in percent, above which idle memory is freed (memory_auto_cleanup)",
+        ),
         &["MEMORY_CLEANUP_THRESHOLD_PERCENT"],
     )),
-    live(key("memory_shed_percent", "95", "PERCENT", "from how much memory in use on new work is refused; 100: never")),
+    live(key(
+        "memory_shed_percent",
+        "95",
+        "PERCENT",
+        "memory use, in percent, above which new requests get 503; 100 turns this off",
+    )),
     live(key(
         "memory_rest_idle_secs",
         "60",
         "SECS",
-        "when memory is short, models that nobody has asked for so long are put to rest",
+        "when memory is short, unload models that had no request for this many seconds",
     )),
     live(key(
         "memory_webhook_url",
         "",
         "SECRET",
-        "who is told by a POST of JSON when memory is short, and when it no longer is",
+        "URL that gets a POST of JSON when memory becomes short, and when it no longer is",
     )),
     live(key(
         "triton_metrics",
@@ -230,10 +264,10 @@ pub(crate) const TABLE: &[Key] = &[
         "flow_cache_disk_mb",
         "256",
         "MIB",
-        "the same on disk, with flow_cache: sqlite; the least recently used go first",
+        "cached step outputs on disk, with flow_cache: sqlite; the least recently used are removed first",
     ),
-    key("flow_cache_ttl_secs", "3600", "SECS", "how long they are remembered at most"),
-    key("watch", "false", "BOOL", "read this file again when it changes, as at SIGHUP"),
+    key("flow_cache_ttl_secs", "3600", "SECS", "how long step outputs are cached"),
+    key("watch", "false", "BOOL", "reload the settings file when it changes, as at SIGHUP"),
     live(known_as(
         key("log_level", "info", "LEVEL", "error, warn, info, debug or trace, or a filter as tracing reads it"),
         &["LOG_LEVEL"],
@@ -256,13 +290,13 @@ pub(crate) const TABLE: &[Key] = &[
         key("max_queue_size", "128", "N", "most requests that wait for one model"),
         &["INFERENCE_QUEUE_SIZE"],
     )),
-    live(key("max_queue_mb", "256", "MIB", "most memory that these may hold")),
+    live(key("max_queue_mb", "256", "MIB", "most memory that the requests waiting for one model may hold")),
     live(known_as(
         key(
             "providers",
             "cpu",
             "PROVIDERS",
-            "who runs models: the first that works of cpu, openvino, cuda, tensorrt, xnnpack",
+            "execution providers, comma-separated, the first that works is used: cpu, openvino, cuda, tensorrt, xnnpack",
         ),
         &["INFERENCE_DEVICE"],
     )),
@@ -314,7 +348,7 @@ pub(crate) const TABLE: &[Key] = &[
         "latency_budgets",
         "",
         "BUDGETS",
-        "what 95 of a hundred requests may take: ROUTE = MS or ROUTE STAGE = MS, divided by commas",
+        "95th-percentile latency targets: ROUTE = MS or ROUTE STAGE = MS, comma-separated",
     )),
     key("profile_window_secs", "60", "SECS", "spans in which the history of sections is kept; 1,440 of them"),
     known_as(key("kpi_bucket_secs", "10", "SECS", "spans in which key figures are kept"), &["METRICS_BUCKET_SEC"]),
@@ -330,22 +364,22 @@ pub(crate) const TABLE: &[Key] = &[
         key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),
         &["SLOW_REQUEST_THRESHOLD_MS"],
     )),
-    known_as(key("otel_disabled", "false", "BOOL", "tell no collector of anything"), &["OTEL_SDK_DISABLED"]),
+    known_as(key("otel_disabled", "false", "BOOL", "turn OpenTelemetry export off"), &["OTEL_SDK_DISABLED"]),
     known_as(
-        key("otel_exporter", "", "EXPORTER", "otlp or none, for requests; otlp where an endpoint is named"),
+        key("otel_exporter", "", "EXPORTER", "exporter of traces: otlp or none; otlp where an endpoint is set"),
         &["OTEL_TRACES_EXPORTER"],
     ),
     known_as(
-        key("otel_metrics_exporter", "", "EXPORTER", "otlp or none, for metrics; otlp where an endpoint is named"),
+        key(
+            "otel_metrics_exporter",
+            "",
+            "EXPORTER",
+            "exporter of metrics: otlp or none; otlp where an endpoint is set",
+        ),
         &["OTEL_METRICS_EXPORTER"],
     ),
     known_as(
-        key(
-            "otel_endpoint",
-            "",
-            "URL",
-            "the collector that is told; /v1/traces and /v1/metrics are put behind it for HTTP",
-        ),
+        key("otel_endpoint", "", "URL", "the collector's URL; for HTTP, /v1/traces and /v1/metrics are appended"),
         &["OTEL_EXPORTER_OTLP_ENDPOINT"],
     ),
     known_as(
@@ -353,7 +387,7 @@ pub(crate) const TABLE: &[Key] = &[
             "otel_traces_endpoint",
             "",
             "URL",
-            "the one for requests as a whole, with its path; it goes before otel_endpoint",
+            "the collector's full URL for traces, with its path; overrides otel_endpoint",
         ),
         &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"],
     ),
@@ -362,74 +396,97 @@ pub(crate) const TABLE: &[Key] = &[
             "otel_metrics_endpoint",
             "",
             "URL",
-            "the one for metrics as a whole, with its path; it goes before otel_endpoint",
+            "the collector's full URL for metrics, with its path; overrides otel_endpoint",
         ),
         &["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"],
     ),
     known_as(
-        key("otel_protocol", "http/protobuf", "PROTOCOL", "http/protobuf or grpc"),
+        key("otel_protocol", "http/protobuf", "PROTOCOL", "protocol of exports: http/protobuf or grpc"),
         &["OTEL_EXPORTER_OTLP_PROTOCOL"],
     ),
     known_as(
-        key("otel_traces_protocol", "", "PROTOCOL", "the same for requests alone"),
+        key("otel_traces_protocol", "", "PROTOCOL", "protocol of exports of traces; otel_protocol when absent"),
         &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"],
     ),
     known_as(
-        key("otel_metrics_protocol", "", "PROTOCOL", "the same for metrics alone"),
+        key("otel_metrics_protocol", "", "PROTOCOL", "protocol of exports of metrics; otel_protocol when absent"),
         &["OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"],
     ),
     known_as(
-        key("otel_headers", "", "SECRET", "headers of each export: NAME=VALUE, divided by commas"),
+        key("otel_headers", "", "SECRET", "headers of each export: NAME=VALUE, comma-separated"),
         &["OTEL_EXPORTER_OTLP_HEADERS"],
     ),
     known_as(
-        key("otel_traces_headers", "", "SECRET", "the same for requests alone"),
+        key("otel_traces_headers", "", "SECRET", "headers of exports of traces; otel_headers when absent"),
         &["OTEL_EXPORTER_OTLP_TRACES_HEADERS"],
     ),
     known_as(
-        key("otel_metrics_headers", "", "SECRET", "the same for metrics alone"),
+        key("otel_metrics_headers", "", "SECRET", "headers of exports of metrics; otel_headers when absent"),
         &["OTEL_EXPORTER_OTLP_METRICS_HEADERS"],
     ),
     known_as(key("otel_timeout_ms", "10000", "MS", "how long an export may take"), &["OTEL_EXPORTER_OTLP_TIMEOUT"]),
     known_as(
-        key("otel_traces_timeout_ms", "", "MS", "the same for requests alone"),
+        key("otel_traces_timeout_ms", "", "MS", "timeout of exports of traces; otel_timeout_ms when absent"),
         &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"],
     ),
     known_as(
-        key("otel_metrics_timeout_ms", "", "MS", "the same for metrics alone"),
+        key("otel_metrics_timeout_ms", "", "MS", "timeout of exports of metrics; otel_timeout_ms when absent"),
         &["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"],
     ),
-    known_as(key("otel_compression", "none", "ENCODING", "none or gzip"), &["OTEL_EXPORTER_OTLP_COMPRESSION"]),
     known_as(
-        key("otel_traces_compression", "", "ENCODING", "the same for requests alone"),
+        key("otel_compression", "none", "ENCODING", "compression of exports: none or gzip"),
+        &["OTEL_EXPORTER_OTLP_COMPRESSION"],
+    ),
+    known_as(
+        key(
+            "otel_traces_compression",
+            "",
+            "ENCODING",
+            "compression of exports of traces; otel_compression when absent",
+        ),
         &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"],
     ),
     known_as(
-        key("otel_metrics_compression", "", "ENCODING", "the same for metrics alone"),
+        key(
+            "otel_metrics_compression",
+            "",
+            "ENCODING",
+            "compression of exports of metrics; otel_compression when absent",
+        ),
         &["OTEL_EXPORTER_OTLP_METRICS_COMPRESSION"],
     ),
     known_as(
-        key("otel_certificate", "", "FILE", "certificates (PEM) that are trusted instead of those that the web trusts"),
+        key("otel_certificate", "", "FILE", "PEM file of CA certificates to trust instead of the built-in roots"),
         &["OTEL_EXPORTER_OTLP_CERTIFICATE"],
     ),
     known_as(
-        key("otel_traces_certificate", "", "FILE", "the same for requests alone"),
+        key(
+            "otel_traces_certificate",
+            "",
+            "FILE",
+            "CA certificates of exports of traces; otel_certificate when absent",
+        ),
         &["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"],
     ),
     known_as(
-        key("otel_metrics_certificate", "", "FILE", "the same for metrics alone"),
+        key(
+            "otel_metrics_certificate",
+            "",
+            "FILE",
+            "CA certificates of exports of metrics; otel_certificate when absent",
+        ),
         &["OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE"],
     ),
     known_as(
-        key("otel_metrics_interval_ms", "60000", "MS", "how often the collector is told of metrics"),
+        key("otel_metrics_interval_ms", "60000", "MS", "how often metrics are exported"),
         &["OTEL_METRIC_EXPORT_INTERVAL"],
     ),
     known_as(
-        key("otel_service_name", "", "NAME", "what collectors are told this server is called; caudal when nobody says"),
+        key("otel_service_name", "", "NAME", "service.name of exports; caudal when absent"),
         &["OTEL_SERVICE_NAME"],
     ),
     known_as(
-        key("otel_resource_attributes", "", "PAIRS", "what else is said of it: NAME=VALUE, divided by commas"),
+        key("otel_resource_attributes", "", "PAIRS", "resource attributes of exports: NAME=VALUE, comma-separated"),
         &["OTEL_RESOURCE_ATTRIBUTES"],
     ),
     known_as(
@@ -437,16 +494,16 @@ pub(crate) const TABLE: &[Key] = &[
             "otel_sampler",
             "parentbased_always_on",
             "SAMPLER",
-            "always_on, always_off or traceidratio; with parentbased_ the caller's decision goes before it",
+            "always_on, always_off or traceidratio; with parentbased_ the caller's decision overrides it",
         ),
         &["OTEL_TRACES_SAMPLER"],
     ),
     known_as(
-        key("otel_sampler_arg", "1", "RATIO", "which part of all requests traceidratio takes"),
+        key("otel_sampler_arg", "1", "RATIO", "share of requests that traceidratio samples"),
         &["OTEL_TRACES_SAMPLER_ARG"],
     ),
     known_as(
-        key("otel_queue_size", "2048", "N", "requests that may wait to be told of; more are dropped and counted"),
+        key("otel_queue_size", "2048", "N", "most requests waiting for export; more are dropped and counted"),
         &["OTEL_BSP_MAX_QUEUE_SIZE"],
     ),
     known_as(key("otel_batch_size", "512", "N", "most requests in one export"), &["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"]),
@@ -480,10 +537,22 @@ mod tests {
              A server that gets SIGHUP, or has `watch: true`, reads its file again. What is marked ↻ holds from the next\n\
              request on, or for models loaded from then on; the rest waits for a restart, and the log says so. A file that\n\
              is wrong changes nothing.\n\n\
-             | key | default | what it does | also read from |\n|---|---|---|---|\n",
+             Below, *automatic* is a value that Caudal chooses by the machine and by measuring.\n",
         );
-        for key in TABLE {
-            let default = if key.default.is_empty() { "–".to_owned() } else { format!("`{}`", key.default) };
+        for (heading, key) in crate::settings::grouped().flat_map(|(heading, keys)| {
+            let first = std::iter::once(Some(heading)).chain(std::iter::repeat(None));
+            first.zip(keys)
+        }) {
+            if let Some(heading) = heading {
+                text += &format!(
+                    "\n## {heading}\n\n| key | default | what it does | also read from |\n|---|---|---|---|\n"
+                );
+            }
+            let default = match (key.default, key.unset()) {
+                ("", "(automatic)") => "*automatic*".to_owned(),
+                ("", _) => "–".to_owned(),
+                (default, _) => format!("`{default}`"),
+            };
             let aliases: Vec<String> = key.aliases.iter().map(|alias| format!("`{alias}`")).collect();
             text += &format!(
                 "| `{}`{} ({}) | {default} | {} | {} |\n",
@@ -494,12 +563,12 @@ mod tests {
                 aliases.join(", ")
             );
         }
-        text += "\nA preset sets several where nobody says otherwise:\n\n| preset | for whom | sets |\n|---|---|---|\n";
+        text += "\n## Presets\n\nA preset sets several where nobody says otherwise:\n\n| preset | for whom | sets |\n|---|---|---|\n";
         for preset in crate::settings::presets::PRESETS {
             let values: Vec<String> = preset.values.iter().map(|(key, value)| format!("`{key}: {value}`")).collect();
             text += &format!("| `{}` | {} | {} |\n", preset.name, preset.help, values.join(", "));
         }
-        text += "\nVariables of the systems that Caudal replaces which have nothing to set here are accepted and explained:\n\n\
+        text += "\n## Variables without effect\n\nVariables of the systems that Caudal replaces which have nothing to set here are accepted and explained:\n\n\
                  | variable | why there is nothing to set |\n|---|---|\n";
         for legacy in crate::settings::legacy::LEGACY {
             let refused = match legacy.refused {

@@ -103,6 +103,7 @@ fn who_begins_is_given_a_pipeline_that_runs() {
     let words = place.good(&["init"]);
     assert!(words.ends_with("caudal flow run pipelines/hello.yaml --input World --summary\n"), "{words}");
     assert_eq!(place.good(&["run", "hello", "--input", "World"]), "Hello, World! ¡Hola, World!\n");
+    assert_eq!(place.good(&["run", "hello"]), "Hello, World! ¡Hola, mundo!\n", "no input is no empty name");
     place.write("hello.yaml", GREET);
     assert!(place.good(&["init"]).contains("hello.yaml is there already"));
     assert_eq!(place.good(&["run", "hello", "--input", "World"]), "Hello, World!\n", "what is there stays");

@@ -12,6 +12,7 @@ use caudal_types::ErrorKind;
 use super::Parameters;
 use crate::{
     app::App,
+    docs::schemas,
     http::door::{self, Answer},
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -24,12 +25,13 @@ use crate::{
 #[utoipa::path(
     get,
     path = "/admin/profiling/explain",
+    operation_id = "explain_load",
     tag = "admin",
     params(
-        ("seconds" = Option<f64>, Query, description = "how long to watch, 0.5 to 300; default 5"),
-        ("format" = Option<String>, Query, description = "`json` (default) or `txt`"),
+        ("seconds" = Option<f64>, Query, description = "how long to watch; default 5", minimum = 0.5, maximum = 300),
+        ("format" = inline(Option<schemas::ExplainFormat>), Query, description = "`json` (default) or `txt`"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, content((schemas::ExplainAnswer = "application/json"), (String = "text/plain"))), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
     door::stay(app, Route::ProfilingExplain, request, |app, request| async move {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::models::MemoryState;
 use crate::{
     app::App,
+    docs::schemas,
     http::{
         apart,
         door::{self, Answer},
@@ -25,7 +26,7 @@ use crate::{
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct MemoryAnswer {
     /// `normal`, `elevated`, `high` or `critical`.
-    #[schema(value_type = String)]
+    #[schema(value_type = schemas::MemoryLevel)]
     level: Level,
     /// Whether new work is refused now.
     shedding: bool,
@@ -36,20 +37,21 @@ pub(crate) struct MemoryAnswer {
     /// What each model in memory was found to hold when it was loaded.
     models: BTreeMap<String, MemoryState>,
     /// Who can give memory back, in the order in which they are asked.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schemas::MemoryHook>)]
     hooks: Vec<HookState>,
     /// What they did last.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schemas::MemoryCleanup>)]
     last_cleanup: Option<Report>,
     /// What can be done, most helpful first.
     recommendations: Vec<String>,
     /// A reading for each interval, oldest first.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schemas::MemoryReading>)]
     history: Vec<Past>,
 }
 
 /// Bytes used of those there are.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = MemoryReadings)]
 struct Readings {
     /// The machine's.
     system: Option<Usage>,
@@ -61,6 +63,7 @@ struct Readings {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = MemoryUsage)]
 struct Usage {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -86,6 +89,7 @@ impl Usage {
 
 /// What is set, by the settings' names.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = MemoryThresholds)]
 struct Thresholds {
     memory_monitoring: bool,
     memory_monitoring_interval_secs: f64,
@@ -141,6 +145,7 @@ impl MemoryAnswer {
 #[utoipa::path(
     get,
     path = "/admin/memory",
+    operation_id = "get_memory",
     tag = "admin",
     responses((status = 200, body = MemoryAnswer), (status = "4XX", body = ErrorAnswer)),
 )]
@@ -155,6 +160,7 @@ pub(crate) struct CleanupRequest {
     /// Models that nobody has asked for so many seconds rest; 0 for all that have nothing to do. `memory_rest_idle_secs`
     /// when absent.
     #[serde(default)]
+    #[schema(minimum = 0)]
     idle_secs: Option<f64>,
 }
 
@@ -165,7 +171,7 @@ pub(crate) struct CleanupAnswer {
     freed_bytes: u64,
     /// What each hook did.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = schemas::MemoryCleanup)]
     report: Report,
 }
 
@@ -194,6 +200,7 @@ impl CleanupRequest {
 #[utoipa::path(
     post,
     path = "/admin/memory/cleanup",
+    operation_id = "clean_up_memory",
     tag = "admin",
     request_body = Option<CleanupRequest>,
     responses((status = 200, body = CleanupAnswer), (status = "4XX", body = ErrorAnswer)),

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     app::App,
+    docs::schemas,
     http::{
         Path, apart,
         door::{self, Answer},
@@ -161,6 +162,7 @@ impl BatchingState {
 #[utoipa::path(
     get,
     path = "/admin/models/{model}",
+    operation_id = "get_model",
     tag = "admin",
     params(("model" = String, Path, description = "name or alias")),
     responses((status = 200, body = ModelState), (status = "4XX", body = ErrorAnswer)),
@@ -176,10 +178,11 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(model): Path<String>,
 #[utoipa::path(
     patch,
     path = "/admin/models/{model}",
+    operation_id = "change_model",
     tag = "admin",
     params(("model" = String, Path, description = "name or alias")),
     request_body(
-        content = serde_json::Value,
+        content = schemas::ModelPatch,
         example = json!({ "instances": 2, "batching": { "max_batch_size": 4 }, "thresholds": { "conf": 0.4 } }),
     ),
     responses((status = 200, body = ModelState), (status = "4XX", body = ErrorAnswer)),

@@ -85,11 +85,12 @@ pub(crate) async fn watch(app: &App, model: &str, runs: usize) -> Result<(Arc<Se
 #[utoipa::path(
     get,
     path = "/admin/models/{model}/operators",
+    operation_id = "profile_model_operators",
     tag = "admin",
     params(
         ("model" = String, Path, description = "name or alias"),
-        ("runs" = Option<usize>, Query, description = "default 20"),
-        ("top" = Option<usize>, Query, description = "default 20"),
+        ("runs" = Option<usize>, Query, description = "runs to time; default 20", minimum = 1, maximum = 1000),
+        ("top" = Option<usize>, Query, description = "operators to list; default 20", minimum = 1, maximum = 10000),
     ),
     responses((status = 200, body = OperatorTimes), (status = "4XX", body = ErrorAnswer)),
 )]

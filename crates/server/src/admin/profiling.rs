@@ -21,6 +21,7 @@ use super::Parameters;
 use crate::{
     app::App,
     budgets::{ALLOWED, Budget},
+    docs::schemas,
     http::door::{self, Answer},
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -46,13 +47,14 @@ fn order(parameters: &Parameters) -> Result<Order, Problem> {
 #[utoipa::path(
     get,
     path = "/admin/profiling/stats",
+    operation_id = "list_sections",
     tag = "admin",
     params(
-        ("sort" = Option<String>, Query, description = "total (default), self, mean, max, p95, p99, count, allocated or name"),
-        ("top" = Option<usize>, Query, description = "default 20"),
+        ("sort" = inline(Option<schemas::SectionOrder>), Query, description = "the order; default total"),
+        ("top" = Option<usize>, Query, description = "sections to list; default 20", minimum = 1),
         ("recent" = Option<bool>, Query, description = "with the last 1,000 times of each"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::SectionStats), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::ProfilingStats, &request, &["sort", "top", "recent"], |app, parameters| {
@@ -78,12 +80,13 @@ struct Bottlenecks {
 #[utoipa::path(
     get,
     path = "/admin/profiling/bottlenecks",
+    operation_id = "list_bottlenecks",
     tag = "admin",
     params(
         ("threshold_ms" = Option<f64>, Query, description = "default: bottleneck_threshold_ms of the settings"),
-        ("window_minutes" = Option<f64>, Query, description = "in which changes are looked for; default 60"),
+        ("window_minutes" = Option<f64>, Query, description = "the window in which changes are searched; default 60", minimum = 0.01, maximum = 1440),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::BottleneckList), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn bottlenecks(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::ProfilingBottlenecks, &request, &["threshold_ms", "window_minutes"], |app, parameters| {
@@ -128,8 +131,9 @@ struct Spent {
 #[utoipa::path(
     get,
     path = "/admin/profiling/budgets",
+    operation_id = "list_latency_budgets",
     tag = "admin",
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::BudgetList), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn budgets(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::ProfilingBudgets, &request, &[], |app, _| {
@@ -176,9 +180,10 @@ struct Past {
 #[utoipa::path(
     get,
     path = "/admin/profiling/history",
+    operation_id = "get_section_history",
     tag = "admin",
-    params(("group" = String, Query), ("name" = String, Query)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    params(("group" = String, Query, description = "the section's group"), ("name" = String, Query, description = "the section's name")),
+    responses((status = 200, body = schemas::SectionHistory), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn history(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::ProfilingHistory, &request, &["group", "name"], |app, parameters| {
@@ -214,12 +219,13 @@ fn format(app: &App, parameters: &Parameters) -> Result<&'static str, Problem> {
 #[utoipa::path(
     get,
     path = "/admin/profiling/export",
+    operation_id = "export_sections",
     tag = "admin",
     params(
-        ("format" = Option<String>, Query, description = "json, csv or txt; default: profile_export_format of the settings"),
-        ("sort" = Option<String>, Query, description = "as in stats"),
+        ("format" = inline(Option<schemas::TableFormat>), Query, description = "default: profile_export_format of the settings"),
+        ("sort" = inline(Option<schemas::SectionOrder>), Query, description = "the order; default total"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, content((Vec<schemas::SectionRow> = "application/json"), (String = "text/csv"), (String = "text/plain"))), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn export(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::ProfilingExport, &request, &["format", "sort"], |app, parameters| {
@@ -238,13 +244,14 @@ struct Saved {
 #[utoipa::path(
     post,
     path = "/admin/profiling/export",
+    operation_id = "save_sections",
     tag = "admin",
     params(
-        ("format" = Option<String>, Query, description = "json, csv or txt; default: profile_export_format of the settings"),
-        ("sort" = Option<String>, Query, description = "as in stats"),
+        ("format" = inline(Option<schemas::TableFormat>), Query, description = "default: profile_export_format of the settings"),
+        ("sort" = inline(Option<schemas::SectionOrder>), Query, description = "the order; default total"),
     ),
     responses(
-        (status = 201, body = serde_json::Value),
+        (status = 201, body = schemas::SavedTable),
         (status = "4XX", body = ErrorAnswer),
         (status = 500, description = "profile_output_dir cannot be written", body = ErrorAnswer),
     ),

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Parameters;
 use crate::{
     app::App,
+    docs::schemas,
     http::{Path, door::Answer},
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -55,15 +56,16 @@ struct Found {
 #[utoipa::path(
     get,
     path = "/admin/requests",
+    operation_id = "list_requests",
     tag = "admin",
     params(
-        ("sort" = Option<String>, Query, description = "`latest` (default) or `slowest`"),
+        ("sort" = inline(Option<schemas::RequestOrder>), Query, description = "the order; default latest"),
         ("route" = Option<String>, Query, description = "such as /predict/{model}"),
-        ("model" = Option<String>, Query),
+        ("model" = Option<String>, Query, description = "only requests of this model"),
         ("status" = Option<String>, Query, description = "such as 200 or 5xx"),
-        ("limit" = Option<usize>, Query, description = "default 50"),
+        ("limit" = Option<usize>, Query, description = "at most so many; default 50", minimum = 1, maximum = 100000),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::RequestList), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::AdminRequests, &request, &KNOWN[..5], |app, parameters| {
@@ -76,9 +78,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 #[utoipa::path(
     get,
     path = "/admin/requests/{id}",
+    operation_id = "get_request",
     tag = "admin",
-    params(("id" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the request, as in X-Request-ID")),
+    responses((status = 200, body = schemas::RequestFound), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     super::ask(&app, Route::AdminRequest, &request, &[], |app, _| {
@@ -98,16 +101,17 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
 #[utoipa::path(
     get,
     path = "/admin/requests/trace",
+    operation_id = "export_requests",
     tag = "admin",
     params(
-        ("format" = Option<String>, Query, description = "`chrome` (default) or `arrivals`"),
-        ("sort" = Option<String>, Query, description = "`latest` (default) or `slowest`"),
+        ("format" = inline(Option<schemas::TraceFormat>), Query, description = "`chrome` (default) or `arrivals`"),
+        ("sort" = inline(Option<schemas::RequestOrder>), Query, description = "the order; default latest"),
         ("route" = Option<String>, Query, description = "such as /predict/{model}"),
-        ("model" = Option<String>, Query),
+        ("model" = Option<String>, Query, description = "only requests of this model"),
         ("status" = Option<String>, Query, description = "such as 200 or 5xx"),
-        ("limit" = Option<usize>, Query, description = "default: all that are kept"),
+        ("limit" = Option<usize>, Query, description = "at most so many; default: all that are kept", minimum = 1, maximum = 100000),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, content((schemas::ChromeTrace = "application/json"), (String = "application/x-ndjson"))), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn trace(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::AdminTimeline, &request, &KNOWN, |app, parameters| {

@@ -17,6 +17,7 @@ use caudal_types::{ErrorKind, Explain};
 
 use crate::{
     app::App,
+    docs::schemas,
     http::door::{self, Answer},
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -38,10 +39,11 @@ impl From<ProfileError> for Problem {
 #[utoipa::path(
     get,
     path = "/debug/pprof/profile",
+    operation_id = "profile_cpu",
     tag = "admin",
     params(ProfileParams),
     responses(
-        (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, content_type = "application/octet-stream", body = inline(schemas::Binary)),
         (status = "4XX", body = ErrorAnswer),
         (status = 503, description = "nothing was sampled", body = ErrorAnswer),
     ),
@@ -54,6 +56,7 @@ pub(crate) async fn profile(State(app): State<Arc<App>>, request: Request) -> Re
 #[utoipa::path(
     get,
     path = "/debug/pprof/flamegraph",
+    operation_id = "get_flame_graph",
     tag = "admin",
     params(ProfileParams),
     responses((status = 200, content_type = "image/svg+xml", body = String), (status = "4XX", body = ErrorAnswer)),
@@ -66,6 +69,7 @@ pub(crate) async fn flamegraph(State(app): State<Arc<App>>, request: Request) ->
 #[utoipa::path(
     get,
     path = "/debug/pprof/collapsed",
+    operation_id = "get_collapsed_stacks",
     tag = "admin",
     params(ProfileParams),
     responses((status = 200, content_type = "text/plain", body = String), (status = "4XX", body = ErrorAnswer)),
@@ -78,10 +82,11 @@ pub(crate) async fn collapsed(State(app): State<Arc<App>>, request: Request) -> 
 #[utoipa::path(
     get,
     path = "/debug/pprof/heap",
+    operation_id = "profile_heap",
     tag = "admin",
     params(HeapParams),
     responses(
-        (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, content_type = "application/octet-stream", body = inline(schemas::Binary)),
         (status = "4XX", body = ErrorAnswer),
         (status = 501, description = "built without jemalloc", body = ErrorAnswer),
     ),

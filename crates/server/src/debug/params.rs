@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use caudal_profiler::{DEFAULT_HZ, Format, MOST_HZ};
 use caudal_types::{nearest, shorten};
 
-use crate::problem::Problem;
+use crate::{docs::schemas, problem::Problem};
 
 const SECONDS: RangeInclusive<u64> = 1..=300;
 /// As tools that read pprof are used to.
@@ -17,11 +17,14 @@ const OF_THE_PICTURE: [&str; 3] = ["s", "x", "y"];
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which `profile` reads")]
 pub(super) struct ProfileParams {
-    /// How long, from 1 to 300; 30 when absent.
+    /// How long; 30 when absent.
+    #[param(minimum = 1, maximum = 300)]
     seconds: Option<u64>,
-    /// Samples a second of work, from 1 to 1000; 100 when absent.
+    /// Samples for each second that a thread works; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     hz: Option<u32>,
     /// `svg`, `pprof`, `collapsed` or `speedscope`; what the path says when absent.
+    #[param(value_type = Option<schemas::ProfileFormat>, inline)]
     format: Option<String>,
     /// A model whose operators stand on the frames of its runtime, each with its share of their time, as 20 runs beside
     /// those that serve tell it.
@@ -33,6 +36,7 @@ pub(super) struct ProfileParams {
 #[expect(dead_code, reason = "describes the parameter, which `format` reads")]
 pub(super) struct HeapParams {
     /// `pprof`, `svg`, `collapsed` or `speedscope`; `pprof` when absent.
+    #[param(value_type = Option<schemas::ProfileFormat>, inline)]
     format: Option<String>,
 }
 

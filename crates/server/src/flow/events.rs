@@ -39,9 +39,10 @@ const LOOK: Duration = Duration::from_millis(50);
 #[utoipa::path(
     get,
     path = "/api/v1/runs/{id}/events",
+    operation_id = "follow_run",
     tag = "pipelines",
-    params(("id" = String, Path)),
-    responses((status = 200, description = "text/event-stream of step_started, step_retried, step_said, budget, step_finished, and at last run_finished"), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the run")),
+    responses((status = 200, body = String, content_type = "text/event-stream", description = "server-sent events: step_started, step_retried, step_said, budget, step_finished, and at last run_finished"), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::RunEvents, request, false, async |app: Arc<App>, _: Visitor, request: Request| {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     admin::Parameters,
     app::App,
+    docs::schemas,
     http::{
         Path,
         door::{self, Answer, Visitor},
@@ -73,8 +74,9 @@ pub(super) fn find(app: &App, name: &str) -> Result<Definition, Problem> {
 #[utoipa::path(
     get,
     path = "/api/v1/pipelines",
+    operation_id = "list_pipelines",
     tag = "pipelines",
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::PipelineList), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::PipelineList, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
@@ -91,9 +93,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 #[utoipa::path(
     get,
     path = "/api/v1/pipelines/{name}",
+    operation_id = "get_pipeline",
     tag = "pipelines",
-    params(("name" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    params(("name" = String, Path, description = "the pipeline's name")),
+    responses((status = 200, body = schemas::Pipeline), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Pipeline, request, false, async |app: Arc<App>, _: Visitor, request: Request| {

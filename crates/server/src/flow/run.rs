@@ -19,6 +19,7 @@ use super::{
 use crate::{
     admin::Parameters,
     app::App,
+    docs::schemas,
     http::{
         Path,
         body::{self, BodyLimits},
@@ -129,13 +130,14 @@ pub(super) async fn answer(app: &Arc<App>, visitor: &Visitor, going: Going, wait
 #[utoipa::path(
     post,
     path = "/api/v1/pipelines/{name}/run",
+    operation_id = "run_pipeline",
     tag = "pipelines",
     params(
-        ("name" = String, Path),
+        ("name" = String, Path, description = "the pipeline's name"),
         ("wait" = Option<bool>, Query, description = "false: 202 at once, with a Location; the same as Prefer: respond-async"),
     ),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "{input, context?, run_id?, timeout_s?, durable?, limits?: {total_cost_usd_limit, total_tokens_limit, total_steps_limit}}"),
-    responses((status = 200, body = serde_json::Value), (status = 202, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    request_body = Option<schemas::RunRequest>,
+    responses((status = 200, body = schemas::RunReport), (status = 202, body = schemas::RunPending), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn run(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Response {
     door::keep(app, Route::PipelineRun, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {

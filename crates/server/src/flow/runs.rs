@@ -15,6 +15,7 @@ use super::{place, run, told};
 use crate::{
     admin::Parameters,
     app::App,
+    docs::schemas,
     http::{
         Path,
         door::{self, Answer, Visitor},
@@ -30,13 +31,14 @@ const MOST: u32 = 200;
 #[utoipa::path(
     get,
     path = "/api/v1/runs",
+    operation_id = "list_runs",
     tag = "pipelines",
     params(
-        ("limit" = Option<u32>, Query, description = "1 to 200; default 50"),
-        ("offset" = Option<u64>, Query),
-        ("status" = Option<String>, Query, description = "of those looked at, only these: running, paused, completed, failed, cancelled, interrupted"),
+        ("limit" = Option<u32>, Query, description = "at most so many; default 50", minimum = 1, maximum = 200),
+        ("offset" = Option<u64>, Query, description = "runs to leave out before the first"),
+        ("status" = inline(Option<schemas::RunStatus>), Query, description = "of the runs of this page, only those with this status"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::RunPage), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::RunList, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
@@ -70,9 +72,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 #[utoipa::path(
     get,
     path = "/api/v1/runs/{id}",
+    operation_id = "get_run",
     tag = "pipelines",
-    params(("id" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the run")),
+    responses((status = 200, body = schemas::RunReport), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Run, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
@@ -96,10 +99,11 @@ struct Said {
 #[utoipa::path(
     post,
     path = "/api/v1/runs/{id}/resume",
+    operation_id = "resume_run",
     tag = "pipelines",
-    params(("id" = String, Path), ("wait" = Option<bool>, Query, description = "false: 202 at once")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "{answer} where one step asks, or {answers: {path: answer}}; {force: true} takes it from a process that is there and does nothing"),
-    responses((status = 200, body = serde_json::Value), (status = 202, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the run"), ("wait" = Option<bool>, Query, description = "false: 202 at once")),
+    request_body = Option<schemas::ResumeRequest>,
+    responses((status = 200, body = schemas::RunReport), (status = 202, body = schemas::RunPending), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::RunResume, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
@@ -118,9 +122,10 @@ pub(crate) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, 
 #[utoipa::path(
     post,
     path = "/api/v1/runs/{id}/cancel",
+    operation_id = "cancel_run",
     tag = "pipelines",
-    params(("id" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the run")),
+    responses((status = 200, body = schemas::RunCancelled), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::RunCancel, request, false, async |app: Arc<App>, _: Visitor, request: Request| {

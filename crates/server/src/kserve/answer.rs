@@ -5,7 +5,7 @@ use caudal_types::{DType, ErrorKind};
 use half::{bf16, f16};
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
-use crate::problem::Problem;
+use crate::{docs::schemas, problem::Problem};
 
 /// An inference answer.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -18,11 +18,13 @@ pub(crate) struct InferAnswer<'a> {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = InferOutput)]
 struct Output<'a> {
     name: &'a str,
+    #[schema(value_type = schemas::Datatype)]
     datatype: &'static str,
     shape: &'a [usize],
-    #[schema(value_type = Vec<f64>)]
+    #[schema(value_type = Vec<schemas::Element>)]
     data: Elements<'a>,
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     app::App,
+    docs::schemas,
     http::{
         Path,
         door::{self, Answer},
@@ -47,6 +48,7 @@ pub(crate) struct ModelMetadata {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct TensorMetadata {
     name: String,
+    #[schema(value_type = schemas::Datatype)]
     datatype: &'static str,
     /// -1 where any length fits.
     shape: Vec<i64>,
@@ -82,7 +84,7 @@ impl ModelMetadata {
 }
 
 /// What the server is.
-#[utoipa::path(get, path = "/v2", tag = "tensors", responses((status = 200, body = ServerMetadata)))]
+#[utoipa::path(get, path = "/v2", operation_id = "get_server_metadata", tag = "tensors", responses((status = 200, body = ServerMetadata)))]
 pub(crate) async fn server_metadata(State(app): State<Arc<App>>, request: Request) -> Response {
     let metadata =
         ServerMetadata { name: "caudal", version: env!("CARGO_PKG_VERSION"), extensions: ["model_repository"] };
@@ -93,8 +95,9 @@ pub(crate) async fn server_metadata(State(app): State<Arc<App>>, request: Reques
 #[utoipa::path(
     get,
     path = "/v2/models/{model}",
+    operation_id = "get_model_metadata",
     tag = "tensors",
-    params(("model" = String, Path, description = "name or alias")),
+    params(("model" = String, Path, description = "name or alias of a model; POST /v2/repository/index lists them")),
     responses((status = 200, body = ModelMetadata), (status = 404, body = super::ErrorAnswer)),
 )]
 pub(crate) async fn model_metadata(
@@ -109,8 +112,9 @@ pub(crate) async fn model_metadata(
 #[utoipa::path(
     get,
     path = "/v2/models/{model}/versions/{version}",
+    operation_id = "get_model_version_metadata",
     tag = "tensors",
-    params(("model" = String, Path), ("version" = String, Path)),
+    params(("model" = String, Path, description = "name or alias of a model; POST /v2/repository/index lists them"), ("version" = String, Path, description = "the version, a number")),
     responses((status = 200, body = ModelMetadata), (status = 404, body = super::ErrorAnswer)),
 )]
 pub(crate) async fn model_metadata_of(
@@ -139,9 +143,10 @@ async fn metadata(app: Arc<App>, request: Request, model: String, version: Optio
 #[utoipa::path(
     get,
     path = "/v2/models/{model}/ready",
+    operation_id = "check_model_ready",
     tag = "tensors",
-    params(("model" = String, Path, description = "name or alias")),
-    responses((status = 200, body = ModelReadiness), (status = 404, body = super::ErrorAnswer), (status = 503)),
+    params(("model" = String, Path, description = "name or alias of a model; POST /v2/repository/index lists them")),
+    responses((status = 200, body = ModelReadiness, description = "it is ready"), (status = 404, body = super::ErrorAnswer), (status = 503, description = "it is not ready, or the server is shutting down")),
 )]
 pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
     door::ask(&app, Route::ModelReady, &request, |app| ready(app, &model, None))
@@ -151,9 +156,10 @@ pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<S
 #[utoipa::path(
     get,
     path = "/v2/models/{model}/versions/{version}/ready",
+    operation_id = "check_model_version_ready",
     tag = "tensors",
-    params(("model" = String, Path), ("version" = String, Path)),
-    responses((status = 200, body = ModelReadiness), (status = 404, body = super::ErrorAnswer), (status = 503)),
+    params(("model" = String, Path, description = "name or alias of a model; POST /v2/repository/index lists them"), ("version" = String, Path, description = "the version, a number")),
+    responses((status = 200, body = ModelReadiness, description = "it is ready"), (status = 404, body = super::ErrorAnswer), (status = 503, description = "it is not ready, or the server is shutting down")),
 )]
 pub(crate) async fn model_ready_of(
     State(app): State<Arc<App>>,

@@ -31,7 +31,9 @@ use request::Asked;
 
 /// An error, as KServe tells it: one sentence.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = KserveError)]
 pub(crate) struct ErrorAnswer {
+    /// `code: message; hint`.
     error: String,
 }
 
@@ -47,8 +49,9 @@ impl ErrorAnswer {
 #[utoipa::path(
     post,
     path = "/v2/models/{model}/infer",
+    operation_id = "infer_tensors",
     tag = "tensors",
-    params(("model" = String, Path, description = "name or alias")),
+    params(("model" = String, Path, description = "name or alias of a model; POST /v2/repository/index lists them")),
     request_body(content = request::InferRequest, content_type = "application/json"),
     responses((status = 200, body = answer::InferAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
@@ -60,8 +63,9 @@ pub(crate) async fn infer(State(app): State<Arc<App>>, Path(model): Path<String>
 #[utoipa::path(
     post,
     path = "/v2/models/{model}/versions/{version}/infer",
+    operation_id = "infer_tensors_with_version",
     tag = "tensors",
-    params(("model" = String, Path), ("version" = String, Path)),
+    params(("model" = String, Path, description = "name or alias of a model; POST /v2/repository/index lists them"), ("version" = String, Path, description = "the version, a number")),
     request_body(content = request::InferRequest, content_type = "application/json"),
     responses((status = 200, body = answer::InferAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]

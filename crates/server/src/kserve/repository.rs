@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     admin,
     app::App,
+    docs::schemas,
     http::{
         Path, apart,
         door::{self, Answer, Visit},
@@ -39,7 +40,8 @@ pub(crate) struct Indexed {
     /// The version that serves, or would; absent where the folder holds none.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
-    /// `READY` or `UNAVAILABLE`.
+    /// Whether it serves.
+    #[schema(value_type = schemas::ModelRepositoryState)]
     state: &'static str,
     /// Why it does not serve.
     reason: String,
@@ -62,6 +64,7 @@ const RESTS: &str = "resting: it is loaded when it is asked for";
 #[utoipa::path(
     post,
     path = "/v2/repository/index",
+    operation_id = "list_repository_models",
     tag = "admin",
     request_body = Option<IndexRequest>,
     responses((status = 200, body = [Indexed]), (status = "4XX", body = super::ErrorAnswer)),
@@ -90,11 +93,12 @@ pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Resp
 #[utoipa::path(
     post,
     path = "/v2/repository/models/{model}/load",
+    operation_id = "load_model",
     tag = "admin",
     params(("model" = String, Path, description = "its folder's name")),
     request_body = Option<ChangeRequest>,
     responses(
-        (status = 200), (status = 400, body = super::ErrorAnswer), (status = 401, body = super::ErrorAnswer),
+        (status = 200, description = "done"), (status = 400, body = super::ErrorAnswer), (status = 401, body = super::ErrorAnswer),
         (status = 403, body = super::ErrorAnswer), (status = 404, body = super::ErrorAnswer),
     ),
 )]
@@ -109,11 +113,12 @@ pub(crate) async fn load(State(app): State<Arc<App>>, Path(model): Path<String>,
 #[utoipa::path(
     post,
     path = "/v2/repository/models/{model}/unload",
+    operation_id = "unload_model",
     tag = "admin",
     params(("model" = String, Path, description = "its folder's name")),
     request_body = Option<ChangeRequest>,
     responses(
-        (status = 200), (status = 401, body = super::ErrorAnswer), (status = 403, body = super::ErrorAnswer),
+        (status = 200, description = "done"), (status = 401, body = super::ErrorAnswer), (status = 403, body = super::ErrorAnswer),
         (status = 404, body = super::ErrorAnswer),
     ),
 )]

@@ -11,7 +11,7 @@ use super::{
     numbers,
     parameters::{self, Parameters},
 };
-use crate::{json::null_is_absent, problem::Problem};
+use crate::{docs::schemas, json::null_is_absent, problem::Problem};
 
 /// More than any model's input has.
 const MAX_DIMENSIONS: usize = 16;
@@ -46,6 +46,7 @@ pub(crate) struct InferRequest<'a> {
 
 /// What a request asks of the queue.
 #[derive(utoipa::ToSchema)]
+#[schema(as = InferParameters)]
 #[expect(dead_code, reason = "describes the parameters, which `Asked` reads")]
 pub(crate) struct RequestParameters {
     /// 1 is the highest; 0 is the default.
@@ -55,6 +56,7 @@ pub(crate) struct RequestParameters {
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = InferInput)]
 struct Input<'a> {
     #[serde(borrow)]
     #[schema(value_type = String)]
@@ -63,24 +65,25 @@ struct Input<'a> {
     shape: Vec<usize>,
     /// FP32, INT64 and so on.
     #[serde(borrow)]
-    #[schema(value_type = String, example = "FP32")]
+    #[schema(value_type = schemas::Datatype, example = "FP32")]
     datatype: Cow<'a, str>,
     #[serde(default, deserialize_with = "null_is_absent")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<schemas::Members>)]
     parameters: Parameters,
     /// Elements, row-major, nested or flat. NaN and the infinities are the texts `"NaN"`, `"Infinity"` and `"-Infinity"`.
     #[serde(borrow, default)]
-    #[schema(value_type = Vec<f64>)]
+    #[schema(value_type = Vec<schemas::Element>)]
     data: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = InferRequestedOutput)]
 struct Output<'a> {
     #[serde(borrow)]
     #[schema(value_type = String)]
     name: Cow<'a, str>,
     #[serde(default, deserialize_with = "null_is_absent")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<schemas::Members>)]
     parameters: Parameters,
 }
 

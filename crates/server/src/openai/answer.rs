@@ -6,6 +6,8 @@ use serde::{Serialize, Serializer};
 
 use super::request::EncodingFormat;
 
+use crate::docs::schemas;
+
 /// The vectors of a request's texts, in their order.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct EmbeddingsAnswer<'a> {
@@ -23,12 +25,13 @@ struct Embedding<'a> {
     object: &'static str,
     index: usize,
     /// Numbers, or a text where Base64 was asked for.
-    #[schema(value_type = Vec<f32>)]
+    #[schema(value_type = schemas::EmbeddingVector)]
     embedding: Vector<'a>,
 }
 
 /// Tokens that the model was given, special tokens included.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = EmbeddingsUsage)]
 struct Usage {
     prompt_tokens: usize,
     total_tokens: usize,

@@ -31,6 +31,7 @@ use crate::{
 #[utoipa::path(
     post,
     path = "/v1/embeddings",
+    operation_id = "create_embeddings",
     tag = "texts",
     params(UrgencyParams),
     request_body(content = request::EmbeddingsRequest, content_type = "application/json"),

@@ -42,7 +42,7 @@ pub(crate) struct ModelEntry {
 }
 
 /// The models that would answer, under all their names.
-#[utoipa::path(get, path = "/v1/models", tag = "texts", responses((status = 200, body = ModelList)))]
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "texts", responses((status = 200, body = ModelList)))]
 pub(crate) async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Models, &request, |app| {
         let (now, created) = (app.catalog.now(), started(app));
@@ -57,6 +57,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>, request: Request) -> Res
 #[utoipa::path(
     get,
     path = "/v1/models/{model}",
+    operation_id = "retrieve_model",
     tag = "texts",
     params(("model" = String, Path, description = "name or alias")),
     responses((status = 200, body = ModelEntry), (status = 404, body = ErrorAnswer), (status = 503, body = ErrorAnswer)),

@@ -35,6 +35,7 @@ pub(crate) struct EmbeddingsRequest {
     /// `float` when absent.
     encoding_format: Option<EncodingFormat>,
     /// Values of each vector, the first of all it has; all when absent.
+    #[schema(minimum = 1)]
     dimensions: Option<usize>,
     /// Whether texts longer than the model takes are cut; else they are refused, unless `model.yaml` says otherwise.
     #[schema(value_type = Option<bool>)]
@@ -120,6 +121,7 @@ impl<'de> Visitor<'de> for Members {
 
 /// One text, several, the token ids of one text, or of several.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = EmbeddingsInput)]
 #[serde(untagged, expecting = "input is a text, a list of texts, a list of token ids, or a list of such lists")]
 enum Input {
     Text(String),

@@ -1,4 +1,4 @@
-//! What is found in pictures, as JSON.
+//! What is found in pictures, as JSON; `docs/schemas/pictures.rs` describes it.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::problem::{ErrorBody, Problem};
 
 /// What was found in one picture.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct PictureAnswer<'a> {
     status: &'static str,
     /// The model's name, also if it was asked for by an alias.
@@ -23,7 +23,7 @@ pub(crate) struct PictureAnswer<'a> {
 }
 
 /// What was found, by what the model looks for.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FoundAnswer<'a> {
     /// Objects, surest first.
@@ -35,14 +35,14 @@ pub(crate) enum FoundAnswer<'a> {
 }
 
 /// Size of the upright picture, in pixels.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct ImageSize {
     width: u32,
     height: u32,
 }
 
 /// One object found; corners in pixels of the picture.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Object<'a> {
     x1: f32,
     y1: f32,
@@ -51,25 +51,22 @@ pub(crate) struct Object<'a> {
     /// 0 to 1.
     confidence: f32,
     class_id: usize,
-    #[schema(value_type = String)]
     class: Cow<'a, str>,
 }
 
 /// What a picture may show.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Class<'a> {
     class_id: usize,
-    #[schema(value_type = String)]
     class: Cow<'a, str>,
     /// 0 to 1.
     confidence: f32,
 }
 
 /// The pixels of one class.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Area<'a> {
     class_id: usize,
-    #[schema(value_type = String)]
     class: Cow<'a, str>,
     /// How much of the picture they are, 0 to 1.
     area: f32,
@@ -77,7 +74,7 @@ pub(crate) struct Area<'a> {
 }
 
 /// Which pixels, in the picture's size.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 #[serde(tag = "encoding", rename_all = "lowercase")]
 pub(crate) enum MaskAnswer {
     /// A PNG of one channel, 255 within and 0 outside, in Base64.
@@ -95,8 +92,7 @@ pub(crate) enum MaskAnswer {
 }
 
 /// Milliseconds at each stage, and in all.
-#[derive(Debug, utoipa::ToSchema)]
-#[schema(value_type = std::collections::HashMap<String, f64>)]
+#[derive(Debug)]
 pub(crate) struct Timings(Stamps);
 
 impl Serialize for Timings {
@@ -112,7 +108,7 @@ impl Serialize for Timings {
 }
 
 /// What was found in several pictures; some may have failed.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct BatchAnswer<'a> {
     /// `success`, `partial` or `error`.
     status: &'static str,
@@ -128,7 +124,7 @@ pub(crate) struct BatchAnswer<'a> {
 }
 
 /// What was found in one of several pictures.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct BatchResult<'a> {
     filename: Option<&'a str>,
     image_index: usize,
@@ -138,7 +134,7 @@ pub(crate) struct BatchResult<'a> {
 }
 
 /// Why one of several pictures failed.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct BatchFailure<'a> {
     filename: Option<&'a str>,
     image_index: usize,

@@ -21,6 +21,7 @@ use self::{
 };
 use crate::{
     app::App,
+    docs::schemas,
     http::{
         Path, aside,
         door::{self, Answer, Visit},
@@ -38,26 +39,42 @@ pub(crate) struct PictureForm {
     file: Vec<u8>,
 }
 
+/// A form with several pictures in it, for the API's description.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes the form, which is read part by part")]
+pub(crate) struct PicturesForm {
+    /// The pictures.
+    #[schema(value_type = Vec<schemas::Binary>)]
+    images: Vec<Vec<u8>>,
+}
+
 /// What a request may say beside its picture, in the query or as fields of the form.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which `Query` reads")]
 pub(crate) struct DetectParams {
-    /// Least confidence, 0 to 1; of a segmentation with one class, how likely a pixel must be.
+    /// Least confidence; of a segmentation with one class, the least probability of a pixel.
+    #[param(minimum = 0, maximum = 1)]
     conf: Option<f32>,
-    /// Overlap above which the weaker of two boxes of a class goes, 0 to 1.
+    /// Overlap (IoU) above which the less confident of two boxes of a class is removed.
+    #[param(minimum = 0, maximum = 1)]
     iou: Option<f32>,
-    /// Most boxes.
+    /// Most boxes in an answer.
+    #[param(minimum = 1, maximum = 30000)]
     max_det: Option<usize>,
-    /// Classes that count, by number or name, divided by commas.
+    /// Classes that count, by number or name, comma-separated.
     classes: Option<String>,
-    /// Most classes of a classification.
+    /// Most classes of a classification; 5 when absent.
+    #[param(minimum = 1, maximum = 30000)]
     top_k: Option<usize>,
-    /// How masks are written: `png` or `rle`.
+    /// How masks are written.
+    #[param(value_type = Option<schemas::MaskFormat>, inline)]
     masks: Option<String>,
-    /// Milliseconds until the answer is worth nothing.
+    /// Milliseconds after which the request is given up with 504.
+    #[param(exclusive_minimum = 0)]
     timeout_ms: Option<f64>,
-    /// `high`, `normal` or `low`.
+    /// The place in the queue.
+    #[param(value_type = Option<schemas::PriorityName>, inline)]
     priority: Option<String>,
     /// Answer the picture as a JPEG with the boxes on it; for one picture only.
     draw: Option<bool>,
@@ -70,18 +87,20 @@ pub(crate) struct DetectParams {
 #[utoipa::path(
     post,
     path = "/predict/{model}",
+    operation_id = "predict_picture",
     tag = "pictures",
     params(
-        ("model" = String, Path, description = "name or alias", example = "small"),
+        ("model" = String, Path, description = "name or alias of a model; GET /v1/models lists them", example = "small"),
         DetectParams,
     ),
     request_body(content(
         (PictureForm = "multipart/form-data"),
-        (String = "image/jpeg"),
-        (String = "image/png"),
+        (schemas::Binary = "image/jpeg"),
+        (schemas::Binary = "image/png"),
+        (schemas::Binary = "image/webp"),
     )),
     responses(
-        (status = 200, content((PictureAnswer = "application/json"), (String = "image/jpeg"))),
+        (status = 200, content((schemas::PictureAnswer = "application/json"), (schemas::Binary = "image/jpeg")), description = "what was found; with `draw`, the picture with the boxes on it"),
         (status = "4XX", body = ErrorAnswer),
         (status = "5XX", body = ErrorAnswer),
     ),
@@ -95,10 +114,11 @@ pub(crate) async fn predict(State(app): State<Arc<App>>, Path(model): Path<Strin
 #[utoipa::path(
     post,
     path = "/predict_batch/{model}",
+    operation_id = "predict_pictures",
     tag = "pictures",
-    params(("model" = String, Path, description = "name or alias", example = "small"), DetectParams),
-    request_body(content = PictureForm, content_type = "multipart/form-data"),
-    responses((status = 200, body = BatchAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("model" = String, Path, description = "name or alias of a model; GET /v1/models lists them", example = "small"), DetectParams),
+    request_body(content = PicturesForm, content_type = "multipart/form-data"),
+    responses((status = 200, body = schemas::BatchAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn predict_batch(
     State(app): State<Arc<App>>,
@@ -116,10 +136,11 @@ pub(crate) async fn predict_batch(
 #[utoipa::path(
     post,
     path = "/api/v1/inference/image",
+    operation_id = "infer_image",
     tag = "pictures",
-    params(("model" = Option<String>, Query, description = "name or alias"), DetectParams),
+    params(("model" = Option<String>, Query, description = "name or alias of a model; may be left out where one model detects"), DetectParams),
     request_body(content = PictureForm, content_type = "multipart/form-data"),
-    responses((status = 200, body = PictureAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, content((schemas::PictureAnswer = "application/json"), (schemas::Binary = "image/jpeg"))), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn inference_image(State(app): State<Arc<App>>, request: Request) -> Response {
     door::work(app, Route::InferenceImage, request, |app, visit, request| run(app, visit, request, None, Form::AsSent))

@@ -16,6 +16,7 @@ use serde_json::{json, value::RawValue};
 use super::{SMALL, record};
 use crate::{
     app::App,
+    docs::schemas,
     http::{
         Path, aside, body,
         door::{self, Answer, Visitor},
@@ -51,12 +52,13 @@ pub(crate) struct One {
 #[utoipa::path(
     post,
     path = "/consultations/{id}/events",
+    operation_id = "append_event",
     tag = "consultations",
     params(
-        ("id" = String, Path),
+        ("id" = String, Path, description = "the id of the consultation"),
         ("Idempotency-Key" = Option<String>, Header, description = "the same request under the same key is done once"),
     ),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "{event_type, payload, user_id?, session_id?, metadata?, event_id?, expected_version?}"),
+    request_body = schemas::NewEvent,
     responses((status = 201, body = One), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
@@ -108,13 +110,14 @@ struct Batch<'a> {
 #[utoipa::path(
     post,
     path = "/consultations/{id}/events/batch",
+    operation_id = "append_events",
     tag = "consultations",
     params(
-        ("id" = String, Path),
+        ("id" = String, Path, description = "the id of the consultation"),
         ("Idempotency-Key" = Option<String>, Header, description = "the same request under the same key is done once"),
     ),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "{events: […], expected_version?}"),
-    responses((status = 201, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    request_body = schemas::NewEvents,
+    responses((status = 201, body = schemas::AppendedEvents), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventBatch, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {

@@ -14,6 +14,7 @@ use super::{listing::Part, record};
 use crate::{
     admin::Parameters,
     app::App,
+    docs::schemas,
     http::door::{self, Answer, Visitor},
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -26,9 +27,10 @@ const MOST: u32 = 1_000;
 #[utoipa::path(
     get,
     path = "/api/audit/logs",
+    operation_id = "list_audit_log",
     tag = "admin",
-    params(("limit" = Option<u32>, Query, description = "1 to 1000; default 100"), ("offset" = Option<u64>, Query)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("limit" = Option<u32>, Query, description = "at most so many; default 100", minimum = 1, maximum = 1000), ("offset" = Option<u64>, Query, description = "entries to leave out before the first")),
+    responses((status = 200, body = schemas::AuditPage), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn logs(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::AuditLogs, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
@@ -46,8 +48,9 @@ pub(crate) async fn logs(State(app): State<Arc<App>>, request: Request) -> Respo
 #[utoipa::path(
     get,
     path = "/api/audit/stats",
+    operation_id = "get_audit_stats",
     tag = "admin",
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::AuditStats), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::AuditStats, request, false, async |app: Arc<App>, _: Visitor, _: Request| {
@@ -82,8 +85,9 @@ const OPERATIONS: [&str; 13] = [
 #[utoipa::path(
     get,
     path = "/api/audit/operations",
+    operation_id = "list_audit_operations",
     tag = "admin",
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::AuditOperations), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn operations(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::AuditOperations, &request, |_| Ok(Answer::json(&json!({"operations": OPERATIONS}))))

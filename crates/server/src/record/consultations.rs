@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     app::App,
+    docs::schemas,
     http::{
         Path,
         door::{self, Answer, Visitor},
@@ -43,9 +44,10 @@ pub(crate) struct Made {
 #[utoipa::path(
     post,
     path = "/consultations",
+    operation_id = "create_consultation",
     tag = "consultations",
     params(("Idempotency-Key" = Option<String>, Header, description = "the same request under the same key makes one consultation")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "{user_id, patient_stub?, consultation_id?, session_id?}"),
+    request_body = schemas::NewConsultation,
     responses((status = 201, body = Made), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -74,13 +76,14 @@ pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Respo
 #[utoipa::path(
     get,
     path = "/consultations",
+    operation_id = "list_consultations",
     tag = "consultations",
     params(
-        ("limit" = Option<u32>, Query, description = "1 to 500; default 50"),
-        ("offset" = Option<u64>, Query),
-        ("sort" = Option<String>, Query, description = "recent (default), oldest, events_desc or events_asc"),
+        ("limit" = Option<u32>, Query, description = "at most so many; default 50", minimum = 1, maximum = 500),
+        ("offset" = Option<u64>, Query, description = "consultations to leave out before the first"),
+        ("sort" = inline(Option<schemas::ConsultationOrder>), Query, description = "the order; default recent"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::ConsultationPage), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(
@@ -114,9 +117,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 #[utoipa::path(
     get,
     path = "/consultations/{id}",
+    operation_id = "get_consultation",
     tag = "consultations",
-    params(("id" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the consultation")),
+    responses((status = 200, body = schemas::ConsultationAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Consultation, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {
@@ -138,9 +142,10 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
 #[utoipa::path(
     get,
     path = "/consultations/{id}/soap",
+    operation_id = "get_soap_note",
     tag = "consultations",
-    params(("id" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the consultation")),
+    responses((status = 200, body = schemas::SoapAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn soap(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Soap, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {

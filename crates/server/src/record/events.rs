@@ -18,6 +18,7 @@ use super::{
 use crate::{
     admin::Parameters,
     app::App,
+    docs::schemas,
     http::{
         Path,
         door::{self, Answer, Visitor},
@@ -43,15 +44,16 @@ struct Events<'a> {
 #[utoipa::path(
     get,
     path = "/consultations/{id}/events",
+    operation_id = "list_events",
     tag = "consultations",
     params(
-        ("id" = String, Path),
-        ("limit" = Option<u32>, Query, description = "1 to 1000; default 100"),
+        ("id" = String, Path, description = "the id of the consultation"),
+        ("limit" = Option<u32>, Query, description = "at most so many; default 100", minimum = 1, maximum = 1000),
         ("offset" = Option<u64>, Query, description = "events that are left out before the first"),
         ("after" = Option<u64>, Query, description = "only events after this sequence"),
         ("type" = Option<String>, Query, description = "only events of this type"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::EventPage), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventList, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
@@ -97,9 +99,10 @@ async fn skip(record: &Consultations, id: &str, range: Range, offset: u64) -> Re
 #[utoipa::path(
     get,
     path = "/consultations/{id}/events/{event}",
+    operation_id = "get_event",
     tag = "consultations",
-    params(("id" = String, Path), ("event" = String, Path, description = "its id, or its sequence")),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the consultation"), ("event" = String, Path, description = "its id, or its sequence")),
+    responses((status = 200, body = schemas::Event), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(
     State(app): State<Arc<App>>,

@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 use super::{note, parse, record};
 use crate::{
     app::App,
+    docs::schemas,
     http::{
         Path,
         door::{self, Answer, Visitor},
@@ -46,9 +47,10 @@ struct Wanted {
 #[utoipa::path(
     post,
     path = "/api/exports",
+    operation_id = "create_export",
     tag = "consultations",
-    request_body(content = serde_json::Value, content_type = "application/json", description = "{consultation_id, formats?: [md, json, csv], user_id?}; md and json where none is named"),
-    responses((status = 201, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    request_body = schemas::ExportRequest,
+    responses((status = 201, body = schemas::ExportAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::ExportMake, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
@@ -81,9 +83,10 @@ pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Respo
 #[utoipa::path(
     get,
     path = "/api/exports/{id}",
+    operation_id = "get_export",
     tag = "consultations",
-    params(("id" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the export")),
+    responses((status = 200, body = schemas::ExportAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Export, request, false, async |app: Arc<App>, _: Visitor, _: Request| {
@@ -97,9 +100,10 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
 #[utoipa::path(
     post,
     path = "/api/exports/{id}/verify",
+    operation_id = "verify_export",
     tag = "consultations",
-    params(("id" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the export")),
+    responses((status = 200, body = schemas::CheckedExport), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::ExportVerify, request, true, async |app: Arc<App>, _: Visitor, _: Request| {
@@ -112,9 +116,12 @@ pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, 
 #[utoipa::path(
     get,
     path = "/api/exports/{id}/download/{file}",
+    operation_id = "download_export_file",
     tag = "consultations",
-    params(("id" = String, Path), ("file" = String, Path, description = "as the manifest names it")),
-    responses((status = 200), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the export"), ("file" = String, Path, description = "as the manifest names it")),
+    responses((status = 200, description = "the file", content(
+            (String = "text/markdown"), (String = "text/csv"), (serde_json::Value = "application/json"),
+        )), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn download(
     State(app): State<Arc<App>>,

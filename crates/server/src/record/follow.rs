@@ -40,13 +40,14 @@ const SILENCE: Duration = Duration::from_secs(15);
 #[utoipa::path(
     get,
     path = "/consultations/{id}/events/stream",
+    operation_id = "follow_events",
     tag = "consultations",
     params(
-        ("id" = String, Path),
+        ("id" = String, Path, description = "the id of the consultation"),
         ("after" = Option<u64>, Query, description = "only events after this sequence; default: all"),
         ("Last-Event-ID" = Option<u64>, Header, description = "the same, as browsers send it when they come back"),
     ),
-    responses((status = 200, description = "text/event-stream; id is the sequence, event the type, data the event"), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = String, content_type = "text/event-stream", description = "server-sent events: id is the sequence, event the type, data the event as JSON"), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventFollow, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {

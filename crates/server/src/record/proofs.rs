@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{note, parse, record};
 use crate::{
     app::App,
+    docs::schemas,
     http::{
         Path,
         door::{self, Answer, Visitor},
@@ -29,10 +30,11 @@ const LARGEST: u64 = 16 << 10;
 #[utoipa::path(
     post,
     path = "/consultations/{id}/verify",
+    operation_id = "verify_consultation",
     tag = "consultations",
-    params(("id" = String, Path)),
-    request_body(content = Option<serde_json::Value>, content_type = "application/json", description = "a head that was kept elsewhere, or nothing"),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the consultation")),
+    request_body(content = Option<schemas::SignedHead>, content_type = "application/json", description = "a head that was kept elsewhere, or nothing"),
+    responses((status = 200, body = schemas::Verdict), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Verify, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
@@ -55,9 +57,10 @@ pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, 
 #[utoipa::path(
     get,
     path = "/consultations/{id}/head",
+    operation_id = "get_consultation_head",
     tag = "consultations",
-    params(("id" = String, Path)),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the consultation")),
+    responses((status = 200, body = schemas::SignedHead), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn head(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Head, request, true, async |app: Arc<App>, _: Visitor, _: Request| {
@@ -77,9 +80,10 @@ pub(crate) async fn head(State(app): State<Arc<App>>, Path(id): Path<String>, re
 #[utoipa::path(
     get,
     path = "/consultations/{id}/events/{event}/receipt",
+    operation_id = "get_receipt",
     tag = "consultations",
-    params(("id" = String, Path), ("event" = String, Path, description = "its id, or its sequence")),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(("id" = String, Path, description = "the id of the consultation"), ("event" = String, Path, description = "its id, or its sequence")),
+    responses((status = 200, body = schemas::Receipt), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn receipt(
     State(app): State<Arc<App>>,

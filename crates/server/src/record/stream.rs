@@ -26,6 +26,7 @@ use super::{append, record};
 use crate::{
     admin::Parameters,
     app::App,
+    docs::schemas,
     http::{
         Path, body,
         door::{self, Answer, Visitor},
@@ -51,13 +52,14 @@ const GROUPS: usize = 8;
 #[utoipa::path(
     post,
     path = "/consultations/{id}/events/stream",
+    operation_id = "stream_events",
     tag = "consultations",
     params(
-        ("id" = String, Path),
+        ("id" = String, Path, description = "the id of the consultation"),
         ("expected_version" = Option<u64>, Query, description = "the sequence at which the consultation must stand"),
     ),
-    request_body(content = String, content_type = "application/x-ndjson"),
-    responses((status = 201, body = Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    request_body(content = String, content_type = "application/x-ndjson", description = "one event a line, each as POST …/events takes it"),
+    responses((status = 201, body = schemas::StreamedEvents), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn stream(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventStream, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     admin::Parameters,
     app::App,
+    docs::schemas,
     http::{
         Path,
         door::{self, Answer, Visitor},
@@ -40,13 +41,14 @@ const LARGEST: u64 = 64 << 10;
 #[utoipa::path(
     get,
     path = "/api/timeline/sessions",
+    operation_id = "list_sessions",
     tag = "consultations",
     params(
-        ("limit" = Option<u32>, Query, description = "1 to 500; default 50"),
-        ("offset" = Option<u64>, Query),
-        ("sort" = Option<String>, Query, description = "recent (default), oldest, events_desc or events_asc"),
+        ("limit" = Option<u32>, Query, description = "at most so many; default 50", minimum = 1, maximum = 500),
+        ("offset" = Option<u64>, Query, description = "sessions to leave out before the first"),
+        ("sort" = inline(Option<schemas::ConsultationOrder>), Query, description = "the order; default recent"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::SessionPage), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn sessions(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(
@@ -77,13 +79,14 @@ pub(crate) async fn sessions(State(app): State<Arc<App>>, request: Request) -> R
 #[utoipa::path(
     get,
     path = "/api/timeline/sessions/{id}",
+    operation_id = "get_session",
     tag = "consultations",
     params(
-        ("id" = String, Path),
-        ("limit" = Option<u32>, Query, description = "1 to 500; default 100"),
+        ("id" = String, Path, description = "the id of the consultation"),
+        ("limit" = Option<u32>, Query, description = "at most so many; default 100", minimum = 1, maximum = 500),
         ("after" = Option<u64>, Query, description = "only events after this sequence"),
     ),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::SessionAnswer), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(
@@ -129,8 +132,9 @@ async fn link_before(record: &Consultations, id: &str, place: u64, origin: Diges
 #[utoipa::path(
     get,
     path = "/api/timeline/stats",
+    operation_id = "get_timeline_stats",
     tag = "consultations",
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::TimelineStats), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::TimelineStats, request, false, async |app: Arc<App>, _: Visitor, _: Request| {
@@ -160,9 +164,10 @@ struct Items {
 #[utoipa::path(
     post,
     path = "/api/timeline/verify-hash",
+    operation_id = "verify_hashes",
     tag = "consultations",
-    request_body(content = serde_json::Value, content_type = "application/json", description = "{items: [{target_id, expected_hash}, …]}, 1 to 100"),
-    responses((status = 200, body = serde_json::Value), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    request_body = schemas::ExpectedHashes,
+    responses((status = 200, body = schemas::ComparedHashes), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn verify_hash(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::VerifyHash, request, false, async |app: Arc<App>, _: Visitor, request: Request| {

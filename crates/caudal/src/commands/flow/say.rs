@@ -17,15 +17,12 @@ pub(super) fn findings(file: &Path, findings: &[Finding]) {
 
 /// Prints one line of JSON.
 pub(super) fn json(value: &impl serde::Serialize) {
-    let mut out = std::io::stdout().lock();
-    // Whoever reads may have gone.
-    let _ = serde_json::to_writer(&mut out, value);
-    let _ = writeln!(out);
+    println!("{}", serde_json::to_string(value).expect("what is printed is plain data"));
 }
 
-/// Prints a line for people; whoever reads may have gone.
+/// Prints a line for people.
 pub(super) fn line(words: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{}", printable_lines(words));
+    println!("{}", printable_lines(words));
 }
 
 /// Prints a line for people on standard error.
