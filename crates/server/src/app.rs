@@ -56,6 +56,8 @@ pub(crate) struct App {
     pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
     working: AtomicUsize,
+    /// Requests in progress that have no deadline: uploads, exports, checks of the whole record.
+    unlimited: AtomicUsize,
     draining: AtomicBool,
 }
 
@@ -113,6 +115,7 @@ impl App {
             connections: Arc::new(Connections::start(&settings)?),
             started: Instant::now(),
             working: AtomicUsize::new(0),
+            unlimited: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             settings: ArcSwap::from_pointee(settings),
             facts,
@@ -135,10 +138,10 @@ impl App {
     }
 
     /// A slot for one request of `route`, unless all are taken, memory is short, or the server is going down.
-    pub(crate) fn admit(self: &Arc<Self>, route: Route) -> Result<Slot, Problem> {
+    pub(crate) fn admit(self: &Arc<Self>, route: Route, lane: Lane) -> Result<Slot, Problem> {
         self.memory.stir();
-        let before = self.working.fetch_add(1, Ordering::SeqCst);
-        let slot = Slot(Arc::clone(self));
+        let before = self.slots(lane).fetch_add(1, Ordering::SeqCst);
+        let slot = Slot { app: Arc::clone(self), lane };
         if self.is_draining() {
             return Err(Problem::new(
                 ErrorKind::ShuttingDown,
@@ -149,11 +152,14 @@ impl App {
         if self.memory.level() == Level::Critical && route.takes_memory() {
             return Err(Problem::memory_short());
         }
-        if before >= self.settings().concurrency_limit {
-            let limit = self.settings().concurrency_limit;
+        let (limit, kind) = match (self.settings().concurrency_limit, lane) {
+            (limit, Lane::Deadline) => (limit, "requests"),
+            (limit, Lane::NoDeadline) => (limit.div_ceil(2), "uploads, exports and checks"),
+        };
+        if before >= limit {
             return Err(Problem::new(
                 ErrorKind::TooManyRequests,
-                format!("{limit} requests are already being worked on"),
+                format!("{limit} {kind} are already being worked on"),
                 "try again after Retry-After, send fewer at once, or raise concurrency_limit",
             )
             .retry_after(Duration::from_secs(1)));
@@ -163,7 +169,14 @@ impl App {
 
     /// Requests being worked on.
     pub(crate) fn working(&self) -> usize {
-        self.working.load(Ordering::SeqCst)
+        self.working.load(Ordering::SeqCst) + self.unlimited.load(Ordering::SeqCst)
+    }
+
+    fn slots(&self, lane: Lane) -> &AtomicUsize {
+        match lane {
+            Lane::Deadline => &self.working,
+            Lane::NoDeadline => &self.unlimited,
+        }
     }
 
     /// From now on new work is turned away.
@@ -182,11 +195,24 @@ impl App {
     }
 }
 
+/// Which slots a request takes. Requests that may take as long as their client likes have slots of their own, so that
+/// slow uploads never keep all others out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Requests that end at their deadline: `concurrency_limit` of them.
+    Deadline,
+    /// Requests without a deadline: half as many.
+    NoDeadline,
+}
+
 /// A request being worked on.
-pub(crate) struct Slot(Arc<App>);
+pub(crate) struct Slot {
+    app: Arc<App>,
+    lane: Lane,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.working.fetch_sub(1, Ordering::SeqCst);
+        self.app.slots(self.lane).fetch_sub(1, Ordering::SeqCst);
     }
 }

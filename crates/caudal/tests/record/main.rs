@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod bad;
+mod connections;
 mod damage;
 mod events;
 mod kills;

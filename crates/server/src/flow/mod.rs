@@ -10,7 +10,10 @@ use axum::{body::Body, http::StatusCode};
 use caudal_flow::{Outcome, Report, RunError};
 use caudal_types::Explain;
 
-use crate::{http::door::Answer, problem::Problem};
+use crate::{
+    http::door::{Answer, EVENT_STREAM},
+    problem::Problem,
+};
 
 impl From<RunError> for Problem {
     fn from(error: RunError) -> Self {
@@ -62,5 +65,5 @@ fn accepted(id: &str) -> Answer {
 
 /// Server-sent events.
 fn flowing(body: Body) -> Answer {
-    Answer::flowing("text/event-stream", body)
+    Answer::flowing(EVENT_STREAM, body)
 }

@@ -35,6 +35,9 @@ const MODEST: u64 = 2 << 20;
 pub(crate) struct BodyMemory {
     modest: ByteBudget,
     large: ByteBudget,
+    /// Half as much again, for answers that are not sent yet. Uploads wait for memory and so keep theirs full under load;
+    /// an answer cannot wait, since its work is done.
+    answers: ByteBudget,
     /// Bytes of the bodies that are held which have arrived: they are in memory.
     arrived: AtomicU64,
     /// Bytes that they have announced.
@@ -46,7 +49,15 @@ pub(crate) struct BodyMemory {
 impl BodyMemory {
     pub(crate) fn new(bytes: u64) -> Self {
         let (modest, large) = (ByteBudget::new(bytes / 4), ByteBudget::new(bytes - bytes / 4));
-        Self { modest, large, arrived: AtomicU64::new(0), announced: AtomicU64::new(0), fits: AtomicU64::new(u64::MAX) }
+        let answers = ByteBudget::new(bytes / 2);
+        Self {
+            modest,
+            large,
+            answers,
+            arrived: AtomicU64::new(0),
+            announced: AtomicU64::new(0),
+            fits: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Bytes that are in memory already.
@@ -65,6 +76,18 @@ impl BodyMemory {
         let fits = self.fits.load(Relaxed);
         let more = |announced: u64| announced.checked_add(bytes).filter(|all| *all <= fits);
         self.announced.fetch_update(Relaxed, Relaxed, more).map(drop).map_err(|_| Problem::memory_short())
+    }
+
+    /// Takes memory for an answer of `bytes` until it is sent; an answer larger than all of it takes all of it.
+    pub(crate) fn hold_answer(&self, bytes: u64) -> Result<Held, Problem> {
+        self.answers.try_take(bytes.min(self.answers.total())).ok().flatten().ok_or_else(|| {
+            Problem::new(
+                ErrorKind::MemoryFull,
+                "answers that their clients have not read yet hold all the memory set aside for them",
+                "try again after Retry-After, read answers as they come, or raise max_body_memory_mb",
+            )
+            .retry_after(Duration::from_secs(1))
+        })
     }
 
     /// Bytes held now.

@@ -9,26 +9,32 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use axum::{body::Body, extract::Request, response::Response};
+use axum::{body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit, watch},
 };
 
-use super::{Peer, linger::Lingering, refusal, threads::IoThreads};
+use super::{
+    Peer,
+    activity::{Activity, AnswerBody, ConnectionTimeouts, TrackedStream},
+    linger::Lingering,
+    refusal,
+    threads::IoThreads,
+};
 use crate::{access::Gate, settings::ServerSettings};
 
-/// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431.
-const READ_BUFFER: usize = 256 << 10;
+/// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431. Unfinished heads are in
+/// no budget of memory, so this is what bounds them: 1,200 of them hold less than 80 MB.
+const READ_BUFFER: usize = 64 << 10;
 
 /// How long a connection that has not asked anything yet is kept when all should end: its request may be on its way.
 const LAST_CHANCE: Duration = Duration::from_millis(250);
@@ -53,8 +59,7 @@ pub(crate) struct Connections {
     open: AtomicUsize,
     opened: AtomicU64,
     none: Notify,
-    header_timeout: Duration,
-    keep_alive: Duration,
+    timeouts: ConnectionTimeouts,
     course: watch::Sender<Course>,
     threads: IoThreads,
 }
@@ -65,8 +70,7 @@ impl Connections {
             open: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
             none: Notify::new(),
-            header_timeout: settings.header_timeout,
-            keep_alive: settings.keep_alive,
+            timeouts: ConnectionTimeouts { header: settings.header_timeout, keep_alive: settings.keep_alive },
             course: watch::Sender::new(Course::Serve),
             threads: IoThreads::start(settings.io_threads)?,
         })
@@ -134,25 +138,25 @@ impl Connections {
     }
 
     async fn run(&self, stream: TcpStream, gate: Gate, mut course: watch::Receiver<Course>) {
-        let pulse = Arc::new(Pulse::new());
+        let activity = Arc::new(Activity::new());
         let peer = stream.peer_addr().ok().map(Peer);
-        let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), refusal: None });
+        let io = TokioIo::new(TrackedStream::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            let busy = pulse.begin();
+            let in_progress = activity.begin_request();
             let mut request: Request = request.map(|body| Body::new(Lingering::new(body)));
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
             let gate = gate.clone();
             async move {
-                let response = Ok::<Response, std::convert::Infallible>(gate.call(request).await);
-                drop(busy);
-                response
+                let response = gate.call(request).await.map(|body| AnswerBody::new(body, in_progress));
+                Ok::<_, std::convert::Infallible>(response)
             }
         });
         let mut connection =
             http1::Builder::new().header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
         let mut last_chance = None;
+        let ConnectionTimeouts { header, keep_alive } = self.timeouts;
         let last_word = loop {
             tokio::select! {
                 biased;
@@ -160,12 +164,12 @@ impl Connections {
                     Err(error) if error.is_parse() => break None,
                     _ => return,
                 },
-                () = tokio::time::sleep(self.header_timeout.min(self.keep_alive)) => {
-                    if pulse.overdue(self.header_timeout, self.keep_alive) {
+                () = tokio::time::sleep(header.min(keep_alive)) => {
+                    if activity.is_overdue(self.timeouts) {
                         // Nothing has been answered on this connection, so this is no part of another answer.
-                        match pulse.asked.load(Relaxed) || pulse.head_since.load(Relaxed) == 0 {
-                            true => return,
-                            false => break Some(refusal::head_timeout(self.header_timeout.as_secs_f64())),
+                        match activity.awaits_first_head() {
+                            true => break Some(refusal::head_timeout(header.as_secs_f64())),
+                            false => return,
                         }
                     }
                 }
@@ -175,7 +179,7 @@ impl Connections {
                 }
                 _ = course.changed() => match *course.borrow_and_update() {
                     Course::Serve => {}
-                    Course::End if pulse.asked.load(Relaxed) => Pin::new(&mut connection).graceful_shutdown(),
+                    Course::End if activity.asked() => Pin::new(&mut connection).graceful_shutdown(),
                     Course::End => last_chance = Some(tokio::time::Instant::now() + LAST_CHANCE),
                     Course::Cut => return,
                 },
@@ -183,7 +187,7 @@ impl Connections {
         };
         let parts = connection.into_parts();
         let last_word = last_word.or_else(|| refusal::http2(&parts.read_buf));
-        let _ = tokio::time::timeout(LAST_WORD, part(parts.io.into_inner().stream, last_word)).await;
+        let _ = tokio::time::timeout(LAST_WORD, part(parts.io.into_inner().into_inner(), last_word)).await;
     }
 }
 
@@ -212,148 +216,5 @@ impl Drop for Leave<'_> {
         if self.0.open.fetch_sub(1, Relaxed) == 1 {
             self.0.none.notify_waiters();
         }
-    }
-}
-
-/// What a connection has been doing, in milliseconds since it began.
-#[derive(Debug)]
-struct Pulse {
-    began: Instant,
-    busy: AtomicBool,
-    /// Whether a request has come.
-    asked: AtomicBool,
-    /// When it last became idle: at its beginning or with its last answer.
-    idle_since: AtomicU64,
-    /// When the head began to arrive that is not whole yet; 0 when none does.
-    head_since: AtomicU64,
-}
-
-struct Busy(Arc<Pulse>);
-
-impl Pulse {
-    fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            busy: AtomicBool::new(false),
-            asked: AtomicBool::new(false),
-            idle_since: AtomicU64::new(0),
-            head_since: AtomicU64::new(0),
-        }
-    }
-
-    fn now(&self) -> u64 {
-        self.began.elapsed().as_millis() as u64
-    }
-
-    /// A request's head is whole.
-    fn begin(self: &Arc<Self>) -> Busy {
-        self.busy.store(true, Relaxed);
-        self.asked.store(true, Relaxed);
-        self.head_since.store(0, Relaxed);
-        Busy(Arc::clone(self))
-    }
-
-    /// Bytes have arrived.
-    fn bytes_came(&self) {
-        if !self.busy.load(Relaxed) && self.head_since.load(Relaxed) == 0 {
-            self.head_since.store(self.now().max(1), Relaxed);
-        }
-    }
-
-    /// Whether a head takes too long to arrive, or nothing has come for too long.
-    fn overdue(&self, header: Duration, keep_alive: Duration) -> bool {
-        if self.busy.load(Relaxed) {
-            return false;
-        }
-        let since = |moment: &AtomicU64| Duration::from_millis(self.now().saturating_sub(moment.load(Relaxed)));
-        match self.head_since.load(Relaxed) {
-            0 => since(&self.idle_since) >= keep_alive,
-            _ => since(&self.head_since) >= header,
-        }
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Relaxed);
-        self.0.busy.store(false, Relaxed);
-    }
-}
-
-/// A socket that tells its pulse when bytes come, and puts a body behind answers that have none.
-struct Watched {
-    stream: TcpStream,
-    pulse: Arc<Pulse>,
-    /// What is sent in place of an answer of hyper's own, and how much of it has been.
-    refusal: Option<(Vec<u8>, usize)>,
-}
-
-impl Watched {
-    /// Sends a better answer in place of `bytes`, if these are one of hyper's own; `None` if they are not. They count as
-    /// written when all of it has been sent.
-    fn poll_refusal(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
-        if self.refusal.is_none() {
-            let better = refusal::replace(bytes)?;
-            self.refusal = Some((better, 0));
-        }
-        let (better, sent) = self.refusal.as_mut()?;
-        while *sent < better.len() {
-            match Pin::new(&mut self.stream).poll_write(context, &better[*sent..]) {
-                Poll::Ready(Ok(count @ 1..)) => *sent += count,
-                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
-                other => return Some(other),
-            }
-        }
-        self.refusal = None;
-        Some(Poll::Ready(Ok(bytes.len())))
-    }
-}
-
-impl tokio::io::AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.pulse.bytes_came();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.poll_refusal(context, bytes) {
-            Some(sent) => sent,
-            None => Pin::new(&mut self.stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if let [only] = slices
-            && let Some(sent) = self.poll_refusal(context, only)
-        {
-            return sent;
-        }
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

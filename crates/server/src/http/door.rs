@@ -27,9 +27,10 @@ use super::{
     pack::{self, TakesGzip},
     request_id, span, timing,
     unpack::{self, unpack},
+    unsent,
 };
 use crate::{
-    app::App,
+    app::{App, Lane, Slot},
     kserve,
     params::Query,
     problem::{ErrorAnswer, Problem},
@@ -69,6 +70,7 @@ pub(crate) struct Answer {
 }
 
 pub(crate) const JSON: &str = "application/json";
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 /// Members of a request's body that had no effect.
 const IGNORED: HeaderName = HeaderName::from_static("x-ignored-fields");
@@ -124,6 +126,15 @@ impl Answer {
         self
     }
 
+    /// Keeps the request's slot, and memory for a large answer, until the answer is sent. A follower of events gives its
+    /// slot back now: it may stay for days, and holds next to nothing.
+    fn hold_until_sent(mut self, app: &App, slot: Slot) -> Result<Self, Problem> {
+        if self.content_type != EVENT_STREAM {
+            self.body = unsent::hold(self.body, slot, &app.bodies)?;
+        }
+        Ok(self)
+    }
+
     /// When the caller may come back.
     pub(crate) fn retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
@@ -148,7 +159,7 @@ where
     door.trace = Some(call.trace.clone());
     let id = door.id.clone();
     let outcome = async {
-        let _slot = app.admit(route)?;
+        let slot = app.admit(route, Lane::Deadline)?;
         let request = unpack(request)?;
         let query = Query::parse(request.uri().query())?;
         call.deadline = Deadline::after(call.trace.start(), app.settings().request_timeout);
@@ -157,7 +168,7 @@ where
         let deadline = call.deadline;
         // Boxed, for it is large and would be moved again and again by the layers around it.
         let work = Box::pin(handle(Arc::clone(&app), Visit { call, query, id }, request));
-        within(deadline, Problem::late, work).await
+        within(deadline, Problem::late, work).await?.hold_until_sent(&app, slot)
     };
     let outcome = outcome.await;
     door.close(&app, outcome)
@@ -187,12 +198,10 @@ where
     let user = user.map(|user| shorten(user).into_owned());
     let visitor = Visitor { call: call.clone(), user, peer, id: door.id.clone(), context: door.context.clone() };
     let outcome = async {
-        let slot = app.admit(route)?;
+        let slot = app.admit(route, if endless { Lane::NoDeadline } else { Lane::Deadline })?;
         let request = unpack(request)?;
         let work = Box::pin(handle(Arc::clone(&app), visitor, request));
-        let answer = within(call.deadline, Problem::late, work).await;
-        drop(slot);
-        answer
+        within(call.deadline, Problem::late, work).await?.hold_until_sent(&app, slot)
     };
     let outcome = outcome.await;
     door.close(&app, outcome)

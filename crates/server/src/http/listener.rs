@@ -1,7 +1,15 @@
 //! The socket: bound early, so that a port in use is said before models are loaded; drained late, so that nobody
 //! whose connection the kernel has accepted is reset.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::TcpStream;
@@ -13,6 +21,7 @@ use tokio::net::TcpListener;
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    failures: AcceptFailures,
 }
 
 /// Why there is no socket.
@@ -74,7 +83,7 @@ impl Listener {
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, failures: AcceptFailures::default() })
     }
 
     /// Where it listens, the port known even if any was asked for.
@@ -87,6 +96,7 @@ impl Listener {
         loop {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
+                    self.failures.record_success();
                     // Answers are small and whole: waiting to join them with more would only delay them.
                     let _ = stream.set_nodelay(true);
                     match stream.into_std() {
@@ -96,8 +106,8 @@ impl Listener {
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "cannot accept connections; trying again");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    self.failures.record_failure(&error);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
@@ -109,11 +119,49 @@ impl Listener {
         let mut last = Vec::new();
         // Handshakes in progress are completed by the client's next packet; on any network we serve that takes
         // less than this.
-        let patience = std::time::Duration::from_millis(50);
+        let patience = Duration::from_millis(50);
         while let Ok(stream) = tokio::time::timeout(patience, self.accept()).await {
             last.push(stream);
         }
         last
+    }
+}
+
+/// How long connections must be accepted again before a series of failures counts as over.
+const RECOVERED_AFTER: Duration = Duration::from_secs(5);
+
+/// A series of failures to accept is logged once, and once more when it is over: without file descriptors left, each
+/// try fails.
+#[derive(Debug, Default)]
+struct AcceptFailures {
+    failing: AtomicBool,
+    /// The first and the last failure.
+    series: Mutex<Option<(Instant, Instant)>>,
+}
+
+impl AcceptFailures {
+    fn record_failure(&self, error: &io::Error) {
+        let now = Instant::now();
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        if series.is_none() {
+            tracing::error!(%error, "cannot accept connections; trying again");
+        }
+        *series = Some((series.map_or(now, |(first, _)| first), now));
+        self.failing.store(true, Relaxed);
+    }
+
+    fn record_success(&self) {
+        if !self.failing.load(Relaxed) {
+            return;
+        }
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((first, last)) = *series
+            && last.elapsed() >= RECOVERED_AFTER
+        {
+            tracing::info!(seconds = first.elapsed().as_secs(), "connections are accepted again");
+            *series = None;
+            self.failing.store(false, Relaxed);
+        }
     }
 }
 

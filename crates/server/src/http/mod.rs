@@ -1,5 +1,6 @@
 //! HTTP itself: sockets, connections, bodies, and the door that every request passes twice.
 
+mod activity;
 mod aside;
 pub(crate) mod body;
 mod connection;
@@ -16,6 +17,7 @@ mod span;
 mod threads;
 mod timing;
 mod unpack;
+mod unsent;
 
 pub(crate) use aside::{apart, aside};
 pub(crate) use connection::Connections;

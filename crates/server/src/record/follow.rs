@@ -23,7 +23,7 @@ use crate::{
     app::App,
     http::{
         Path,
-        door::{self, Answer, Visitor},
+        door::{self, Answer, EVENT_STREAM, Visitor},
     },
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -31,8 +31,8 @@ use crate::{
 
 /// Events that are sent in one piece.
 const SOME: u32 = 100;
-/// How often it is looked for what other processes appended, and whether the server goes down.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a follower looks whether the server shuts down.
+const SHUTDOWN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a follower hears nothing at most.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -63,7 +63,7 @@ pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, 
             let said = follower.next().await?;
             Some((said, follower))
         });
-        Ok::<_, Problem>(Answer::flowing("text/event-stream", Body::from_stream(events)))
+        Ok::<_, Problem>(Answer::flowing(EVENT_STREAM, Body::from_stream(events)))
     })
     .await
 }
@@ -108,7 +108,17 @@ impl Follower {
                 self.spoke = Instant::now();
                 return Some(Ok(Bytes::from_static(b": still here\n\n")));
             }
-            let _ = timeout(LOOK, self.told.changed()).await;
+            self.wait().await;
+        }
+    }
+
+    /// Waits until events were appended, the follower should hear that it is still connected, or the server shuts down.
+    /// The store reports appends of other processes too, so nothing is read meanwhile.
+    async fn wait(&mut self) {
+        while !self.app.is_draining() && self.spoke.elapsed() < SILENCE {
+            if timeout(SHUTDOWN_CHECK_INTERVAL, self.told.changed()).await.is_ok() {
+                return;
+            }
         }
     }
 }

@@ -3,7 +3,12 @@
 //! What has come is handed to the store in groups while more comes. Few groups are on their way at a time; while they
 //! are, nothing is read, and the sender waits: that is the back-pressure.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -43,6 +48,10 @@ const GROUP: usize = 512;
 const GROUP_BYTES: usize = 512 << 10;
 /// Groups that are on their way to the disk.
 const GROUPS: usize = 8;
+
+/// Bytes a second that an upload must bring on average once it is older than its longest pause: a byte now and then would
+/// hold a slot for ever. An event every ten seconds brings more.
+const MIN_BYTES_PER_SECOND: f64 = 10.0;
 
 /// Streams events in: an event a line (NDJSON), or the same as a file of a form. Those before a bad line are kept.
 ///
@@ -90,6 +99,8 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, Path(id): Path<String>, 
             line: 0,
             group: Vec::new(),
             group_bytes: 0,
+            began: Instant::now(),
+            received: 0,
             pause: settings.body_timeout,
             largest: usize::try_from(settings.record.max_event).unwrap_or(usize::MAX),
         };
@@ -201,6 +212,8 @@ struct Intake {
     line: u64,
     group: Vec<NewRecord>,
     group_bytes: usize,
+    began: Instant,
+    received: u64,
     pause: Duration,
     largest: usize,
 }
@@ -238,7 +251,9 @@ impl Intake {
                 chunk = self.chunks.next() => {
                     let Some(chunk) = chunk else { break };
                     self.trace.enter(Stage::Ingest);
-                    self.chunk(chunk?)?;
+                    let chunk = chunk?;
+                    self.check_rate(chunk.len())?;
+                    self.chunk(chunk)?;
                 }
                 // Nothing has come meanwhile: what is there need not wait for more.
                 () = std::future::ready(()), if !self.group.is_empty() => self.hand_over()?,
@@ -248,6 +263,19 @@ impl Intake {
         }
         let rest = std::mem::take(&mut self.rest);
         self.one_line(&rest)
+    }
+
+    fn check_rate(&mut self, more: usize) -> Result<(), Problem> {
+        self.received += more as u64;
+        let age = self.began.elapsed();
+        if age > self.pause && (self.received as f64) < MIN_BYTES_PER_SECOND * age.as_secs_f64() {
+            return Err(Problem::new(
+                ErrorKind::BodyTimeout,
+                format!("the upload is too slow: {} bytes in {} s", self.received, age.as_secs()),
+                format!("send at least {MIN_BYTES_PER_SECOND} bytes a second on average, or each event as a request"),
+            ));
+        }
+        Ok(())
     }
 
     fn chunk(&mut self, mut chunk: Bytes) -> Result<(), Problem> {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod held;
+mod notify;
 mod place;
 mod reader;
 mod rows;
@@ -33,6 +34,7 @@ use crate::{
     record::{Record, Stream, StreamId},
 };
 use held::Holds;
+use notify::ChangeNotifier;
 use reader::Readers;
 use writer::Writer;
 
@@ -79,6 +81,8 @@ impl Options {
 #[derive(Debug)]
 pub struct Sqlite {
     file: PathBuf,
+    /// None where the database was opened for reading alone. Goes first, as the readers do.
+    _notifier: Option<ChangeNotifier>,
     /// They go before the writer does: who closes the database last writes the log back and removes it.
     readers: Readers,
     /// None where the database was opened for reading alone.
@@ -101,8 +105,19 @@ impl Sqlite {
         let (gauges, followers) = (Arc::<Gauges>::default(), Arc::<Followers>::default());
         let writer = Writer::start(&options, Arc::clone(&gauges), Arc::clone(&followers))?;
         let readers = Readers::start(&options.file, options.readers.max(1), &gauges)?;
+        let notifier = ChangeNotifier::start(&options.file, Arc::clone(&followers))?;
         let holds = Holds::beside(&options.file);
-        Ok(Self { file: options.file, writer: Some(writer), readers, gauges, followers, holds, _copy: None })
+        let notifier = Some(notifier);
+        Ok(Self {
+            file: options.file,
+            _notifier: notifier,
+            writer: Some(writer),
+            readers,
+            gauges,
+            followers,
+            holds,
+            _copy: None,
+        })
     }
 
     /// Opens a database that is there for reading alone, on a disk that nobody can write to. No other process may write to
@@ -115,7 +130,7 @@ impl Sqlite {
         let (gauges, followers) = (Arc::<Gauges>::default(), Arc::<Followers>::default());
         let readers = Readers::start_as(access, &file, options.readers.max(1), &gauges)?;
         let holds = Holds::beside(&options.file);
-        Ok(Self { file, writer: None, readers, gauges, followers, holds, _copy: copy })
+        Ok(Self { file, _notifier: None, writer: None, readers, gauges, followers, holds, _copy: copy })
     }
 
     /// Asks the writer, where there is one.
