@@ -487,7 +487,7 @@ fn a_corpus_is_imported_once_however_often_it_is_tried() {
     let done = folder.json(&["import", "corpus.h5", "--json"]);
     let expected = json!({
         "consultations": 2, "made": 2, "events": 707, "already_there": 0, "differing": 0, "renamed": 2, "as_text": 1,
-        "wrong_hashes": 0, "skipped": ["metadata"],
+        "wrong_hashes": 0, "skipped": [],
     });
     assert_eq!(done, expected);
     let events = folder.events("session_1");
@@ -499,6 +499,8 @@ fn a_corpus_is_imported_once_however_often_it_is_tried() {
         (&json!("dra. López"), &json!("2025-10-29T10:00:00+00:00"))
     );
     assert_eq!(meta["original_audit_hash"], events[0]["audit_hash"]);
+    assert_eq!(events[0]["occurred_at"], "2025-10-29T10:00:00.000000Z");
+    assert_ne!(events[0]["timestamp"], events[0]["occurred_at"], "the chain's own time is that of the import");
     assert_eq!(events[3]["event_type"], "imported:VITALS_SEEN");
     assert_eq!((&events[4]["event_type"], &events[4]["payload"]["text"]), (&json!("imported:TEXT"), &json!("no JSON")));
     let first = &folder.events("session_0")[0]["event_id"];
@@ -514,4 +516,184 @@ fn a_corpus_is_imported_once_however_often_it_is_tried() {
     assert!(folder.good(&["verify", "--all"]).starts_with("good"));
     fs::write(folder.path("text.h5"), "a text").unwrap();
     assert!(folder.bad(1, &["import", "text.h5"]).contains("not an HDF5 file"));
+}
+
+/// A corpus with all that its layout has: attributes, interactions, embeddings, snapshots, and what nobody knows.
+const LAYOUT: &str = r#"
+import json, sys, h5py, numpy
+text = h5py.string_dtype("utf-8")
+with h5py.File(sys.argv[1], "w") as file:
+    meta = file.create_group("metadata")
+    meta.attrs["corpus_id"], meta.attrs["created_at"], meta.attrs["sizes"] = "corpus-1", "2025-01-01T00:00:00", [1, 2]
+    for name in ("s1", "s2"):
+        group = file.create_group("consultations/" + name)
+        group.attrs["created_at"], group.attrs["updated_at"] = "2025-03-01T09:00:00+00:00", "2025-03-02T09:00:00+00:00"
+        group.attrs["event_count"] = numpy.int64(1)
+    events = [json.dumps({"event_type": "MESSAGE_RECEIVED", "payload": {"message": "hola"}, "timestamp": "2025-03-01T10:00:00Z"}).encode(),
+              b'{"event_type": "x:y", "payload": {"m": "caf\xe9"}}']
+    set = file["consultations/s1"].create_dataset("events", (5,), maxshape=(None,), dtype=h5py.string_dtype("ascii"))
+    set[:2] = events
+    file["consultations/s1"].create_group("snapshots").create_dataset("2025-03-01T10:00:00", data=b"{}")
+    file["consultations/elsewhere"] = h5py.ExternalLink("other.h5", "/consultations/s1")
+    inter = file.create_group("interactions")
+    for column, values in {"session_id": ["s1", "s2", "s1"], "interaction_id": ["i1", "i2", "i3"], "prompt": ["a", "b", "c"],
+                           "timestamp": ["2025-03-01T11:00:00-06:00"] * 3, "model": ["m"] * 3}.items():
+        inter.create_dataset(column, data=values, dtype=text, compression="gzip")
+    inter.create_dataset("tokens", data=numpy.array([5, 6, 7], dtype="i4"))
+    emb = file.create_group("embeddings")
+    emb.create_dataset("interaction_id", data=["i1", "i9"], dtype=text)
+    emb.create_dataset("vector", data=numpy.array([[0.5, -1.0], [2.0, 3.0]], dtype="f4"))
+    file.create_dataset("notes", data=[1, 2, 3])
+"#;
+
+/// Writes `name` by a Python script that is given its path; `false` where h5py is missing.
+fn written(folder: &Folder, name: &str, script: &str) -> bool {
+    let library = caudal_types::cache_dir().join("h5py");
+    if !library.join("h5py/__init__.py").is_file() {
+        eprintln!("skipped: h5py is missing; `cargo xtask setup` brings it");
+        return false;
+    }
+    let output =
+        Command::new("python3").args(["-c", script]).arg(folder.path(name)).env("PYTHONPATH", library).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    true
+}
+
+#[test]
+fn corpus_keeps_its_times_interactions_and_embeddings() {
+    let folder = Folder::new();
+    if !written(&folder, "corpus.h5", LAYOUT) {
+        return;
+    }
+    let done = folder.json(&["import", "corpus.h5", "--json"]);
+    assert_eq!((&done["consultations"], &done["made"], &done["events"]), (&json!(3), &json!(3), &json!(7)), "{done}");
+    let skipped: Vec<&str> = done["skipped"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+    for part in [
+        "metadata/@sizes",
+        "notes (3 rows)",
+        "consultations/elsewhere (a link",
+        "snapshots (a group of 1)",
+        "events (3 empty rows)",
+    ] {
+        assert!(skipped.iter().any(|skipped| skipped.contains(part)), "{part}: {skipped:?}");
+    }
+    assert_eq!(skipped.len(), 5, "{skipped:?}");
+
+    let events = folder.events("s1");
+    let kinds: Vec<&str> = events.iter().map(|event| event["event_type"].as_str().unwrap()).collect();
+    let interaction = "imported:INTERACTION";
+    assert_eq!(kinds, ["MESSAGE_RECEIVED", "imported:BYTES", interaction, interaction, "imported:EMBEDDING"]);
+    assert_eq!(
+        events[2]["payload"],
+        json!({"session_id": "s1", "interaction_id": "i1", "prompt": "a", "tokens": 5, "model": "m",
+        "timestamp": "2025-03-01T11:00:00-06:00"})
+    );
+    assert_eq!(events[2]["occurred_at"], "2025-03-01T17:00:00.000000Z");
+    let vector = &events[4]["payload"]["vector"];
+    assert_eq!((&vector["dimensions"], &vector["float32_base64"]), (&json!(2), &json!("AAAAPwAAgL8=")));
+    // An embedding of an interaction that is not there is kept apart.
+    assert_eq!(folder.events("embeddings")[0]["payload"]["interaction_id"], "i9");
+
+    let shown = folder.json(&["show", "s1", "--json"]);
+    assert_eq!(shown["original_created_at"], "2025-03-01T09:00:00.000000Z");
+    let original = &shown["about"]["original"];
+    assert_eq!(
+        (&original["updated_at"], &original["corpus"]["corpus_id"]),
+        (&json!("2025-03-02T09:00:00+00:00"), &json!("corpus-1"))
+    );
+    let messages = shown["state"]["messages"].as_array().unwrap();
+    assert_eq!(messages[0]["received_at"], 1_740_823_200_000_000_i64, "its own time, 2025-03-01T10:00:00Z");
+    let again = folder.json(&["import", "corpus.h5", "--json"]);
+    assert_eq!(
+        (&again["events"], &again["already_there"], &again["made"]),
+        (&json!(0), &json!(7), &json!(0)),
+        "{again}"
+    );
+    assert!(folder.good(&["verify", "--all"]).starts_with("good"));
+}
+
+#[test]
+fn own_archive_is_imported_into_another_record() {
+    let source = Folder::new();
+    for number in 0..3 {
+        source.message("c1", &format!("dolor {number} ñ"));
+    }
+    let original = source.events("c1");
+    let archive = |codec: &str, name: &str| {
+        let folder = Folder::new();
+        for event in &original {
+            let payload = event["payload"].to_string();
+            folder.good(&[
+                "append",
+                "c1",
+                "--type",
+                "MESSAGE_RECEIVED",
+                "--payload",
+                &payload,
+                "--user",
+                "dr",
+                "--create",
+            ]);
+        }
+        let done = folder.json(&["seal", "c1", "--codec", codec, "--json"]);
+        let file = folder.data().join("archives").join(done["files"][0].as_str().unwrap());
+        fs::copy(&file, source.path(name)).unwrap();
+        // What is there already is recognised, in the record that it came from too.
+        let again = folder.json(&["import", file.to_str().unwrap(), "--json"]);
+        assert_eq!((&again["events"], &again["already_there"]), (&json!(0), &json!(3)), "{codec}: {again}");
+        folder
+    };
+    for codec in ["none", "gzip-1", "gzip-4", "lzf", "lz4", "zstd-3"] {
+        let name = format!("{codec}.h5");
+        let sealed = archive(codec, &name).events("c1");
+        let other = Folder::new();
+        fs::copy(source.path(&name), other.path(&name)).unwrap();
+        let done = other.json(&["import", &name, "--json"]);
+        assert_eq!(
+            (&done["made"], &done["events"], &done["wrong_hashes"]),
+            (&json!(1), &json!(3), &json!(0)),
+            "{codec}: {done}"
+        );
+        let events = other.events("c1");
+        for (event, sealed) in events.iter().zip(&sealed) {
+            for member in ["event_id", "event_type", "payload", "audit_hash"] {
+                assert_eq!(event[member], sealed[member], "{codec}");
+            }
+            assert_eq!(event["occurred_at"], sealed["timestamp"], "{codec}");
+            assert_eq!(event["metadata"]["user_id"], "dr");
+        }
+        assert_eq!(other.json(&["show", "c1", "--json"])["about"]["user_id"], "dr");
+        let again = other.json(&["import", &name, "--json"]);
+        assert_eq!((&again["events"], &again["already_there"]), (&json!(0), &json!(3)), "{codec}: {again}");
+        assert!(other.good(&["verify", "--all"]).starts_with("good"));
+    }
+    // One that is damaged brings nothing.
+    let other = Folder::new();
+    let mut bytes = fs::read(source.path("none.h5")).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"dolor 1").unwrap();
+    bytes[at] ^= 1;
+    fs::write(other.path("bad.h5"), bytes).unwrap();
+    assert!(other.bad(1, &["import", "bad.h5"]).contains("is not what was written"));
+    assert!(!other.data().join("caudal.db").exists(), "nothing is made");
+}
+
+#[test]
+fn archive_whose_index_was_cut_off_is_imported_by_hdf5() {
+    let folder = Folder::new();
+    for number in 0..3 {
+        folder.message("c1", &format!("dolor {number}"));
+    }
+    let done = folder.json(&["seal", "c1", "--json"]);
+    let file = folder.data().join("archives").join(done["files"][0].as_str().unwrap());
+    fs::copy(file, folder.path("sealed.h5")).unwrap();
+    // Opened to append and closed again, HDF5 cuts a file to what it knows of.
+    if !written(&folder, "sealed.h5", "import sys, h5py\nh5py.File(sys.argv[1], 'a').close()") {
+        return;
+    }
+    let other = Folder::new();
+    fs::copy(folder.path("sealed.h5"), other.path("sealed.h5")).unwrap();
+    let done = other.json(&["import", "sealed.h5", "--json"]);
+    assert_eq!((&done["events"], &done["wrong_hashes"]), (&json!(3), &json!(0)), "{done}");
+    assert_eq!(other.events("c1")[2]["payload"]["message"], "dolor 2");
 }

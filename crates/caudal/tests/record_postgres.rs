@@ -34,14 +34,20 @@ struct Place {
     settings: [String; 6],
 }
 
+/// One server for all; none where PostgreSQL is not installed.
+fn postgres() -> Option<&'static Postgres> {
+    static POSTGRES: OnceLock<Option<Postgres>> = OnceLock::new();
+    let postgres = POSTGRES.get_or_init(Postgres::start).as_ref();
+    if postgres.is_none() {
+        eprintln!("skipped: PostgreSQL is not installed (Debian: postgresql)");
+    }
+    postgres
+}
+
 impl Place {
     /// None where PostgreSQL is not installed.
     fn new() -> Option<Self> {
-        static POSTGRES: OnceLock<Option<Postgres>> = OnceLock::new();
-        let Some(postgres) = POSTGRES.get_or_init(Postgres::start) else {
-            eprintln!("skipped: PostgreSQL is not installed (Debian: postgresql)");
-            return None;
-        };
+        let postgres = postgres()?;
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data").display().to_string();
         let pairs = [("--data-dir", data), ("--database-url", postgres.url()), ("--database-schema", postgres.name())];
@@ -245,4 +251,21 @@ fn the_command_line_reads_and_writes_the_same_record() {
         assert!(!output.status.success() && said.contains(told), "{said}");
     }
     assert!(!place.folder.path().join("data/caudal.db").exists());
+}
+
+#[test]
+fn documented_view_shows_events_to_psql() {
+    let Some(place) = Place::new() else { return };
+    let payload = message(1)["payload"].to_string();
+    place.record(&["append", "c1", "--type", "MESSAGE_RECEIVED", "--payload", &payload, "--user", "dr", "--create"]);
+    let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/store.md")).unwrap();
+    let (_, rest) = document.split_once("```sql\n").unwrap();
+    let (view, _) = rest.split_once("```").unwrap();
+    let schema = &place.settings[5];
+    let view = view.replace("caudal.", &format!("{schema}.")).replace("caudal_events", &format!("{schema}_events"));
+    let select = "consultation, sequence, event_type, payload ->> 'message', metadata ->> 'user_id', \
+                  now() - appended_at < interval '1 hour', length(audit_hash)";
+    let shown = postgres().unwrap().sql(&format!("{view}; select {select} from {schema}_events"));
+    let said = message(1)["payload"]["message"].as_str().unwrap().to_owned();
+    assert_eq!(shown.trim(), format!("c1|1|MESSAGE_RECEIVED|{said}|dr|t|64"));
 }

@@ -148,7 +148,7 @@ impl Append {
             user_id: user_id.clone().unwrap_or_else(|| NOBODY.to_owned()),
             session_id: session_id.clone(),
             consultation_id,
-            patient_stub: None,
+            ..NewConsultation::default()
         };
         let Some(name) = consultation else {
             // One for the run, however many of its steps record something.

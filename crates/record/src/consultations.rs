@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use caudal_store::{
     Append, Appended, Key, List, NewRecord, NewStream, Order, Page, Range, Record, Snapshot, Store, StoreError, Stream,
-    StreamId,
+    StreamId, Time,
 };
 use futures_util::{
     FutureExt,
@@ -92,6 +92,9 @@ pub struct NewConsultation<'a> {
     /// The session that it belongs to; one of its own if none is named.
     #[serde(default)]
     pub session_id: Option<String>,
+    /// What the file said of it, where it is imported: an object as JSON.
+    #[serde(skip)]
+    pub original: Option<String>,
 }
 
 /// A consultation.
@@ -115,6 +118,25 @@ pub struct About {
     /// What is known of the patient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patient_stub: Option<serde_json::Value>,
+    /// What the file said of it that it was imported from, such as `created_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<serde_json::Value>,
+}
+
+/// When a consultation was made in the system that it was imported from, by what is said of its stream.
+pub fn original_created_at(stream: &Stream) -> Option<Time> {
+    // Most were made here, and need not be parsed to know it.
+    memchr::memmem::find(&stream.meta, b"\"original\"")?;
+    let about: About = serde_json::from_slice(&stream.meta).ok()?;
+    crate::time::parse(about.original?.get("created_at")?.as_str()?)
+}
+
+/// The JSON object `shown`, with `original_created_at` where the consultation was imported and its file said one.
+pub fn with_original_time(mut shown: serde_json::Value, stream: &Stream) -> serde_json::Value {
+    if let (Some(shown), Some(time)) = (shown.as_object_mut(), original_created_at(stream)) {
+        shown.insert("original_created_at".to_owned(), crate::time::iso(time).into());
+    }
+    shown
 }
 
 impl Consultation {
@@ -177,7 +199,8 @@ impl Consultations {
             (None, None) => Uuid::new_v4().to_string(),
             (None, Some(key)) => made_of("session", &new.user_id, key).to_string(),
         };
-        let meta = about(&new.user_id, &session, new.patient_stub.map(serde_json::value::RawValue::get))?;
+        let patient = new.patient_stub.map(serde_json::value::RawValue::get);
+        let meta = about(&new.user_id, &session, patient, new.original.as_deref())?;
         let id = stream_of(&name);
         match self.store.create(NewStream { id: id.clone(), meta: meta.clone() }).await {
             Ok(stream) => Consultation::of(stream, false),
@@ -424,7 +447,7 @@ fn made_of(what: &str, user: &str, key: &str) -> Uuid {
 }
 
 /// What is kept of a consultation, in canonical form.
-fn about(user: &str, session: &str, patient: Option<&str>) -> Result<Bytes, RecordError> {
+fn about(user: &str, session: &str, patient: Option<&str>, original: Option<&str>) -> Result<Bytes, RecordError> {
     let mut text = b"{\"user_id\": ".to_vec();
     event::string(&mut text, user);
     text.extend_from_slice(b", \"session_id\": ");
@@ -432,6 +455,10 @@ fn about(user: &str, session: &str, patient: Option<&str>) -> Result<Bytes, Reco
     if let Some(patient) = patient {
         text.extend_from_slice(b", \"patient_stub\": ");
         text.extend_from_slice(patient.as_bytes());
+    }
+    if let Some(original) = original {
+        text.extend_from_slice(b", \"original\": ");
+        text.extend_from_slice(original.as_bytes());
     }
     text.push(b'}');
     Ok(canonical(&text)?.into())

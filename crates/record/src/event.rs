@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 use crate::hash::Hash;
 use crate::raw::Raw;
-use crate::time::iso;
+use crate::time::{iso, parse};
 
 /// An event of a consultation.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
     /// Its place in the stream, from 1.
     pub sequence: u64,
-    /// When it was appended.
+    /// When it happened: an imported event's own time, else when it was appended.
     pub time: Time,
     /// Its own name.
     pub id: Uuid,
@@ -25,8 +25,9 @@ pub struct Event<'a> {
 
 impl<'a> From<&'a Record> for Event<'a> {
     fn from(record: &'a Record) -> Self {
-        let Record { sequence, time, id, kind, body, .. } = record;
-        Self { sequence: *sequence, time: *time, id: *id, kind, payload: body }
+        let Record { sequence, time, id, kind, body, meta, .. } = record;
+        let time = occurred(meta).unwrap_or(*time);
+        Self { sequence: *sequence, time, id: *id, kind, payload: body }
     }
 }
 
@@ -43,6 +44,9 @@ pub struct EventView {
     pub timestamp: String,
     /// The same as it was hashed: microseconds since 1970.
     pub time: Time,
+    /// When it happened, where it was imported and had a time of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<String>,
     /// Its type.
     pub event_type: String,
     /// What it says.
@@ -64,6 +68,7 @@ impl EventView {
             sequence: record.sequence,
             timestamp: iso(record.time),
             time: record.time,
+            occurred_at: occurred(&record.meta).map(iso),
             event_type: record.kind.as_ref().into(),
             payload: Raw::json_or_text(&record.body),
             metadata: Raw::json_or_text(&record.meta),
@@ -71,6 +76,24 @@ impl EventView {
             chain_hash: record.chain.into(),
         }
     }
+}
+
+/// The name under which an import writes an event's own time into its metadata.
+pub(crate) const OCCURRED_AT: &str = "occurred_at";
+
+/// The own time of an event whose metadata are `meta`: only an import says one.
+pub(crate) fn occurred(meta: &[u8]) -> Option<Time> {
+    #[derive(serde::Deserialize)]
+    struct Said<'a> {
+        #[serde(borrow)]
+        occurred_at: std::borrow::Cow<'a, str>,
+        #[serde(rename = "imported_at")]
+        _imported_at: serde::de::IgnoredAny,
+    }
+    // Most events have none, and need not be parsed to know it.
+    memchr::memmem::find(meta, OCCURRED_AT.as_bytes())?;
+    let said: Said<'_> = serde_json::from_slice(meta).ok()?;
+    parse(&said.occurred_at)
 }
 
 /// Appends `text` to `out` as a JSON string.

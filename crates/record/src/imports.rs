@@ -5,20 +5,22 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
 };
 
-use caudal_store::{Clock, NewRecord, Range, StoreError};
+use caudal_store::{Clock, NewRecord, Range, StoreError, Time};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    Consultations, Ingest, NewConsultation, RecordError,
+    About, Consultations, Ingest, NewConsultation, RecordError,
+    archive::Original,
     canonical::{canonical, sha256},
     consultations::named,
+    event::OCCURRED_AT,
     hash::Hash,
     kinds::{Kind, LONGEST_NAME},
     stream_of,
-    time::iso,
+    time::{iso, parse},
 };
 
 /// Events that are appended in one go, and about the most bytes of these.
@@ -29,9 +31,10 @@ const STEP: u32 = 2_000;
 /// The namespace of types that are not ours.
 const SPACE: &str = "imported";
 /// Names under which an event's metadata keeps what would be lost.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "imported_at",
     "imported_from",
+    OCCURRED_AT,
     "original_audit_hash",
     "original_consultation_id",
     "original_event_id",
@@ -72,6 +75,8 @@ pub struct Importer {
     from: Box<str>,
     at: String,
     current: Option<Current>,
+    /// Consultations that came, by their names in the file.
+    came: HashSet<Box<str>>,
     done: ImportSummary,
 }
 
@@ -82,6 +87,8 @@ struct Current {
     given: Box<str>,
     name: String,
     made: bool,
+    /// What the file says of it.
+    original: Option<Original>,
     /// Events that are there already, with their digests.
     known: HashMap<Uuid, [u8; 32]>,
     /// Ids that came in this run.
@@ -104,7 +111,21 @@ impl Importer {
     pub fn new(record: Consultations, from: &str, timezone: &str) -> Self {
         let at = iso(Clock::system().now());
         let ingest = Ingest::new("import", timezone);
-        Self { record, ingest, from: from.into(), at, current: None, done: ImportSummary::default() }
+        let (came, done) = (HashSet::new(), ImportSummary::default());
+        Self { record, ingest, from: from.into(), at, current: None, came, done }
+    }
+
+    /// Takes note of what the file says of the consultation `given`, whose events come next. One without events is made
+    /// all the same.
+    ///
+    /// # Errors
+    /// See [`Importer::event`].
+    pub async fn consultation(&mut self, given: &str, original: Original) -> Result<(), RecordError> {
+        self.enter(given).await?;
+        if let Some(current) = self.current.as_mut().filter(|_| original != Original::default()) {
+            current.original = Some(original);
+        }
+        Ok(())
     }
 
     /// Takes note of a part that is not carried over.
@@ -117,10 +138,7 @@ impl Importer {
     /// # Errors
     /// The store did not take it. What was taken before stays; another run goes on.
     pub async fn event(&mut self, given: &str, json: String) -> Result<(), RecordError> {
-        if self.current.as_ref().is_none_or(|current| *current.given != *given) {
-            self.flush().await?;
-            self.current = Some(self.begin(given).await?);
-        }
+        self.enter(given).await?;
         let Some(current) = &mut self.current else { return Ok(()) };
         current.position += 1;
         let position = current.position;
@@ -157,8 +175,26 @@ impl Importer {
     /// # Errors
     /// See [`Importer::event`].
     pub async fn finish(mut self) -> Result<ImportSummary, RecordError> {
-        self.flush().await?;
+        self.leave().await?;
         Ok(self.done)
+    }
+
+    /// Makes `given` the consultation whose events come.
+    async fn enter(&mut self, given: &str) -> Result<(), RecordError> {
+        if self.current.as_ref().is_none_or(|current| *current.given != *given) {
+            self.leave().await?;
+            self.current = Some(self.begin(given).await?);
+        }
+        Ok(())
+    }
+
+    /// Appends what is left of the consultation whose events came.
+    async fn leave(&mut self) -> Result<(), RecordError> {
+        self.flush().await?;
+        if self.current.as_ref().is_some_and(|current| !current.made && current.original.is_some()) {
+            self.make(None).await?;
+        }
+        Ok(())
     }
 
     async fn begin(&mut self, given: &str) -> Result<Current, RecordError> {
@@ -178,26 +214,52 @@ impl Importer {
             Err(RecordError::NoConsultation(_)) => false,
             Err(error) => return Err(error),
         };
-        self.done.consultations += 1;
-        let (seen, chunk) = (HashSet::new(), Vec::new());
-        Ok(Current { given: given.into(), name, made, known, seen, position: 0, chunk, bytes: 0 })
+        self.done.consultations += u64::from(self.came.insert(given.into()));
+        let (seen, chunk, original) = (HashSet::new(), Vec::new(), None);
+        Ok(Current { given: given.into(), name, made, original, known, seen, position: 0, chunk, bytes: 0 })
+    }
+
+    /// Makes the consultation; `user` is the one who said its first event.
+    async fn make(&mut self, user: Option<String>) -> Result<(), RecordError> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let Original { meta, mut attributes } = current.original.clone().unwrap_or_default();
+        let about = meta.and_then(|meta| serde_json::from_slice::<About>(&meta).ok());
+        let (user_id, session_id, patient, earlier) = match about {
+            Some(About { user_id, session_id, patient_stub, original }) => {
+                (Some(user_id), Some(session_id), patient_stub, original)
+            }
+            None => (user, None, None, None),
+        };
+        if let Some(earlier) = earlier {
+            // One that had been imported before was made before that.
+            attributes.extend(earlier.get("created_at").map(|made| ("created_at".to_owned(), made.clone())));
+            attributes.insert("original".to_owned(), earlier);
+        }
+        attributes.insert("imported_at".to_owned(), self.at.as_str().into());
+        attributes.insert("imported_from".to_owned(), (&*self.from).into());
+        let patient = patient.map(|patient| raw(&patient));
+        let new = NewConsultation {
+            user_id: user_id.unwrap_or_else(|| "import".to_owned()),
+            patient_stub: patient.as_deref(),
+            consultation_id: Some(current.name.clone()),
+            session_id: Some(session_id.unwrap_or_else(|| current.given.as_ref().into())),
+            original: serde_json::to_string(&attributes).ok(),
+        };
+        self.record.make(&new, None).await?;
+        current.made = true;
+        self.done.made += 1;
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), RecordError> {
         let Some(current) = &mut self.current else { return Ok(()) };
-        let chunk = std::mem::take(&mut current.chunk);
+        let (chunk, made) = (std::mem::take(&mut current.chunk), current.made);
         current.bytes = 0;
-        if chunk.is_empty() {
-            return Ok(());
+        let Some(first) = chunk.first() else { return Ok(()) };
+        if !made {
+            self.make(user(&first.record)).await?;
         }
-        if !current.made {
-            let user_id = user(&chunk[0].record).unwrap_or_else(|| "import".to_owned());
-            let (consultation_id, session_id) = (Some(current.name.clone()), Some(current.given.as_ref().into()));
-            let new = NewConsultation { user_id, patient_stub: None, consultation_id, session_id };
-            self.record.make(&new, None).await?;
-            current.made = true;
-            self.done.made += 1;
-        }
+        let Some(current) = &self.current else { return Ok(()) };
         let count = chunk.len() as u64;
         let records = chunk.iter().map(|coming| coming.record.clone()).collect();
         match self.record.append(&current.name, records, None, None).await {
@@ -290,6 +352,9 @@ impl Foreign<'_> {
         if let Some(given) = members.remove("event_id").filter(|_| !own) {
             meta.insert("original_event_id".to_owned(), given.to_owned());
         }
+        if let Some(time) = own_time(&members) {
+            meta.insert(OCCURRED_AT.to_owned(), raw(&iso(time)));
+        }
         if let Some(time) = members.remove("timestamp") {
             meta.insert("original_timestamp".to_owned(), time.to_owned());
         }
@@ -321,6 +386,30 @@ impl Foreign<'_> {
         }
         meta
     }
+}
+
+/// The time of an event as its file has it: that of an earlier import, else the first of its members that is a time.
+fn own_time(members: &Members<'_>) -> Option<Time> {
+    let said = members.get("metadata").and_then(|said| serde_json::from_str::<Members<'_>>(said.get()).ok());
+    let said = said.unwrap_or_default();
+    let earlier = said.get("imported_at").and_then(|_| said.get(OCCURRED_AT));
+    let own = ["timestamp", OCCURRED_AT, "created_at", "time"].into_iter().filter_map(|name| members.get(name));
+    earlier.into_iter().chain(own).chain(said.get("timestamp")).find_map(|value| time_of(value))
+}
+
+/// A time as JSON: a text, or seconds, milliseconds or microseconds since 1970.
+fn time_of(value: &RawValue) -> Option<Time> {
+    if let Ok(text) = serde_json::from_str::<Cow<'_, str>>(value.get()) {
+        return parse(&text);
+    }
+    let number: f64 = serde_json::from_str(value.get()).ok()?;
+    let micros = match number {
+        _ if number < 0.0 => return None,
+        seconds if seconds < 1e11 => seconds * 1e6,
+        millis if millis < 1e14 => millis * 1e3,
+        micros => micros,
+    };
+    (micros < 253_402_300_800e6).then_some(micros as Time)
 }
 
 /// What was said of the event stays where it was; what bears a name of ours moves a step down.
@@ -428,10 +517,27 @@ mod tests {
         assert_eq!(body, json!({"message": "Hola"}));
         let expected = json!({
             "imported_at": "now", "imported_from": "corpus.h5", "original_timestamp": "2025-10-29T10:00:00+00:00",
+            "occurred_at": "2025-10-29T10:00:00.000000Z",
             "original_audit_hash": "ab", "original_members": {"mood": "calm"}, "user_id": "dr",
             "original_metadata": {"imported_at": "1999"}, "source": "import", "timezone": "UTC",
         });
         assert_eq!(meta, expected);
+    }
+
+    #[test]
+    fn event_keeps_the_time_that_its_file_says() {
+        let time = |event: Value| read(&event.to_string()).2["occurred_at"].clone();
+        let at = json!("2025-10-29T16:00:00.000000Z");
+        assert_eq!(time(json!({"timestamp": "2025-10-29T10:00:00-06:00"})), at);
+        assert_eq!(time(json!({"created_at": "2025-10-29T16:00:00"})), at);
+        assert_eq!(time(json!({"timestamp": 1_761_753_600})), at);
+        assert_eq!(time(json!({"timestamp": 1_761_753_600_000_i64})), at);
+        assert_eq!(time(json!({"timestamp": "soon", "metadata": {"timestamp": "2025-10-29T16:00:00Z"}})), at);
+        let earlier = json!({"imported_at": "2025-12-01T00:00:00Z", "occurred_at": "2025-10-29T16:00:00Z"});
+        assert_eq!(time(json!({"timestamp": "2025-12-01T00:00:00Z", "metadata": earlier})), at, "imported twice");
+        assert_eq!(time(json!({"timestamp": "soon"})), Value::Null);
+        let (record, ..) = read(&json!({"timestamp": "2025-10-29T10:00:00-06:00"}).to_string());
+        assert_eq!(crate::event::occurred(&record.meta).map(iso), at.as_str().map(str::to_owned));
     }
 
     #[test]

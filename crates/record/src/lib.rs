@@ -27,7 +27,9 @@ pub mod timeline;
 pub mod verify;
 
 pub use audit::{AUDIT, Access};
-pub use consultations::{About, Consultation, Consultations, NewConsultation, SPACE, stream_of};
+pub use consultations::{
+    About, Consultation, Consultations, NewConsultation, SPACE, original_created_at, stream_of, with_original_time,
+};
 pub use error::RecordError;
 pub use exports::{Checked, CheckedFile, MANIFEST, check_folder};
 pub use imports::{ImportSummary, Importer};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::canonical::{canonical, sha256};
+use crate::event::occurred;
 use crate::hash::Hash;
 use crate::kinds::Kind;
 use crate::members::text;
@@ -93,8 +94,11 @@ pub struct TimelineItem {
     pub consultation_id: String,
     /// Its place.
     pub sequence: u64,
-    /// When.
+    /// When it was appended.
     pub timestamp: String,
+    /// When it happened, where it was imported and had a time of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<String>,
     /// Its type.
     pub event_type: String,
     /// Who said it.
@@ -118,6 +122,7 @@ impl TimelineItem {
             consultation_id: stream.name.as_ref().into(),
             sequence: record.sequence,
             timestamp: iso(record.time),
+            occurred_at: occurred(&record.meta).map(iso),
             event_type: record.kind.as_ref().into(),
             user_id: user,
             summary: summary(std::str::from_utf8(&record.body).unwrap_or_default()),

@@ -184,7 +184,8 @@ fn types_are_ours_or_say_whose_they_are() {
     let event = |name: &str| format!(r#"{{"event_type":"{name}","payload":{{"message":"x"}}}}"#);
     let unknown = append(&server, &id, &event("MESSAGE_RECIEVED"));
     let words = refused(&unknown, 422, "invalid_event");
-    assert!(words.contains("MESSAGE_RECEIVED may have been meant"), "{words}");
+    assert!(words.contains("did you mean MESSAGE_RECEIVED?"), "{words}");
+    assert_eq!(unknown.text().matches("MESSAGE_RECEIVED").count(), 1, "it is suggested once: {}", unknown.text());
     refused(&append(&server, &id, &event("clinic:")), 422, "invalid_event");
     refused(&append(&server, &id, &event("")), 422, "invalid_event");
     for own in ["clinic:TRIAGE_NOTE", "org.example.note"] {

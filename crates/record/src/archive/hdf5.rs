@@ -17,7 +17,7 @@ use std::{
 
 use hdf5_metno_sys::{
     LOCK,
-    h5::{H5_index_t, H5_iter_order_t, H5open, hsize_t},
+    h5::{H5open, hsize_t},
     h5a::{H5Aclose, H5Acreate2, H5Aexists, H5Aopen, H5Aread, H5Awrite},
     h5d::{
         H5D_layout_t, H5Dchunk_iter, H5Dcreate2, H5Dget_create_plist, H5Dget_space, H5Dget_type, H5Dopen2, H5Dread,
@@ -27,7 +27,6 @@ use hdf5_metno_sys::{
     h5f::{H5F_ACC_RDONLY, H5F_ACC_TRUNC, H5F_close_degree_t, H5F_libver_t, H5Fclose, H5Fcreate, H5Fopen},
     h5g::{H5Gcreate2, H5Gopen2},
     h5i::{H5Idec_ref, hid_t},
-    h5l::{H5L_info2_t, H5Lexists, H5Literate2},
     h5p::{
         H5P_CLS_DATASET_CREATE, H5P_CLS_FILE_ACCESS, H5P_CLS_GROUP_CREATE, H5Pcreate, H5Pget_external_count,
         H5Pget_layout, H5Pset_chunk, H5Pset_dset_no_attrs_hint, H5Pset_est_link_info, H5Pset_fclose_degree,
@@ -38,11 +37,15 @@ use hdf5_metno_sys::{
         H5Sget_simple_extent_ndims, H5Sselect_hyperslab,
     },
     h5t::{
-        H5T_C_S1, H5T_NATIVE_UINT8, H5T_NATIVE_UINT64, H5T_VARIABLE, H5T_class_t, H5T_cset_t, H5Tcopy, H5Tdetect_class,
-        H5Tget_size, H5Tis_variable_str, H5Treclaim, H5Tset_cset, H5Tset_size,
+        H5T_C_S1, H5T_NATIVE_UINT8, H5T_NATIVE_UINT64, H5T_VARIABLE, H5T_cset_t, H5Tcopy, H5Tget_size,
+        H5Tis_variable_str, H5Treclaim, H5Tset_cset, H5Tset_size,
     },
     h5z::{H5Z_FILTER_DEFLATE, H5Z_FILTER_SHUFFLE, H5Z_FLAG_OPTIONAL},
 };
+
+mod read;
+
+pub(super) use read::Class;
 
 unsafe extern "C" {
     /// As the library's header has it; the bindings take a pointer instead of a mask.
@@ -195,15 +198,6 @@ impl File {
 pub(super) struct Group(Id);
 
 impl Group {
-    /// Whether something called `name` stands in it.
-    pub(super) fn has(&self, name: &str) -> Result<bool> {
-        let name = words(name)?;
-        alone(|| match unsafe { H5Lexists(self.0.0, name.as_ptr(), DEFAULT) } {
-            ..0 => Err(reason()),
-            found => Ok(found > 0),
-        })
-    }
-
     /// A new group within it.
     pub(super) fn create_group(&self, name: &str) -> Result<Self> {
         let name = words(name)?;
@@ -214,32 +208,6 @@ impl Group {
     pub(super) fn group(&self, name: &str) -> Result<Self> {
         let name = words(name)?;
         alone(|| Id::new(unsafe { H5Gopen2(self.0.0, name.as_ptr(), DEFAULT) }).map(Self))
-    }
-
-    /// The names of what stands in it. Links that lead elsewhere are left out: they could name any file.
-    pub(super) fn names(&self) -> Result<Vec<String>> {
-        unsafe extern "C" fn gather(
-            _: hid_t,
-            name: *const c_char,
-            info: *const H5L_info2_t,
-            names: *mut c_void,
-        ) -> c_int {
-            // Set by the one who walks, for as long as the walk.
-            let names = unsafe { &mut *names.cast::<Vec<String>>() };
-            // The kind is read as a number: a hostile file may hold one that the enum does not.
-            let hard = unsafe { info.cast::<c_int>().read() } == 0;
-            if hard && let Ok(name) = unsafe { CStr::from_ptr(name) }.to_str() {
-                names.push(name.to_owned());
-            }
-            0
-        }
-        let mut names: Vec<String> = Vec::new();
-        alone(|| unsafe {
-            let into = (&raw mut names).cast();
-            let order = H5_iter_order_t::H5_ITER_NATIVE;
-            done(H5Literate2(self.0.0, H5_index_t::H5_INDEX_NAME, order, ptr::null_mut(), Some(gather), into))
-        })?;
-        Ok(names)
     }
 
     /// Says `value` about it, under `name`, as h5py would.
@@ -399,13 +367,13 @@ impl Dataset {
         Ok(places)
     }
 
-    /// `count` strings from `start` on, of variable or fixed length.
+    /// `count` strings from `start` on, of variable or fixed length. Places that nobody wrote are empty.
     pub(super) fn strings(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>> {
+        if self.class()? != Class::Text {
+            return Err(Failed("a dataset of events does not hold strings".to_owned()));
+        }
         alone(|| unsafe {
             let kind = Id::new(H5Dget_type(self.0.0))?;
-            if H5Tdetect_class(kind.0, H5T_class_t::H5T_STRING) <= 0 {
-                return Err(Failed("a dataset of events does not hold strings".to_owned()));
-            }
             let variable = H5Tis_variable_str(kind.0) > 0;
             let (place, many) = (Id::new(H5Dget_space(self.0.0))?, count as hsize_t);
             let select = H5S_seloper_t::H5S_SELECT_SET;

@@ -1,4 +1,5 @@
-//! Events out of HDF5 files of others, read by a process that may crash (`worker.rs`).
+//! Events out of HDF5 files: of archives of ours by their index (`own.rs`), of files of others by a process that may crash
+//! (`worker.rs`).
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -9,6 +10,7 @@ use std::{
 
 use super::{
     error::ArchiveError,
+    own::Own,
     worker::{STUCK, Said, Why},
 };
 
@@ -32,9 +34,25 @@ impl Default for ImportLimits {
     }
 }
 
+/// What a file says of a consultation as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Original {
+    /// What was said when it was made, where the file is an archive of ours: JSON.
+    pub meta: Option<Box<[u8]>>,
+    /// Its attributes, such as `created_at`.
+    pub attributes: serde_json::Map<String, serde_json::Value>,
+}
+
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Imported {
+    /// A consultation begins; the events that follow are its.
+    Consultation {
+        /// Its name in the file.
+        name: Arc<str>,
+        /// What the file says of it.
+        original: Original,
+    },
     /// An event.
     Event {
         /// The consultation that it stands under.
@@ -46,8 +64,27 @@ pub enum Imported {
     Skipped(String),
 }
 
-/// The events of a file, as they come. Dropped early, it ends the process.
-pub struct Import {
+/// The contents of a file, as they come.
+pub enum Import {
+    /// Of an archive of ours.
+    Own(Own),
+    /// Of a file of others.
+    Foreign(Foreign),
+}
+
+impl Iterator for Import {
+    type Item = Result<Imported, ArchiveError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Own(own) => own.next(),
+            Self::Foreign(foreign) => foreign.next(),
+        }
+    }
+}
+
+/// The contents of a file of others. Dropped early, it ends the process that reads it.
+pub struct Foreign {
     path: PathBuf,
     limits: ImportLimits,
     child: Child,
@@ -65,20 +102,35 @@ pub struct Import {
 pub fn import(program: &Path, file: &Path, limits: ImportLimits) -> Result<Import, ArchiveError> {
     // The library's words for it are long.
     std::fs::File::open(file).map_err(ArchiveError::io(file, "open it"))?;
+    match Own::open(file)? {
+        Some(own) => Ok(Import::Own(own)),
+        None => foreign(program, file, limits).map(Import::Foreign),
+    }
+}
+
+fn foreign(program: &Path, file: &Path, limits: ImportLimits) -> Result<Foreign, ArchiveError> {
     let mut command = Command::new(program);
     command.arg(IMPORT_COMMAND).arg("--patience").arg(limits.patience.to_string()).arg("--").arg(file).env_clear();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.map_err(ArchiveError::io(program, "start it"))?;
     let from = BufReader::new(child.stdout.take().expect("it was piped"));
     let (path, consultation) = (file.to_owned(), Arc::from(""));
-    Ok(Import { path, limits, child, from, consultation, events: 0, bytes: 0, over: false })
+    Ok(Foreign { path, limits, child, from, consultation, events: 0, bytes: 0, over: false })
 }
 
-impl Import {
+impl Foreign {
     fn advance(&mut self) -> Result<Option<Imported>, ArchiveError> {
         loop {
             match self.said()? {
-                Said::Consultation(name) => self.consultation = name.into(),
+                Said::Consultation(name) => {
+                    self.consultation = name.into();
+                    let (name, original) = (Arc::clone(&self.consultation), Original::default());
+                    return Ok(Some(Imported::Consultation { name, original }));
+                }
+                Said::About(attributes) => {
+                    let (name, original) = (Arc::clone(&self.consultation), Original { meta: None, attributes });
+                    return Ok(Some(Imported::Consultation { name, original }));
+                }
                 Said::Skipped(part) => return Ok(Some(Imported::Skipped(part))),
                 Said::Event(json) => {
                     self.events += 1;
@@ -139,7 +191,7 @@ impl Import {
     }
 }
 
-impl Iterator for Import {
+impl Iterator for Foreign {
     type Item = Result<Imported, ArchiveError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -152,7 +204,7 @@ impl Iterator for Import {
     }
 }
 
-impl Drop for Import {
+impl Drop for Foreign {
     fn drop(&mut self) {
         // It may be done already.
         let _ = self.child.kill();

@@ -16,6 +16,7 @@
 
 pub mod bench;
 mod codec;
+mod corpus;
 mod error;
 mod fletcher;
 mod hdf5;
@@ -24,6 +25,7 @@ mod index;
 mod line;
 mod lzf;
 mod names;
+mod own;
 mod pool;
 mod reader;
 pub mod sample;
@@ -35,7 +37,8 @@ mod writer;
 
 pub use codec::Codec;
 pub use error::ArchiveError;
-pub use import::{IMPORT_COMMAND, Import, ImportLimits, Imported, import};
+pub use import::{Foreign, IMPORT_COMMAND, Import, ImportLimits, Imported, Original, import};
+pub use own::Own;
 pub use reader::{Part, Reader, Summary};
 pub use series::Series;
 pub use verify::Report;

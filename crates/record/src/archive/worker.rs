@@ -20,12 +20,10 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{error::ArchiveError, hdf5, names};
-
-/// Strings that are read at once.
-const ROWS: u64 = 256;
-/// The group in which consultations stand.
-const CONSULTATIONS: &str = "consultations";
+use super::{
+    corpus::{Stopped, read},
+    error::ArchiveError,
+};
 
 /// What the process may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +45,8 @@ pub(super) const STUCK: i32 = 75;
 pub(super) enum Said {
     /// A consultation begins; the events that follow are its.
     Consultation(String),
+    /// The attributes of the consultation that begins.
+    About(serde_json::Map<String, serde_json::Value>),
     /// An event, as it stands in the file.
     Event(String),
     /// Something that is not carried over.
@@ -133,49 +133,4 @@ fn failed(error: &ArchiveError) -> Said {
         other => (Why::Other, other.to_string()),
     };
     Said::Failed { why, words }
-}
-
-enum Stopped {
-    Output(io::Error),
-    File(ArchiveError),
-}
-
-type Tell<'a> = &'a mut dyn FnMut(&Said) -> io::Result<()>;
-
-fn read(file: &Path, tell: Tell<'_>) -> Result<(), Stopped> {
-    let wrong = |error| Stopped::File(ArchiveError::hdf5(file)(error));
-    let hdf5 = hdf5::File::open(file).map_err(wrong)?;
-    let root = hdf5.root().map_err(wrong)?;
-    for name in root.names().map_err(wrong)? {
-        if name != CONSULTATIONS {
-            tell(&Said::Skipped(name)).map_err(Stopped::Output)?;
-        }
-    }
-    if !root.has(CONSULTATIONS).map_err(wrong)? {
-        return Err(wrong(hdf5::Failed(format!("it has no group {CONSULTATIONS}"))));
-    }
-    let (group, mut events) = (root.group(CONSULTATIONS).map_err(wrong)?, 0);
-    for name in group.names().map_err(wrong)? {
-        let consultation = group.group(&name).map_err(wrong)?;
-        // Names of ours are escaped; those of others stay as they are.
-        let known = names::unescape(&name).unwrap_or_else(|| name.clone());
-        tell(&Said::Consultation(known)).map_err(Stopped::Output)?;
-        for part in consultation.names().map_err(wrong)? {
-            if part != "events" {
-                tell(&Said::Skipped(format!("{CONSULTATIONS}/{name}/{part}"))).map_err(Stopped::Output)?;
-                continue;
-            }
-            let set = consultation.dataset("events").map_err(wrong)?;
-            let length = set.length().map_err(wrong)?;
-            for start in (0..length).step_by(ROWS as usize) {
-                for text in set.strings(start, ROWS.min(length - start) as usize).map_err(wrong)? {
-                    let text = String::from_utf8(text);
-                    let text = text.map_err(|_| wrong(hdf5::Failed(format!("an event of {name} is not UTF-8"))))?;
-                    tell(&Said::Event(text)).map_err(Stopped::Output)?;
-                }
-            }
-            events += length;
-        }
-    }
-    tell(&Said::Done(events)).map_err(Stopped::Output)
 }

@@ -20,6 +20,9 @@ pub(super) fn begin(out: &mut impl Write, stream: &Stream) -> io::Result<()> {
 
 pub(super) fn event(out: &mut impl Write, event: &EventView) -> io::Result<()> {
     writeln!(out, "\n### {} · {} · {}\n", event.sequence, event.timestamp, code(&event.event_type))?;
+    if let Some(time) = &event.occurred_at {
+        writeln!(out, "Happened {time}; imported.\n")?;
+    }
     if let Some(user) = event.metadata.member("user_id").and_then(text) {
         writeln!(out, "By {}.\n", code(&user))?;
     }

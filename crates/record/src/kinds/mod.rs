@@ -54,7 +54,7 @@ pub enum Shape {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KindError {
     /// No type of ours, and none that says whose it is.
-    #[error("there is no event type {name:?}{}", nearest.map(|name| format!("; {name} may have been meant")).unwrap_or_default())]
+    #[error("there is no event type {name:?}{}", nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default())]
     Unknown {
         /// The name.
         name: String,
@@ -73,7 +73,7 @@ impl Explain for KindError {
 
     fn hint(&self) -> Cow<'static, str> {
         match self {
-            Self::Unknown { nearest: Some(name), .. } => format!("send {name}, or see docs/events.md").into(),
+            Self::Unknown { nearest: Some(_), .. } => "docs/events.md lists all types".into(),
             Self::Unknown { .. } => {
                 "docs/events.md lists all; put a name of your own before a colon or dot, such as clinic:TRIAGE_NOTE".into()
             }

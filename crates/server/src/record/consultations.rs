@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_record::{Consultation, NewConsultation, hash::Hex, soap::SoapView, time::iso};
+use caudal_record::{Consultation, NewConsultation, hash::Hex, soap::SoapView, time::iso, with_original_time};
 use caudal_types::ErrorKind;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -95,12 +95,13 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
             let (page, Part { offset, .. }) =
                 listing::consultations(&app, &visitor, request.uri(), "CONSULTATIONS_LISTED").await?;
             let each = page.streams.iter().map(|stream| {
-                json!({
+                let listed = json!({
                     "consultation_id": stream.id.name,
                     "created_at": iso(stream.created),
                     "updated_at": iso(stream.head.time),
                     "event_count": stream.head.sequence,
-                })
+                });
+                with_original_time(listed, stream)
             });
             Ok(Answer::json(&json!({
                 "total": page.total,
@@ -125,7 +126,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Consultation, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {
         let (Consultation { stream, about, .. }, state) = stands(&app, &visitor, &id, "CONSULTATION_READ").await?;
-        Ok(Answer::json(&json!({"consultation": {
+        let shown = json!({
             "consultation_id": stream.id.name,
             "about": about,
             "created_at": iso(stream.created),
@@ -133,7 +134,8 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
             "event_count": stream.head.sequence,
             "chain_hash": Hex(stream.head.chain),
             "state": state,
-        }})))
+        });
+        Ok(Answer::json(&json!({"consultation": with_original_time(shown, &stream)})))
     })
     .await
 }

@@ -10,6 +10,7 @@ use caudal_record::{
     Consultations, stream_of,
     time::iso,
     timeline::{ComparedHash, ExpectedHash, TimelineItem, check_count, compare, sum_up},
+    with_original_time,
 };
 use caudal_store::{Digest, Order, Range};
 use caudal_types::Explain;
@@ -60,13 +61,14 @@ pub(crate) async fn sessions(State(app): State<Arc<App>>, request: Request) -> R
             let (page, Part { limit, offset }) =
                 listing::consultations(&app, &visitor, request.uri(), "TIMELINE_LISTED").await?;
             let sessions = page.streams.iter().map(|stream| {
-                json!({
+                let listed = json!({
                     "session_id": stream.id.name,
                     "created_at": iso(stream.created),
                     "updated_at": iso(stream.head.time),
                     "event_count": stream.head.sequence,
                     "archived_events": stream.sealed,
-                })
+                });
+                with_original_time(listed, stream)
             });
             let sessions: Vec<_> = sessions.collect();
             Ok(Answer::json(&json!({"total": page.total, "offset": offset, "limit": limit, "sessions": sessions})))

@@ -43,6 +43,7 @@ use crate::{
     record::{Record, Stream, StreamId},
 };
 use pool::Connections;
+pub use pool::check_address;
 use writer::Writer;
 
 /// Threads of the engine's own runtime.

@@ -34,6 +34,21 @@ const SETTINGS: &str = "set statement_timeout = '30s'; set lock_timeout = '10s';
     select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
     select current_setting('fsync') as fsync, current_setting('server_encoding') as encoding";
 
+/// Checks that `address` is one that [`super::Options::url`] can have, without connecting to it; says why not.
+pub fn check_address(address: &str) -> Result<(), String> {
+    parse(address).map(drop)
+}
+
+fn parse(address: &str) -> Result<Config, String> {
+    let config = address
+        .parse::<Config>()
+        .map_err(|error| std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err("it names no host".to_owned());
+    }
+    Ok(config)
+}
+
 /// The connections.
 #[derive(Clone)]
 pub(super) struct Connections {
@@ -46,10 +61,8 @@ pub(super) struct Connections {
 impl Connections {
     /// None is made yet. There are never fewer than `least`.
     pub(super) fn new(options: &Options, least: usize) -> Result<Self, StoreError> {
-        let mut config: Config = options.url.parse().map_err(|error: tokio_postgres::Error| {
-            let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            StoreError::Unreachable(format!("the database's address is none: {why}"))
-        })?;
+        let mut config = parse(&options.url)
+            .map_err(|why| StoreError::Unreachable(format!("the database's address cannot be read: {why}")))?;
         if config.get_ssl_mode() == SslMode::Require {
             return Err(StoreError::Unsupported(NO_TLS));
         }

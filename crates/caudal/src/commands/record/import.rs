@@ -26,6 +26,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     for found in found {
         match found.map_err(|error| explained(&error.into()))? {
             Imported::Skipped(part) => importer.skipped(part),
+            Imported::Consultation { name, original } => {
+                opened.runtime.block_on(importer.consultation(&name, original)).map_err(failed)?;
+            }
             Imported::Event { consultation, json } => {
                 opened.runtime.block_on(importer.event(&consultation, json)).map_err(failed)?;
             }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use caudal_record::time::iso;
+use caudal_record::{time::iso, with_original_time};
 use caudal_store::Order;
 use clap::ArgMatches;
 use serde_json::json;
@@ -39,14 +39,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             let (name, made, last) = (&stream.id.name, iso(stream.created), iso(stream.head.time));
             let (events, sealed) = (stream.head.sequence, stream.sealed);
             let line = match as_json {
-                true => json!({
-                    "consultation_id": name,
-                    "created_at": made,
-                    "updated_at": last,
-                    "event_count": events,
-                    "archived_events": sealed,
-                })
-                .to_string(),
+                true => {
+                    let shown = json!({
+                        "consultation_id": name,
+                        "created_at": made,
+                        "updated_at": last,
+                        "event_count": events,
+                        "archived_events": sealed,
+                    });
+                    with_original_time(shown, stream).to_string()
+                }
                 false => format!("{name:<38} {:<20} {:<20} {events:>9} {sealed:>9}", &made[..19], &last[..19]),
             };
             if !tell(line)? {

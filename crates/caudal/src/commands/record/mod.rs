@@ -131,7 +131,7 @@ fn folder(settings: &Settings) -> Result<PathBuf, CommandError> {
 }
 
 fn no_folder() -> CommandError {
-    usage("which record? Name its folder by --data-dir DIR, CAUDAL_DATA_DIR or data_dir in caudal.yaml")
+    usage("no data directory given: use --data-dir DIR, CAUDAL_DATA_DIR or data_dir in caudal.yaml")
 }
 
 /// What went wrong, and what to do about it on a command line.

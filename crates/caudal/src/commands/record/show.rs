@@ -2,7 +2,9 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use caudal_record::{Consultation, hash::Hex, soap::SoapView, state::State, time::iso};
+use caudal_record::{
+    Consultation, hash::Hex, original_created_at, soap::SoapView, state::State, time::iso, with_original_time,
+};
 use clap::ArgMatches;
 use serde_json::json;
 
@@ -16,17 +18,20 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     match matches.get_flag("json") {
         false => tell(words(&consultation, &state, &soap).trim_end()).map(drop)?,
         true => deliver(
-            &json!({
-                "consultation_id": stream.id.name,
-                "about": consultation.about,
-                "created_at": iso(stream.created),
-                "updated_at": iso(stream.head.time),
-                "event_count": stream.head.sequence,
-                "archived_events": stream.sealed,
-                "chain_hash": Hex(stream.head.chain),
-                "state": state,
-                "soap": soap,
-            }),
+            &with_original_time(
+                json!({
+                    "consultation_id": stream.id.name,
+                    "about": consultation.about,
+                    "created_at": iso(stream.created),
+                    "updated_at": iso(stream.head.time),
+                    "event_count": stream.head.sequence,
+                    "archived_events": stream.sealed,
+                    "chain_hash": Hex(stream.head.chain),
+                    "state": state,
+                    "soap": soap,
+                }),
+                stream,
+            ),
             None,
         )?,
     }
@@ -44,6 +49,7 @@ fn words(consultation: &Consultation, state: &State, soap: &SoapView) -> String 
     };
     line("consultation", stream.id.name.to_string());
     line("made", format!("{} by {}", iso(stream.created), about.user_id));
+    line("originally", original_created_at(stream).map_or_else(String::new, |time| format!("made {}", iso(time))));
     line("session", about.session_id.clone());
     line("events", format!("{}, {} of them in archives", stream.head.sequence, stream.sealed));
     line("last event", iso(stream.head.time));
