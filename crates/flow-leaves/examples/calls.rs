@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_flow::{Definition, Engine, Options, Registry, RunOptions, Step, Steps, Value, value};
+use caudal_flow::{Definition, Engine, Options, Registry, RunOptions, Step, Steps, Undefined, Value, value};
 use caudal_flow_leaves::{Allow, Net, Parts, register};
 use hyper::{Response, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -60,7 +60,7 @@ fn step(net: Net, url: &str) -> Result<Definition, Box<dyn Error>> {
     let mut registry = Registry::default();
     register(&mut registry, Parts { net, ..Parts::default() });
     let leaf = registry.get("http").ok_or("there is http")?;
-    let action = (leaf.make)(&value!({"url": url, "gives": "body"}))?;
+    let action = (leaf.make)(&value!({"url": url, "gives": "body"}), Undefined::Strict)?;
     Ok(Definition::new("calls", Steps::new([Step::act("asked", action)])))
 }
 

@@ -50,14 +50,14 @@ pub struct Parts {
 /// Adds all leaves.
 ///
 /// ```
-/// use caudal_flow::{Registry, value};
+/// use caudal_flow::{Registry, Undefined, value};
 /// use caudal_flow_leaves::{Parts, register};
 ///
 /// let mut registry = Registry::default();
 /// register(&mut registry, Parts::default());
 /// let leaf = registry.get("to_csv").unwrap();
-/// assert!((leaf.make)(&value!({"headers": ["id"]})).is_ok());
-/// assert!((leaf.make)(&value!({"haeders": ["id"]})).is_err());
+/// assert!((leaf.make)(&value!({"headers": ["id"]}), Undefined::Strict).is_ok());
+/// assert!((leaf.make)(&value!({"haeders": ["id"]}), Undefined::Strict).is_err());
 /// ```
 pub fn register(registry: &mut Registry, parts: Parts) {
     builtins::register(registry);

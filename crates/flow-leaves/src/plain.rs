@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caudal_flow::{Action, Answer, Call, Leaf, Registry, Started, Value};
+use caudal_flow::{Action, Answer, Call, Leaf, Registry, Started, Undefined, Value};
 
 use crate::{
     aside::{aside, is_large},
@@ -61,10 +61,10 @@ pub(crate) fn leaf<S: Settings, A: Action>(
 ) -> Leaf {
     let raw = raw_leaf(about, make);
     let (now, schema) = (Arc::clone(&raw.make), raw.settings.clone());
-    let make = move |said: &Value| -> Result<Arc<dyn Action>, String> {
-        match Templated::of(said, &schema, &now)? {
+    let make = move |said: &Value, undefined: Undefined| -> Result<Arc<dyn Action>, String> {
+        match Templated::of(said, undefined, &schema, &now)? {
             Some(templated) => Ok(Arc::new(templated)),
-            None => now(said),
+            None => now(said, undefined),
         }
     };
     Leaf { make: Arc::new(make), ..raw }
@@ -75,8 +75,17 @@ pub(crate) fn raw_leaf<S: Settings, A: Action>(
     about: &'static str,
     make: impl Fn(&Value, S) -> Result<A, String> + Send + Sync + 'static,
 ) -> Leaf {
-    let make =
-        move |said: &Value| -> Result<Arc<dyn Action>, String> { Ok(Arc::new(make(said, settings::read(said)?)?)) };
+    raw_leaf_as(about, move |said, settings, _| make(said, settings))
+}
+
+/// The same of one with templates of its own.
+pub(crate) fn raw_leaf_as<S: Settings, A: Action>(
+    about: &'static str,
+    make: impl Fn(&Value, S, Undefined) -> Result<A, String> + Send + Sync + 'static,
+) -> Leaf {
+    let make = move |said: &Value, undefined: Undefined| -> Result<Arc<dyn Action>, String> {
+        Ok(Arc::new(make(said, settings::read(said)?, undefined)?))
+    };
     Leaf { about, settings: settings::schema::<S>(), make: Arc::new(make) }
 }
 

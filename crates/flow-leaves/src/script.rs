@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_flow::{Action, Answer, Call, Expression, Formula, Map, Registry, Started, StepError, Value};
+use caudal_flow::{
+    Action, Answer, Call, Expression, Formula, Map, Registry, Started, StepError, Undefined, Value,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    plain::{add, raw_leaf},
+    plain::{add, raw_leaf_as},
     templated::words,
 };
 
@@ -34,6 +36,7 @@ struct Settings {
 struct Script {
     said: Value,
     gives: Gives,
+    undefined: Undefined,
 }
 
 enum Gives {
@@ -42,11 +45,13 @@ enum Gives {
 }
 
 pub(crate) fn register(registry: &mut Registry) {
-    add(registry, "script", raw_leaf::<Settings, _>(ABOUT, make));
+    add(registry, "script", raw_leaf_as::<Settings, _>(ABOUT, make));
 }
 
-fn make(said: &Value, settings: Settings) -> Result<Script, String> {
-    let read = |key: &str, text: &str| Expression::parse(text).map_err(|error| format!("{key}: {}", words(&error)));
+fn make(said: &Value, settings: Settings, undefined: Undefined) -> Result<Script, String> {
+    let read = |key: &str, text: &str| {
+        Expression::parse_as(text, undefined).map_err(|error| format!("{key}: {}", words(&error)))
+    };
     let gives = match (settings.expression, settings.expressions) {
         (Some(one), more) if more.is_empty() => Gives::One(read("expression", &one)?),
         (None, all) if !all.is_empty() => {
@@ -56,12 +61,17 @@ fn make(said: &Value, settings: Settings) -> Result<Script, String> {
         }
         _ => return Err("say either expression or expressions".to_owned()),
     };
-    Ok(Script { said: said.clone(), gives })
+    Ok(Script { said: said.clone(), gives, undefined })
 }
 
 impl Action for Script {
     fn identity(&self) -> Value {
-        Value::list([Value::text("script"), self.said.clone()])
+        let own = [Value::text("script"), self.said.clone()];
+        let name = Undefined::NAMES.iter().find(|(_, undefined)| *undefined == self.undefined).map(|(name, _)| *name);
+        match (self.undefined, name) {
+            (Undefined::Strict, _) | (_, None) => Value::list(own),
+            (_, Some(name)) => Value::list(own.into_iter().chain([name.into()])),
+        }
     }
 
     fn start(&self, call: Call) -> Started<'_> {

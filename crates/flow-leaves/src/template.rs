@@ -1,11 +1,11 @@
 //! `template`: JSON with expressions in it, worked out.
 
-use caudal_flow::{Action, Call, Formula, Registry, Shape, Started, Value};
+use caudal_flow::{Action, Call, Formula, Registry, Shape, Started, Undefined, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::plain::{add, raw_leaf};
-use crate::templated::words;
+use crate::plain::{add, raw_leaf_as};
+use crate::templated::{identity, words};
 
 const ABOUT: &str = "Works out `template`: a text, or any JSON with texts, in which {{ }} holds an expression over the input (as \
                      input), context and steps, and {% if %}, {% for %} and {% set %} choose, repeat and name. A text that is one expression and nothing else gives its value.";
@@ -18,18 +18,19 @@ struct Settings {
     template: Value,
 }
 
-struct Template(Shape);
+struct Template(Shape, Undefined);
 
 pub(crate) fn register(registry: &mut Registry) {
-    let make = |_: &Value, settings: Settings| {
-        Shape::parse(&settings.template).map(Template).map_err(|error| format!("template: {}", words(&error)))
+    let make = |_: &Value, settings: Settings, undefined| {
+        let shape = Shape::parse_as(&settings.template, undefined);
+        shape.map(|shape| Template(shape, undefined)).map_err(|error| format!("template: {}", words(&error)))
     };
-    add(registry, "template", raw_leaf::<Settings, _>(ABOUT, make));
+    add(registry, "template", raw_leaf_as::<Settings, _>(ABOUT, make));
 }
 
 impl Action for Template {
     fn identity(&self) -> Value {
-        Value::list([Value::text("template"), self.0.source().clone()])
+        identity("template", &self.0, self.1)
     }
 
     fn start(&self, call: Call) -> Started<'_> {

@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use caudal_flow::{
-    Definition, Engine, Fault, Limits, Options, Outcome, Ran, RunError, RunOptions, StepError, Steps, Usage, Value,
-    What, value,
+    Definition, Each, Engine, Fault, Kind, Limits, Options, Outcome, Ran, RunError, RunOptions, Step, StepError, Steps,
+    Usage, Value, What, value,
 };
 use caudal_flow_leaves::{Llm, Parts, Price, Prices, Provider};
 use common::{
@@ -29,7 +29,7 @@ fn said(more: Value) -> Value {
     Value::Map(value!({"model": "local:m"}).as_map().unwrap().merged(more.as_map().unwrap()))
 }
 
-fn model(server: &Server, more: Value) -> caudal_flow::Step {
+fn model(server: &Server, more: Value) -> Step {
     step(made(&registry_of(parts(server)), "llm", said(more)).unwrap())
 }
 
@@ -208,7 +208,11 @@ async fn whoever_fails_says_how() {
         ("{}", true, "without a word"),
         (r#"{"choices": [{"message": {"content": null}}]}"#, true, "without a word"),
         (r#"{"choices": [{"message": {"refusal": "I won't."}}]}"#, false, "does not answer that: I won't."),
-        (r#"{"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]}"#, false, "end of max_tokens"),
+        (
+            r#"{"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]}"#,
+            false,
+            "reached the limit of 4096 tokens",
+        ),
     ] {
         refused(ask(&wrong(200, text).await, value!({}), hi()).await, Fault::Output, again, words);
     }
@@ -270,6 +274,47 @@ async fn nobody_is_asked_who_might_cost_too_much() {
     let Outcome::Failed(RunError::Step { error, .. }) = ran.outcome else { panic!("{:?}", ran.outcome) };
     assert!(error.message.contains("USD"), "{error}");
     assert!(matches!(limited(&server, value!({"max_tokens": 300}), cents).await.outcome, Outcome::Completed(_)));
+}
+
+#[tokio::test]
+async fn budget_without_max_tokens_limits_the_answer_to_a_share_of_what_is_left() {
+    let server = says("Hello!").await;
+    let tokens = |tokens| Limits { tokens: Some(tokens), ..Limits::default() };
+    let ran = limited(&server, value!({}), tokens(2_000)).await;
+    assert_eq!((ran.outcome, ran.usage), (Outcome::Completed(value!("Hello!")), SPENT));
+    let asked = server.seen()[0].json()["max_tokens"].as_u64().unwrap();
+    assert!((800..1_000).contains(&asked), "half of what the question leaves: {asked}");
+    let cost = Limits { cost: Some(2_000), ..Limits::default() };
+    assert!(matches!(limited(&server, value!({}), cost).await.outcome, Outcome::Completed(_)));
+    let by_cost = server.seen()[1].json()["max_tokens"].as_u64().unwrap();
+    assert!((300..500).contains(&by_cost), "a token of the answer costs two millionths: {by_cost}");
+    let ran = limited(&server, value!({}), tokens(100)).await;
+    let Outcome::Failed(RunError::Step { error, .. }) = ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert_eq!((error.fault, server.seen().len()), (Fault::Budget, 2));
+    assert!(
+        error.message.contains("and 100 of 100 are left: ") && error.message.contains("16 for the answer"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn steps_at_the_same_time_wait_for_budget_that_others_give_back() {
+    let server = Server::start(|_| {
+        let mut reply = Reply::json(completion("Hello!"));
+        reply.parts.insert(0, Part::Wait(100));
+        reply
+    })
+    .await;
+    let body = Steps::new([model(&server, value!({}))]);
+    let each = Each { items: None, body, at_once: 8, ignore_failures: false };
+    let map = Step::new("all", Kind::Map(Arc::new(each)));
+    let definition = Definition::new("test", Steps::new([map]));
+    let limits = Limits { tokens: Some(1_200), ..Limits::default() };
+    let options = RunOptions { limits, ..RunOptions::default() };
+    let questions: Vec<Value> = (0..8).map(|number| Value::from(format!("question {number}"))).collect();
+    let ran = Engine::new(Options::default()).run(&definition, questions.into(), options).await;
+    assert_eq!(ran.outcome, Outcome::Completed(Value::list(vec![value!("Hello!"); 8])));
+    assert_eq!(ran.usage.tokens(), 8 * SPENT.tokens());
 }
 
 #[tokio::test]

@@ -112,6 +112,30 @@ async fn an_agent_is_a_model_with_its_prompt() {
     assert_eq!(asked["messages"], told);
 }
 
+#[tokio::test]
+async fn names_that_are_not_there_are_what_the_file_says_in_every_leaf() {
+    let server = server().await;
+    let file = |undefined: &str, step: &str| {
+        format!("version: \"0.1\"\nname: x\ntemplates: {{undefined: {undefined}}}\nsteps:\n  - {step}\n")
+    };
+    for (step, expected) in [
+        ("{name: a, uses: template, with: {template: '<{{ context.nobody }}>'}}", value!("<>")),
+        ("{name: a, uses: script, with: {expression: context.nobody}}", value!(null)),
+        (
+            "{name: a, uses: context_set, with: {path: x.y, value: '<{{ context.nobody }}>'}}",
+            value!({"x": {"y": "<>"}}),
+        ),
+        ("{name: a, input: '<{{ context.nobody }}>'}", value!("<>")),
+    ] {
+        for undefined in ["ignore", "warn"] {
+            let ran = ran(&file(undefined, step), &server, value!("it")).await;
+            assert_eq!(ran.output().unwrap(), expected, "{undefined}: {step}");
+        }
+    }
+    let strict = file("strict", "{name: a, uses: template, with: {template: '{{ context.nobody }}'}}");
+    assert!(ran(&strict, &server, value!("it")).await.output().is_err());
+}
+
 #[test]
 fn what_is_wrong_is_found_before_it_runs() {
     let registry = common::registry();

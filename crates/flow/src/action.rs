@@ -6,7 +6,7 @@ use caudal_types::Deadline;
 use futures_util::future::BoxFuture;
 
 use crate::{
-    budget::{Quota, Reservation, Usage},
+    budget::{Limits, Quota, Reservation, Usage},
     error::StepError,
     live::Live,
     log::Place,
@@ -79,6 +79,16 @@ impl Call {
     pub fn reserve(&self, most: Usage) -> Result<Aside, StepError> {
         let reservation = self.quota.as_ref().map_or(Ok(Reservation::FREE), |quota| quota.reserve(most))?;
         Ok(Aside { reservation, place: self.place, live: Arc::clone(&self.live) })
+    }
+
+    /// What may still be set aside; `None` where nothing is limited.
+    pub fn left(&self) -> Limits {
+        self.quota.as_ref().map_or_else(Limits::default, |quota| quota.left())
+    }
+
+    /// Whether `most` could be set aside once other steps have given back what they do not spend.
+    pub fn may_reserve_later(&self, most: Usage) -> bool {
+        self.quota.as_ref().is_some_and(|quota| quota.may_reserve_later(most))
     }
 
     /// A part of the answer, for whoever watches.

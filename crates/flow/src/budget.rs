@@ -265,6 +265,31 @@ impl Quota {
         taken
     }
 
+    /// What may still be set aside here and around; `None` where nothing is limited.
+    pub fn left(&self) -> Limits {
+        let purse = self.purse();
+        let left = |i: usize| purse.limits[i].map(|limit| limit.saturating_sub(purse.taken[i]));
+        let own = Limits { cost: left(0), tokens: left(1), steps: left(2) };
+        drop(purse);
+        self.around.as_ref().map_or(own, |around| own.tightest(around.left()))
+    }
+
+    /// Whether `most` could be set aside once others have given back what they have set aside and do not spend.
+    pub fn may_reserve_later(&self, most: Usage) -> bool {
+        let mut others = false;
+        let mut quota = Some(self);
+        while let Some(this) = quota {
+            let purse = this.purse();
+            others |= purse.taken != purse.spent;
+            let spent = Purse { limits: purse.limits, taken: purse.spent, spent: purse.spent };
+            if spent.check(Amount::of(most), this.shared).is_err() {
+                return false;
+            }
+            quota = this.around.as_deref();
+        }
+        others
+    }
+
     /// Sets `most` aside.
     pub fn reserve(self: &Arc<Self>, most: Usage) -> Result<Reservation, Refusal> {
         let amount = Amount::of(most);
@@ -378,6 +403,18 @@ mod tests {
         let held = branch.reserve(tokens(50)).unwrap();
         held.settle(tokens(50));
         assert_eq!((branch.spent(), run.spent()), ([0, 50, 0], [0, 50, 0]));
+    }
+
+    #[test]
+    fn left_is_the_least_of_all_quotas_around() {
+        let run = Quota::new(Limits { tokens: Some(100), cost: Some(9), ..Limits::default() }, None);
+        let branch = Quota::new(Limits { tokens: Some(80), ..Limits::default() }, Some(Arc::clone(&run)));
+        assert!(!branch.may_reserve_later(tokens(75)), "nobody has set anything aside");
+        let held = run.reserve(tokens(30)).unwrap();
+        assert_eq!(branch.left(), Limits { tokens: Some(70), cost: Some(9), steps: None });
+        assert!(branch.may_reserve_later(tokens(75)) && !branch.may_reserve_later(tokens(81)));
+        held.settle(tokens(10));
+        assert_eq!(branch.left().tokens, Some(80));
     }
 
     #[test]

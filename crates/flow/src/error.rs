@@ -234,7 +234,10 @@ impl Explain for RunError {
             Self::GivenUp(_) => "find out why its process ended, then resume it by its name, or cancel it".into(),
             Self::Busy(_) => "try again later, or raise flow_max_runs or flow_runs_mb".into(),
             Self::Exists(_) => "take another --run-id, or resume that one".into(),
-            Self::Foreign(_) => "bring the pipeline back to what it was, or start a new run".into(),
+            Self::Foreign(_) => {
+                "bring the pipeline back to what it was, name its file (caudal flow resume --pipeline FILE), or start a new run"
+                    .into()
+            }
             Self::Journal(_) => "take the version of caudal that began it".into(),
             Self::Answer(_) => "caudal flow show tells what it waits for".into(),
             Self::Store(error) => error.hint(),

@@ -6,10 +6,12 @@ use crate::{
     action::Action,
     step::{Check, Rule},
     value::Value,
+    words::Undefined,
 };
 
-/// Makes a leaf of what its user says about it (`with`, or an agent's keys). `Err` tells what is wrong, in a sentence.
-pub type Maker = Arc<dyn Fn(&Value) -> Result<Arc<dyn Action>, String> + Send + Sync>;
+/// Makes a leaf of what its user says about it (`with`, or an agent's keys); templates within treat names that are not
+/// there as the file says. `Err` tells what is wrong, in a sentence.
+pub type Maker = Arc<dyn Fn(&Value, Undefined) -> Result<Arc<dyn Action>, String> + Send + Sync>;
 
 /// A leaf that there is.
 #[derive(Clone)]
@@ -39,7 +41,7 @@ impl Registry {
     /// Adds one action that needs nothing said.
     pub fn action(&mut self, name: impl Into<Box<str>>, about: &'static str, action: impl Action) {
         let action: Arc<dyn Action> = Arc::new(action);
-        self.add(name, Leaf { about, settings: Value::Null, make: Arc::new(move |_| Ok(Arc::clone(&action))) });
+        self.add(name, Leaf { about, settings: Value::Null, make: Arc::new(move |_, _| Ok(Arc::clone(&action))) });
     }
 
     /// Adds a rule: what files name as a condition, a mapper, a cost.

@@ -135,16 +135,16 @@ fn agreed(was: Option<&Model>, made: &[Option<&Model>]) -> Option<Option<Model>>
 
 /// The context after all branches; none if they do not agree.
 fn merged(rule: Merge, keys: &[String], before: &Object, branches: &[Branch]) -> Option<Object> {
+    // Branches see these names alone.
     let wanted = |name: &String| keys.is_empty() || keys.contains(name);
-    let changes: Vec<Object> = branches
-        .iter()
-        .map(|branch| changed(before, &branch.after(before)).into_iter().filter(|(name, _)| wanted(name)).collect())
-        .collect();
+    let listed = |object: &Object| -> Object { object.clone().into_iter().filter(|(name, _)| wanted(name)).collect() };
+    let seen = listed(before);
+    let changes: Vec<Object> = branches.iter().map(|branch| changed(&seen, &branch.after(&seen))).collect();
     let free = |context: &Object, name: &String| matches!(context.get(name), None | Some(Model::Null));
     let mut context = before.clone();
     match rule {
         Merge::NoMerge => {}
-        Merge::Overwrite => context.extend(changes.last().cloned().unwrap_or_default()),
+        Merge::Overwrite => context.extend(changes.last().map(listed).unwrap_or_default()),
         Merge::KeepFirst => {
             for (name, value) in changes.into_iter().flatten() {
                 if free(&context, &name) {
@@ -163,7 +163,7 @@ fn merged(rule: Merge, keys: &[String], before: &Object, branches: &[Branch]) ->
         Merge::ContextUpdate => {
             for name in changes.iter().flat_map(Object::keys).collect::<BTreeSet<_>>() {
                 let made: Vec<_> = changes.iter().filter(|c| c.contains_key(name)).map(|c| c.get(name)).collect();
-                context.extend(agreed(before.get(name), &made)?.map(|value| (name.clone(), value)));
+                context.extend(agreed(seen.get(name), &made)?.map(|value| (name.clone(), value)));
             }
         }
     }

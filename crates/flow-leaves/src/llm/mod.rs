@@ -5,6 +5,7 @@
 //! environment of the server and from nowhere else.
 
 mod answer;
+mod length;
 mod prices;
 mod providers;
 mod question;
@@ -13,7 +14,10 @@ mod settings;
 mod spending;
 mod stream;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use caudal_flow::{Action, Answer, Call, Fault, Registry, Started, StepError, Value};
 
@@ -33,6 +37,9 @@ const ABOUT: &str = "Asks a language model and gives its answer: a text, or with
 
 /// The largest answer, in bytes, with all that stands around its words.
 const LARGEST: usize = 16 << 20;
+
+/// How often a step that waits for budget looks whether there is some.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A model that is asked.
 struct Ai {
@@ -72,15 +79,29 @@ impl Action for Ai {
 impl Ai {
     async fn ask(&self, call: &Call) -> Answer {
         let endpoint = self.world.llm.endpoint(&self.settings.model)?;
-        let question = Question::new(&self.settings, self.schema.as_ref(), &endpoint, call)?;
-        let mut spending = Spending::reserve(call, question.most(), endpoint.price)?;
+        let (question, mut spending) = self.reserve(&endpoint, call).await?;
         let limit = self.settings.time(call.deadline, Instant::now());
         let answer = self.answer(call, &endpoint, &question, &mut spending);
         let said = tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
             let error = StepError::new(Fault::TimedOut, format!("{} did not answer within {limit:?}", endpoint.name));
             Err(error.hint("raise timeout, or let it say less (max_tokens)"))
         })?;
-        self.value(&endpoint, &said)
+        self.value(&endpoint, &said, question.most().1)
+    }
+
+    /// The question, and what it may cost set aside. Where other steps hold what is left, it waits until they are done.
+    async fn reserve(&self, endpoint: &Endpoint, call: &Call) -> Result<(Question, Spending), StepError> {
+        loop {
+            let question = Question::new(&self.settings, self.schema.as_ref(), endpoint, call)?;
+            match Spending::reserve(call, question.most(), endpoint.price) {
+                Ok(spending) => return Ok((question, spending)),
+                Err(error) if call.deadline.passed(Instant::now()) => return Err(error),
+                Err(_) if call.may_reserve_later(Spending::most(question.most(), endpoint.price)) => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Asks, and reads what is said to its end.
@@ -109,10 +130,15 @@ impl Ai {
     }
 
     /// What the words come to.
-    fn value(&self, endpoint: &Endpoint, said: &Said) -> Answer {
+    fn value(&self, endpoint: &Endpoint, said: &Said, most: u64) -> Answer {
         if said.cut {
-            let message = format!("{} came to the end of max_tokens before it had said all", endpoint.name);
-            return Err(StepError::new(Fault::Output, message).hint("raise max_tokens, or ask for less").for_good());
+            let message =
+                format!("{} reached the limit of {most} tokens before its answer was complete", endpoint.name);
+            let hint = match self.settings.tokens() {
+                Some(_) => "raise max_tokens, or ask for less",
+                None => "set max_tokens, raise the budget, or ask for less",
+            };
+            return Err(StepError::new(Fault::Output, message).hint(hint).for_good());
         }
         match &self.schema {
             None => Ok(Value::text(&*said.text)),

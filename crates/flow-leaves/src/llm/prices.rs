@@ -54,6 +54,17 @@ impl Price {
     }
 }
 
+impl Price {
+    /// The most tokens that may be written for `cost` millionths of a dollar, where `tokens_in` are read too.
+    pub(super) fn affordable(self, tokens_in: u64, cost: u64) -> u64 {
+        let left = cost as f64 + 1e-6 - self.input * tokens_in as f64;
+        if left < 0.0 {
+            return 0;
+        }
+        if self.output > 0.0 { (left / self.output) as u64 } else { u64::MAX }
+    }
+}
+
 /// Prices by provider and model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Prices {

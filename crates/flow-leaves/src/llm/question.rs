@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use caudal_flow::{Call, Map, StepError, Value, value};
 
-use super::{providers::Endpoint, schema::Schema, settings::Settings};
+use super::{length::answer_tokens, providers::Endpoint, schema::Schema, settings::Settings};
 
 /// Bytes around a message that a provider adds to it, and to all: more than any of those known.
 const AROUND: u64 = 64;
@@ -31,17 +31,19 @@ impl Question {
     ) -> Result<Self, StepError> {
         let messages = messages(settings, schema, call)?;
         // No token has less than a byte.
-        let tokens_in = messages.iter().map(|message| message.to_json().len() as u64 + AROUND).sum::<u64>() + AROUND;
+        let mut tokens_in =
+            messages.iter().map(|message| message.to_json().len() as u64 + AROUND).sum::<u64>() + AROUND;
+        let format = schema.and_then(Schema::format);
+        tokens_in += format.as_ref().map_or(0, |format| format.to_json().len() as u64);
+        let tokens_out = answer_tokens(settings.tokens(), call.left(), tokens_in, endpoint.price);
         let mut body: Map = settings.said().collect();
         body = body.with("model", Value::text(&*endpoint.model)).with("messages", messages.into());
         let length = if endpoint.newer { "max_completion_tokens" } else { "max_tokens" };
-        body = body.with(length, settings.tokens().into());
+        body = body.with(length, tokens_out.into());
         if settings.stream {
             body = body.with("stream", true.into()).with("stream_options", value!({"include_usage": true}));
         }
-        let mut schema_bytes = 0;
-        if let Some(format) = schema.and_then(Schema::format) {
-            schema_bytes = format.to_json().len() as u64;
+        if let Some(format) = format {
             body = body.with("response_format", format);
         }
         let body = Value::Map(body).to_json();
@@ -49,7 +51,7 @@ impl Question {
             let error = StepError::input(format!("the question has {} bytes, more than {LONGEST}", body.len()));
             return Err(error.hint("ask about less at once").for_good());
         }
-        Ok(Self { body: body.into(), tokens_in: tokens_in + schema_bytes, tokens_out: settings.tokens() })
+        Ok(Self { body: body.into(), tokens_in, tokens_out })
     }
 
     /// Tokens that may be read and written at most.

@@ -7,8 +7,6 @@ use caudal_types::Deadline;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// Tokens of an answer, if nobody says how many: what may be spent must be known before.
-const TOKENS: u64 = 4_096;
 /// The longest answer that may be asked for, in tokens.
 const MOST_TOKENS: u64 = 1_000_000;
 /// Seconds for an answer, if nobody says how many.
@@ -35,7 +33,7 @@ pub(super) struct Settings {
     /// Of which likeliest part of all words it chooses, 0 to 1.
     #[serde(default)]
     top_p: Option<f64>,
-    /// Tokens that the answer may have; 4096 if nothing is said.
+    /// Tokens that the answer may have; if nothing is said, 4096, or half of what the budget leaves if that is less.
     #[serde(default)]
     max_tokens: Option<u64>,
     /// Whether the answer comes in parts, so that whoever watches sees it grow.
@@ -104,8 +102,8 @@ impl Settings {
         within("top_p", self.top_p, 1.0)?;
         within("timeout", self.timeout, LONGEST)?;
         match self.tokens() {
-            1..=MOST_TOKENS => Ok(()),
-            _ => Err(format!("max_tokens: an answer has 1 to {MOST_TOKENS} tokens")),
+            None | Some(1..=MOST_TOKENS) => Ok(()),
+            Some(_) => Err(format!("max_tokens: an answer has 1 to {MOST_TOKENS} tokens")),
         }
     }
 
@@ -130,11 +128,11 @@ impl Settings {
         way.is_none_or(|way| *way != Value::text("off") && *way != Value::Bool(false))
     }
 
-    /// Tokens that the answer may have.
-    pub(super) fn tokens(&self) -> u64 {
+    /// Tokens that the answer may have, if that is said.
+    pub(super) fn tokens(&self) -> Option<u64> {
         let more = self.more().find(|(name, _)| *name == "max_tokens").map(|(_, value)| value);
         let more = more.map(|value| value.as_i64().and_then(|tokens| tokens.try_into().ok()).unwrap_or(0));
-        self.max_tokens.or(more).unwrap_or(TOKENS)
+        self.max_tokens.or(more)
     }
 
     /// How long an answer may take from `now` on.

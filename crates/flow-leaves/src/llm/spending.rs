@@ -23,10 +23,20 @@ enum Stage {
 }
 
 impl Spending {
+    /// The most that a question of so many tokens, read and written, may cost.
+    pub(super) fn most((tokens_in, tokens_out): (u64, u64), price: Price) -> Usage {
+        price.of(tokens_in, tokens_out)
+    }
+
     /// Sets aside what a question of `most` tokens, read and written, may cost.
     pub(super) fn reserve(call: &Call, (tokens_in, tokens_out): (u64, u64), price: Price) -> Result<Self, StepError> {
-        let most = price.of(tokens_in, tokens_out);
-        Ok(Self { aside: Some(call.reserve(most)?), price, most, stage: Stage::Before })
+        let most = Self::most((tokens_in, tokens_out), price);
+        let aside = call.reserve(most).map_err(|error| {
+            let parts =
+                format!("{}: {tokens_in} tokens at most for the question, {tokens_out} for the answer", error.message);
+            StepError { message: parts.into(), ..error }
+        })?;
+        Ok(Self { aside: Some(aside), price, most, stage: Stage::Before })
     }
 
     /// The question goes out.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use caudal_flow::{
     Action, Definition, Engine, Fault, Kind, Options, Ran, Registry, RunError, RunOptions, Step, StepError, Steps,
-    Value,
+    Undefined, Value,
 };
 use caudal_flow_leaves::{Parts, register};
 
@@ -31,7 +31,7 @@ pub fn make(name: &str, said: Value) -> Result<Arc<dyn Action>, String> {
 
 /// The same out of a registry.
 pub fn made(registry: &Registry, name: &str, said: Value) -> Result<Arc<dyn Action>, String> {
-    (registry.get(name).unwrap_or_else(|| panic!("there is no leaf {name}")).make)(&said)
+    (registry.get(name).unwrap_or_else(|| panic!("there is no leaf {name}")).make)(&said, Undefined::Strict)
 }
 
 /// A step that is a leaf.

@@ -150,7 +150,7 @@ impl Reader<'_> {
             self.error(mark, code::AGENT, message, hint);
             return None;
         };
-        match fits(leaf, &settings).and_then(|()| (leaf.make)(&Value::Map(settings))) {
+        match fits(leaf, &settings).and_then(|()| (leaf.make)(&Value::Map(settings), self.own.undefined)) {
             Ok(action) => Some(action),
             Err(wrong) => {
                 let message = format!("the settings of {short} do not fit: {wrong}");

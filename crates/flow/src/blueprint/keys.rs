@@ -177,7 +177,7 @@ keys! {
         "branches": Branches, "What is done at the same time, by name.";
         "merge_strategy": OneOf(MERGES), "What of the branches' contexts goes on.";
         "on_branch_failure": OneOf(FAILURES), "Whether branches that fail are left out.";
-        "context_include_keys": Names, "Which names of the context go on: all, if nothing is said.";
+        "context_include_keys": Names, "Names of the context that branches see: all, if none are listed. Under overwrite, only these come back.";
         "field_mapping": Any, "Which names of the context each branch may change, by branch.";
         "ignore_branch_names": Bool, "Names of branches never go into the context, so it changes nothing.";
         "reduce": TextOr(REDUCE), "What becomes of the outputs: keys, values, union, concat, first, last, majority_vote, code_consensus, {mode: judge_selection, evaluator}, a rule, an expression.";
@@ -263,7 +263,7 @@ keys! {
         "branches": Branches, "The branches by name.";
         "merge_strategy": OneOf(MERGES), "What of the branches' contexts goes on.";
         "on_branch_failure": OneOf(FAILURES), "Whether branches that fail are left out.";
-        "context_include_keys": Names, "Which names of the context go on.";
+        "context_include_keys": Names, "Names of the context that branches see: all, if none are listed.";
         "field_mapping": Any, "Which names of the context each branch may change, by branch.";
         "reduce": TextOr(REDUCE), "What becomes of the outputs.";
     }

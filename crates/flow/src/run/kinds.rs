@@ -75,8 +75,9 @@ async fn at_once(
         quota => vec![quota.clone(); chosen.len()],
     };
     let scopes: Vec<Scope> = shares.into_iter().map(|quota| Scope { quota, ..scope.clone() }).collect();
+    let seen = merge::seen_by_branches(&parallel.keys, &state.context);
     let running = chosen.iter().zip(&scopes).map(|((name, steps, input), scope)| {
-        let state = State { value: input.clone(), ..state.clone() };
+        let state = State { value: input.clone(), context: seen.clone(), ..state.clone() };
         under(live, Label::Name(Arc::clone(name)), "branch", steps, scope, state)
     });
     let went = join_all(running).await;

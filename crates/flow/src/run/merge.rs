@@ -17,24 +17,30 @@ pub(super) fn changes(before: &Map, after: &Map) -> Map {
     after.iter().filter(|(name, value)| before.get(name) != Some(value)).cloned().collect()
 }
 
-/// Makes one context of those of the branches that did not fail.
+/// The part of a context that branches see: the names that `keys` lists, or all of it where none are listed.
+pub(super) fn seen_by_branches(keys: &[Arc<str>], context: &Map) -> Map {
+    if keys.is_empty() {
+        return context.clone();
+    }
+    context.iter().filter(|(name, _)| keys.contains(name)).cloned().collect()
+}
+
+/// Makes one context of those of the branches that did not fail. A branch's changes are those to the part of `before`
+/// that it saw; under `overwrite`, only names in `keys` come back, where any are listed.
 pub(super) fn contexts(
     rule: Merge,
     keys: &[Arc<str>],
     before: &Map,
     branches: &[(Arc<str>, State)],
 ) -> Result<Map, StepError> {
-    let wanted = |changed: Map| -> Map {
-        if keys.is_empty() {
-            return changed;
-        }
-        changed.iter().filter(|(name, _)| keys.contains(name)).cloned().collect()
-    };
+    let seen = seen_by_branches(keys, before);
     let changed: Vec<(&Arc<str>, Map)> =
-        branches.iter().map(|(name, state)| (name, wanted(changes(before, &state.context)))).collect();
+        branches.iter().map(|(name, state)| (name, changes(&seen, &state.context))).collect();
     match rule {
         Merge::NoMerge => Ok(before.clone()),
-        Merge::Overwrite => Ok(changed.last().map_or_else(|| before.clone(), |(_, last)| before.merged(last))),
+        Merge::Overwrite => {
+            Ok(changed.last().map_or_else(|| before.clone(), |(_, last)| before.merged(&seen_by_branches(keys, last))))
+        }
         Merge::KeepFirst => Ok(changed.iter().fold(before.clone(), |context, (_, changed)| {
             let new = changed.iter().filter(|(name, _)| context.get(name).is_none_or(|value| *value == Value::Null));
             context.merged(&new.cloned().collect())
@@ -53,7 +59,7 @@ pub(super) fn contexts(
                 for (name, value) in changed {
                     let value = match merged.get(name) {
                         Some(other) => {
-                            both(before.get(name), other, value).ok_or_else(|| conflict(name, branch, other, value))?
+                            both(seen.get(name), other, value).ok_or_else(|| conflict(name, branch, other, value))?
                         }
                         None => value.clone(),
                     };

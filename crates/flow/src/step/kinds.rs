@@ -74,7 +74,7 @@ pub struct Parallel {
     pub branches: Vec<(Arc<str>, Steps)>,
     /// What of their contexts goes on.
     pub merge: Merge,
-    /// Which names of the context go on; all, if empty.
+    /// Names of the context that branches see; all, if empty.
     pub keys: Vec<Arc<str>>,
     /// Whether those that fail are left out, in place of all failing.
     pub ignore_failures: bool,

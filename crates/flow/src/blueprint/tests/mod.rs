@@ -10,7 +10,7 @@ mod talk;
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Blueprint, Finding};
-use crate::{Call, Definition, Leaf, Registry, StepError, Value, action::Answer, functions, value};
+use crate::{Call, Definition, Leaf, Registry, StepError, Undefined, Value, action::Answer, functions, value};
 
 fn leaf(registry: &mut Registry, name: &'static str, function: fn(&Call) -> Answer) {
     registry.action(name, "a leaf of a test", functions::function(name, function));
@@ -54,7 +54,7 @@ fn registry() -> Registry {
             ),
         })
     });
-    let told = |settings: &Value| {
+    let told = |settings: &Value, _: Undefined| {
         let settings = settings.clone();
         let function = move |call: &Call| Ok(Value::list([settings.clone(), call.input.clone()]));
         Ok(functions::function("llm", function))
@@ -62,7 +62,7 @@ fn registry() -> Registry {
     let settings = value!({"type": "object", "required": ["model"], "properties": {"model": {"type": "string"}}});
     registry.add("llm", Leaf { about: "tells what it was told", settings, make: Arc::new(told) });
     let settings = value!({"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": false});
-    let add = |settings: &Value| {
+    let add = |settings: &Value, _: Undefined| {
         let more = settings.get("n").and_then(Value::as_i64).unwrap_or(1);
         let function = move |call: &Call| Ok(Value::from(call.input.as_i64().unwrap_or_default() + more));
         Ok(functions::function("add", function))

@@ -127,6 +127,22 @@ fn branches() {
 }
 
 #[test]
+fn branches_see_only_the_listed_names_of_the_context() {
+    let steps = |rule: &str, after: &str| {
+        format!(
+            "steps: [{{name: s, input: 1, sink_to: seen}}, {{name: h, input: 2, sink_to: hidden}}, \
+             {{kind: parallel, name: p, context_include_keys: [seen], merge_strategy: {rule}, branches: {{b: [\
+             {{name: x, input: '{{{{ context.seen }}}} {{{{ context.hidden or 0 }}}}', sink_to: new}}, \
+             {{name: y, input: 7, sink_to: seen}}]}}}}, {{name: after, input: '{after}'}}]"
+        )
+    };
+    let all = "{{ context.new or 0 }}, {{ context.seen }}, {{ context.hidden }}";
+    gives(&steps("context_update", all), value!(0), value!("1 0, 7, 2"));
+    gives(&steps("overwrite", all), value!(0), value!("0, 7, 2"));
+    gives(&steps("no_merge", all), value!(0), value!("0, 1, 2"));
+}
+
+#[test]
 fn choices() {
     let choice = |when: &str| {
         format!(
