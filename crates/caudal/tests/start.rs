@@ -174,10 +174,63 @@ fn settings_come_from_the_file_in_the_working_folder() {
 
 #[test]
 fn names_without_effect_are_explained() {
-    let said = String::from_utf8(run(&["config"], &[("WORKERS", "8")]).stdout).unwrap();
-    assert!(said.contains("$WORKERS is set and has nothing to set here"), "{said}");
+    let variables = [("WORKERS", "8"), ("REDIS_URL", "redis://:pa55@cache:6379/0"), ("MINIO_ENDPOINT", "minio:9000")];
+    let said = String::from_utf8(run(&["config"], &variables).stdout).unwrap();
+    let (_, section) = said.split_once("Environment variables of other systems:\n").unwrap();
+    for words in
+        ["$WORKERS has no effect", "$REDIS_URL has no effect: elsewhere it is the Redis server", "$MINIO_ENDPOINT"]
+    {
+        assert!(section.contains(words), "{section}");
+    }
+    assert!(!said.contains("pa55"), "{said}");
     let refused = run(&["config"], &[("USE_TENSORRT", "true")]);
     assert_eq!(refused.status.code(), Some(2));
+    let quiet = String::from_utf8(run(&["config"], &[("REDIS_URL", ""), ("ENFORCE_HTTPS", "false")]).stdout).unwrap();
+    assert!(!quiet.contains("of other systems"), "{quiet}");
+}
+
+#[test]
+fn order_for_https_keeps_a_server_without_tls_from_starting() {
+    let words = ["$ENFORCE_HTTPS is set and not supported", "TLS is not built in", "tls_terminated_by_proxy: true"];
+    check(&[], &[("ENFORCE_HTTPS", "true")], 2, &words);
+}
+
+#[test]
+fn database_address_is_used_or_refused_and_its_password_is_not_shown() {
+    let url = "postgresql+asyncpg://nexus:pa55@db:5432/nexus";
+    let said = String::from_utf8(run(&["config"], &[("DATABASE_URL", url)]).stdout).unwrap();
+    assert!(said.contains("postgresql+asyncpg://nexus:***@db:5432/nexus") && !said.contains("pa55"), "{said}");
+    assert!(said.contains("$DATABASE_URL is not used, and nothing is recorded: set data_dir too"), "{said}");
+    check(&["--database-url", url], &[], 2, &["it needs data_dir too", "nexus:***@db"]);
+    let form = "expected postgres://user:password@host:port/database";
+    check(&["--database-url", "mysql+pymysql://u:pa55@db/x"], &[], 2, &["mysql+pymysql://u:***@db/x", form]);
+    check(&["--data-dir", "data"], &[("DATABASE_URL", "postgres://u:pa55@db:port/x")], 2, &["u:***@db", form]);
+    check(&["--database-url", "sqlite:///./a.db"], &[], 2, &["caudal.db in data_dir"]);
+}
+
+#[test]
+fn variables_of_a_kubernetes_service_do_not_keep_a_server_from_starting() {
+    let repo = Repo::new().model("double", "double", "");
+    let variables = [
+        ("CAUDAL_PORT", "tcp://10.0.0.1:8000"),
+        ("CAUDAL_SERVICE_HOST", "10.0.0.1"),
+        ("CAUDAL_SERVICE_PORT_HTTP", "8000"),
+        ("CAUDAL_PORT_8000_TCP_PROTO", "tcp"),
+        ("CAUDAL_ADMIN_PORT", "tcp://10.0.0.2:8001"),
+        ("CAUDAL_TLS_TERMINATED_BY_PROXY", "1"),
+        ("ENFORCE_HTTPS", "true"),
+        ("METRICS_ENABLED", "0"),
+        ("REDIS_URL", "redis://:pa55@cache/0"),
+    ];
+    let server = Server::start_in(CAUDAL, &repo.path(""), &[], &variables);
+    assert!(server.log_line("$CAUDAL_ADMIN_PORT was set by Kubernetes").contains("WARN"));
+    let redis = server.log_line("$REDIS_URL has no effect");
+    assert!(redis.contains("WARN") && !redis.contains("pa55"), "{redis}");
+    for path in ["/metrics", "/api/kpis"] {
+        let off = server.get(path);
+        assert!(off.status == 404 && off.text().contains("metrics_enabled is false"), "{path}: {}", off.text());
+    }
+    check(&[], &[("CAUDAL_PORT", "8000")], 2, &["the variable CAUDAL_PORT is not a setting"]);
 }
 
 /// Nothing is written where the server runs: a read-only root is enough.

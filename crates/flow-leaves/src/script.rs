@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_flow::{
-    Action, Answer, Call, Expression, Formula, Map, Registry, Started, StepError, Undefined, Value,
-};
+use caudal_flow::{Action, Answer, Call, Expression, Formula, Map, Registry, Started, StepError, Undefined, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

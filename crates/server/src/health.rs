@@ -9,6 +9,7 @@ use axum::{
 };
 use caudal_memory::Use;
 use caudal_tasks::{Entry, Provider, ServedModel};
+use caudal_types::ErrorKind;
 use serde::Serialize;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     docs::schemas,
     http::door::{self, Answer},
     metrics,
+    problem::Problem,
     route::Route,
 };
 
@@ -434,6 +436,18 @@ fn ready(app: &App, form: Form) -> Answer {
     answer.status(if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
 }
 
+/// Refuses metrics where the settings turn them off.
+pub(crate) fn check_metrics(app: &App) -> Result<(), Problem> {
+    match app.settings().metrics_enabled {
+        true => Ok(()),
+        false => Err(Problem::new(
+            ErrorKind::NotFound,
+            "metrics are off on this server: metrics_enabled is false",
+            "set metrics_enabled: true (METRICS_ENABLED, CAUDAL_METRICS_ENABLED) to serve them",
+        )),
+    }
+}
+
 /// Counters and histograms, in OpenMetrics text.
 #[utoipa::path(
     get,
@@ -444,7 +458,10 @@ fn ready(app: &App, form: Form) -> Answer {
 )]
 pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
     let form = metrics::Form::of(request.headers());
-    door::ask(&app, Route::Metrics, &request, |app| Ok(Answer::new(form.content_type(), form.exposition(app))))
+    door::ask(&app, Route::Metrics, &request, |app| {
+        check_metrics(app)?;
+        Ok(Answer::new(form.content_type(), form.exposition(app)))
+    })
 }
 
 #[cfg(test)]

@@ -88,6 +88,7 @@ fn chips(now: &Figures, before: &Figures) -> Chips {
 )]
 pub(crate) async fn kpis(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Kpis, &request, |app| {
+        crate::health::check_metrics(app)?;
         let parameters = Parameters::of(request.uri(), &["window", "view", "route"])?;
         let names = WINDOWS.map(|(name, _)| name);
         let window = match parameters.text("window") {

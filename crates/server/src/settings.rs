@@ -71,6 +71,8 @@ pub struct ServerSettings {
     pub memory: caudal_memory::Policy,
     /// How events are taken in.
     pub record: RecordSettings,
+    /// Whether `/metrics` and `/api/kpis` are served.
+    pub metrics_enabled: bool,
     /// Whether metrics are shown under Triton's names too.
     pub triton_metrics: bool,
     /// Requests slower than this are logged.

@@ -162,7 +162,7 @@ impl May {
 
 /// What runs pipelines.
 pub(crate) fn engine(settings: &Settings, store: Option<Arc<dyn Store>>) -> Engine {
-    let runs = store.map(|store| Arc::new(StoredRuns::new(store)) as Arc<dyn Runs>);
+    let runs = store.filter(|_| settings.flow.durable).map(|store| Arc::new(StoredRuns::new(store)) as Arc<dyn Runs>);
     Engine::new(Options {
         cache_bytes: settings.flow.cache_bytes,
         cache_ttl: Some(settings.flow.cache_ttl),

@@ -112,6 +112,7 @@ fn replay() -> Command {
     Command::new("replay")
         .about("Goes through a recorded run again without calling anything, and compares what comes out")
         .arg(id())
+        .arg(outside())
         .arg(json("one JSON document"))
 }
 
@@ -128,6 +129,7 @@ fn resume() -> Command {
                 .help("what is said to the step that asks: JSON, or else a text"),
         )
         .arg(option("at", "PATH").requires("answer").help("which step is answered, where several ask"))
+        .arg(outside())
         .arg(flag("force", "take it from a process that is there and does nothing"))
         .args(output())
 }
@@ -165,6 +167,10 @@ fn init() -> Command {
 
 fn pipeline() -> Arg {
     Arg::new("pipeline").required(true).value_name("PIPELINE").help("a file, or a name in the folder of pipelines")
+}
+
+fn outside() -> Arg {
+    option("pipeline", "PIPELINE").help("the run's pipeline, where its file is not in the folder of pipelines")
 }
 
 fn id() -> Arg {

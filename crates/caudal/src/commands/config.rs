@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 
 use super::{CommandError, load};
-use crate::settings::{Key, Raw, TABLE, presets::preset};
+use crate::settings::{Key, TABLE, mask, presets::preset};
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let loaded = load(matches, true)?;
@@ -15,15 +15,20 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             .iter()
             .zip(TABLE)
             .map(|(raw, key)| {
-                (raw.key.to_owned(), serde_json::json!({ "value": shown(key, raw), "from": raw.origin.to_string() }))
+                (
+                    raw.key.to_owned(),
+                    serde_json::json!({ "value": mask::shown(key.name, &raw.value), "from": raw.origin.to_string() }),
+                )
             })
             .collect();
+        loaded.notices.iter().filter(|notice| notice.warns).for_each(|notice| eprintln!("{}", notice.text));
         println!("{}", serde_json::to_string_pretty(&settings).expect("settings are plain data"));
         return Ok(ExitCode::SUCCESS);
     }
     let width = TABLE.iter().map(|key| key.name.len()).max().unwrap_or(0);
     for (key, raw) in TABLE.iter().zip(&loaded.raw) {
-        let value = match shown(key, raw) {
+        let shown = mask::shown(key.name, &raw.value);
+        let value = match shown.as_str() {
             "" => key.unset(),
             value => value,
         };
@@ -38,15 +43,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         "\nCores by affinity and CPU quota: {}; threads for connections {}, for decoding {}.",
         plan.cpus, plan.io_threads, plan.decode_threads
     );
-    for (name, why) in &loaded.idle {
-        println!("\n${name} is set and has nothing to set here: {why}");
+    if !loaded.notices.is_empty() {
+        println!("\nEnvironment variables of other systems:");
+        loaded.notices.iter().for_each(|notice| println!("  {}", notice.text));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A value as it may be seen: of a secret only that there is one.
-fn shown<'a>(key: &Key, raw: &'a Raw) -> &'a str {
-    if key.value == "SECRET" && !raw.value.is_empty() { "(set)" } else { &raw.value }
 }
 
 fn also(key: &Key) -> String {

@@ -32,7 +32,7 @@ use clap::ArgMatches;
 use crate::{
     assemble::AssembleError,
     cli, logging,
-    settings::{Gathered, Raw, Settings, SettingsError, gather},
+    settings::{Gathered, Notice, Raw, Settings, SettingsError, gather},
 };
 
 /// Why a command failed; what it says to people is its `Display`.
@@ -93,7 +93,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 /// The settings as gathered and as resolved.
 struct Loaded {
     raw: Vec<Raw>,
-    idle: Vec<(&'static str, &'static str)>,
+    notices: Vec<Notice>,
     settings: Settings,
 }
 
@@ -121,5 +121,5 @@ fn load(matches: &ArgMatches, quiet: bool) -> Result<Loaded, CommandError> {
         let raw = gathered.values.iter().find(|raw| raw.key == "log_level").expect("it is in the table").clone();
         SettingsError::Invalid { key: raw.key, value: raw.value, origin: raw.origin, reason: error }
     })?;
-    Ok(Loaded { raw: gathered.values, idle: gathered.idle, settings })
+    Ok(Loaded { raw: gathered.values, notices: gathered.notices, settings })
 }

@@ -17,7 +17,7 @@ use super::{CommandError, Loaded, load, reload::Reload, sealing::keep_sealing};
 use crate::{
     admin_token::AdminToken,
     assemble, logging, private_files,
-    settings::{Raw, TABLE},
+    settings::{Raw, SettingsError, TABLE},
 };
 
 /// How long the end waits for collectors to take the last spans and metrics.
@@ -26,9 +26,13 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let began = Instant::now();
     let loaded = load(matches, false)?;
-    for (name, why) in &loaded.idle {
-        tracing::info!("${name} has nothing to set here: {why}");
+    for notice in &loaded.notices {
+        match notice.warns {
+            true => tracing::warn!("{}", notice.text),
+            false => tracing::info!("{}", notice.text),
+        }
     }
+    refuse_unused_database(&loaded)?;
     raise_open_files();
     let Loaded { raw, settings, .. } = loaded;
     let mut reload = Reload::new(matches, raw.clone());
@@ -92,6 +96,18 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             exit_now(1);
         }
     }
+}
+
+/// Refuses a database that was set for this server and would not be used.
+fn refuse_unused_database(loaded: &Loaded) -> Result<(), CommandError> {
+    if loaded.settings.data_dir.is_some() || loaded.settings.database.is_none() {
+        return Ok(());
+    }
+    let raw = loaded.raw.iter().find(|raw| raw.key == "database_url").expect("it is in the table").clone();
+    let reason = "it needs data_dir too, the folder for archives, exports and the signing key: set --data-dir DIR, \
+                  CAUDAL_DATA_DIR or data_dir in caudal.yaml"
+        .to_owned();
+    Err(SettingsError::Invalid { key: raw.key, value: raw.value, origin: raw.origin, reason }.into())
 }
 
 /// Completes on SIGTERM or SIGINT. A second signal ends the process at once.

@@ -9,8 +9,9 @@ use std::{
 use caudal_types::nearest;
 
 use super::{
-    Key, TABLE,
-    legacy::LEGACY,
+    Key, TABLE, database, injected,
+    legacy::{self, Notice},
+    mask,
     presets::{PRESETS, preset},
 };
 
@@ -54,8 +55,8 @@ pub(crate) struct Raw {
 pub(crate) struct Gathered {
     /// Every setting of the table, in its order.
     pub(crate) values: Vec<Raw>,
-    /// Variables of older systems that were found and have no effect, with the reason.
-    pub(crate) idle: Vec<(&'static str, &'static str)>,
+    /// What is to be said of variables that have no effect, or another one than they seem to.
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// What is wrong with the settings.
@@ -71,7 +72,7 @@ pub(crate) enum SettingsError {
     #[error("{0} is not a setting{1}")]
     Unknown(String, String),
     /// A value that cannot be.
-    #[error("{key} = {value:?} (from {origin}): {reason}")]
+    #[error("{key} = {:?} (from {origin}): {reason}", mask::shown(.key, .value))]
     Invalid {
         /// Which setting.
         key: &'static str,
@@ -83,8 +84,15 @@ pub(crate) enum SettingsError {
         reason: String,
     },
     /// A variable of an older system that asks for what is not here.
-    #[error("${0} asks for what cannot be had: {1}; unset it")]
-    Refused(&'static str, &'static str),
+    #[error("${name} is set and not supported: elsewhere it {effect}; here {here}")]
+    Refused {
+        /// The variable.
+        name: &'static str,
+        /// What it does in its own system.
+        effect: &'static str,
+        /// What to do instead.
+        here: &'static str,
+    },
 }
 
 fn meant(name: &str) -> String {
@@ -102,17 +110,16 @@ pub(crate) fn gather(
 ) -> Result<Gathered, SettingsError> {
     let (path, in_file) = read_file(file)?;
     refuse_unknown_variables(environment)?;
+    let translated = legacy::translate(environment);
     let said = |key: &'static Key| -> (String, Origin) {
         if let Some(value) = flags.get(key.name) {
             return (value.clone(), Origin::Flag(key.flag()));
         }
-        let names = std::iter::once(key.variable()).chain(key.aliases.iter().map(|alias| (*alias).to_owned()));
-        for name in names {
-            // OpenTelemetry has it that one of its own that is empty says nothing.
-            if let Some(value) = environment.get(&name).filter(|value| !value.is_empty() || !name.starts_with("OTEL_"))
-            {
-                return (value.clone(), Origin::Variable(name));
-            }
+        if let Some(found) = in_environment(key, environment) {
+            return found;
+        }
+        if let Some((_, value, variable)) = translated.iter().find(|(name, ..)| *name == key.name) {
+            return ((*value).to_owned(), Origin::Variable((*variable).to_owned()));
         }
         match in_file.get(key.name) {
             Some(value) => (value.clone(), Origin::File(path.clone())),
@@ -127,7 +134,60 @@ pub(crate) fn gather(
         })
         .collect();
     apply_preset(&mut values)?;
-    Ok(Gathered { values, idle: idle_variables(environment)? })
+    let notices = notices(&values, environment)?;
+    Ok(Gathered { values, notices })
+}
+
+/// What the environment says of a setting, by its own variable or by a familiar name.
+fn in_environment(key: &'static Key, environment: &BTreeMap<String, String>) -> Option<(String, Origin)> {
+    let own = key.variable();
+    let names = std::iter::once(own.as_str()).chain(key.aliases.iter().copied());
+    names.filter_map(|name| Some((name, environment.get(name)?))).find_map(|(name, value)| {
+        // A familiar name that is empty says nothing, as in `DATABASE_URL=${URL:-}`; nor does a service's address.
+        let empty = value.trim().is_empty() && name != own;
+        if empty || injected::hides_setting(name, value) {
+            return None;
+        }
+        let value = match key.value {
+            "BOOL" if legacy::is_on(value) => "true".to_owned(),
+            "BOOL" if !value.trim().is_empty() && legacy::is_off(value) => "false".to_owned(),
+            _ => value.clone(),
+        };
+        Some((value, Origin::Variable(name.to_owned())))
+    })
+}
+
+/// What is to be said of the environment.
+fn notices(values: &[Raw], environment: &BTreeMap<String, String>) -> Result<Vec<Notice>, SettingsError> {
+    let value = |key: &str| values.iter().find(|raw| raw.key == key).map_or("", |raw| raw.value.trim());
+    let variables = values.iter().filter_map(|raw| match &raw.origin {
+        Origin::Variable(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let read: Vec<&str> = variables.collect();
+    let mut notices = legacy::notices(environment, &read, value("tls_terminated_by_proxy") == "true")?;
+    notices.extend(database::notice(values));
+    notices.extend(services(environment));
+    Ok(notices)
+}
+
+/// One notice for all variables that Kubernetes or Docker set; a warning where one has a setting's name.
+fn services(environment: &BTreeMap<String, String>) -> Option<Notice> {
+    let is_setting = |name: &str| TABLE.iter().any(|key| key.variable() == name || key.aliases.contains(&name));
+    let hides = |(name, value): &(&String, &String)| is_setting(name) && injected::hides_setting(name, value);
+    let hidden: Vec<String> = environment.iter().filter(hides).map(|(name, _)| format!("${name}")).collect();
+    if let Some(name) = hidden.first() {
+        let text = format!(
+            "{} was set by Kubernetes or Docker for a service of that name, and is not taken for the setting; \
+             `enableServiceLinks: false` in the pod keeps such variables out",
+            hidden.join(", ")
+        );
+        return Some(Notice { name: name.trim_start_matches('$').to_owned(), warns: true, text });
+    }
+    let injected = |(name, value): &(&String, &String)| injected::is_injected(name, value, environment);
+    let (name, _) = environment.iter().find(injected)?;
+    let text = format!("${name} and its like were set by Kubernetes or Docker for a service, and are ignored");
+    Some(Notice { name: name.clone(), warns: false, text })
 }
 
 /// Sets what the preset sets, where nobody said otherwise.
@@ -185,8 +245,10 @@ fn parse(text: &str, path: &Path) -> Result<BTreeMap<String, String>, SettingsEr
 const OTHER_VARIABLES: [&str; 2] = ["CAUDAL_CACHE_DIR", "CAUDAL_CONFIG"];
 
 fn refuse_unknown_variables(environment: &BTreeMap<String, String>) -> Result<(), SettingsError> {
-    for name in environment.keys().filter(|name| name.starts_with("CAUDAL_")) {
-        let known = TABLE.iter().any(|key| key.variable() == *name) || OTHER_VARIABLES.contains(&name.as_str());
+    for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("CAUDAL_")) {
+        let known = TABLE.iter().any(|key| key.variable() == *name)
+            || OTHER_VARIABLES.contains(&name.as_str())
+            || injected::is_injected(name, value, environment);
         // Tests of this house mark their processes.
         if !known && !name.starts_with("CAUDAL_TEST_") {
             let bare = name.trim_start_matches("CAUDAL_").to_lowercase();
@@ -194,18 +256,6 @@ fn refuse_unknown_variables(environment: &BTreeMap<String, String>) -> Result<()
         }
     }
     Ok(())
-}
-
-fn idle_variables(environment: &BTreeMap<String, String>) -> Result<Vec<(&'static str, &'static str)>, SettingsError> {
-    let mut idle = Vec::new();
-    for legacy in LEGACY {
-        let Some(value) = environment.get(legacy.name) else { continue };
-        if legacy.refused.contains(&value.to_lowercase().as_str()) {
-            return Err(SettingsError::Refused(legacy.name, legacy.why));
-        }
-        idle.push((legacy.name, legacy.why));
-    }
-    Ok(idle)
 }
 
 #[cfg(test)]
@@ -269,7 +319,74 @@ mod tests {
     #[test]
     fn names_without_effect_are_accepted_and_explained() {
         let gathered = gather_with(&[], &[("WORKERS", "8"), ("USE_TENSORRT", "false")], "").unwrap();
-        assert_eq!(gathered.idle.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["WORKERS", "USE_TENSORRT"]);
+        assert_eq!(gathered.notices.iter().map(|notice| notice.name.as_str()).collect::<Vec<_>>(), ["WORKERS"]);
+    }
+
+    #[test]
+    fn familiar_names_are_read_where_there_is_an_equivalent() {
+        let variables = [
+            ("MAX_BATCH_SIZE", "64"),
+            ("BATCH_TIMEOUT_MS", "10"),
+            ("METRICS_ENABLED", "0"),
+            ("AUTO_MEMORY_CLEANUP", "False"),
+            ("LOG_FORMAT", "JSON"),
+            ("FLUJO_STATE_MODE", "memory"),
+            ("DB_POOL_SIZE", ""),
+        ];
+        let gathered = gather_with(&[], &variables, "db_pool_size: 7").unwrap();
+        for (key, expected) in [
+            ("max_batch_size", "64"),
+            ("max_queue_delay_ms", "10"),
+            ("metrics_enabled", "false"),
+            ("memory_auto_cleanup", "false"),
+            ("log_format", "json"),
+            ("flow_durable", "false"),
+            ("db_pool_size", "7"),
+        ] {
+            assert_eq!(value(&gathered, key).0, expected, "{key}");
+        }
+        assert_eq!(gathered.notices, []);
+    }
+
+    #[test]
+    fn order_for_https_is_refused_unless_a_proxy_terminates_tls() {
+        refused(&[("ENFORCE_HTTPS", "true")], "", "set tls_terminated_by_proxy: true");
+        for enforce in [&[("ENFORCE_HTTPS", "false")][..], &[]] {
+            assert!(gather_with(&[], enforce, "").is_ok());
+        }
+        let gathered = gather_with(&[], &[("ENFORCE_HTTPS", "True")], "tls_terminated_by_proxy: true").unwrap();
+        assert_eq!(gathered.notices, []);
+    }
+
+    #[test]
+    fn service_variables_of_kubernetes_are_ignored_and_mentioned_once() {
+        let plain = [
+            ("CAUDAL_PORT", "tcp://10.0.0.1:8000"),
+            ("CAUDAL_SERVICE_HOST", "10.0.0.1"),
+            ("CAUDAL_SERVICE_PORT_HTTP", "8000"),
+            ("CAUDAL_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ];
+        let gathered = gather_with(&[], &plain, "").unwrap();
+        assert_eq!(gathered.notices.iter().map(|notice| notice.warns).collect::<Vec<_>>(), [false]);
+        let admin = [("CAUDAL_ADMIN_PORT", "tcp://10.0.0.2:9000"), ("CAUDAL_HTTP_PORT", "tcp://10.0.0.3:80")];
+        let gathered = gather_with(&[], &admin, "admin_port: 9001").unwrap();
+        assert_eq!(value(&gathered, "admin_port"), ("9001".to_owned(), "file".to_owned()));
+        assert_eq!(value(&gathered, "http_port"), ("8000".to_owned(), "default".to_owned()));
+        let [notice] = &gathered.notices[..] else { panic!("{:?}", gathered.notices) };
+        assert!(notice.warns && notice.text.contains("$CAUDAL_ADMIN_PORT, $CAUDAL_HTTP_PORT was set"), "{notice:?}");
+        refused(&[("CAUDAL_PORT", "8000")], "", "the variable CAUDAL_PORT is not a setting");
+    }
+
+    #[test]
+    fn unused_database_address_is_mentioned_without_its_password() {
+        let url = ("DATABASE_URL", "postgresql+asyncpg://nexus:pa55@db/nexus");
+        let gathered = gather_with(&[], &[url], "").unwrap();
+        let [notice] = &gathered.notices[..] else { panic!("{:?}", gathered.notices) };
+        assert!(notice.warns && notice.text.contains("data_dir") && !notice.text.contains("pa55"), "{notice:?}");
+        assert_eq!(gather_with(&[], &[url], "data_dir: data").unwrap().notices, []);
+        let sqlite = [("DATABASE_URL", "sqlite:///./app.db")];
+        let gathered = gather_with(&[], &sqlite, "data_dir: data").unwrap();
+        assert!(gathered.notices[0].text.contains("caudal.db in data_dir"), "{:?}", gathered.notices);
     }
 
     #[test]

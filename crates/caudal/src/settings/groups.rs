@@ -41,6 +41,8 @@ const GROUPS: &[Group] = &[
             "io_threads",
             "decode_threads",
             "pin_to_quota",
+            "tls_terminated_by_proxy",
+            "metrics_enabled",
             "triton_metrics",
             "slow_request_threshold_ms",
         ],

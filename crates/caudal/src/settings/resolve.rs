@@ -17,7 +17,7 @@ use caudal_server::{
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
 
-use super::{Raw, SettingsError};
+use super::{Raw, SettingsError, database};
 
 /// Which models are loaded at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone)]
 pub(crate) struct FlowSettings {
     pub(crate) folder: PathBuf,
+    /// Whether runs are stored; if not, they are in memory only.
+    pub(crate) durable: bool,
     pub(crate) most_steps: usize,
     /// How many runs go on concurrently, and how many bytes their inputs hold together.
     pub(crate) room: (usize, u64),
@@ -91,6 +93,7 @@ impl Settings {
     pub(crate) fn resolve(values: &[Raw]) -> Result<Self, SettingsError> {
         let read = Reader(values);
         read.number::<u16>("grpc_port", 0, u16::MAX)?;
+        read.word("tls_terminated_by_proxy", &["true", "false"], "it is true or false")?;
         let mib = |key, least| Ok::<u64, SettingsError>(read.number::<u64>(key, least, 1 << 20)? * MIB);
         let seconds = |key| Ok::<_, SettingsError>(Duration::from_secs_f64(read.number::<f64>(key, 0.001, 86_400.0)?));
         let millis = |key, least| {
@@ -112,6 +115,7 @@ impl Settings {
         Ok(Self {
             flow: FlowSettings {
                 folder: read.text("pipelines").into(),
+                durable: read.word("flow_durable", &["true", "false"], "it is true or false")? == "true",
                 most_steps: read.number("flow_max_steps", 1, 100_000_000)?,
                 room: (read.number("flow_max_runs", 1, 1_000_000)?, mib("flow_runs_mb", 1)?),
                 cache_bytes: mib("flow_cache_mb", 0)?,
@@ -177,6 +181,7 @@ impl Settings {
                     max_event: read.number::<u64>("record_max_event_kb", 1, 1 << 20)? << 10,
                     timezone: read.text("record_timezone").to_owned(),
                 },
+                metrics_enabled: read.word("metrics_enabled", &["true", "false"], "it is true or false")? == "true",
                 triton_metrics: read.word("triton_metrics", &["true", "false"], "true or false")? == "true",
                 slow_request: millis("slow_request_threshold_ms", 0.0)?,
                 kpi_bucket: seconds("kpi_bucket_secs")?,
@@ -226,7 +231,22 @@ impl Reader<'_> {
     /// PostgreSQL, where that is asked for.
     fn database(&self) -> Result<Option<caudal_store::postgres::Options>, SettingsError> {
         let seconds = |key, least| Ok::<_, SettingsError>(Duration::from_secs_f64(self.number(key, least, 1e7)?));
-        let Some(url) = self.optional_text("database_url") else { return Ok(None) };
+        let Some(address) = self.optional_text("database_url") else { return Ok(None) };
+        let shared = database::is_shared(&self.raw("database_url").origin);
+        if shared && self.optional_text("data_dir").is_none() {
+            return Ok(None);
+        }
+        let url = match database::read(address) {
+            Ok(database::Address::Postgres(url)) => url,
+            Ok(database::Address::Sqlite) if shared => return Ok(None),
+            Ok(database::Address::Sqlite) => {
+                return Err(self.invalid(
+                    "database_url",
+                    "SQLite takes no address: the record is in caudal.db in data_dir; unset it",
+                ));
+            }
+            Err(why) => return Err(self.invalid("database_url", why)),
+        };
         Ok(Some(caudal_store::postgres::Options {
             pool_size: self.number("db_pool_size", 1, 10_000)?,
             max_overflow: self.number("db_max_overflow", 0, 10_000)?,
@@ -418,6 +438,10 @@ mod tests {
         refused("providers", "cuda,gpu", "there is no provider \"gpu\"; there are cpu, openvino");
         refused("providers", ",", "at least one");
         refused("max_file_size_mb", "0", "1 to");
+        refused("database_url", "mysql://u:p@db/x", "expected postgres://user:password@host:port/database");
+        refused("database_url", "sqlite:///x.db", "caudal.db in data_dir");
+        refused("flow_durable", "maybe", "true or false");
+        refused("tls_terminated_by_proxy", "nginx", "true or false");
         refused("instances", "0", "1 to 1024");
         refused("log_format", "xml", "text or json");
         refused("model_control_mode", "often", "none, poll or explicit");

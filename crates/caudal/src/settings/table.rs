@@ -70,6 +70,12 @@ pub(crate) const TABLE: &[Key] = &[
         "serve /admin, /debug, /v2/repository and /api/audit on this port only, with metrics and health",
     ),
     key("admin_host", "127.0.0.1", "ADDRESS", "address of admin_port"),
+    key(
+        "tls_terminated_by_proxy",
+        "false",
+        "BOOL",
+        "declare that a proxy in front of this server terminates TLS; ENFORCE_HTTPS=true is accepted only with it",
+    ),
     known_as(
         key(
             "data_dir",
@@ -187,11 +193,11 @@ pub(crate) const TABLE: &[Key] = &[
             "BOOL",
             "watch memory; without it there are no alerts, no clean-up and no refusals",
         ),
-        &["MEMORY_ENABLE_MONITORING"],
+        &["MEMORY_ENABLE_MONITORING", "ENABLE_MEMORY_MONITORING"],
     )),
     live(known_as(
         key("memory_monitoring_interval_secs", "60", "SECS", "how often memory use is added to the history"),
-        &["MEMORY_MONITORING_INTERVAL_SECONDS"],
+        &["MEMORY_MONITORING_INTERVAL_SECONDS", "MEMORY_MONITOR_INTERVAL_SECONDS"],
     )),
     live(known_as(
         key("memory_threshold_percent", "85", "PERCENT", "memory use, in percent, above which an alert is raised"),
@@ -208,7 +214,7 @@ pub(crate) const TABLE: &[Key] = &[
     )),
     live(known_as(
         key("memory_auto_cleanup", "true", "BOOL", "free memory when it is short: idle models, buffers kept for runs"),
-        &["MEMORY_AUTO_CLEANUP"],
+        &["MEMORY_AUTO_CLEANUP", "AUTO_MEMORY_CLEANUP"],
     )),
     live(known_as(
         key(
@@ -217,7 +223,7 @@ pub(crate) const TABLE: &[Key] = &[
             "PERCENT",
             "memory use, in percent, above which idle memory is freed (memory_auto_cleanup)",
         ),
-        &["MEMORY_CLEANUP_THRESHOLD_PERCENT"],
+        &["MEMORY_CLEANUP_THRESHOLD_PERCENT", "CLEANUP_THRESHOLD_PERCENT"],
     )),
     live(key(
         "memory_shed_percent",
@@ -237,6 +243,10 @@ pub(crate) const TABLE: &[Key] = &[
         "SECRET",
         "URL that gets a POST of JSON when memory becomes short, and when it no longer is",
     )),
+    live(known_as(
+        key("metrics_enabled", "true", "BOOL", "serve /metrics and /api/kpis; when false they answer 404"),
+        &["METRICS_ENABLED", "PROMETHEUS_ENABLED"],
+    )),
     live(key(
         "triton_metrics",
         "true",
@@ -248,6 +258,12 @@ pub(crate) const TABLE: &[Key] = &[
         "pipelines",
         "DIR",
         "folder of pipelines, NAME.yaml each, and of flow.yaml, which says what they may",
+    ),
+    key(
+        "flow_durable",
+        "true",
+        "BOOL",
+        "store runs of pipelines in data_dir or database_url; when false they are in memory only, and end with the process",
     ),
     key("flow_max_steps", "100000", "N", "steps that a run of a pipeline may take"),
     key("flow_max_runs", "2000", "N", "runs of pipelines that a server runs concurrently; more are refused (429)"),
@@ -283,9 +299,12 @@ pub(crate) const TABLE: &[Key] = &[
     live(known_as(key("threads", "", "N", "threads within one run; planned when absent"), &["INFERENCE_NUM_THREADS"])),
     live(known_as(
         key("max_batch_size", "", "N", "most rows in one run; measured when absent"),
-        &["INFERENCE_BATCH_SIZE"],
+        &["INFERENCE_BATCH_SIZE", "MAX_BATCH_SIZE"],
     )),
-    live(key("max_queue_delay_ms", "0", "MS", "how long a free instance waits for more rows")),
+    live(known_as(
+        key("max_queue_delay_ms", "0", "MS", "how long a free instance waits for more rows"),
+        &["BATCH_TIMEOUT_MS"],
+    )),
     live(known_as(
         key("max_queue_size", "128", "N", "most requests that wait for one model"),
         &["INFERENCE_QUEUE_SIZE"],
@@ -306,7 +325,7 @@ pub(crate) const TABLE: &[Key] = &[
         "BOOL",
         "under a CPU quota: keep to as many cores as it allows, so that the kernel need not hold the server back",
     ),
-    live(known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB"])),
+    live(known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB", "MAX_UPLOAD_SIZE_MB"])),
     live(key("max_images", "64", "N", "most pictures in one request")),
     key("max_image_megapixels", "64", "MP", "most pixels in one picture"),
     key("max_body_memory_mb", "256", "MIB", "memory for all uploads at once"),
@@ -343,7 +362,10 @@ pub(crate) const TABLE: &[Key] = &[
         key("profile_output_dir", "profiles", "DIR", "where POST /admin/profiling/export writes"),
         &["PROFILE_OUTPUT_DIR"],
     )),
-    live(key("profile_export_format", "json", "FORMAT", "json, csv or txt, where a request does not say")),
+    live(known_as(
+        key("profile_export_format", "json", "FORMAT", "json, csv or txt, where a request does not say"),
+        &["PROFILE_EXPORT_FORMAT"],
+    )),
     live(key(
         "latency_budgets",
         "",
@@ -568,14 +590,21 @@ mod tests {
             let values: Vec<String> = preset.values.iter().map(|(key, value)| format!("`{key}: {value}`")).collect();
             text += &format!("| `{}` | {} | {} |\n", preset.name, preset.help, values.join(", "));
         }
-        text += "\n## Variables without effect\n\nVariables of the systems that Caudal replaces which have nothing to set here are accepted and explained:\n\n\
-                 | variable | why there is nothing to set |\n|---|---|\n";
+        text += "\n## Variables of other systems\n\nA variable whose name is familiar and whose value is empty counts as not set. `DATABASE_URL` is used only where\n\
+                 `data_dir` is set as well; SQLAlchemy's `postgresql+asyncpg://` and the like are read as `postgres://`.\n\
+                 `FLUJO_EPHEMERAL_STATE`, `FLUJO_STATE_MODE=memory` and `FLUJO_STATE_URI=memory://` set `flow_durable: false`;\n\
+                 `LOG_FORMAT` of `json` or `text` sets `log_format`. Variables that Kubernetes sets for a service named `caudal` or\n\
+                 `caudal-…` (`CAUDAL_PORT=tcp://…`, `CAUDAL_SERVICE_HOST`) are ignored, also where one has a setting's name.\n\n\
+                 These variables of the systems that Caudal replaces have no effect. One that is set is mentioned in the log at\n\
+                 start and by `caudal config`; one marked as refused keeps the server from starting:\n\n\
+                 | variable | elsewhere it | here |\n|---|---|---|\n";
         for legacy in crate::settings::legacy::LEGACY {
-            let refused = match legacy.refused {
-                [] => String::new(),
-                values => format!(" ({} is refused)", values.join(", ")),
+            let when = match legacy.when {
+                crate::settings::legacy::When::Refused => " (`true` is refused)",
+                crate::settings::legacy::When::Off => " (`false` is mentioned)",
+                _ => "",
             };
-            text += &format!("| `{}` | {}{refused} |\n", legacy.name, legacy.why);
+            text += &format!("| `{}`{when} | {} | {} |\n", legacy.name, legacy.effect, legacy.here);
         }
         caudal_testkit::check_document("settings.md", &text);
     }

@@ -1,6 +1,9 @@
 //! Runs that are kept: listed, shown, taken up by another process, gone through again, ended.
 
-use std::process::{Child, Stdio};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -61,7 +64,8 @@ fn ctrl_c_leaves_a_run_that_goes_on_where_it_was() {
     signal(&child, Signal::SIGINT);
     let out = child.wait_with_output().unwrap();
     assert_eq!(out.status.code(), Some(130));
-    assert!(String::from_utf8_lossy(&out.stderr).contains("caudal flow resume s goes on"), "{out:?}");
+    let words = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(words.contains("paused. Continue with: ") && words.contains("caudal flow resume s --data-dir "), "{words}");
     assert_eq!((status(&place, "s"), server.paths()), (json!("paused"), vec!["/first".to_owned()]));
 
     let done = place.json(&["resume", "s", "--json"]);
@@ -131,7 +135,8 @@ fn an_answer_is_taken_once_and_must_fit() {
     let place = Place::with(&[ASK]);
     let asked = place.run(&["run", "ask", "--run-id", "r", "--input", "this"]);
     let words = String::from_utf8_lossy(&asked.stderr).into_owned();
-    assert!(words.contains("approve asks: Is this good?") && words.contains("caudal flow resume r"), "{words}");
+    assert!(words.contains("step \"approve\" is waiting for an answer: Is this good?"), "{words}");
+    assert!(words.contains("caudal flow resume r --data-dir "), "{words}");
     assert_eq!((asked.status.code(), asked.stdout.len()), (Some(0), 0));
     assert!(place.bad(1, &["resume", "r", "--answer", "maybe"]).contains("does not fit"));
     assert!(place.bad(1, &["resume", "r"]).contains("waits for an answer"));
@@ -142,6 +147,64 @@ fn an_answer_is_taken_once_and_must_fit() {
     assert_eq!(done["output"], json!({"good": true}));
     assert!(place.bad(1, &["resume", "r", "--answer", "false"]).contains("completed already"));
     assert_eq!(place.json(&["show", "r", "--json"])["output"], json!({"good": true}));
+}
+
+/// The command that continues a run, as it was printed, with `answer` put in.
+fn printed(words: &str, answer: &str) -> String {
+    let line = words.lines().find(|line| line.contains("flow resume")).unwrap_or_else(|| panic!("{words}"));
+    line.trim().replace('…', answer)
+}
+
+#[test]
+fn printed_resume_command_works_when_pasted() {
+    let place = Place::new();
+    let (folder, data) = (place.path("my pipelines"), place.path("it's data"));
+    fs::create_dir_all(place.path("out side")).unwrap();
+    fs::create_dir_all(&folder).unwrap();
+    let file = place.path("out side/ask me.yaml");
+    fs::write(&file, ASK).unwrap();
+    let settings = place.path("my settings.yaml");
+    fs::write(&settings, format!("data_dir: \"{}\"\nlog_level: \"off\"\n", data.display())).unwrap();
+    let plain = |command: &mut Command| {
+        for name in ["CAUDAL_DATA_DIR", "CAUDAL_PIPELINES", "CAUDAL_MODEL_REPOSITORY", "FLUJO_INPUT"] {
+            command.env_remove(name);
+        }
+        command.current_dir(place.path("")).stdin(Stdio::null()).output().unwrap()
+    };
+    let by_flags = ["--data-dir", data.to_str().unwrap(), "--pipelines", folder.to_str().unwrap()];
+    let by_file = ["--config", settings.to_str().unwrap(), "--pipelines", folder.to_str().unwrap()];
+    for (id, options) in [("r 1", &by_flags), ("r2", &by_file)] {
+        let mut command = Command::new(crate::CAUDAL);
+        let words = ["flow", "run", file.to_str().unwrap(), "--input", "this", "--run-id", id];
+        let asked = plain(command.args(words).args(options));
+        let words = String::from_utf8_lossy(&asked.stderr).into_owned();
+        let done = plain(Command::new("sh").arg("-c").arg(printed(&words, "true")));
+        assert!(done.status.success(), "{words}{}", String::from_utf8_lossy(&done.stderr));
+        let good: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(good, json!({"good": true}), "{words}");
+    }
+    // What a run that waits is shown with works as well, where its pipeline is in the folder.
+    fs::copy(&file, folder.join("ask.yaml")).unwrap();
+    plain(Command::new(crate::CAUDAL).args(["flow", "run", "ask", "--run-id", "r3"]).args(by_flags));
+    let shown = plain(Command::new(crate::CAUDAL).args(["flow", "show", "r3"]).args(by_flags));
+    let words = String::from_utf8_lossy(&shown.stderr).into_owned();
+    assert!(plain(Command::new("sh").arg("-c").arg(printed(&words, "false"))).status.success(), "{words}");
+}
+
+#[test]
+fn run_that_is_not_stored_names_no_command() {
+    let place = Place::with(&[ASK]);
+    let ephemeral = place.run(&["run", "ask", "--ephemeral"]);
+    let words = String::from_utf8_lossy(&ephemeral.stderr).into_owned();
+    assert!(words.contains("was not stored") && !words.contains("flow resume"), "{words}");
+    for (name, value) in
+        [("FLUJO_STATE_MODE", "memory"), ("FLUJO_STATE_URI", "memory://"), ("CAUDAL_FLOW_DURABLE", "false")]
+    {
+        let run = place.command(&["run", "ask", "--run-id", "m"]).env(name, value).output().unwrap();
+        let words = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(words.contains("was not stored"), "{name}: {words}");
+    }
+    assert!(place.bad(1, &["show", "m"]).contains("there is no run m"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `caudal flow`: pipelines without a server, or beside one.
 
+mod again;
 mod draw;
 mod init;
 mod list;
@@ -24,10 +25,10 @@ use caudal_types::Explain as _;
 use clap::ArgMatches;
 use tokio::runtime::Runtime;
 
-use super::{CommandError, load, other, usage};
+use super::{CommandError, Loaded, load, other, usage};
 use crate::{
     assemble::{self, flows},
-    settings::Settings,
+    settings::{Raw, Settings},
 };
 
 /// What a pipeline uses cannot be found.
@@ -72,6 +73,7 @@ enum Runs {
 /// What pipelines are read with.
 struct Opened {
     settings: Settings,
+    raw: Vec<Raw>,
     may: flows::May,
     registry: Registry,
     store: Option<Arc<dyn Store>>,
@@ -79,8 +81,13 @@ struct Opened {
 
 impl Opened {
     fn new(matches: &ArgMatches, runs: Runs) -> Result<Self, CommandError> {
-        let mut settings = load(matches, true)?.settings;
-        if settings.data_dir.is_none() && settings.database.is_none() {
+        let Loaded { raw, notices, mut settings } = load(matches, true)?;
+        let concerns = |name: &str| name == "DATABASE_URL" || name.starts_with("FLUJO_");
+        for notice in notices.iter().filter(|notice| notice.warns && concerns(&notice.name)) {
+            tracing::warn!("{}", notice.text);
+        }
+        // Runs in PostgreSQL have their archives and keys in a folder as well.
+        if settings.data_dir.is_none() {
             settings.data_dir = own_folder();
         }
         if runs == Runs::None {
@@ -89,7 +96,7 @@ impl Opened {
         let may = flows::May::read(&settings.flow.folder)?;
         let store = if runs == Runs::Kept { assemble::record_store(&settings)? } else { None };
         let registry = may.registry(assemble::parts_of_flows(&settings, store.as_ref()))?;
-        Ok(Self { settings, may, registry, store })
+        Ok(Self { settings, raw, may, registry, store })
     }
 
     /// Where a pipeline's file is: as it is written, or by its name in the folder of pipelines.
@@ -117,17 +124,21 @@ impl Opened {
 
     /// The pipeline that is said, or the code for which it is none, told.
     fn pipeline(&self, said: &str) -> Result<Result<Definition, ExitCode>, CommandError> {
-        let file = self.file(said)?;
-        Ok(match self.read(&file) {
+        Ok(self.pipeline_in(&self.file(said)?))
+    }
+
+    /// The pipeline of a file, or the code of the command that cannot read it; findings are printed.
+    fn pipeline_in(&self, file: &Path) -> Result<Definition, ExitCode> {
+        match self.read(file) {
             Ok((definition, findings)) => {
-                say::findings(&file, &findings);
+                say::findings(file, &findings);
                 Ok(definition)
             }
             Err(findings) => {
-                say::findings(&file, &findings);
+                say::findings(file, &findings);
                 Err(ExitCode::from(code_of(&findings)))
             }
-        })
+        }
     }
 
     /// What runs all pipelines of the folder, and `more`.

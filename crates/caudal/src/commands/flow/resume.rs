@@ -5,10 +5,16 @@ use std::{collections::HashMap, process::ExitCode, sync::Arc};
 use caudal_flow::{Flows, Value};
 use clap::ArgMatches;
 
-use super::{CommandError, Opened, Runs, run, runtime, say, told, value};
+use super::{CommandError, Opened, Runs, again::Again, run, runtime, say, told, value};
 
 pub(super) fn resume(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
+    let opened = Opened::new(matches, Runs::Kept)?;
+    let file = matches.get_one::<String>("pipeline").map(|said| opened.file(said)).transpose()?;
+    let more = match file.as_deref().map(|file| opened.pipeline_in(file)).transpose() {
+        Ok(more) => more,
+        Err(code) => return Ok(code),
+    };
+    let (flows, again) = (opened.flows(more.as_ref()), Again::new(matches, &opened, file.as_deref()));
     let runtime = runtime()?;
     if matches.get_flag("all") {
         return runtime.block_on(all(&flows));
@@ -21,7 +27,7 @@ pub(super) fn resume(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     };
     runtime.block_on(async {
         let going = flows.resume(id, answers, matches.get_flag("force")).await.map_err(|error| told(&error))?;
-        run::finish(matches, &flows, going).await
+        run::finish(matches, &flows, going, &again).await
     })
 }
 

@@ -5,13 +5,14 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time
 use caudal_flow::{Definition, Flows, Going, Limits, Map, Outcome, Report, RunOptions, Value};
 use clap::ArgMatches;
 
-use super::{CommandError, INTERRUPTED, Opened, Runs, live, runtime, say, told, usage, value};
+use super::{CommandError, INTERRUPTED, Opened, Runs, again::Again, live, runtime, say, told, usage, value};
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let kept = !matches.get_flag("ephemeral") && !matches.get_flag("dry-run");
     let opened = Opened::new(matches, if kept { Runs::Kept } else { Runs::None })?;
     let said = matches.get_one::<String>("pipeline").map(String::as_str).unwrap_or_default();
-    let definition = match opened.pipeline(said)? {
+    let file = opened.file(said)?;
+    let definition = match opened.pipeline_in(&file) {
         Ok(definition) => definition,
         Err(code) => return Ok(code),
     };
@@ -20,10 +21,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     if matches.get_flag("dry-run") {
         return dry(&definition, &input);
     }
-    let flows = opened.flows(Some(&definition));
+    let (flows, again) = (opened.flows(Some(&definition)), Again::new(matches, &opened, Some(&file)));
     runtime()?.block_on(async {
         let going = flows.begin(&definition, input, options).await.map_err(|error| told(&error))?;
-        finish(matches, &flows, going).await
+        finish(matches, &flows, going, &again).await
     })
 }
 
@@ -60,6 +61,7 @@ pub(super) async fn finish(
     matches: &ArgMatches,
     flows: &Arc<Flows>,
     mut going: Going,
+    again: &Again,
 ) -> Result<ExitCode, CommandError> {
     let json = matches.get_flag("json");
     loop {
@@ -76,7 +78,10 @@ pub(super) async fn finish(
                     _ = &mut waiting => {}
                     _ = tokio::signal::ctrl_c() => {}
                 }
-                eprintln!("\ninterrupted; caudal flow resume {id} goes on where it was, if the run is kept");
+                match again.is_stored() && flows.engine().story(&id).await.is_ok() {
+                    true => eprintln!("\npaused. Continue with: {}", again.command(&id, None)),
+                    false => eprintln!("\ninterrupted: this run was not stored and cannot be resumed"),
+                }
                 std::process::exit(i32::from(INTERRUPTED));
             }
         };
@@ -91,12 +96,12 @@ pub(super) async fn finish(
             }
             _ => None,
         };
-        let Some(prompt) = asked else { return Ok(end(matches, &outcome, &report)) };
+        let Some(prompt) = asked else { return Ok(end(matches, &outcome, &report, again)) };
         if let Some(wrong) = &prompt.refused {
             say::aside(&format!("✗ the answer does not fit: {wrong}"));
         }
         eprint!("? {} ", say::text(&prompt.message));
-        let Some(answer) = line().await else { return Ok(end(matches, &outcome, &report)) };
+        let Some(answer) = line().await else { return Ok(end(matches, &outcome, &report, again)) };
         let answers = [(Arc::clone(&prompt.path), value(&answer)?)].into();
         going = flows.resume(&id, answers, false).await.map_err(|error| told(&error))?;
     }
@@ -111,7 +116,7 @@ async fn line() -> Option<String> {
     read.await.ok().flatten()
 }
 
-fn end(matches: &ArgMatches, outcome: &Outcome, report: &Report) -> ExitCode {
+fn end(matches: &ArgMatches, outcome: &Outcome, report: &Report, again: &Again) -> ExitCode {
     let form = matches.get_one::<String>("final-output-format").map_or("auto", String::as_str);
     if matches.get_flag("json") {
         say::json(report);
@@ -119,7 +124,7 @@ fn end(matches: &ArgMatches, outcome: &Outcome, report: &Report) -> ExitCode {
         if matches.get_flag("summary") {
             say::summary(report);
         }
-        say::outcome(report, form);
+        say::outcome(report, form, again);
     }
     match outcome {
         Outcome::Paused(prompts) => match prompts.iter().find_map(|prompt| prompt.refused.as_ref()) {

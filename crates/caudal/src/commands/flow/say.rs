@@ -8,6 +8,8 @@ use std::{
 use caudal_flow::{Finding, Report, Value};
 use caudal_types::{printable, printable_lines};
 
+use super::again::Again;
+
 /// Prints findings, one a line, as compilers do.
 pub(super) fn findings(file: &Path, findings: &[Finding]) {
     for finding in findings {
@@ -106,13 +108,18 @@ pub(super) fn summary(report: &Report) {
 }
 
 /// What a run that is over, or waits, came to: on standard error, but for its output.
-pub(super) fn outcome(report: &Report, form: &str) {
+pub(super) fn outcome(report: &Report, form: &str, again: &Again) {
     match report.status {
         "completed" => output(&report.output, form),
         "paused" => {
             for prompt in &report.prompts {
-                aside(&format!("? {} asks: {}", prompt.path, text(&prompt.message)));
-                eprintln!("  caudal flow resume {} --at {} --answer …", report.run_id, prompt.path);
+                aside(&format!("? step {:?} is waiting for an answer: {}", prompt.path, text(&prompt.message)));
+                if again.is_stored() {
+                    eprintln!("  {}", again.command(&report.run_id, Some(&prompt.path)));
+                }
+            }
+            if !again.is_stored() {
+                eprintln!("  this run was not stored and cannot be resumed");
             }
         }
         status => {

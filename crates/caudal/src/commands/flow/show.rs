@@ -5,11 +5,13 @@ use std::{process::ExitCode, sync::Arc};
 use caudal_flow::Report;
 use clap::ArgMatches;
 
-use super::{CommandError, Opened, Runs, runtime, say, told};
+use super::{CommandError, Opened, Runs, again::Again, runtime, say, told};
 
-fn report(matches: &ArgMatches) -> Result<Arc<Report>, CommandError> {
-    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
-    runtime()?.block_on(flows.report(id(matches))).map_err(|error| told(&error))
+fn report(matches: &ArgMatches) -> Result<(Arc<Report>, Again), CommandError> {
+    let opened = Opened::new(matches, Runs::Kept)?;
+    let flows = opened.flows(None);
+    let report = runtime()?.block_on(flows.report(id(matches))).map_err(|error| told(&error))?;
+    Ok((report, Again::new(matches, &opened, None)))
 }
 
 fn id(matches: &ArgMatches) -> &str {
@@ -17,19 +19,19 @@ fn id(matches: &ArgMatches) -> &str {
 }
 
 pub(super) fn show(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let report = report(matches)?;
+    let (report, again) = report(matches)?;
     if matches.get_flag("json") {
         say::json(&*report);
         return Ok(ExitCode::SUCCESS);
     }
     say::line(&format!("{}  {}  {}", report.run_id, report.pipeline, report.status));
     say::summary(&report);
-    say::outcome(&report, "auto");
+    say::outcome(&report, "auto", &again);
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let report = report(matches)?;
+    let (report, _) = report(matches)?;
     for step in &report.steps {
         if matches.get_flag("json") {
             say::json(step);
@@ -47,7 +49,12 @@ pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 }
 
 pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
-    let flows = Opened::new(matches, Runs::Kept)?.flows(None);
+    let opened = Opened::new(matches, Runs::Kept)?;
+    let more = match matches.get_one::<String>("pipeline").map(|said| opened.pipeline(said)).transpose()?.transpose() {
+        Ok(more) => more,
+        Err(code) => return Ok(code),
+    };
+    let (flows, again) = (opened.flows(more.as_ref()), Again::new(matches, &opened, None));
     let (recorded, replayed) = runtime()?
         .block_on(async { Ok((flows.report(id(matches)).await?, flows.replay(id(matches)).await?)) })
         .map_err(|error| told(&error))?;
@@ -59,7 +66,7 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     } else {
         match replayed.status {
             "paused" => eprintln!("? it goes no further: it waits for an answer"),
-            _ => say::outcome(&replayed, "auto"),
+            _ => say::outcome(&replayed, "auto", &again),
         }
         eprintln!("{}", if same { "✓ as recorded" } else { "✗ not as recorded: the pipeline does something else now" });
     }
