@@ -52,7 +52,8 @@ impl Form {
 pub(super) fn complete(api: &mut OpenApi) {
     let components = api.components.get_or_insert_default();
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
-    bearer.description = Some("The server's `admin_key`, or the token that a server without one writes to a file.".to_owned());
+    bearer.description =
+        Some("The server's `admin_key`, or the token that a server without one writes to a file.".to_owned());
     components.security_schemes.insert(ADMIN_KEY.to_owned(), RefOr::T(SecurityScheme::Http(bearer)));
     for (path, item) in &mut api.paths.paths {
         operations(item).for_each(|operation| complete_operation(path, operation));
