@@ -119,7 +119,7 @@ fn kept_state_of_another_place_is_not_used() {
         fill(&record, "c", 2 * EVERY).await;
         let right = told(&record, "c").await;
         // Of another consultation.
-        fill(&record, "other", 2 * EVERY).await;
+        fill(&record, "other", EVERY - 2).await;
         say(&record, "other", "CONTEXT_UPDATED", json!({"allergies": ["latex"]})).await;
         told(&record, "other").await;
         let theirs = kept(&**record.store(), "other", 1).await;

@@ -322,7 +322,7 @@ impl Engine {
             true => context.with(PROMPT, input.clone()),
             false => context,
         };
-        let state = State { value: input, context, moment: Duration::ZERO, turn: 0, rested: Duration::ZERO };
+        let state = State { value: input, context, moment: Duration::ZERO, turn: 0, rested: 0 };
         let work = drive(Arc::clone(&live), definition.steps.clone(), definition.gives.clone(), scope, state, listed);
         Run::new(live, work.boxed())
     }

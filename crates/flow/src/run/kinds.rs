@@ -39,12 +39,17 @@ pub(super) async fn run(live: &Arc<Live>, step: &Step, scope: &Scope, state: Sta
         Kind::Machine(machine) => states::pass(live, machine, scope, state).await,
         Kind::Search(tree) => search::search(live, tree, scope, state).await,
     };
+    finished(step, went)
+}
+
+/// What a step came to that has others within. No part of the future that runs it: these lie within each other.
+fn finished(step: &Step, went: Went) -> Went {
     // What several steps gave is one value: it may be more than each of them.
     let joins = matches!(step.kind, Kind::Parallel(_) | Kind::Map(_) | Kind::Router(_) | Kind::Search(_));
-    let went = went.and_then(|state| match joins.then(|| state.value.check_bounds()) {
-        Some(Err(bounds)) => Err(own(bounds.into())),
-        _ => Ok(state),
-    });
+    let went = match went {
+        Ok(state) if joins => state.value.check_bounds().map_err(|bounds| own(bounds.into())).map(|()| state),
+        went => went,
+    };
     // Faults of the step itself are told under its name.
     went.map_err(|stop| match stop {
         Stop::Failed(failed) if failed.0.is_empty() => Stop::failed(Arc::clone(&step.name), failed.1),

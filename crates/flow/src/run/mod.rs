@@ -29,8 +29,13 @@ use crate::{
 
 /// Steps that are done at once after which others on the thread get their turn.
 const TURN: u32 = 128;
-/// How long steps may be done at once before others get it.
-const TURN_TIME: Duration = Duration::from_millis(5);
+/// How many milliseconds steps may be done at once before others get it.
+const TURN_MS: u32 = 5;
+
+/// Milliseconds, as far as they fit: differences are right all the same.
+fn millis(time: Duration) -> u32 {
+    time.as_millis() as u32
+}
 
 /// What a run was given, for whoever asks the context.
 pub(crate) const PROMPT: &str = "initial_prompt";
@@ -46,8 +51,8 @@ pub(crate) struct State {
     pub(crate) moment: Duration,
     /// Steps since others on the thread had their turn.
     pub(crate) turn: u32,
-    /// When they had it, from the run's start.
-    pub(crate) rested: Duration,
+    /// When they had it, from the run's start, in milliseconds.
+    pub(crate) rested: u32,
 }
 
 /// What holds for the steps within a step.
@@ -130,9 +135,9 @@ pub(crate) async fn steps(live: &Arc<Live>, steps: &Steps, scope: &Scope, mut st
             _ => one::one(live, step, scope, state).await?,
         };
         state.turn += 1;
-        if state.turn >= TURN || state.moment.saturating_sub(state.rested) >= TURN_TIME {
+        if state.turn >= TURN || millis(state.moment).wrapping_sub(state.rested) >= TURN_MS {
             tokio::task::yield_now().await;
-            (state.turn, state.rested) = (0, live.log.now());
+            (state.turn, state.rested) = (0, millis(live.log.now()));
         }
     }
     Ok(state)

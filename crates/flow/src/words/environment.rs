@@ -4,7 +4,7 @@ use std::{io, sync::LazyLock};
 
 use minijinja::{
     Environment, Error, ErrorKind, State, UndefinedBehavior, filters,
-    value::{Rest, Value as Word, ValueKind, from_args},
+    value::{Rest, Value as Word, ValueKind, ValueOrKwargs, from_args},
 };
 
 use super::{DEPTH, FUEL, OUTPUT_BYTES, Undefined, hand::Handed, meter};
@@ -38,7 +38,8 @@ fn made(undefined: UndefinedBehavior) -> Environment<'static> {
     language.add_filter("times", times);
     language.add_filter("tojson", tojson);
     for (name, filter) in counted_filters() {
-        language.add_filter(name, move |state: &mut State, args: Rest<Word>| counted(&filter, state, &args));
+        let counted = move |state: &mut State, args: Rest<ValueOrKwargs>| counted(&filter, state, &args.into_values());
+        language.add_filter(name, counted);
     }
     language.set_unknown_method_callback(method);
     language

@@ -99,6 +99,26 @@ fn expressions_over_doubled_values_come_to_an_end() {
 }
 
 #[test]
+fn filters_take_arguments_by_name() {
+    gives("context.items|sort(reverse=true)", value!([3, 2, 1]));
+    gives("[{'a': 1}, {'a': 2}]|map(attribute='a')|list", value!([1, 2]));
+    gives("[{'a': 1}, {'b': 2}]|map(attribute='a', default=0)|list", value!([1, 0]));
+    gives("[{'a': 1}, {'a': 2}]|sum(attribute='a')", value!(3));
+    gives("['B', 'a']|sort(case_sensitive=true)|join('-')", value!("B-a"));
+    gives("[{'a': 'x'}, {'a': 'X'}]|unique(attribute='a')|length", value!(1));
+    gives("[{'a': true}, {'a': false}]|selectattr('a')|list", value!([{"a": true}]));
+    gives("[1, 2, 3]|select('odd')|list", value!([1, 3]));
+    gives("[1, 2, 3]|reject('odd')|list", value!([2]));
+    gives("{'b': 1, 'a': 2}|dictsort|first", value!(["a", 2]));
+    gives("{'a': 1}|items|list", value!([["a", 1]]));
+    gives("'a,b'|split(',')|list", value!(["a", "b"]));
+    gives("[1, 2]|zip(['a', 'b'])|list", value!([[1, "a"], [2, "b"]]));
+    gives("[{'k': 1, 'v': 2}]|groupby('k')|list|length", value!(1));
+    gives("[3, 1]|min ~ '' ~ [3, 1]|max", value!("13"));
+    gives("'abc'|reverse", value!("cba"));
+}
+
+#[test]
 fn expressions() {
     gives("1", value!(1));
     gives("-1.5", value!(-1.5));
