@@ -182,7 +182,7 @@ pub fn load_version(
         }
     };
     if let Some(notice) = &recognised.notice {
-        tracing::warn!(model = folder.name, "{notice}");
+        tracing::info!(model = folder.name, "{notice}");
     }
 
     let asked_batch = settings.batching.max_batch_size.or(defaults.max_batch_size);

@@ -184,7 +184,7 @@ fn tensors_instead(spec: &ModelSpec, outputs: Option<&[Shape]>, reason: String) 
     let like = seems.map_or_else(String::new, |seems| format!("; it looks like {}", seems.what));
     let mend = seems.map_or("if it looks at pictures, say `kind` or `family` in model.yaml", |seems| seems.mend);
     let mend = format!("{mend}; POST /v2/models/{{model}}/infer takes tensors, and `kind: tensors` settles that");
-    Notice { problem: format!("it takes pictures and serves tensors, for {reason}{like}"), mend }
+    Notice { problem: format!("it serves tensors: {reason}{like}"), mend }
 }
 
 /// A model that takes pictures, and may be for them.
