@@ -229,7 +229,8 @@ fn tensors_that_do_not_fit() {
 #[test]
 fn clients_that_go_or_dawdle() {
     let server = SHARED.get();
-    let head = |length: &str| format!("POST /predict/small HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
+    let head =
+        |length: &str| format!("POST /predict/small HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
     // Gone in the middle of the upload.
     for _ in 0..20 {
         let mut connection = server.connect();
@@ -243,7 +244,7 @@ fn clients_that_go_or_dawdle() {
     for answers in [0, 1] {
         let mut slower = server.connect();
         for _ in 0..answers {
-            slower.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            slower.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             assert_eq!(slower.read().unwrap().status, 200);
         }
         slower.send(b"POST /predict/small HTT").unwrap();
@@ -302,7 +303,7 @@ fn an_output_is_given_once() {
 #[test]
 fn a_few_uploads_that_take_their_time_do_not_keep_the_others_waiting() {
     let server = Server::start(CAUDAL, &Repo::nanodet(""), &[]);
-    let head = "POST /predict/nanodet HTTP/1.1\r\nHost: test\r\nContent-Length: 52000000\r\n\r\nha";
+    let head = "POST /predict/nanodet HTTP/1.1\r\nHost: localhost\r\nContent-Length: 52000000\r\n\r\nha";
     let mut dawdlers: Vec<Connection> = (0..8).map(|_| server.connect()).collect();
     for dawdler in &mut dawdlers {
         dawdler.send(head.as_bytes()).unwrap();
