@@ -28,6 +28,7 @@ const GROUPS: &[Group] = &[
             "load_model",
             "repository_poll_secs",
             "idle_unload_secs",
+            "strict_readiness",
             "onnxruntime_library",
         ],
     },
@@ -35,6 +36,8 @@ const GROUPS: &[Group] = &[
         heading: "Server",
         names: &[
             "grpc_port",
+            "allowed_hosts",
+            "cors_allowed_origins",
             "admin_*",
             "watch",
             "log_format",
@@ -66,7 +69,7 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group { heading: "Memory", names: &["memory_*", "gpu_memory_*"] },
-    Group { heading: "Record", names: &["record_*", "seal_*"] },
+    Group { heading: "Record", names: &["record_*", "seal_*", "data_group_read"] },
     Group { heading: "PostgreSQL", names: &["database_*", "db_*"] },
     Group { heading: "Pipelines", names: &["flow_*"] },
     Group {

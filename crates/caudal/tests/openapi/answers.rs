@@ -89,6 +89,8 @@ fn embeddings_are_as_declared() {
     }
     case.post("create_embeddings", 400, "/v1/embeddings", &json!({"model": "enc", "input": []}));
     case.get("list_models", 200, "/v1/models");
+    case.get("retrieve_model", 200, "/v1/models/enc");
+    case.get("retrieve_model", 404, "/v1/models/nobody");
 }
 
 #[test]
@@ -215,6 +217,6 @@ fn administration_is_as_declared() {
     case.get("get_memory", 200, "/admin/memory");
     case.post("clean_up_memory", 200, "/admin/memory/cleanup", &json!({"idle_secs": 3600}));
     case.get("get_memory", 200, "/admin/memory");
-    let stranger = Ask { headers: &[("Via", "1.1 proxy")], ..get("/admin/memory") };
-    case.check("get_memory", 403, case.server.ask(&stranger));
+    let stranger = Ask { headers: &[("Authorization", "Bearer guess")], ..get("/admin/memory") };
+    case.check("get_memory", 401, case.server.ask(&stranger));
 }

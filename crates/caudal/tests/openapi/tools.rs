@@ -33,7 +33,7 @@ from caudal_api_client.models import (
 )
 from caudal_api_client.types import File
 
-url, picture = sys.argv[1:]
+url, picture, token = sys.argv[1:]
 client = Client(base_url=url)
 assert get_health.sync(client=client).status == HealthStatus.HEALTHY
 with open(picture, 'rb') as file:
@@ -48,7 +48,7 @@ answer = infer_tensors.sync('double', client=client, body=InferRequest(inputs=[t
 assert answer.outputs[0].data == [2.0, 4.0, 6.0, 8.0], answer
 missing = infer_tensors.sync('nobody', client=client, body=InferRequest(inputs=[tensor]))
 assert isinstance(missing, KserveError) and missing.error.startswith('model_not_found: '), missing
-memory = get_memory.sync(client=AuthenticatedClient(base_url=url, token='anything'))
+memory = get_memory.sync(client=AuthenticatedClient(base_url=url, token=token))
 assert memory is not None
 print('used')
 ";
@@ -131,7 +131,8 @@ fn a_generated_python_client_asks_the_server() {
     good(generate.arg(file).arg("--config").arg(config).arg("--output-path").arg(&made));
     let mut used = python().unwrap();
     let picture = caudal_testkit::fixture_path("double_decker_bus.jpg");
-    let said = good(used.current_dir(&client).args(["-c", PYTHON_USE, &url]).arg(picture));
+    let token = server.admin_credential().unwrap();
+    let said = good(used.current_dir(&client).args(["-c", PYTHON_USE, &url]).arg(picture).arg(token));
     assert_eq!(said, "used\n");
     drop(server);
 }
