@@ -341,7 +341,8 @@ fn the_api_is_described_and_its_page_needs_nothing_from_elsewhere() {
 
 #[test]
 fn slow_requests_are_logged_with_their_stages() {
-    let server = SHARED.get();
+    // Only so many lines are written: on a server of its own.
+    let server = Server::start(CAUDAL, &Repo::nanodet("aliases: [small]"), &["--slow-request-threshold-ms", "1"]);
     server.post_picture("/predict/small?conf=0.33", &bus());
     let line = server.log_line("Slow request: POST /predict/small took");
     assert!(line.contains("infer"), "{line}");

@@ -85,6 +85,35 @@ fn parse(text: &str) -> BTreeMap<&str, Vec<BTreeSet<&str>>> {
 }
 
 #[test]
+fn counters_are_there_before_anything_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let greet = "name: greet\nsteps:\n  - name: words\n    uses: template\n    with: {template: 'Hello'}\n";
+    fs::write(folder.path().join("greet.yaml"), greet).unwrap();
+    let pipelines = folder.path().to_str().unwrap();
+    let budget = "/v2/models/{model}/infer = 200";
+    let repo = Repo::new().model("double", "double", "");
+    let arguments = ["--pipelines", pipelines, "--latency-budgets", budget, "--data-dir", "data"];
+    let text = Server::start(CAUDAL, &repo, &arguments).get("/metrics").text();
+    for series in [
+        "caudal_otlp_spans_exported_total 0",
+        "caudal_otlp_spans_dropped_total{reason=\"failed\"} 0",
+        "caudal_otlp_points_exported_total 0",
+        "caudal_flow_runs_total{pipeline=\"greet\",status=\"completed\"} 0",
+        "caudal_flow_steps_total{pipeline=\"greet\",status=\"failed\"} 0",
+        "caudal_flow_tokens_total{pipeline=\"greet\",status=\"cancelled\"} 0",
+        "caudal_budget_breaches_total{route=\"/v2/models/{model}/infer\",stage=\"total\"} 0",
+        "caudal_errors_total{code=\"queue_full\"} 0",
+        "fi_events_appended_total 0",
+        "fi_persist_errors_total{error_type=\"disk_full\"} 0",
+        "fi_ingest_latency_ms_count{stage=\"persist\"} 0",
+    ] {
+        let (name, value) = series.rsplit_once(' ').unwrap();
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert_eq!(found, value.parse().ok(), "{series}");
+    }
+}
+
+#[test]
 fn prometheus_reads_it() {
     let server = busy(&[]);
     let text = open_metrics(&server);

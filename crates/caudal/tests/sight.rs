@@ -252,12 +252,52 @@ fn key_figures_follow_the_traffic() {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(counted().1, 10, "each request is in one bucket");
+    // Whoever looks after the server is no user.
+    (0..5).for_each(|_| drop(server.get("/livez")));
+    drop(server.get("/metrics"));
+    let of = |query: &str| json(&server, &format!("/api/kpis?window=1m{query}"));
+    let work = of("");
+    assert_eq!((&work["scope"], &work["summary"]["requests"]), (&"work".into(), &10.into()), "{work}");
+    assert!(work["service"]["requests"].as_u64().unwrap() >= 6, "{work}");
+    assert!(of("&scope=service")["summary"]["requests"].as_u64().unwrap() >= 6);
+    assert!(of("&scope=all")["summary"]["requests"].as_u64().unwrap() >= 16);
+    assert_eq!(server.get("/api/kpis?scope=users").status, 400);
     let chips = json(&server, &format!("/api/kpis?view=chips&window=24h{route}"));
     assert_eq!((&chips["chips"][0]["id"], &chips["window"]), (&"requests_per_second".into(), &"24h".into()));
     for (path, words) in [("/api/kpis?window=2m", "1m, 5m, 15m"), ("/api/kpis?view=graph", "summary, chips")] {
         let answer = server.get(path);
         assert_eq!((answer.status, answer.text().contains(words)), (400, true), "{}", answer.text());
     }
+}
+
+/// Lines about slow requests in the server's log.
+fn slow_lines(server: &Server) -> usize {
+    server.log().matches("Slow request: ").count()
+}
+
+#[test]
+fn slow_requests_are_those_that_take_several_runs_of_their_model() {
+    let server = server(&[]);
+    ask(&server, SLOW, "its-own-time");
+    assert_eq!(slow_lines(&server), 0, "{}", server.log());
+    let strict = self::server(&["--slow-request-threshold-ms", "100"]);
+    ask(&strict, SLOW, "what-is-set-holds");
+    assert!(strict.log_line("Slow request: ").contains("infer"), "{}", strict.log());
+}
+
+#[test]
+fn slow_requests_fill_no_log() {
+    let server = server(&["--slow-request-threshold-ms", "0"]);
+    (0..60).for_each(|i| ask(&server, INFER, &format!("r{i}")));
+    let lines = || slow_lines(&server);
+    let end = Instant::now() + Duration::from_secs(10);
+    while lines() < 5 {
+        assert!(Instant::now() < end, "{}", server.log());
+        thread::sleep(Duration::from_millis(10));
+    }
+    thread::sleep(Duration::from_millis(100));
+    // One span, or the next one's too, should this machine be slow.
+    assert!((5..=10).contains(&lines()), "{}", server.log());
 }
 
 #[test]

@@ -67,10 +67,10 @@ impl Difference {
     /// A flame graph of what is there now: red what takes more than before, blue what takes less.
     ///
     /// # Errors
-    /// When there is nothing now.
+    /// When it cannot be drawn.
     pub fn flamegraph(&self) -> Result<Vec<u8>, ProfileError> {
-        if self.after.stacks.is_empty() {
-            return Err(ProfileError::Nothing);
+        if self.after.count() == 0 {
+            return Ok(flamegraph::empty(self.after.kind));
         }
         let mut lines = Vec::new();
         let text = |profile: &Profile| Cursor::new(profile.collapsed().into_bytes());

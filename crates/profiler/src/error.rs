@@ -18,9 +18,6 @@ pub enum ProfileError {
         /// What can be.
         most: u32,
     },
-    /// No thread worked long enough to be seen.
-    #[error("the server was idle: there are no CPU samples")]
-    Nothing,
     /// The process allocates by something else than jemalloc.
     #[error("this build cannot tell who holds which memory: it was built without the feature jemalloc")]
     NoAllocator,
@@ -40,7 +37,6 @@ impl Explain for ProfileError {
         match self {
             Self::Busy => ErrorKind::ProfileRunning,
             Self::Rate { .. } | Self::Unreadable(_) => ErrorKind::InvalidParameter,
-            Self::Nothing => ErrorKind::NothingSampled,
             Self::NoAllocator | Self::Off => ErrorKind::NotBuiltIn,
             Self::System(_) => ErrorKind::Internal,
         }
@@ -50,7 +46,6 @@ impl Explain for ProfileError {
         match self {
             Self::Busy => "wait until it is done: a process has one profiling signal",
             Self::Rate { .. } => "100 is a good choice",
-            Self::Nothing => "send requests while the profile is taken, or ask for more seconds",
             Self::NoAllocator => "build it with --features jemalloc, which is the default",
             Self::Off => "start the process without prof:false in MALLOC_CONF",
             Self::System(_) => "see the server's log",

@@ -4,7 +4,7 @@ use inferno::flamegraph::{Options, color::Palette, from_lines};
 
 use crate::{
     error::ProfileError,
-    profile::{Kind, Profile},
+    profile::{IDLE, Kind, Profile},
 };
 
 /// Pixels: narrower than most screens.
@@ -12,8 +12,8 @@ const WIDTH: usize = 1600;
 
 /// The flame graph of `profile`.
 pub(crate) fn write(profile: &Profile) -> Result<Vec<u8>, ProfileError> {
-    if profile.stacks.is_empty() {
-        return Err(ProfileError::Nothing);
+    if profile.count() == 0 {
+        return Ok(empty(profile.kind));
     }
     let mut options = options(profile.kind);
     options.subtitle = Some(subtitle(profile));
@@ -21,6 +21,20 @@ pub(crate) fn write(profile: &Profile) -> Result<Vec<u8>, ProfileError> {
     let mut svg = Vec::new();
     from_lines(&mut options, lines.lines(), &mut svg)?;
     Ok(svg)
+}
+
+/// A picture that says that there is nothing to show.
+pub(crate) fn empty(kind: Kind) -> Vec<u8> {
+    let words = match kind {
+        Kind::Cpu => IDLE,
+        Kind::Heap => "no memory was sampled",
+    };
+    format!(
+        "<?xml version=\"1.0\" standalone=\"no\"?>\n<svg version=\"1.1\" xmlns=\"http://www.w3.org/2000/svg\" \
+         width=\"{WIDTH}\" height=\"80\" viewBox=\"0 0 {WIDTH} 80\">\n<rect width=\"100%\" height=\"100%\" \
+         fill=\"#f8f8f8\"/>\n<text x=\"20\" y=\"45\" font-family=\"monospace\" font-size=\"16\">{words}</text>\n</svg>\n"
+    )
+    .into_bytes()
 }
 
 /// How flame graphs of a kind look.

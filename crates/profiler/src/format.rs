@@ -2,7 +2,12 @@
 
 use std::str::FromStr;
 
-use crate::{error::ProfileError, flamegraph, pprof, profile::Profile, speedscope};
+use crate::{
+    error::ProfileError,
+    flamegraph, pprof,
+    profile::{IDLE, Profile},
+    speedscope,
+};
 
 /// The form in which a profile is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +46,19 @@ impl Format {
         }
     }
 
+    /// Whether `written`, a profile in this form, is of an idle process.
+    pub fn is_idle(self, written: &[u8]) -> bool {
+        match self {
+            Self::Pprof => Profile::read(written).is_ok_and(|profile| profile.is_idle()),
+            Self::Collapsed => written.starts_with(b"[idle] 0"),
+            Self::Svg | Self::Speedscope => String::from_utf8_lossy(written).contains(IDLE),
+        }
+    }
+
     /// The profile in this form.
     ///
     /// # Errors
-    /// When the profile is empty and the form shows nothing then.
+    /// When it cannot be written in this form.
     pub fn write(self, profile: &Profile) -> Result<Vec<u8>, ProfileError> {
         match self {
             Self::Svg => flamegraph::write(profile),
@@ -62,5 +76,22 @@ impl FromStr for Format {
         let names = || Self::ALL.map(Self::name).join(", ");
         let found = Self::ALL.into_iter().find(|format| format.name() == name);
         found.ok_or_else(|| format!("format is one of {}", names()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, Stack};
+
+    #[test]
+    fn idle_profile_is_written_in_all_forms_and_known_by_them() {
+        let stack = Stack { frames: vec!["main".to_owned()], count: 1, amount: 10 };
+        for format in Format::ALL {
+            let idle = format.write(&Profile::new(Kind::Cpu, Vec::new())).unwrap();
+            assert!(!idle.is_empty() && format.is_idle(&idle), "{}", format.name());
+            let busy = format.write(&Profile::new(Kind::Cpu, vec![stack.clone()])).unwrap();
+            assert!(!format.is_idle(&busy), "{}", format.name());
+        }
     }
 }

@@ -32,18 +32,65 @@ pub fn heap() -> Result<Profile, ProfileError> {
     let mut namer = Namer::new(modules());
     let stacks = records.into_iter().map(|record| {
         let mut frames = namer.stack(&record.addresses);
-        while frames.len() > 1 && frames.last().is_some_and(|name| ALLOCATOR.iter().any(|own| name.starts_with(own))) {
-            frames.pop();
-        }
+        cut_allocator(&mut frames);
         Stack { frames, count: record.count, amount: record.bytes }
     });
     let stacks = stacks.collect();
     Ok(Profile { period, ..Profile::new(Kind::Heap, stacks) })
 }
 
-/// Names within jemalloc begin so: they are the same for all who want memory.
-#[cfg(feature = "jemalloc")]
-const ALLOCATOR: [&str; 4] = ["prof_", "imalloc", "ialloc", "iralloc"];
+/// Removes the innermost frames that are the allocator's, jemalloc's profiler's or those of Rust's way to it: they are the
+/// same for all who want memory. What is left ends with who asked for it.
+#[cfg(any(test, feature = "jemalloc"))]
+fn cut_allocator(frames: &mut Vec<String>) {
+    while frames.len() > 1 && frames.last().is_some_and(|name| is_allocator(name)) {
+        frames.pop();
+    }
+}
+
+/// How names within jemalloc, and between it and Rust's callers, begin or what they are.
+#[cfg(any(test, feature = "jemalloc"))]
+fn is_allocator(name: &str) -> bool {
+    const BEGINNINGS: [&str; 21] = [
+        "_rjem_",
+        "je_",
+        "prof_",
+        "imalloc",
+        "ialloc",
+        "iralloc",
+        "isalloc",
+        "ipalloc",
+        "arena_",
+        "tcache_",
+        "large_",
+        "malloc_default",
+        "do_rallocx",
+        "fallback_impl",
+        "tikv_jemallocator::",
+        "__rust_",
+        "__rustc",
+        "__rdl_",
+        "__rg_",
+        "alloc::alloc::",
+        "alloc::raw_vec::",
+    ];
+    const NAMES: [&str; 10] = [
+        "malloc",
+        "calloc",
+        "realloc",
+        "posix_memalign",
+        "aligned_alloc",
+        "memalign",
+        "operator new",
+        "alloc",
+        "alloc_zeroed",
+        "exchange_malloc",
+    ];
+    let plain = name.split(['(', '{']).next().unwrap_or(name).trim_end();
+    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        || NAMES.contains(&plain)
+        || name.starts_with("operator new")
+}
 
 /// jemalloc's own form of a heap profile.
 #[cfg(any(test, feature = "jemalloc"))]
@@ -128,5 +175,26 @@ mod tests {
     fn without_jemalloc_nobody_knows_who_holds_what() {
         let error = super::heap().unwrap_err();
         assert_eq!(caudal_types::Explain::kind(&error), caudal_types::ErrorKind::NotBuiltIn);
+    }
+}
+
+#[cfg(test)]
+mod cutting {
+    use super::*;
+
+    #[test]
+    fn leaf_is_who_asked_for_the_memory() {
+        let check = |stack: &str, left: &str| {
+            let mut frames: Vec<String> = stack.split(' ').map(str::to_owned).collect();
+            cut_allocator(&mut frames);
+            assert_eq!(frames.join(" "), left);
+        };
+        let jemalloc = "_rjem_je_malloc_default imalloc_body _rjem_je_prof_tctx_create _rjem_je_prof_backtrace";
+        let rust = "alloc::raw_vec::RawVecInner::try_allocate_in alloc::alloc::alloc __rust_alloc";
+        check(&format!("main keep {rust} tikv_jemallocator::Jemalloc::alloc {jemalloc}"), "main keep");
+        check(&format!("main [libonnxruntime.so] malloc {jemalloc}"), "main [libonnxruntime.so]");
+        check("main alloc::vec::Vec::from_iter", "main alloc::vec::Vec::from_iter");
+        check("main caudal::prof_shown caudal::arena_keeper", "main caudal::prof_shown caudal::arena_keeper");
+        check(jemalloc, "_rjem_je_malloc_default");
     }
 }

@@ -31,5 +31,5 @@ pub use error::ProfileError;
 pub use format::Format;
 pub use heap::heap;
 pub use parts::{Part, Parts};
-pub use profile::{Kind, Profile, Stack};
+pub use profile::{IDLE, Kind, Profile, Stack};
 pub use recording::{DEFAULT_HZ, MOST_HZ, Recording};

@@ -76,7 +76,7 @@ fn says_nothing(name: &str) -> bool {
 fn readable(symbol: &str) -> String {
     let name = addr2line::demangle_auto(symbol.into(), None);
     // Lines of collapsed stacks divide frames by semicolons.
-    let mut name = without_generics(without_hash(&name)).replace(';', ",");
+    let mut name = without_traits(&without_generics(without_hash(&name))).replace(';', ",");
     if name.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
         name.truncate(end);
@@ -119,6 +119,57 @@ fn without_generics(name: &str) -> String {
     short
 }
 
+/// `<Queue as Drop>::drop` is `Queue::drop`: viewers of profiles take angle brackets for arguments and leave out what they
+/// hold.
+fn without_traits(name: &str) -> String {
+    let mut short = name.to_owned();
+    while let Some(open) = short.find('<') {
+        match closing(&short[open..]) {
+            Some(close) => {
+                let inner = &short[open + 1..open + close];
+                let of = own_type(inner).to_owned();
+                short.replace_range(open..=open + close, &of);
+            }
+            // One that is never closed is an operator's name.
+            None => short.replace_range(open..=open, "less"),
+        }
+    }
+    short
+}
+
+/// Where the angle bracket closes with which `text` begins; arrows close nothing.
+fn closing(text: &str) -> Option<usize> {
+    let (mut depth, mut before) = (0, ' ');
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '<' => depth += 1,
+            '>' if before != '-' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            _ => {}
+        }
+        before = letter;
+    }
+    None
+}
+
+/// What stands before ` as Trait`, outside of brackets within.
+fn own_type(inner: &str) -> &str {
+    let mut depth = 0;
+    for (at, letter) in inner.char_indices() {
+        match letter {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            ' ' if depth == 0 && inner[at..].starts_with(" as ") => return &inner[..at],
+            _ => {}
+        }
+    }
+    inner
+}
+
 /// What tells equal functions of different crates apart tells readers nothing: `::h` and 16 digits.
 fn without_hash(name: &str) -> &str {
     match name.rsplit_once("::h") {
@@ -135,7 +186,7 @@ mod tests {
     fn names_are_readable() {
         assert_eq!(readable("_ZN4core3ptr13drop_in_place17h0123456789abcdefE"), "core::ptr::drop_in_place");
         assert_eq!(readable("memcpy"), "memcpy");
-        assert_eq!(readable("<[u8; 4] as A>::f"), "<[u8, 4] as A>::f");
+        assert_eq!(readable("<[u8; 4] as A>::f"), "[u8, 4]::f");
         assert!(readable(&"é".repeat(200)).len() <= LONGEST + "…".len());
     }
 
@@ -148,6 +199,18 @@ mod tests {
         check("<caudal::Queue<fn(u8) -> u8>>::run::{closure#0}", "<caudal::Queue>::run::{closure#0}");
         check("main", "main");
         check("a -> b > c", "a -> b > c");
+    }
+
+    #[test]
+    fn names_hold_no_angle_brackets() {
+        let check = |long: &str, short: &str| assert_eq!(without_traits(long), short);
+        check("<caudal::OnnxInstance as caudal::Instance>::run", "caudal::OnnxInstance::run");
+        check("<caudal::Queue>::run::{closure#0}", "caudal::Queue::run::{closure#0}");
+        check("<<A as B>::C as D>::e", "A::C::e");
+        check("<&fn(u8) -> u8 as Debug>::fmt", "&fn(u8) -> u8::fmt");
+        check("operator<", "operatorless");
+        check("a -> b > c", "a -> b > c");
+        check("main", "main");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use protobuf::{Message, MessageField};
 
 use crate::{
     error::ProfileError,
-    profile::{Kind, Profile, Stack},
+    profile::{IDLE, Kind, Profile, Stack},
 };
 use wire::profile as proto;
 
@@ -81,13 +81,17 @@ fn message(profile: &Profile) -> proto::Profile {
             let id = *functions.entry(name).or_insert(next);
             if id == next {
                 let place = texts.place(name);
-                message.function.push(proto::Function { id, name: place, system_name: place, ..Default::default() });
+                // The name is for readers already: pprof leaves it as it is where the system's name is another, here none.
+                message.function.push(proto::Function { id, name: place, system_name: 0, ..Default::default() });
                 let line = proto::Line { function_id: id, ..Default::default() };
                 message.location.push(proto::Location { id, line: vec![line], ..Default::default() });
             }
             sample.location_id.push(id);
         }
         message.sample.push(sample);
+    }
+    if profile.is_idle() {
+        message.comment = vec![texts.place(IDLE)];
     }
     message.string_table = texts.table;
     message
@@ -127,4 +131,34 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
     let stacks: Option<Vec<Stack>> = message.sample.iter().map(stack).collect();
     let period = message.period.max(1) as u64;
     Ok(Profile { period, ..Profile::new(kind, stacks.ok_or_else(|| wrong("a sample names what is not there"))?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(message: &proto::Profile, function: &proto::Function) -> (String, String) {
+        let text = |place: i64| message.string_table[place as usize].clone();
+        (text(function.name), text(function.system_name))
+    }
+
+    #[test]
+    fn names_are_left_alone_by_pprof() {
+        // pprof demangles what has the same name and system name.
+        let frames = vec!["infer-0".to_owned(), "caudal::OnnxInstance::run".to_owned()];
+        let message = message(&Profile::new(Kind::Cpu, vec![Stack { frames, count: 1, amount: 10 }]));
+        for function in &message.function {
+            let (name, system) = texts(&message, function);
+            assert!(name != system && !name.contains('<'), "{name:?} {system:?}");
+        }
+        assert_eq!(message.comment, [0i64; 0]);
+    }
+
+    #[test]
+    fn idle_profile_says_so_and_is_read_again() {
+        let idle = Profile::new(Kind::Cpu, Vec::new());
+        let message = message(&idle);
+        assert_eq!(message.string_table[message.comment[0] as usize], IDLE);
+        assert_eq!(read(&write(&idle).unwrap()).unwrap().stacks, []);
+    }
 }

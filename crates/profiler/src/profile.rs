@@ -44,7 +44,16 @@ pub struct Profile {
     pub lost: u64,
 }
 
+/// What a CPU profile says in which there is no sample.
+pub const IDLE: &str =
+    "the process was idle: no CPU samples. Send requests while profiling, or profile for more seconds";
+
 impl Profile {
+    /// Whether it is a CPU profile of a process that did nothing.
+    pub fn is_idle(&self) -> bool {
+        self.kind == Kind::Cpu && self.count() == 0
+    }
+
     /// A profile of `stacks`; those that are the same become one.
     pub fn new(kind: Kind, stacks: Vec<Stack>) -> Self {
         let mut merged: BTreeMap<Vec<String>, (u64, u64)> = BTreeMap::new();
@@ -80,8 +89,12 @@ impl Profile {
         }
     }
 
-    /// One stack a line, frames divided by semicolons, then its weight: samples, or bytes.
+    /// One stack a line, frames divided by semicolons, then its weight: samples, or bytes. An idle process is one line of no
+    /// weight.
     pub fn collapsed(&self) -> String {
+        if self.is_idle() {
+            return "[idle] 0\n".to_owned();
+        }
         self.stacks.iter().map(|stack| format!("{} {}\n", stack.frames.join(";"), self.weight(stack))).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::profile::{Kind, Profile, Stack};
+use crate::profile::{IDLE, Kind, Profile, Stack};
 
 pub(crate) fn write(profile: &Profile) -> Vec<u8> {
     let mut frames: Vec<&str> = Vec::new();
@@ -34,11 +34,16 @@ pub(crate) fn write(profile: &Profile) -> Vec<u8> {
             "weights": stacks.iter().map(|stack| stack.amount).collect::<Vec<_>>(),
         })
     };
+    let mut profiles: Vec<Value> = threads.iter().map(of_thread).collect();
+    if profiles.is_empty() {
+        // A file without profiles is none.
+        profiles.push(of_thread((&IDLE, &Vec::new())));
+    }
     let file = json!({
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "exporter": concat!("caudal ", env!("CARGO_PKG_VERSION")),
         "shared": { "frames": frames.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>() },
-        "profiles": threads.iter().map(of_thread).collect::<Vec<_>>(),
+        "profiles": profiles,
     });
     file.to_string().into_bytes()
 }

@@ -15,12 +15,13 @@ use caudal_record::Consultations;
 use caudal_sight::{History, Kpis, Recorder};
 use caudal_tasks::{Catalog, Pictures};
 use caudal_telemetry::{Meter, Telemetry, Tracer};
-use caudal_types::ErrorKind;
+use caudal_types::{ErrorKind, Trace};
 
 use crate::{
     access::AdminAccess,
     budgets::Breaches,
-    http::{Connections, body::BodyMemory},
+    http::{Connections, SlowLog, body::BodyMemory},
+    live::{Live, Place},
     metrics::HttpMetrics,
     problem::Problem,
     process::CpuMeter,
@@ -52,9 +53,12 @@ pub(crate) struct App {
     pub(crate) history: History,
     pub(crate) kpis: Kpis,
     pub(crate) cpu: CpuMeter,
+    pub(crate) slow_log: SlowLog,
     pub(crate) memory: Arc<Manager>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
+    /// Requests for work that are in progress.
+    pub(crate) live: Live,
     working: AtomicUsize,
     /// Requests in progress that have no deadline: uploads, exports, checks of the whole record.
     unlimited: AtomicUsize,
@@ -111,9 +115,11 @@ impl App {
             history: History::new(settings.profiling.span),
             kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),
             cpu: CpuMeter::start(),
+            slow_log: SlowLog::default(),
             memory: Arc::new(Manager::new(Sources::here(), settings.memory.clone())),
             connections: Arc::new(Connections::start(&settings)?),
             started: Instant::now(),
+            live: Live::default(),
             working: AtomicUsize::new(0),
             unlimited: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -137,11 +143,12 @@ impl App {
         self.settings.store(Arc::new(settings));
     }
 
-    /// A slot for one request of `route`, unless all are taken, memory is short, or the server is going down.
-    pub(crate) fn admit(self: &Arc<Self>, route: Route, lane: Lane) -> Result<Slot, Problem> {
+    /// A slot for one request of `route`, whose way `trace` tells, unless all are taken, memory is short, or the server is
+    /// going down.
+    pub(crate) fn admit(self: &Arc<Self>, route: Route, lane: Lane, trace: &Trace) -> Result<Slot, Problem> {
         self.memory.stir();
         let before = self.slots(lane).fetch_add(1, Ordering::SeqCst);
-        let slot = Slot { app: Arc::clone(self), lane };
+        let slot = Slot { place: self.live.enter(trace), app: Arc::clone(self), lane };
         if self.is_draining() {
             return Err(Problem::new(
                 ErrorKind::ShuttingDown,
@@ -209,10 +216,12 @@ pub(crate) enum Lane {
 pub(crate) struct Slot {
     app: Arc<App>,
     lane: Lane,
+    place: Place,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.app.live.leave(self.place);
         self.app.slots(self.lane).fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -175,7 +175,7 @@ impl RecordHealth {
         let slowest = figures.slowest.iter();
         Self {
             store: figures.engine,
-            events_appended: figures.appended,
+            events_appended: figures.space(caudal_record::SPACE).appended,
             commits: figures.commits,
             failures: figures.failures,
             waiting: figures.waiting,

@@ -15,7 +15,7 @@ use crate::{
     docs::schemas,
     http::door::{self, Answer},
     problem::ErrorAnswer,
-    route::Route,
+    route::{Purpose, Route},
     settings::WINDOWS,
 };
 
@@ -24,6 +24,8 @@ struct Kpis<T> {
     window: &'static str,
     view: &'static str,
     bucket_secs: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'static str>,
     #[serde(flatten)]
@@ -35,6 +37,33 @@ struct Summary {
     summary: Figures,
     /// The same of the window before.
     before: Figures,
+    /// Beside work: requests that ask how the server is or look after it, in the same window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<Figures>,
+}
+
+/// Requests of which figures are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// To one route.
+    Route(Route),
+    /// For work: what users came for.
+    Work,
+    /// All others: health, metrics, profiles, administration.
+    Service,
+    All,
+}
+
+impl Scope {
+    fn holds(self, place: usize) -> bool {
+        let Some(route) = Route::ALL.get(place) else { return false };
+        match self {
+            Self::Route(wanted) => *route == wanted,
+            Self::Work => route.purpose() == Purpose::Work,
+            Self::Service => route.purpose() == Purpose::Service,
+            Self::All => true,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -73,7 +102,8 @@ fn chips(now: &Figures, before: &Figures) -> Chips {
     }
 }
 
-/// Requests, failures and latency of a window: in short, as chips to be shown with their change, or bucket by bucket.
+/// Requests, failures and latency of a window: in short, as chips to be shown with their change, or bucket by bucket. They
+/// are of user work: predictions, inference, embeddings, the record, pipelines; `scope` asks for others.
 #[utoipa::path(
     get,
     path = "/api/kpis",
@@ -82,14 +112,15 @@ fn chips(now: &Figures, before: &Figures) -> Chips {
     params(
         ("window" = inline(Option<schemas::KpiWindow>), Query, description = "default: kpi_default_window of the settings"),
         ("view" = inline(Option<schemas::KpiView>), Query, description = "the form of the answer; default summary"),
-        ("route" = Option<String>, Query, description = "such as /predict/{model}; default: all"),
+        ("route" = Option<String>, Query, description = "figures of this route alone, such as /predict/{model}"),
+        ("scope" = inline(Option<schemas::KpiScope>), Query, description = "work (default): requests of users; service: health, metrics, profiles, administration; all"),
     ),
     responses((status = 200, body = schemas::KpiAnswer), (status = "4XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn kpis(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Kpis, &request, |app| {
         crate::health::check_metrics(app)?;
-        let parameters = Parameters::of(request.uri(), &["window", "view", "route"])?;
+        let parameters = Parameters::of(request.uri(), &["window", "view", "route", "scope"])?;
         let names = WINDOWS.map(|(name, _)| name);
         let window = match parameters.text("window") {
             Some(_) => parameters.word("window", &names)?,
@@ -97,22 +128,34 @@ pub(crate) async fn kpis(State(app): State<Arc<App>>, request: Request) -> Respo
         };
         let (_, length) = WINDOWS.into_iter().find(|(name, _)| *name == window).expect("it is one of these");
         let view = parameters.word("view", &["summary", "chips", "timeseries"])?;
-        let route = parameters.route()?;
-        let (now, place) = (SystemTime::now(), route.map(|route| route as usize));
-        let figures = || app.kpis.figures(length, place, &app.metrics.counted(), now);
+        let (name, route, now) =
+            (parameters.word("scope", &["work", "service", "all"])?, parameters.route()?, SystemTime::now());
+        let scope = match (route, name) {
+            (Some(route), _) => Scope::Route(route),
+            (None, "service") => Scope::Service,
+            (None, "all") => Scope::All,
+            (None, _) => Scope::Work,
+        };
+        let counted = app.metrics.counted();
+        let of = |scope: Scope| app.kpis.figures(length, |place| scope.holds(place), &counted, now);
+        let figures = || of(scope);
         let (bucket_secs, route) = (app.kpis.bucket().as_secs_f64(), route.map(Route::path));
+        let scope_name = route.is_none().then_some(name);
         Ok(match view {
             "timeseries" => {
-                let figures = Series { timeseries: app.kpis.series(length, place, now) };
-                Answer::json(&Kpis { window, view, bucket_secs, route, figures })
+                let figures = Series { timeseries: app.kpis.series(length, |place| scope.holds(place), now) };
+                Answer::json(&Kpis { window, view, bucket_secs, scope: scope_name, route, figures })
             }
             "chips" => {
                 let (now, before) = figures();
-                Answer::json(&Kpis { window, view, bucket_secs, route, figures: chips(&now, &before) })
+                let figures = chips(&now, &before);
+                Answer::json(&Kpis { window, view, bucket_secs, scope: scope_name, route, figures })
             }
             _ => {
                 let (summary, before) = figures();
-                Answer::json(&Kpis { window, view, bucket_secs, route, figures: Summary { summary, before } })
+                let service = (scope == Scope::Work).then(|| of(Scope::Service).0);
+                let figures = Summary { summary, before, service };
+                Answer::json(&Kpis { window, view, bucket_secs, scope: scope_name, route, figures })
             }
         })
     })

@@ -16,6 +16,7 @@ mod http;
 mod json;
 mod kpis;
 mod kserve;
+mod live;
 mod memory;
 mod metrics;
 mod openai;
@@ -53,7 +54,7 @@ pub use crate::{
     app::{Facts, Rooms},
     budgets::Budgets,
     docs::openapi_json,
-    http::{Flags, ListenError, Listener, Listeners},
+    http::{Flags, ListenError, Listener, Listeners, SlowRequests},
     settings::{ModelControl, Profiling, RecordSettings, ServerSettings, WINDOWS},
 };
 
@@ -254,6 +255,14 @@ fn watch(app: &Arc<App>) {
 /// Remembers what sections did in each span, until the server ends.
 fn look_back(app: &Arc<App>) {
     caudal_observe::set_enabled(app.settings().profiling.enabled);
+    let each = Arc::downgrade(app);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(process::TICK).await;
+            let Some(app) = each.upgrade() else { return };
+            app.cpu.tick();
+        }
+    });
     let (bucket, each) = (app.kpis.bucket(), Arc::downgrade(app));
     tokio::spawn(async move {
         loop {

@@ -25,6 +25,7 @@ use axum::http::{HeaderMap, header};
 use caudal_observe::{Histogram, Section, Snapshot, Summary};
 use caudal_sight::Counted;
 use caudal_tasks::Stats;
+use caudal_telemetry::{Meter, Tracer};
 use caudal_types::{ErrorKind, Stage, Stamps};
 use prometheus_client::{
     collector::Collector,
@@ -44,8 +45,10 @@ const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 /// Bounds of batch sizes, in tokens.
 const TOKENS: [f64; 8] = [16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 /// Status codes that this server gives.
-const STATUSES: [u16; 19] =
-    [200, 201, 302, 303, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 501, 502, 503, 504];
+const STATUSES: [u16; 37] = [
+    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 408, 409, 411, 412, 413,
+    414, 415, 416, 421, 422, 429, 431, 500, 501, 502, 503, 504, 505, 507,
+];
 /// What a route is called where its counters were known before, beside our own names.
 const FAMILIAR: [(&str, &str, &str); 2] =
     [("http_requests", "http_request_duration", "route"), ("api_requests", "api_request_duration", "endpoint")];
@@ -53,7 +56,7 @@ const FAMILIAR: [(&str, &str, &str); 2] =
 /// The stages of each route, as sections.
 static STAGES: LazyLock<Vec<[Section; Stage::ALL.len()]>> = LazyLock::new(|| {
     let section = |route: Route, stage: Stage| match stage {
-        Stage::Receive | Stage::Persist | Stage::Flow | Stage::Wait | Stage::Queue => {
+        Stage::Receive | Stage::Load | Stage::Store | Stage::Persist | Stage::Flow | Stage::Wait | Stage::Queue => {
             Section::waiting(stage.name(), route.title())
         }
         _ => Section::new(stage.name(), route.title()),
@@ -68,19 +71,19 @@ pub(crate) struct HttpMetrics {
     errors: Vec<AtomicU64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct RouteMetrics {
     duration: Histogram,
     statuses: [AtomicU64; STATUSES.len()],
 }
 
-impl HttpMetrics {
-    /// Errors of that kind that were told to callers.
-    fn errors_of(&self, kind: ErrorKind) -> u64 {
-        let place = ErrorKind::ALL.iter().position(|known| *known == kind);
-        place.map_or(0, |place| self.errors[place].load(Relaxed))
+impl Default for RouteMetrics {
+    fn default() -> Self {
+        Self { duration: Histogram::default(), statuses: [const { AtomicU64::new(0) }; STATUSES.len()] }
     }
+}
 
+impl HttpMetrics {
     pub(crate) fn new() -> Self {
         Self {
             routes: Route::ALL.iter().map(|_| RouteMetrics::default()).collect(),
@@ -190,15 +193,14 @@ impl Collector for Reader {
         process::encode(&mut encoder)?;
         memory::encode(&mut encoder, &app.memory)?;
         if let Some(record) = &app.record {
-            record::encode(&mut encoder, &record.store().figures(), &app.metrics)?;
+            record::encode(&mut encoder, &record.store().figures())?;
         }
         flow::encode(&mut encoder, &app.flows)?;
-        if let Some(tracer) = &app.tracer {
-            telemetry::encode(&mut encoder, "spans", tracer.counts())?;
-        }
-        if let Some(meter) = &app.meter {
-            telemetry::encode(&mut encoder, "points", meter.counts())?;
-        }
+        // Nothing is sent where no collector is named: then they are 0.
+        let spans = app.tracer.as_ref().map(Tracer::counts).unwrap_or_default();
+        telemetry::encode(&mut encoder, "spans", spans)?;
+        let points = app.meter.as_ref().map(Meter::counts).unwrap_or_default();
+        telemetry::encode(&mut encoder, "points", points)?;
         if app.settings().triton_metrics {
             triton::encode(&mut encoder, &app.catalog.now())?;
         }
@@ -259,11 +261,9 @@ fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
     let mut family =
         encoder.encode_descriptor("caudal_errors", "Errors told to callers.", None, MetricType::Counter)?;
     for (kind, count) in ErrorKind::ALL.iter().zip(&metrics.errors) {
-        if count.load(Relaxed) > 0 {
-            family
-                .encode_family(&[("code", kind.code())])?
-                .encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
-        }
+        family
+            .encode_family(&[("code", kind.code())])?
+            .encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
     }
     Ok(())
 }
@@ -407,7 +407,12 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
 
 fn machine(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
     encoder
-        .encode_descriptor("process_cpu_usage_percent", "CPU use; 100 is one core.", None, MetricType::Gauge)?
+        .encode_descriptor(
+            "process_cpu_usage_percent",
+            "CPU use during the last five seconds; 100 is one core.",
+            None,
+            MetricType::Gauge,
+        )?
         .encode_gauge(&app.cpu.percent())?;
     encoder
         .encode_descriptor("process_memory_bytes", "Resident memory.", None, MetricType::Gauge)?
@@ -454,4 +459,20 @@ fn histogram(
         &buckets,
         None,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_counted_under_its_status() {
+        let http = HttpMetrics::new();
+        for kind in ErrorKind::ALL {
+            http.count(Route::Predict, crate::problem::status(*kind).as_u16(), Duration::from_millis(1));
+        }
+        let counted = &http.counted()[Route::Predict as usize];
+        let errors = counted.client_errors + counted.server_errors;
+        assert_eq!((counted.times.count(), errors), (ErrorKind::ALL.len() as u64, ErrorKind::ALL.len() as u64));
+    }
 }

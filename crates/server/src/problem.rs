@@ -162,7 +162,9 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         }
         ErrorKind::ArchiveDamaged => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::InferenceFailed | ErrorKind::ExportFailed | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorKind::ProfileRunning | ErrorKind::RunState | ErrorKind::RunCancelled => StatusCode::CONFLICT,
+        ErrorKind::ProfileRunning | ErrorKind::NothingSampled | ErrorKind::RunState | ErrorKind::RunCancelled => {
+            StatusCode::CONFLICT
+        }
         ErrorKind::StepFailed => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
         ErrorKind::NotBuiltIn | ErrorKind::RecordOff => StatusCode::NOT_IMPLEMENTED,
@@ -172,11 +174,9 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::RecordDamaged => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorKind::ModelNotReady
-        | ErrorKind::QueueTimeout
-        | ErrorKind::MemoryPressure
-        | ErrorKind::NothingSampled
-        | ErrorKind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::ModelNotReady | ErrorKind::QueueTimeout | ErrorKind::MemoryPressure | ErrorKind::ShuttingDown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
     }
 }

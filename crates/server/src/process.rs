@@ -1,8 +1,9 @@
 //! What the kernel says about this process.
 
 use std::{
+    collections::VecDeque,
     fs,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -67,34 +68,63 @@ fn open_files() -> Option<u64> {
     }
 }
 
-/// How busy this process is, measured between one reader and the next: no clock runs for it in between.
+/// How often the CPU time is read, and how many of the last readings are kept: figures are of five seconds.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
+const KEPT: usize = 5;
+
+/// How busy this process was during the last seconds: the same figure for all readers, however often they read.
 #[derive(Debug)]
 pub(crate) struct CpuMeter {
-    last: Mutex<Reading>,
+    readings: Mutex<VecDeque<Reading>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Instant,
     cpu: Duration,
-    percent: f64,
+}
+
+impl Reading {
+    fn now() -> Self {
+        Self { at: Instant::now(), cpu: cpu_time() }
+    }
 }
 
 impl CpuMeter {
     pub(crate) fn start() -> Self {
-        Self { last: Mutex::new(Reading { at: Instant::now(), cpu: cpu_time(), percent: 0.0 }) }
+        Self { readings: Mutex::new(VecDeque::from([Reading::now()])) }
     }
 
-    /// CPU time per time since the last reading, 100 being one core. Readers within a second share a reading.
-    pub(crate) fn percent(&self) -> f64 {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = last.at.elapsed();
-        if passed >= Duration::from_secs(1) {
-            let cpu = cpu_time();
-            let percent = cpu.saturating_sub(last.cpu).as_secs_f64() / passed.as_secs_f64() * 100.0;
-            *last = Reading { at: Instant::now(), cpu, percent };
+    fn readings(&self) -> MutexGuard<'_, VecDeque<Reading>> {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called once in a [`TICK`]: readers do not move the window.
+    pub(crate) fn tick(&self) {
+        self.add(Reading::now());
+    }
+
+    fn add(&self, reading: Reading) {
+        let mut readings = self.readings();
+        if readings.len() == KEPT {
+            readings.pop_front();
         }
-        last.percent
+        readings.push_back(reading);
+    }
+
+    /// CPU time per time during the last five seconds, or since the start if that was later; 100 is one core.
+    pub(crate) fn percent(&self) -> f64 {
+        self.percent_at(Reading::now())
+    }
+
+    fn percent_at(&self, now: Reading) -> f64 {
+        let Some(first) = self.readings().front().copied() else { return 0.0 };
+        let passed = now.at.saturating_duration_since(first.at).as_secs_f64();
+        // Ticks of the kernel's clock are too coarse to say more of a shorter time.
+        if passed < 0.1 {
+            return 0.0;
+        }
+        now.cpu.saturating_sub(first.cpu).as_secs_f64() / passed * 100.0
     }
 }
 
@@ -112,5 +142,22 @@ mod tests {
         assert!(resident > Some(100_000) && threads >= Some(1) && open_files > Some(2) && max_files >= open_files);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         assert!(started.unwrap().abs_diff(now) < 3600, "{started:?}");
+    }
+
+    #[test]
+    fn cpu_percent_is_of_the_last_seconds_however_often_it_is_read() {
+        let start = Instant::now();
+        let at = |seconds: u64, cpu_ms: u64| Reading {
+            at: start + Duration::from_secs(seconds),
+            cpu: Duration::from_millis(cpu_ms),
+        };
+        let meter = CpuMeter { readings: Mutex::new(VecDeque::from([at(0, 0)])) };
+        assert_eq!(meter.percent_at(at(0, 0)), 0.0, "nothing is known yet");
+        // A minute at rest, which nobody looked at; then five seconds at 65 %.
+        (1..=60).for_each(|second| meter.add(at(second, 0)));
+        (1..=5).for_each(|second| meter.add(at(60 + second, second * 650)));
+        let first = meter.percent_at(at(66, 6 * 650));
+        assert_eq!((first, meter.percent_at(at(66, 6 * 650))), (65.0, 65.0), "a reader does not disturb the next");
+        assert_eq!(meter.readings().len(), KEPT);
     }
 }

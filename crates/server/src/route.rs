@@ -1,5 +1,7 @@
 //! The routes, as metrics and logs name them: a closed list, so that no caller can invent a label.
 
+use caudal_types::Stage;
+
 macro_rules! routes {
     ($($(#[$doc:meta])* $name:ident => $method:literal $path:literal,)+) => {
         /// A route.
@@ -105,6 +107,26 @@ routes! {
     Unknown => "ANY" "unknown",
 }
 
+/// What a route is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// What the server is for: predictions, inference, embeddings, the record, pipelines.
+    Work,
+    /// Everything else: health, metrics, profiles, administration, lists of models, pages, unknown paths.
+    Service,
+}
+
+/// How the paths of work begin.
+const WORK: [&str; 7] = [
+    "/predict",
+    "/api/v1/",
+    "/v1/embeddings",
+    "/v2/models/{model}/infer",
+    "/consultations",
+    "/api/timeline/",
+    "/api/exports",
+];
+
 impl Route {
     /// The route that `method` and `path` lead to, for requests that are refused before they are routed.
     pub(crate) fn find(method: &str, path: &str) -> Self {
@@ -132,6 +154,54 @@ impl Route {
     /// Whether its answers are what a model gave: numbers, mostly.
     pub(crate) fn answers_with_numbers(self) -> bool {
         matches!(self, Self::Predict | Self::PredictBatch | Self::InferenceImage | Self::Embeddings | Self::Infer)
+    }
+
+    /// What it is for.
+    pub(crate) fn purpose(self) -> Purpose {
+        match WORK.iter().any(|path| self.path().starts_with(path)) {
+            true => Purpose::Work,
+            false => Purpose::Service,
+        }
+    }
+
+    /// Where the time of its handler goes as long as the handler says nothing else. Reading a body is `receive` wherever
+    /// that happens.
+    pub(crate) fn stage(self) -> Stage {
+        match self {
+            Self::ConsultationMake | Self::EventAppend | Self::EventBatch | Self::EventStream => Stage::Ingest,
+            Self::ConsultationList
+            | Self::Consultation
+            | Self::EventList
+            | Self::EventFollow
+            | Self::Event
+            | Self::Receipt
+            | Self::Soap
+            | Self::Head
+            | Self::Verify
+            | Self::TimelineSessions
+            | Self::TimelineSession
+            | Self::TimelineStats
+            | Self::VerifyHash
+            | Self::ExportMake
+            | Self::Export
+            | Self::ExportVerify
+            | Self::ExportDownload
+            | Self::RunList
+            | Self::Run
+            | Self::RunEvents
+            | Self::AuditLogs
+            | Self::AuditStats
+            | Self::AuditOperations => Stage::Store,
+            Self::PipelineRun | Self::RunResume | Self::RunCancel => Stage::Flow,
+            Self::PipelineList | Self::Pipeline | Self::ModelMetadata => Stage::Encode,
+            Self::RepositoryIndex
+            | Self::RepositoryLoad
+            | Self::RepositoryUnload
+            | Self::AdminModelChange
+            | Self::AdminMemoryCleanup => Stage::Admin,
+            // Admission, before the body; the rest of their way names its stages itself.
+            _ => Stage::Receive,
+        }
     }
 
     /// Whether its work is refused while memory is short. What looks after the server is not: it may be what gives memory

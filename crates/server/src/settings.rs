@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{AccessSettings, Budgets};
+use crate::{AccessSettings, Budgets, SlowRequests};
 
 /// How models come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +75,8 @@ pub struct ServerSettings {
     pub metrics_enabled: bool,
     /// Whether metrics are shown under Triton's names too.
     pub triton_metrics: bool,
-    /// Requests slower than this are logged.
-    pub slow_request: Duration,
+    /// Which requests are logged as slow.
+    pub slow_request: SlowRequests,
     /// How it looks at itself.
     pub profiling: Profiling,
     /// The buckets of key figures.

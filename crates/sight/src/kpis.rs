@@ -85,6 +85,8 @@ pub struct Kpis {
     /// Buckets that are kept.
     most: usize,
     past: Mutex<Past>,
+    /// When it was begun, in seconds since 1970.
+    began: f64,
 }
 
 /// Figures of one window.
@@ -148,7 +150,7 @@ impl Kpis {
     /// Nothing yet; figures are kept for `retention` in spans of `bucket`.
     pub fn new(bucket: Duration, retention: Duration) -> Self {
         let most = (retention.as_secs_f64() / bucket.as_secs_f64()).ceil().max(1.0) as usize;
-        Self { bucket, most, past: Mutex::default() }
+        Self { bucket, most, past: Mutex::default(), began: seconds(SystemTime::now()) }
     }
 
     /// How long a bucket is.
@@ -171,12 +173,12 @@ impl Kpis {
         past.buckets.push_back(Bucket { end: seconds(now), slices });
     }
 
-    /// Figures of the last `window` until `now`, when routes are as `counted` says: of `route`, or of all; and of the window
-    /// before.
+    /// Figures of the last `window` until `now`, when routes are as `counted` says: of all routes that are `wanted`; and of
+    /// the window before. A second's share is of the time since the beginning where that is shorter than the window.
     pub fn figures(
         &self,
         window: Duration,
-        route: Option<usize>,
+        wanted: impl Fn(usize) -> bool,
         counted: &[Counted],
         now: SystemTime,
     ) -> (Figures, Figures) {
@@ -185,21 +187,22 @@ impl Kpis {
         let within = |from: f64, to: f64| {
             let buckets = past.buckets.iter().filter(move |bucket| bucket.end > from && bucket.end <= to);
             let slices = buckets.flat_map(|bucket| &bucket.slices);
-            slices.filter(|slice| route.is_none_or(|route| route == slice.route)).map(Slice::counted)
+            slices.filter(|slice| wanted(slice.route)).map(Slice::counted)
         };
-        let latest = since(counted, &past.before).filter(|(place, _)| route.is_none_or(|route| route == *place));
+        let latest = since(counted, &past.before).filter(|(place, _)| wanted(*place));
         let together = |a: Counted, b: Counted| a.add(&b);
         let this = within(now - length, now).chain(latest.map(|(_, counted)| counted)).reduce(together);
         let before = within(now - 2.0 * length, now - length).reduce(together);
-        (Figures::new(this.as_ref(), length), Figures::new(before.as_ref(), length))
+        let lived = Some(now - self.began).filter(|lived| *lived > 0.0).unwrap_or(length);
+        (Figures::new(this.as_ref(), length.min(lived.max(1.0))), Figures::new(before.as_ref(), length))
     }
 
     /// Figures of each bucket of the last `window`.
-    pub fn series(&self, window: Duration, route: Option<usize>, now: SystemTime) -> Vec<Point> {
+    pub fn series(&self, window: Duration, wanted: impl Fn(usize) -> bool, now: SystemTime) -> Vec<Point> {
         let from = seconds(now) - window.as_secs_f64();
         let past = self.past();
         let point = |bucket: &Bucket| {
-            let slices = bucket.slices.iter().filter(|slice| route.is_none_or(|route| route == slice.route));
+            let slices = bucket.slices.iter().filter(|slice| wanted(slice.route));
             let counted = slices.map(Slice::counted).reduce(|a, b| a.add(&b));
             Point { at: bucket.end, figures: Figures::new(counted.as_ref(), self.bucket.as_secs_f64()) }
         };
@@ -247,16 +250,27 @@ mod tests {
         }
         (0..5).for_each(|_| routes[0].record(20 * MS));
         let minute = Duration::from_secs(60);
-        let (this, before) = kpis.figures(minute, Some(0), &counted(errors), at(12));
+        let (this, before) = kpis.figures(minute, |route| route == 0, &counted(errors), at(12));
         assert_eq!((this.requests, before.requests), (7 + 8 + 9 + 10 + 11 + 12 + 5, 3 + 4 + 5 + 6));
         assert_eq!((this.server_errors, this.requests_per_second), (1, 62.0 / 60.0));
-        assert_eq!(kpis.figures(minute, None, &counted(errors), at(12)).0.requests, 68);
+        assert_eq!(kpis.figures(minute, |_| true, &counted(errors), at(12)).0.requests, 68);
         let p50 = this.p50_ms.unwrap();
         assert!((10.0..10.7).contains(&p50) && this.p99_ms.unwrap() >= 20.0, "{this:?}");
-        let series = kpis.series(minute, Some(0), at(12));
+        let series = kpis.series(minute, |route| route == 0, at(12));
         assert_eq!(series.iter().map(|point| point.figures.requests).collect::<Vec<_>>(), [7, 8, 9, 10, 11, 12]);
-        assert_eq!(kpis.series(Duration::from_secs(1000), None, at(12)).len(), 10, "no more are kept");
-        let nothing = Kpis::new(minute, minute).figures(minute, None, &[], at(1)).0;
+        assert_eq!(kpis.series(Duration::from_secs(1000), |_| true, at(12)).len(), 10, "no more are kept");
+        let nothing = Kpis::new(minute, minute).figures(minute, |_| true, &[], at(1)).0;
         assert_eq!((nothing.requests, nothing.p50_ms, nothing.error_rate), (0, None, 0.0));
+    }
+
+    #[test]
+    fn rate_of_a_young_server_is_of_its_own_time() {
+        let kpis = Kpis::new(Duration::from_secs(10), Duration::from_secs(100));
+        let times = Histogram::new();
+        (0..100).for_each(|_| times.record(MS));
+        let counted = [Counted { times: times.snapshot(), client_errors: 0, server_errors: 0 }];
+        let later = SystemTime::now() + Duration::from_secs(20);
+        let (figures, _) = kpis.figures(Duration::from_secs(300), |_| true, &counted, later);
+        assert!((4.9..5.1).contains(&figures.requests_per_second), "{figures:?}");
     }
 }

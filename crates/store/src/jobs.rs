@@ -50,12 +50,18 @@ impl Job {
         }
     }
 
-    /// How many records were appended, if `outcome` came of it.
-    pub(crate) fn records(&self, outcome: &Result<Done, StoreError>) -> usize {
-        match (self, outcome) {
-            (Self::Append(append, _), Ok(Done::Appended(Appended { repeated: false, .. }))) => append.records.len(),
-            _ => 0,
+    /// The space that it appends to, and how many records; none where it appends nothing.
+    pub(crate) fn appends(&self) -> Option<(&str, usize)> {
+        match self {
+            Self::Append(append, _) => Some((&append.stream.space, append.records.len())),
+            _ => None,
         }
+    }
+
+    /// The space and how many records were appended to it, if `outcome` came of it.
+    pub(crate) fn appended(&self, outcome: &Result<Done, StoreError>) -> Option<(&str, usize)> {
+        let new = matches!(outcome, Ok(Done::Appended(Appended { repeated: false, .. })));
+        self.appends().filter(|_| new)
     }
 }
 
@@ -72,6 +78,16 @@ pub(crate) struct Waiting {
     job: Job,
     bytes: usize,
     place: Place,
+}
+
+impl Waiting {
+    pub(crate) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    pub(crate) fn fail(self, error: StoreError) {
+        self.job.fail(error);
+    }
 }
 
 /// Jobs that are committed together, each with the place that it takes.
@@ -154,6 +170,37 @@ struct Room {
     waiting: usize,
     /// Those for which there was no room, in the order in which they came.
     line: VecDeque<InLine>,
+    /// What is appended to each space.
+    spaces: Vec<Space>,
+}
+
+/// What is appended to a space.
+#[derive(Debug, Clone)]
+pub(crate) struct Space {
+    pub(crate) name: Box<str>,
+    /// Records that wait.
+    pub(crate) waiting: usize,
+    /// Appends that were refused because too many waited.
+    pub(crate) refused: u64,
+}
+
+impl Room {
+    /// The place of a space among those that are counted.
+    fn space(&mut self, name: &str) -> usize {
+        let known = self.spaces.iter().position(|space| &*space.name == name);
+        known.unwrap_or_else(|| {
+            self.spaces.push(Space { name: name.into(), waiting: 0, refused: 0 });
+            self.spaces.len() - 1
+        })
+    }
+
+    /// A job waits no longer that appended so many records to a space.
+    fn leave(&mut self, appends: Option<(usize, usize)>) {
+        self.waiting -= 1;
+        if let Some((space, records)) = appends {
+            self.spaces[space].waiting -= records;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -161,6 +208,8 @@ struct InLine {
     job: Job,
     bytes: usize,
     steps: usize,
+    /// The space that it appends to, and records.
+    appends: Option<(usize, usize)>,
     writer: mpsc::UnboundedSender<Waiting>,
 }
 
@@ -168,7 +217,7 @@ impl Gate {
     /// For `most` jobs, and `most_bytes` of theirs.
     pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
         let most_steps = (most_bytes / STEP).max(1);
-        let room = Room { free: most_steps, waiting: 0, line: VecDeque::new() };
+        let room = Room { free: most_steps, waiting: 0, line: VecDeque::new(), spaces: Vec::new() };
         Self { room: Arc::new(Mutex::new(room)), most, most_steps }
     }
 
@@ -182,18 +231,23 @@ impl Gate {
         (room.waiting, ((self.most_steps - room.free) * STEP) as u64)
     }
 
+    /// What waits to be appended to each space, and what was refused.
+    pub(crate) fn spaces(&self) -> Vec<Space> {
+        self.room().spaces.clone()
+    }
+
     /// Hands over who stands first in line, and so on, as far as there is room: nobody overtakes.
     fn hand_over(&self, mut room: MutexGuard<'_, Room>) {
         let mut refused = Vec::new();
         while room.line.front().is_some_and(|first| first.steps <= room.free) {
-            let Some(InLine { job, bytes, steps, writer }) = room.line.pop_front() else { break };
+            let Some(InLine { job, bytes, steps, appends, writer }) = room.line.pop_front() else { break };
             if writer.is_closed() {
                 // Whoever asked hears it when the job goes.
-                room.waiting -= 1;
+                room.leave(appends);
                 continue;
             }
             room.free -= steps;
-            let place = Place { gate: self.clone(), steps };
+            let place = Place { gate: self.clone(), steps, appends };
             // Under the lock: the writer hears of jobs in the order of the line.
             refused.extend(writer.send(Waiting { job, bytes, place }).err());
         }
@@ -208,13 +262,14 @@ impl Gate {
 pub(crate) struct Place {
     gate: Gate,
     steps: usize,
+    appends: Option<(usize, usize)>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut room = self.gate.room();
         room.free += self.steps;
-        room.waiting -= 1;
+        room.leave(self.appends);
         self.gate.hand_over(room);
     }
 }
@@ -239,15 +294,23 @@ impl Asker {
     /// Hands over a job of so many bytes. Who brings more than fits stands in line for room, behind who came before.
     pub(crate) fn ask<T: Send + 'static>(&self, bytes: usize, job: impl FnOnce(Answer<T>) -> Job) -> Reply<T> {
         let gate = &self.gate;
+        let (answer, done) = oneshot::channel();
+        let job = job(answer);
         let mut room = gate.room();
         let waiting = room.waiting;
+        let appends = job.appends().map(|(space, records)| (room.space(space), records));
         if waiting >= gate.most {
+            if let Some((space, _)) = appends {
+                room.spaces[space].refused += 1;
+            }
             return async move { Err(StoreError::Full { waiting }) }.boxed();
         }
-        let (answer, done) = oneshot::channel();
         let steps = bytes.div_ceil(STEP).clamp(1, gate.most_steps);
         room.waiting += 1;
-        room.line.push_back(InLine { job: job(answer), bytes, steps, writer: self.writer.clone() });
+        if let Some((space, records)) = appends {
+            room.spaces[space].waiting += records;
+        }
+        room.line.push_back(InLine { job, bytes, steps, appends, writer: self.writer.clone() });
         gate.hand_over(room);
         async move { done.await.unwrap_or(Err(StoreError::Closed)) }.boxed()
     }

@@ -26,6 +26,6 @@ pub use engine::{
     Sealed, Snapshot, Store,
 };
 pub use error::StoreError;
-pub use figures::{Figures, Statement};
+pub use figures::{Figures, SpaceFigures, Statement};
 pub use lock::{Lock, lock};
 pub use record::{Head, NewRecord, Record, Stream, StreamId, Time};

@@ -382,3 +382,127 @@ fn a_name_is_held_again_when_its_session_was_broken_off() {
         assert!(start.elapsed() > Duration::from_millis(300), "the session was broken off for a while");
     });
 }
+
+/// A way to the server that can be cut: what comes then is taken and never answered.
+struct Wire {
+    port: u16,
+    cut: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Wire {
+    fn to(server: &Server) -> Self {
+        use std::{
+            net::{TcpListener, TcpStream},
+            os::unix::net::UnixStream,
+            sync::atomic::Ordering::Relaxed,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let wire = Self { port: listener.local_addr().expect("an address").port(), cut: Arc::default() };
+        let folder = server.url().split_whitespace().next().expect("a host").trim_start_matches("host=").to_owned();
+        let (socket, cut) = (format!("{folder}/.s.PGSQL.5432"), Arc::clone(&wire.cut));
+        let pass = |cut: Arc<std::sync::atomic::AtomicBool>,
+                    mut from: Box<dyn std::io::Read + Send>,
+                    mut to: Box<dyn std::io::Write + Send>| {
+            std::thread::spawn(move || {
+                let mut piece = [0; 64 << 10];
+                while let Ok(count @ 1..) = from.read(&mut piece) {
+                    if !cut.load(Relaxed) && to.write_all(&piece[..count]).is_err() {
+                        return;
+                    }
+                }
+            });
+        };
+        std::thread::spawn(move || {
+            // Held, so that what is cut stays open.
+            let mut held: Vec<(TcpStream, Option<UnixStream>)> = Vec::new();
+            for client in listener.incoming().flatten() {
+                let server = (!cut.load(Relaxed)).then(|| UnixStream::connect(&socket).expect("the server"));
+                if let Some(server) = &server {
+                    let (to, from) = (server.try_clone().expect("a way"), server.try_clone().expect("a way"));
+                    pass(Arc::clone(&cut), Box::new(client.try_clone().expect("a way")), Box::new(to));
+                    pass(Arc::clone(&cut), Box::new(from), Box::new(client.try_clone().expect("a way")));
+                }
+                held.push((client, server));
+            }
+        });
+        wire
+    }
+
+    fn options(&self, schema: &Schema) -> Options {
+        let url = format!("host=127.0.0.1 port={} user=test dbname=postgres", self.port);
+        Options { url, max_overflow: 0, pool_timeout: PATIENCE, ..schema.options() }
+    }
+
+    fn cut(&self) {
+        self.cut.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Whether that was answered within the pool's patience, and why not.
+fn in_time(what: &str, start: Instant, outcome: Result<(), StoreError>) {
+    assert!(matches!(outcome, Err(StoreError::Unreachable(_))), "{what}: {outcome:?}");
+    assert!(start.elapsed() < PATIENCE + Duration::from_millis(500), "{what} took {:?}", start.elapsed());
+}
+
+#[test]
+fn silent_server_is_given_up_within_the_pools_timeout() {
+    let Some(schema) = Schema::new() else { return };
+    let wire = Wire::to(schema.server);
+    let store = Postgres::open(wire.options(&schema)).expect("a store");
+    run(async {
+        make(&store, "a").await;
+        // Several connections, so that there are several that must be tried and given up.
+        let reads: Vec<_> = (0..4).map(|_| tokio::spawn(store.read(&id("a"), Range::after(0, 10)))).collect();
+        for read in reads {
+            read.await.expect("a read").expect("read");
+        }
+        // The writers' connections are tried only when they were idle for a while.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        wire.cut();
+        let start = Instant::now();
+        let appends: Vec<_> =
+            (0..8).map(|_| tokio::spawn(store.append(append("a", vec![record("one", "1")])))).collect();
+        let reads: Vec<_> = (0..8).map(|_| tokio::spawn(store.read(&id("a"), Range::after(0, 10)))).collect();
+        for read in reads {
+            in_time("a read", start, read.await.expect("a read").map(drop));
+        }
+        for append in appends {
+            in_time("an append", start, append.await.expect("an append").map(drop));
+        }
+    });
+    let start = Instant::now();
+    in_time("an opening", start, Postgres::open(wire.options(&schema)).map(drop));
+    // Nobody waits for a server that is silent.
+    std::mem::forget(store);
+}
+
+#[test]
+fn caller_waits_no_longer_than_the_pools_timeout_for_a_connection() {
+    let Some(schema) = Schema::new() else { return };
+    let store =
+        Postgres::open(Options { max_overflow: 0, pool_timeout: PATIENCE, ..schema.options() }).expect("a store");
+    run(async {
+        make(&store, "a").await;
+        let lock = format!("begin; lock table {}.records in access exclusive mode; select pg_sleep(3)", schema.name);
+        let url = schema.server.url();
+        let locking = std::thread::spawn(move || {
+            std::process::Command::new("psql").args(["-qAtX", "-d", &url, "-c", &lock]).output().expect("psql")
+        });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let start = Instant::now();
+        // The first take all connections and wait for the table; the others wait for a connection.
+        let reads: Vec<_> = (0..12).map(|_| tokio::spawn(store.read(&id("a"), Range::after(0, 10)))).collect();
+        let mut refused = 0;
+        for read in reads {
+            if let Err(error) = read.await.expect("a read") {
+                assert!(error.to_string().contains("stayed in use for 0.7 s"), "{error}");
+                refused += 1;
+                assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+            }
+        }
+        assert!(refused >= 8, "{refused}");
+        locking.join().expect("it is let go");
+    });
+}

@@ -442,7 +442,7 @@ fn told(model: ServedModel) -> Arc<ServedModel> {
         max_batch_size = plan.max_batch_size,
         rows_joined = model.joining().joins(),
         memory_mb = model.memory.bytes() >> 20,
-        run_ms = model.measured.one_row.as_secs_f64() * 1e3,
+        run_ms = (model.measured.one_row.as_secs_f64() * 1e6).round() / 1e3,
         "model ready"
     );
     Arc::new(model)

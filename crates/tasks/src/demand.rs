@@ -7,7 +7,7 @@ use std::{
 };
 
 use caudal_engine::repository::{ModelFolder, ModelSettings};
-use caudal_types::on_behalf_of;
+use caudal_types::{Stage, Trace, on_behalf_of};
 use tokio::sync::Mutex;
 
 use crate::{Catalog, ChangeError, Entry, ServedModel, Unavailable, catalog::Turn};
@@ -74,19 +74,25 @@ impl Resting {
 impl Catalog {
     /// The model called `name`, which is brought back if it rests. However many ask, it is loaded once; and models are
     /// loaded one after the other, in the order in which they were first asked for, so that none is let go before it
-    /// has answered those who waited for it. What is logged meanwhile names `request`, which asks.
+    /// has answered those who waited for it. What is logged meanwhile names `request`, which asks; the time until the model is
+    /// loaded is the stage `load` of `trace`.
     pub async fn demand(
         self: &Arc<Self>,
         name: &str,
         version: Option<&str>,
         request: &str,
+        trace: Option<&Trace>,
     ) -> Result<Arc<ServedModel>, Unavailable> {
+        let mut loading = None;
         loop {
             let resting = match self.get(name, version) {
                 Err(Unavailable::Resting(_)) => self.now().resting(name).cloned(),
                 known => return known,
             };
             let Some(resting) = resting else { continue };
+            if loading.is_none() {
+                loading = trace.map(|trace| trace.during(Stage::Load));
+            }
             let _first = resting.gate.lock().await;
             let still = self.now().resting(name).is_some_and(|now| Arc::ptr_eq(now, &resting));
             if !still {

@@ -8,7 +8,7 @@ use std::sync::{
 use crate::SendError;
 
 /// Spans, or points of metrics, by what became of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// The collector has them.
     pub exported: u64,

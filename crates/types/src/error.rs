@@ -101,7 +101,7 @@ kinds! {
     ShuttingDown => "shutting_down",
     /// A CPU profile is being taken already; there is one at a time.
     ProfileRunning => "profile_running",
-    /// A profile saw no work: the process was idle.
+    /// Requests are not remembered: enable_profiling is off.
     NothingSampled => "nothing_sampled",
     /// This build of the server cannot do it.
     NotBuiltIn => "not_built_in",

@@ -23,7 +23,7 @@ pub use deadline::Deadline;
 pub use error::{ErrorKind, Explain};
 pub use places::{ONNXRUNTIME_VERSION, OPENVINO_ONNXRUNTIME_VERSION, cache_dir, cached_onnxruntime, cached_openvino};
 pub use priority::{Priority, UnknownPriority};
-pub use stage::{ModelId, Parts, Run, Stage, Stamps, StepStamp, Steps, Trace};
+pub use stage::{During, ModelId, Parts, Run, Stage, Stamps, StepStamp, Steps, Trace};
 pub use tensor::{DType, Shape, TensorView, UnknownDType, element_count};
 pub use trace_id::TraceId;
 pub use words::{nearest, printable, printable_lines, shorten, without_mark};

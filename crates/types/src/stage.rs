@@ -11,17 +11,23 @@ use std::{
 pub enum Stage {
     /// From the request's head to the last byte of its body, admission included.
     Receive,
+    /// A model that was not in memory is loaded.
+    Load,
+    /// The server is administered: models are changed, memory is cleaned up.
+    Admin,
     /// From bytes to events: parsed, checked, brought into their canonical form.
     Ingest,
     /// What sort of event each is, and whether it is whole.
     Segment,
     /// Hashed.
     Hash,
+    /// The record is read and checked, and states are replayed from it.
+    Store,
     /// Until it is on disk.
     Persist,
     /// A pipeline's steps run.
     Flow,
-    /// Waiting for a decode thread.
+    /// Waiting for a decode thread, or for memory to receive an upload in.
     Wait,
     /// From compressed bytes to pixels at the model's size, or from JSON to tensors.
     Decode,
@@ -39,11 +45,14 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Receive,
+        Self::Load,
+        Self::Admin,
         Self::Ingest,
         Self::Segment,
         Self::Hash,
+        Self::Store,
         Self::Persist,
         Self::Flow,
         Self::Wait,
@@ -59,9 +68,12 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Receive => "receive",
+            Self::Load => "load",
+            Self::Admin => "admin",
             Self::Ingest => "ingest",
             Self::Segment => "segment",
             Self::Hash => "hash",
+            Self::Store => "store",
             Self::Persist => "persist",
             Self::Flow => "flow",
             Self::Wait => "wait",
@@ -266,6 +278,24 @@ impl Trace {
         }
     }
 
+    /// The stage at which the request is now.
+    pub fn stage(&self) -> Stage {
+        self.way().stamps.stage
+    }
+
+    /// The stage at which the request waits for its answer; none once it has it, though that may still be sent.
+    pub fn stage_in_progress(&self) -> Option<Stage> {
+        let way = self.way();
+        (!way.closed).then_some(way.stamps.stage)
+    }
+
+    /// Spends the time until the guard is dropped at `stage`; then the request is back at the stage before.
+    pub fn during(&self, stage: Stage) -> During<'_> {
+        let before = self.stage();
+        self.enter(stage);
+        During { trace: self, before }
+    }
+
     /// What is known so far.
     pub fn stamps(&self) -> Stamps {
         self.way().stamps
@@ -286,6 +316,20 @@ impl Trace {
     pub fn part(&self, parts: usize) -> Parts<'_> {
         let stamps = self.stamps();
         Parts { whole: self, parts: (0..parts).map(|_| Self::from(stamps)).collect() }
+    }
+}
+
+/// A stay at a stage, until this is dropped.
+#[derive(Debug)]
+#[must_use = "the stay ends when this is dropped"]
+pub struct During<'a> {
+    trace: &'a Trace,
+    before: Stage,
+}
+
+impl Drop for During<'_> {
+    fn drop(&mut self) {
+        self.trace.enter(self.before);
     }
 }
 
@@ -373,6 +417,18 @@ mod tests {
         parts[1].enter_at(Stage::Infer, start + 45 * MS);
         drop(parts);
         assert!(whole.close().spent(Stage::Infer) >= 5 * MS, "the second still ran");
+    }
+
+    #[test]
+    fn during_ends_where_the_request_was_before() {
+        let start = Instant::now() - 50 * MS;
+        let trace = Trace::new(start);
+        trace.enter_at(Stage::Store, start + 10 * MS);
+        let receiving = trace.during(Stage::Receive);
+        assert_eq!(trace.stage(), Stage::Receive);
+        drop(receiving);
+        assert_eq!(trace.stage(), Stage::Store);
+        assert!(trace.stamps().spent(Stage::Store) >= 40 * MS, "{trace:?}");
     }
 
     #[test]

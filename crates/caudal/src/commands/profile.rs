@@ -15,6 +15,8 @@ use crate::cli;
 
 /// How long a server may take to give names to what it sampled.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What to say where a profile has no samples.
+const IDLE: &str = "the server was idle: no CPU samples. Send requests while profiling, or raise --seconds";
 /// Functions that are told of what grew.
 const TOLD: usize = 10;
 
@@ -54,6 +56,9 @@ impl Order {
 
     fn write(&self, bytes: &[u8]) -> Result<(), CommandError> {
         let file = self.file.display();
+        if !self.heap && self.format.is_idle(bytes) {
+            eprintln!("{IDLE}");
+        }
         fs::write(&self.file, bytes).map_err(|error| other(format!("{file} cannot be written: {error}")))?;
         println!("written: {file} ({:.1} kB)", bytes.len() as f64 / 1e3);
         Ok(())

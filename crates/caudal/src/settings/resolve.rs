@@ -12,7 +12,7 @@ use caudal_memory::Policy;
 use caudal_record::archive::Codec;
 use caudal_server::{
     AccessSettings, AdminAccess, AllowedHosts, AllowedOrigins, ModelControl, Profiling, RecordSettings, Secret,
-    ServerSettings, WINDOWS,
+    ServerSettings, SlowRequests, WINDOWS,
 };
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
@@ -183,7 +183,10 @@ impl Settings {
                 },
                 metrics_enabled: read.word("metrics_enabled", &["true", "false"], "it is true or false")? == "true",
                 triton_metrics: read.word("triton_metrics", &["true", "false"], "true or false")? == "true",
-                slow_request: millis("slow_request_threshold_ms", 0.0)?,
+                slow_request: match read.text("slow_request_threshold_ms") {
+                    "auto" => SlowRequests::AUTO,
+                    _ => SlowRequests::from(millis("slow_request_threshold_ms", 0.0)?),
+                },
                 kpi_bucket: seconds("kpi_bucket_secs")?,
                 kpi_retention: Duration::from_secs_f64(
                     60.0 * read.number::<f64>("kpi_retention_minutes", 1.0, 10_080.0)?,

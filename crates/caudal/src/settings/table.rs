@@ -102,7 +102,12 @@ pub(crate) const TABLE: &[Key] = &[
         &["DB_MAX_OVERFLOW"],
     ),
     known_as(
-        key("db_pool_timeout_secs", "10", "SECS", "how long a caller waits for a connection"),
+        key(
+            "db_pool_timeout_secs",
+            "10",
+            "SECS",
+            "how long it may take until there is a connection: waiting, connecting and trying again together",
+        ),
         &["DB_POOL_TIMEOUT"],
     ),
     known_as(key("db_pool_recycle_secs", "1800", "SECS", "how old a connection may become"), &["DB_POOL_RECYCLE"]),
@@ -383,7 +388,13 @@ pub(crate) const TABLE: &[Key] = &[
         &["METRICS_DEFAULT_WINDOW"],
     )),
     live(known_as(
-        key("slow_request_threshold_ms", "100", "MS", "requests slower than this are logged"),
+        key(
+            "slow_request_threshold_ms",
+            "auto",
+            "MS",
+            "requests slower than this are logged, at most 5 lines in 10 s; auto: 100, or five runs of the request's model \
+             where these take longer",
+        ),
         &["SLOW_REQUEST_THRESHOLD_MS"],
     )),
     known_as(key("otel_disabled", "false", "BOOL", "turn OpenTelemetry export off"), &["OTEL_SDK_DISABLED"]),

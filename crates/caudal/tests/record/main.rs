@@ -6,6 +6,7 @@ mod bad;
 mod connections;
 mod damage;
 mod events;
+mod figures;
 mod kills;
 mod proofs;
 mod reading;

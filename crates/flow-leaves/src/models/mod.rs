@@ -84,7 +84,7 @@ enum Urgency {
 
 /// The model called `name`, brought back if it rests.
 async fn model(models: &Models, name: &str, call: &Call) -> Result<Arc<ServedModel>, StepError> {
-    models.catalog.demand(name, None, call.run()).await.map_err(|error| unavailable(&error))
+    models.catalog.demand(name, None, call.run(), None).await.map_err(|error| unavailable(&error))
 }
 
 /// The models, if there are any where this runs.

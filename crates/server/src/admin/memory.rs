@@ -207,7 +207,7 @@ impl CleanupRequest {
 )]
 pub(crate) async fn cleanup(State(app): State<Arc<App>>, request: Request) -> Response {
     door::work(app, Route::AdminMemoryCleanup, request, |app, visit, request| async move {
-        let body = super::read(&app, request).await?;
+        let body = super::read(&app, &visit.call.trace, request).await?;
         let idle = CleanupRequest::parse(&body)?.unwrap_or(app.settings().memory.rest_idle);
         // A model that goes is waited for: not on a thread that talks to sockets.
         let cleaned = apart(visit.id, move || app.memory.clean(idle, Why::Asked)).await;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use axum::{extract::Request, response::Response};
 use bytes::Bytes;
+use caudal_types::Trace;
 
 pub(crate) use self::parameters::Parameters;
 use crate::{
@@ -39,7 +40,7 @@ pub(crate) fn ask(
 }
 
 /// Reads the body of an admin request.
-pub(crate) async fn read(app: &App, request: Request) -> Result<Bytes, Problem> {
+pub(crate) async fn read(app: &App, trace: &Trace, request: Request) -> Result<Bytes, Problem> {
     let (head, body) = request.into_parts();
-    Ok(body::read(&head.headers, body, &BodyLimits::new(app, MAX_BODY)).await?.bytes.clone())
+    Ok(body::read(&head.headers, body, &BodyLimits::new(app, trace, MAX_BODY)).await?.bytes.clone())
 }

@@ -189,7 +189,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(model): Path<String>,
 )]
 pub(crate) async fn change(State(app): State<Arc<App>>, Path(model): Path<String>, request: Request) -> Response {
     door::work(app, Route::AdminModelChange, request, |app, visit, request| async move {
-        let body = super::read(&app, request).await?;
+        let body = super::read(&app, &visit.call.trace, request).await?;
         let text = String::from_utf8(body.to_vec()).map_err(|_| {
             Problem::new(ErrorKind::InvalidRequest, "the body is not UTF-8", "send JSON with the keys of model.yaml")
         })?;

@@ -45,7 +45,6 @@ impl From<ProfileError> for Problem {
     responses(
         (status = 200, content_type = "application/octet-stream", body = inline(schemas::Binary)),
         (status = "4XX", body = ErrorAnswer),
-        (status = 503, description = "nothing was sampled", body = ErrorAnswer),
     ),
 )]
 pub(crate) async fn profile(State(app): State<Arc<App>>, request: Request) -> Response {

@@ -95,11 +95,12 @@ pub(super) fn waits(uri: &Uri, headers: &HeaderMap) -> Result<bool, Problem> {
 /// The body as JSON; nothing is an empty object.
 pub(super) async fn order<T: for<'a> Deserialize<'a> + Default>(
     app: &App,
+    visitor: &Visitor,
     request: Request,
     hint: &'static str,
 ) -> Result<T, Problem> {
     let (parts, body) = request.into_parts();
-    let received = body::read(&parts.headers, body, &BodyLimits::of(app)).await?;
+    let received = body::read(&parts.headers, body, &BodyLimits::of(app, &visitor.call.trace)).await?;
     if received.bytes.is_empty() {
         return Ok(T::default());
     }
@@ -115,7 +116,6 @@ pub(super) async fn answer(app: &Arc<App>, visitor: &Visitor, going: Going, wait
         aside::tell(app, going, visitor.context.clone());
         return Ok(answer);
     }
-    visitor.call.trace.enter(Stage::Flow);
     let began = going.handle.log().start().saturating_duration_since(visitor.call.trace.start());
     let (outcome, report) = Waited::new(app, going, visitor.context.clone()).end().await?;
     visitor.call.trace.pass(stamps(&report, began));
@@ -143,9 +143,13 @@ pub(crate) async fn run(State(app): State<Arc<App>>, Path(name): Path<String>, r
     door::keep(app, Route::PipelineRun, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let definition = pipelines::find(&app, &name)?;
         let waits = waits(request.uri(), request.headers())?;
-        let order: Order =
-            order(&app, request, "send {\"input\": …}, and if you like context, run_id, timeout_s, durable, limits")
-                .await?;
+        let order: Order = order(
+            &app,
+            &visitor,
+            request,
+            "send {\"input\": …}, and if you like context, run_id, timeout_s, durable, limits",
+        )
+        .await?;
         let options = order.options()?;
         let going = app.flows.begin(&definition, order.input, options).await?;
         answer(&app, &visitor, going, waits).await

@@ -108,7 +108,8 @@ struct Said {
 pub(crate) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::RunResume, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let waits = run::waits(request.uri(), request.headers())?;
-        let mut said: Said = run::order(&app, request, "send {\"answer\": …}, or {\"answers\": {\"path\": …}}").await?;
+        let mut said: Said =
+            run::order(&app, &visitor, request, "send {\"answer\": …}, or {\"answers\": {\"path\": …}}").await?;
         if let Some(answer) = said.answer.take() {
             said.answers.insert("".into(), answer);
         }

@@ -15,7 +15,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use caudal_tasks::{ByteBudget, Held};
-use caudal_types::ErrorKind;
+use caudal_types::{ErrorKind, Stage, Trace};
 use http_body_util::BodyExt;
 
 use super::unpack::Undecodable;
@@ -117,17 +117,19 @@ pub(crate) struct BodyLimits<'a> {
     memory: &'a Arc<BodyMemory>,
     /// Longest pause.
     pause: Duration,
+    /// The request's: reading its body is its stage `receive`, waiting for memory its stage `wait`.
+    trace: &'a Trace,
 }
 
 impl<'a> BodyLimits<'a> {
     /// Bodies of at most `bytes`, with the memory and the pauses of all.
-    pub(crate) fn new(app: &'a App, bytes: u64) -> Self {
-        Self { bytes, overhead: 0, memory: &app.bodies, pause: app.settings().body_timeout }
+    pub(crate) fn new(app: &'a App, trace: &'a Trace, bytes: u64) -> Self {
+        Self { bytes, overhead: 0, memory: &app.bodies, pause: app.settings().body_timeout, trace }
     }
 
     /// As large as the server's settings let bodies be.
-    pub(crate) fn of(app: &'a App) -> Self {
-        Self::new(app, app.settings().max_body_bytes)
+    pub(crate) fn of(app: &'a App, trace: &'a Trace) -> Self {
+        Self::new(app, trace, app.settings().max_body_bytes)
     }
 
     /// With so many bytes more, which carry the others.
@@ -182,9 +184,11 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimit
     limits.check(length.unwrap_or(0))?;
     let share = Share { of: Arc::clone(limits.memory), announced: 0, arrived: 0 };
     let mut account = Account { share, memory: limits.memory.of(length), held: Vec::new(), paid: SMALL };
-    if let Some(length) = length {
+    if let Some(length) = length.filter(|length| *length > account.paid) {
+        let _waiting = limits.trace.during(Stage::Wait);
         account.pay_in_line(length).await?;
     }
+    let _receiving = limits.trace.during(Stage::Receive);
     let mut whole = BytesMut::new();
     loop {
         let frame = match tokio::time::timeout(limits.pause, body.frame()).await {

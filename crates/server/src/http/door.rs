@@ -159,7 +159,8 @@ where
     door.trace = Some(call.trace.clone());
     let id = door.id.clone();
     let outcome = async {
-        let slot = app.admit(route, Lane::Deadline)?;
+        let slot = app.admit(route, Lane::Deadline, &call.trace)?;
+        call.trace.enter(route.stage());
         let request = unpack(request)?;
         let query = Query::parse(request.uri().query())?;
         call.deadline = Deadline::after(call.trace.start(), app.settings().request_timeout);
@@ -198,7 +199,8 @@ where
     let user = user.map(|user| shorten(user).into_owned());
     let visitor = Visitor { call: call.clone(), user, peer, id: door.id.clone(), context: door.context.clone() };
     let outcome = async {
-        let slot = app.admit(route, if endless { Lane::NoDeadline } else { Lane::Deadline })?;
+        let slot = app.admit(route, if endless { Lane::NoDeadline } else { Lane::Deadline }, &call.trace)?;
+        call.trace.enter(route.stage());
         let request = unpack(request)?;
         let work = Box::pin(handle(Arc::clone(&app), visitor, request));
         within(call.deadline, Problem::late, work).await?.hold_until_sent(&app, slot)
@@ -363,8 +365,9 @@ impl Door {
         }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);
-        if took >= app.settings().slow_request && self.kind != Kind::Watch {
-            self.log_slow(&stamps, status);
+        let line = self.is_slow(app, took).then(|| app.slow_log.line(Instant::now())).flatten();
+        if let Some(suppressed) = line {
+            self.log_slow(&stamps, status, suppressed);
         } else {
             tracing::debug!(
                 request_id = self.id.as_str(),
@@ -458,13 +461,23 @@ impl Door {
         );
     }
 
-    fn log_slow(&self, stamps: &Stamps, status: StatusCode) {
+    /// Whether it took so long that its owner should know.
+    fn is_slow(&self, app: &App, took: Duration) -> bool {
+        let run = || {
+            let asked = self.trace.as_ref()?.asked()?;
+            Some(app.catalog.get(&asked.name, None).ok()?.measured.one_row)
+        };
+        self.kind != Kind::Watch && app.settings().slow_request.is_slow(took, run)
+    }
+
+    fn log_slow(&self, stamps: &Stamps, status: StatusCode, suppressed: u64) {
         let stages: Vec<String> =
             stamps.iter().map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3)).collect();
         tracing::warn!(
             request_id = self.id.as_str(),
             trace_id = self.trace_id().map(tracing::field::display),
             status = status.as_u16(),
+            suppressed = Some(suppressed).filter(|suppressed| *suppressed > 0),
             "Slow request: {} {} took {:.1} ms ({})",
             self.route.method(),
             self.path,

@@ -133,7 +133,7 @@ async fn metadata(app: Arc<App>, request: Request, model: String, version: Optio
     }
     // What it takes and gives is known when it is in memory.
     door::work(app, Route::ModelMetadata, request, |app, visit, _| async move {
-        let model = app.catalog.demand(&model, version.as_deref(), visit.id.as_str()).await?;
+        let model = app.catalog.demand(&model, version.as_deref(), visit.id.as_str(), Some(&visit.call.trace)).await?;
         Ok(Answer::json(&ModelMetadata::new(&model)))
     })
     .await

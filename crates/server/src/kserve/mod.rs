@@ -88,11 +88,11 @@ async fn run(
     name: String,
     version: Option<String>,
 ) -> Result<Answer, Problem> {
-    let model = app.catalog.demand(&name, version.as_deref(), visit.id.as_str()).await?;
+    let model = app.catalog.demand(&name, version.as_deref(), visit.id.as_str(), Some(&visit.call.trace)).await?;
     refuse_binary(&request)?;
     model.check_infer(&visit.call)?;
     let (head, body) = request.into_parts();
-    let received = body::read(&head.headers, body, &BodyLimits::of(&app)).await?;
+    let received = body::read(&head.headers, body, &BodyLimits::of(&app, &visit.call.trace)).await?;
     let small = received.bytes.len() <= SMALL;
     let asked = aside(&app, small, &visit.call, Stage::Decode, {
         let model = Arc::clone(&model);

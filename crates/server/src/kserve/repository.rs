@@ -70,8 +70,8 @@ const RESTS: &str = "resting: it is loaded when it is asked for";
     responses((status = 200, body = [Indexed]), (status = "4XX", body = super::ErrorAnswer)),
 )]
 pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::work(app, Route::RepositoryIndex, request, |app, _, request| async move {
-        let asked: IndexRequest = read(&app, request).await?;
+    door::work(app, Route::RepositoryIndex, request, |app, visit: Visit, request| async move {
+        let asked: IndexRequest = read(&app, &visit, request).await?;
         let folders = app.catalog.folders().map_err(ChangeError::from)?;
         let now = app.catalog.now();
         let one = |(name, version): (String, Option<u64>)| {
@@ -135,7 +135,7 @@ async fn change(
     request: Request,
     make: impl FnOnce(&App) -> Result<(), ChangeError> + Send + 'static,
 ) -> Result<Answer, Problem> {
-    let asked: ChangeRequest = read(&app, request).await?;
+    let asked: ChangeRequest = read(&app, &visit, request).await?;
     if app.settings().model_control != ModelControl::Explicit {
         return Err(Problem::new(
             ErrorKind::Forbidden,
@@ -164,8 +164,8 @@ async fn change(
 }
 
 /// Reads the body; none is as good as `{}`.
-async fn read<T: Default + for<'a> Deserialize<'a>>(app: &App, request: Request) -> Result<T, Problem> {
-    let body = admin::read(app, request).await?;
+async fn read<T: Default + for<'a> Deserialize<'a>>(app: &App, visit: &Visit, request: Request) -> Result<T, Problem> {
+    let body = admin::read(app, &visit.call.trace, request).await?;
     if body.is_empty() {
         return Ok(T::default());
     }

@@ -8,8 +8,19 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
+/// How runs come to their end, for now or for good.
+const STATUSES: [&str; 4] = ["completed", "failed", "paused", "cancelled"];
+
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, flows: &Flows) -> fmt::Result {
-    let counts = flows.counts();
+    let mut counts = flows.counts();
+    // Series are there before the first run: whoever computes rates sees it then.
+    for definition in flows.pipelines().filter(|definition| !definition.name.contains('#')) {
+        for status in STATUSES {
+            if !counts.iter().any(|(name, known, _)| *name == definition.name && *known == status) {
+                counts.push((definition.name.clone(), status, Count::default()));
+            }
+        }
+    }
     let mut family = |name: &str, help: &str, of: fn(&Count) -> f64| {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (pipeline, status, count) in &counts {

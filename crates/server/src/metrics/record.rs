@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use caudal_observe::Histogram;
+use caudal_record::SPACE;
 use caudal_store::Figures;
 use caudal_types::{ErrorKind, Stage};
 use prometheus_client::{
@@ -10,7 +12,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::{HttpMetrics, STAGES, histogram};
+use super::{STAGES, histogram};
 use crate::route::Route;
 
 /// Bounds of system A's budgets, in milliseconds.
@@ -29,15 +31,15 @@ pub(super) const OTEL: [(&str, &str); 4] = [
     ("fi_persist_errors_total", "fi.persist.errors"),
 ];
 
-pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, http: &HttpMetrics) -> fmt::Result {
+pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
     let help = "Time that appended events spent at each stage (fi.ingest.latency_ms).";
     let mut family = encoder.encode_descriptor("fi_ingest_latency_ms", help, None, MetricType::Histogram)?;
     for stage in [Stage::Ingest, Stage::Segment, Stage::Hash, Stage::Persist] {
         let section = &STAGES[Route::EventAppend as usize][stage as usize];
         let summaries = caudal_observe::summaries();
-        if let Some(summary) = summaries.iter().find(|summary| std::ptr::eq(summary.section, section)) {
-            histogram(&mut family, &[("stage", stage.name())], &summary.times, &MILLISECONDS, 1e6)?;
-        }
+        let found = summaries.iter().find(|summary| std::ptr::eq(summary.section, section));
+        let times = found.map_or_else(|| Histogram::new().snapshot(), |summary| summary.times.clone());
+        histogram(&mut family, &[("stage", stage.name())], &times, &MILLISECONDS, 1e6)?;
     }
     let counter = |encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64| {
         encoder
@@ -47,13 +49,16 @@ pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, htt
     let gauge = |encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64| {
         encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     };
-    counter(encoder, "fi_events_appended", "Events appended since the start (fi.events.appended).", figures.appended)?;
-    let help = "Appends that wait to be written (fi.buffer.size).";
-    gauge(encoder, "fi_buffer_size", help, figures.waiting as u64)?;
-    let help = "Appends that could not be made to last (fi.persist.errors).";
+    // Notes of who read what, and runs of pipelines, are kept in the same store and are no events of consultations.
+    let events = figures.space(SPACE);
+    let help = "Events appended to consultations since the start (fi.events.appended).";
+    counter(encoder, "fi_events_appended", help, events.appended)?;
+    let help = "Events of consultations that wait to be written (fi.buffer.size).";
+    gauge(encoder, "fi_buffer_size", help, events.waiting as u64)?;
+    let help = "Appends of events that could not be made to last (fi.persist.errors).";
     let mut family = encoder.encode_descriptor("fi_persist_errors", help, None, MetricType::Counter)?;
     for kind in FAULTS {
-        let count = http.errors_of(kind);
+        let count = events.faults_of(kind);
         family.encode_family(&[("error_type", kind.code())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
     }
     counter(encoder, "caudal_store_commits", "Groups of appends that were committed.", figures.commits)?;

@@ -53,10 +53,10 @@ async fn run(app: Arc<App>, visit: Visit, request: Request) -> Result<Answer, Pr
         model.check_embed(&visit.call)?;
     }
     let (head, body) = request.into_parts();
-    let received = body::read(&head.headers, body, &BodyLimits::of(&app)).await?;
+    let received = body::read(&head.headers, body, &BodyLimits::of(&app, &visit.call.trace)).await?;
     let small = received.bytes.len() <= SMALL_BODY;
     let asked = aside(&app, small, &visit.call, Stage::Decode, move || Asked::read(&received.bytes)).await??;
-    let model = app.catalog.demand(&asked.model, None, visit.id.as_str()).await?;
+    let model = app.catalog.demand(&asked.model, None, visit.id.as_str(), Some(&visit.call.trace)).await?;
     model.check_embed(&visit.call)?;
     let embedded = model.embed(app.pictures.decoders(), asked.texts, asked.ask, &visit.call).await?;
     let few = embedded.vectors.iter().map(Vec::len).sum::<usize>() <= FEW_VALUES;

@@ -174,7 +174,7 @@ async fn run(
         Some(model) => model,
         None => {
             let only = app.catalog.now().only("detect").map(str::to_owned);
-            app.catalog.demand(&only.ok_or_else(no_model)?, None, visit.id.as_str()).await?
+            app.catalog.demand(&only.ok_or_else(no_model)?, None, visit.id.as_str(), Some(&visit.call.trace)).await?
         }
     };
     let ask = visit.query.ask(model.picture_model()?)?;
@@ -200,7 +200,7 @@ async fn named(app: &App, visit: &Visit, name: Option<&str>) -> Result<Option<Ar
     }
     match name.or(visit.query.model()) {
         None => Ok(None),
-        Some(name) => Ok(Some(app.catalog.demand(name, None, visit.id.as_str()).await?)),
+        Some(name) => Ok(Some(app.catalog.demand(name, None, visit.id.as_str(), Some(&visit.call.trace)).await?)),
     }
 }
 

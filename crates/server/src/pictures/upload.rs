@@ -54,7 +54,7 @@ impl Upload {
         let (head, body) = request.into_parts();
         let kind = kind(&head.headers)?;
         let overhead = if matches!(kind, Kind::Form(_)) { FORM_OVERHEAD } else { 0 };
-        let limits = BodyLimits::of(app).with_overhead(overhead);
+        let limits = BodyLimits::of(app, &call.trace).with_overhead(overhead);
         let received = body::read(&head.headers, body, &limits).await?;
         if received.bytes.is_empty() {
             return Err(Problem::new(
@@ -69,7 +69,7 @@ impl Upload {
                 let (form, most) = (received.bytes.clone(), app.settings().max_images + OTHER_PARTS);
                 let small = form.len() <= SMALL_FORM;
                 let parse = move || multipart::parse(&form, &boundary, most);
-                let parts = aside(app, small, call, Stage::Receive, parse).await??;
+                let parts = aside(app, small, call, Stage::Decode, parse).await??;
                 sort(parts, query, app.settings().max_images)?
             }
         };

@@ -65,7 +65,7 @@ pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, req
     door::keep(app, Route::EventAppend, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
         let key = super::idempotency_key(request.headers())?;
-        let received = super::json(&app, request, app.settings().record.max_event).await?;
+        let received = super::json(&app, &visitor, request, app.settings().record.max_event).await?;
         let (mut ingest, trace) = (super::ingest(&app), visitor.call.trace.clone());
         let small = received.bytes.len() <= SMALL;
         let read = move || ingest.event(&received.bytes, Some(&trace));
@@ -73,7 +73,7 @@ pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, req
         let (event_id, digest) = (event.id, event.digest);
         visitor.call.trace.enter(Stage::Persist);
         let appended = record.append(&id, vec![event], expected, key.as_deref()).await?;
-        visitor.call.trace.enter(Stage::Encode);
+        visitor.call.trace.enter(if appended.repeated { Stage::Store } else { Stage::Encode });
         let one = |event_id: uuid::Uuid, time, digest, chain| One {
             event_id: event_id.to_string(),
             consultation_id: id.clone(),
@@ -91,6 +91,7 @@ pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, req
                 one(before.id, before.time, before.digest, before.chain)
             }
         };
+        visitor.call.trace.enter(Stage::Encode);
         Ok(Answer::json(&one).status(StatusCode::CREATED))
     })
     .await
@@ -124,7 +125,7 @@ pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, r
         let record = record(&app)?;
         let key = super::idempotency_key(request.headers())?;
         let largest = app.settings().record.max_event;
-        let received = super::json(&app, request, largest.saturating_mul(BATCH_WEIGHS)).await?;
+        let received = super::json(&app, &visitor, request, largest.saturating_mul(BATCH_WEIGHS)).await?;
         let (mut ingest, small) = (super::ingest(&app), received.bytes.len() <= SMALL);
         let read = move || {
             let batch: Batch<'_> = serde_json::from_slice(&received.bytes).map_err(|error| {
@@ -160,11 +161,12 @@ pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, r
         let sent: Vec<_> = records.iter().map(|record| (record.id, record.digest)).collect();
         visitor.call.trace.enter(Stage::Persist);
         let appended = record.append(&id, records, expected, key.as_deref()).await?;
-        visitor.call.trace.enter(Stage::Encode);
+        visitor.call.trace.enter(if appended.repeated { Stage::Store } else { Stage::Encode });
         let (events, time) = match appended.repeated {
             false => (sent, appended.time),
             true => before(&record, &id, &appended).await?,
         };
+        visitor.call.trace.enter(Stage::Encode);
         let events = events.iter().zip(appended.first..).map(|((event_id, digest), sequence)| {
             json!({"event_id": event_id, "sequence": sequence, "audit_hash": Hex(*digest)})
         });

@@ -8,6 +8,7 @@ use axum::{
 };
 use caudal_record::{AUDIT, event::EventView};
 use caudal_store::StreamId;
+use caudal_types::Stage;
 use serde_json::json;
 
 use super::{listing::Part, record};
@@ -33,10 +34,11 @@ const MOST: u32 = 1_000;
     responses((status = 200, body = schemas::AuditPage), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn logs(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::keep(app, Route::AuditLogs, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
+    door::keep(app, Route::AuditLogs, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let parameters = Parameters::of(request.uri(), &["limit", "offset"])?;
         let Part { limit, offset } = Part::of(&parameters, 100, MOST)?;
         let (total, noted) = record(&app)?.noted(limit, offset).await?;
+        visitor.call.trace.enter(Stage::Encode);
         let stream = StreamId::new(AUDIT, "log");
         let logs: Vec<_> = noted.iter().map(|noted| EventView::of(&stream, noted)).collect();
         Ok(Answer::json(&json!({"total": total, "offset": offset, "returned_count": logs.len(), "logs": logs})))

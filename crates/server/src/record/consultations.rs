@@ -8,13 +8,13 @@ use axum::{
     response::Response,
 };
 use caudal_record::{Consultation, NewConsultation, hash::Hex, soap::SoapView, time::iso, with_original_time};
-use caudal_types::ErrorKind;
+use caudal_types::{ErrorKind, Stage};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
     listing::{self, Part},
-    note, parse, record,
+    parse, record, write_note,
 };
 use crate::{
     app::App,
@@ -51,24 +51,33 @@ pub(crate) struct Made {
     responses((status = 201, body = Made), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::keep(app, Route::ConsultationMake, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
-        let record = record(&app)?;
-        let key = super::idempotency_key(request.headers())?;
-        let received = super::json(&app, request, LARGEST).await?;
-        if received.bytes.is_empty() {
-            return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send {\"user_id\": \"…\"}"));
-        }
-        let hint = "send {\"user_id\": \"…\"}, and if you like patient_stub, an object, consultation_id and session_id";
-        let new: NewConsultation<'_> = parse(&received, "the body makes no consultation", hint)?;
-        let Consultation { stream, about, repeated } = record.make(&new, key.as_deref()).await?;
-        let made = Made {
-            consultation_id: stream.id.name.into(),
-            session_id: about.session_id,
-            created_at: iso(stream.created),
-            repeated,
-        };
-        Ok(Answer::json(&made).status(StatusCode::CREATED))
-    })
+    door::keep(
+        app,
+        Route::ConsultationMake,
+        request,
+        false,
+        async |app: Arc<App>, visitor: Visitor, request: Request| {
+            let record = record(&app)?;
+            let key = super::idempotency_key(request.headers())?;
+            let received = super::json(&app, &visitor, request, LARGEST).await?;
+            if received.bytes.is_empty() {
+                return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send {\"user_id\": \"…\"}"));
+            }
+            let hint =
+                "send {\"user_id\": \"…\"}, and if you like patient_stub, an object, consultation_id and session_id";
+            let new: NewConsultation<'_> = parse(&received, "the body makes no consultation", hint)?;
+            visitor.call.trace.enter(Stage::Persist);
+            let Consultation { stream, about, repeated } = record.make(&new, key.as_deref()).await?;
+            visitor.call.trace.enter(Stage::Encode);
+            let made = Made {
+                consultation_id: stream.id.name.into(),
+                session_id: about.session_id,
+                created_at: iso(stream.created),
+                repeated,
+            };
+            Ok(Answer::json(&made).status(StatusCode::CREATED))
+        },
+    )
     .await
 }
 
@@ -94,6 +103,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
         async |app: Arc<App>, visitor: Visitor, request: Request| {
             let (page, Part { offset, .. }) =
                 listing::consultations(&app, &visitor, request.uri(), "CONSULTATIONS_LISTED").await?;
+            visitor.call.trace.enter(Stage::Encode);
             let each = page.streams.iter().map(|stream| {
                 let listed = json!({
                     "consultation_id": stream.id.name,
@@ -126,6 +136,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Consultation, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {
         let (Consultation { stream, about, .. }, state) = stands(&app, &visitor, &id, "CONSULTATION_READ").await?;
+        visitor.call.trace.enter(Stage::Encode);
         let shown = json!({
             "consultation_id": stream.id.name,
             "about": about,
@@ -152,6 +163,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
 pub(crate) async fn soap(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Soap, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {
         let (_, state) = stands(&app, &visitor, &id, "SOAP_READ").await?;
+        visitor.call.trace.enter(Stage::Encode);
         Ok::<_, Problem>(Answer::json(&SoapView::of(&state)))
     })
     .await
@@ -165,7 +177,15 @@ async fn stands(
     operation: &'static str,
 ) -> Result<(Consultation, caudal_record::state::State), Problem> {
     let record = record(app)?;
-    let (noted, told) = tokio::join!(note(&record, visitor, operation, Some(id), Value::Null), record.state(id));
+    let trace = &visitor.call.trace;
+    // Both at once: first it is the reading that is waited for, then the note, if that is not on disk by then.
+    let reading = async {
+        let told = record.state(id).await;
+        trace.enter(Stage::Persist);
+        told
+    };
+    let noting = write_note(&record, visitor, operation, Some(id), Value::Null);
+    let (noted, told) = tokio::join!(noting, reading);
     let told = told?;
     noted?;
     Ok(told)

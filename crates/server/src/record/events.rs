@@ -10,6 +10,7 @@ use axum::{
 use bytes::Bytes;
 use caudal_record::{Consultations, RecordError, event::EventView, stream_of};
 use caudal_store::{Range, Record};
+use caudal_types::Stage;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::json;
@@ -81,6 +82,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Path(id): Path<String>, re
         }
         details["returned"] = first.len().into();
         note(&record, &visitor, "EVENTS_READ", Some(&id), details).await?;
+        visitor.call.trace.enter(Stage::Encode);
         Ok(Answer::json(&Events {
             consultation_id: &id,
             event_count,
@@ -197,6 +199,7 @@ pub(crate) async fn show(
         let record = record(&app)?;
         let found = record.event(&id, &which).await?;
         note(&record, &visitor, "EVENT_READ", Some(&id), json!({"event_id": found.id})).await?;
+        visitor.call.trace.enter(Stage::Encode);
         Ok::<_, Problem>(Answer::json(&EventView::of(&stream_of(&id), &found)))
     })
     .await

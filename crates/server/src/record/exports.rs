@@ -55,7 +55,7 @@ struct Wanted {
 pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Response {
     door::keep(app, Route::ExportMake, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
-        let received = super::json(&app, request, LARGEST).await?;
+        let received = super::json(&app, &visitor, request, LARGEST).await?;
         let hint = "send {\"consultation_id\": \"…\", \"formats\": [\"md\", \"json\", \"csv\"]}";
         let Wanted { consultation_id, formats, user_id } = parse(&received, "the body asks for no export", hint)?;
         let mut wanted = Vec::new();

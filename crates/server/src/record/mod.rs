@@ -16,7 +16,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use caudal_record::{Access, Consultations, Ingest};
-use caudal_types::{ErrorKind, shorten};
+use caudal_types::{ErrorKind, Stage, shorten};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -45,8 +45,19 @@ fn record(app: &App) -> Result<Consultations, Problem> {
     })
 }
 
-/// Takes note of who reads what. It is on disk before anything is told.
+/// Takes note of who reads what. It is on disk before anything is told: the time of that is the stage `persist`.
 async fn note(
+    record: &Consultations,
+    visitor: &Visitor,
+    operation: &'static str,
+    consultation: Option<&str>,
+    details: Value,
+) -> Result<(), Problem> {
+    let _persisting = visitor.call.trace.during(Stage::Persist);
+    write_note(record, visitor, operation, consultation, details).await
+}
+
+async fn write_note(
     record: &Consultations,
     visitor: &Visitor,
     operation: &'static str,
@@ -70,10 +81,12 @@ fn ingest(app: &App) -> Ingest {
 }
 
 /// A body of JSON that holds at most `bytes`.
-async fn json(app: &App, request: Request, bytes: u64) -> Result<Received, Problem> {
+async fn json(app: &App, visitor: &Visitor, request: Request, bytes: u64) -> Result<Received, Problem> {
     let (Parts { headers, .. }, body) = request.into_parts();
     content_type(&headers, &["application/json"])?;
-    body::read(&headers, body, &BodyLimits::new(app, bytes)).await.map_err(|problem| match problem.kind {
+    body::read(&headers, body, &BodyLimits::new(app, &visitor.call.trace, bytes)).await.map_err(|problem| match problem
+        .kind
+    {
         ErrorKind::BodyTooLarge => Problem::new(
             ErrorKind::BodyTooLarge,
             format!("the body is larger than the {} allowed", body::in_words(bytes)),

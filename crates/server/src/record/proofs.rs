@@ -7,6 +7,7 @@ use axum::{
     response::Response,
 };
 use caudal_record::proof::SignedHead;
+use caudal_types::Stage;
 use serde_json::json;
 
 use super::{note, parse, record};
@@ -39,7 +40,7 @@ const LARGEST: u64 = 16 << 10;
 pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Verify, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let record = record(&app)?;
-        let received = super::json(&app, request, LARGEST).await?;
+        let received = super::json(&app, &visitor, request, LARGEST).await?;
         let hint = "send what GET /consultations/{id}/head answered, or nothing";
         let known: Option<SignedHead> = match received.bytes.is_empty() {
             true => None,
@@ -48,6 +49,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, 
         let verdict = record.verify(&id, known.as_ref()).await?;
         let details = json!({"valid": verdict.valid, "events": verdict.events});
         note(&record, &visitor, "VERIFIED", Some(&id), details).await?;
+        visitor.call.trace.enter(Stage::Encode);
         Ok(Answer::json(&verdict))
     })
     .await
@@ -94,6 +96,7 @@ pub(crate) async fn receipt(
         let record = record(&app)?;
         let receipt = record.receipt(&id, &which).await?;
         note(&record, &visitor, "RECEIPT_MADE", Some(&id), json!({"event_id": receipt.event.event_id})).await?;
+        visitor.call.trace.enter(Stage::Encode);
         Ok::<_, Problem>(Answer::json(&receipt))
     })
     .await

@@ -85,8 +85,12 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, Path(id): Path<String>, 
                 "give each event an event_id, or say expected_version: then what was recorded is not recorded again",
             ));
         }
+        visitor.call.trace.enter(Stage::Receive);
         let chunks = chunks(&head.headers, body).await?;
-        record.find(&id).await?;
+        {
+            let _finding = visitor.call.trace.during(Stage::Store);
+            record.find(&id).await?;
+        }
         let wants_acknowledgements = head.headers.get(header::ACCEPT).is_some_and(|accept| accept == NDJSON);
         let (told, acknowledged) = watch::channel(Progress::default());
         let settings = app.settings();
@@ -107,6 +111,7 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, Path(id): Path<String>, 
         drop(settings);
         if !wants_acknowledgements {
             let done = intake.run().await?;
+            visitor.call.trace.enter(Stage::Encode);
             return Ok(Answer::json(&ended(&id, done)).status(StatusCode::CREATED));
         }
         let (end, ended) = oneshot::channel();
@@ -222,6 +227,7 @@ impl Intake {
     /// Takes all in. Whatever goes wrong, what came before it is kept.
     async fn run(mut self) -> Result<Progress, Problem> {
         let outcome = self.take_in().await;
+        self.trace.enter(Stage::Persist);
         let kept = match self.hand_over() {
             Ok(()) => self.groups.finish().await,
             Err(problem) => Err(problem),

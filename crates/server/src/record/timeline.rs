@@ -7,13 +7,13 @@ use axum::{
     response::Response,
 };
 use caudal_record::{
-    Consultations, stream_of,
+    Consultations, SPACE, stream_of,
     time::iso,
     timeline::{ComparedHash, ExpectedHash, TimelineItem, check_count, compare, sum_up},
     with_original_time,
 };
 use caudal_store::{Digest, Order, Range};
-use caudal_types::Explain;
+use caudal_types::{Explain, Stage};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -60,6 +60,7 @@ pub(crate) async fn sessions(State(app): State<Arc<App>>, request: Request) -> R
         async |app: Arc<App>, visitor: Visitor, request: Request| {
             let (page, Part { limit, offset }) =
                 listing::consultations(&app, &visitor, request.uri(), "TIMELINE_LISTED").await?;
+            visitor.call.trace.enter(Stage::Encode);
             let sessions = page.streams.iter().map(|stream| {
                 let listed = json!({
                     "session_id": stream.id.name,
@@ -111,6 +112,7 @@ pub(crate) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>,
             }
             note(&record, &visitor, "TIMELINE_READ", Some(&id), json!({"after": after, "returned": items.len()}))
                 .await?;
+            visitor.call.trace.enter(Stage::Encode);
             Ok(Answer::json(&json!({
                 "session_id": id,
                 "created_at": iso(stream.created),
@@ -148,7 +150,7 @@ pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Resp
             "sessions": longest.total,
             "longest_session": longest.streams.first().map(|stream| stream.head.sequence),
             "last_session_at": newest.streams.first().map(|stream| iso(stream.created)),
-            "events_since_start": figures.appended,
+            "events_since_start": figures.space(SPACE).appended,
             "store": figures.engine,
         })))
     })
@@ -172,9 +174,9 @@ struct Items {
     responses((status = 200, body = schemas::ComparedHashes), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn verify_hash(State(app): State<Arc<App>>, request: Request) -> Response {
-    door::keep(app, Route::VerifyHash, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
+    door::keep(app, Route::VerifyHash, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
         let (record, began) = (record(&app)?, Instant::now());
-        let received = super::json(&app, request, LARGEST).await?;
+        let received = super::json(&app, &visitor, request, LARGEST).await?;
         let hint = "send {\"items\": [{\"target_id\": …, \"expected_hash\": …}, …]}";
         let Items { items } = parse(&received, "the body holds no hashes", hint)?;
         check_count(items.len()).map_err(|error| Problem::new(error.kind(), error.to_string(), error.hint()))?;
@@ -182,6 +184,7 @@ pub(crate) async fn verify_hash(State(app): State<Arc<App>>, request: Request) -
         for item in items {
             compared.push(one(&record, item).await?);
         }
+        visitor.call.trace.enter(Stage::Encode);
         let mut answer = serde_json::to_value(sum_up(compared)).unwrap_or_default();
         answer["duration_ms"] = (began.elapsed().as_secs_f64() * 1e3).into();
         Ok(Answer::json(&answer))

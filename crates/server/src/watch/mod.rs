@@ -14,7 +14,7 @@ use std::{
 
 use caudal_memory::{Level, Throttling};
 use caudal_sight::{Doors, ModelSeen, Role, Watched};
-use caudal_types::ErrorKind;
+use caudal_types::{ErrorKind, Stage};
 
 use self::threads::{Cores, Threads};
 use crate::{app::App, problem::Problem};
@@ -133,6 +133,8 @@ struct Sums {
     uploads: f64,
     pixels: f64,
     critical: f64,
+    /// Requests in progress, by stage.
+    stages: [f64; Stage::ALL.len()],
     /// Waiting and running, of each model.
     models: BTreeMap<String, (f64, f64)>,
 }
@@ -191,6 +193,7 @@ impl Looks {
             blocked: self.late.iter().map(|late| late.load(Relaxed)).max().unwrap_or(0) as f64 / 1e9 / watched.seconds,
             timeout: settings.request_timeout.as_secs_f64(),
         };
+        watched.live = Stage::ALL.into_iter().map(|stage| (stage, mean(sums.stages[stage as usize]))).collect();
         watched.decoding = mean(sums.decoding);
         watched.uploads = mean(sums.uploads);
         watched.pixels = mean(sums.pixels);
@@ -215,6 +218,7 @@ impl Sums {
     fn look(&mut self, app: &App) {
         self.looks += 1.0;
         self.working += app.working() as f64;
+        self.stages.iter_mut().zip(app.live.stages()).for_each(|(sum, live)| *sum += live as f64);
         self.open += app.connections.open() as f64;
         self.decoding += app.pictures.decoders().waiting() as f64;
         self.uploads += app.bodies.fullness();

@@ -62,6 +62,8 @@ pub(crate) enum Change {
     Cores(f64),
     Alone,
     ClientsQuicker,
+    /// Twice as many clients, or requests.
+    MoreClients,
 }
 
 impl Change {
@@ -92,6 +94,7 @@ impl Change {
             Self::Io(threads) => line.io = threads,
             Self::Cores(cores) => line.cores = cores,
             Self::Alone => line.others = 0.0,
+            Self::MoreClients => line.clients = line.clients.twice(),
             Self::ClientsQuicker => line.asks.iter_mut().for_each(|ask| ask.receive = 0.0),
         }
         Some(line)
@@ -100,6 +103,9 @@ impl Change {
 
 /// Runs that may wait at once, at most, where requests should not wait long.
 const SHORT_QUEUE: usize = 8;
+
+/// What to do where nothing is used up.
+pub(crate) const ROOM: &str = "the server has room: to get more throughput, send more requests in parallel";
 
 /// What is behind `limit`, and what would help.
 pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advice {
@@ -128,6 +134,7 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
     };
     let queue_ms = waits(of) * 1e3;
     let run_ms = of.run() * 1e3;
+    let receiving = watched.live.get(&Stage::Receive).copied().unwrap_or(0.0);
     let lost = |errors: &[ErrorKind]| watched.lost(errors);
     let cpu = [("cpu", watched.own()), ("cpu_of_others", watched.others()), ("cpu_idle", watched.idle())];
     let busy = [("instances", of.instances as f64), ("busy", of.load()), ("queue_ms", queue_ms), ("run_ms", run_ms)];
@@ -400,9 +407,9 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                     "{} models were loaded within {:.0} s, and requests spent {} of their time until then",
                     watched.loads,
                     watched.seconds,
-                    percent(share(Stage::Receive))
+                    percent(share(Stage::Load))
                 ),
-                vec![("loads", watched.loads as f64), ("share", share(Stage::Receive))],
+                vec![("loads", watched.loads as f64), ("share", share(Stage::Load))],
                 None,
                 "raise model_memory_mb so that the models that are asked for fit, or idle_unload_secs so that they stay".into(),
                 None,
@@ -416,9 +423,42 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                     .into(),
                 None,
             ),
+            Limit::StoreReads => {
+                let reads = watched.requests.iter().filter(|kept| !kept.stamps.spent(Stage::Store).is_zero()).count();
+                let store_ms = watched.spent(Stage::Store) * 1e3 / reads.max(1) as f64;
+                let part = match watched.requests.is_empty() {
+                    true => "requests were reading the record, and none ended".to_owned(),
+                    false => format!(
+                        "requests spent {} of their time on reading the record ({store_ms:.1} ms each)",
+                        percent(share(Stage::Store))
+                    ),
+                };
+                (
+                    format!("{part}, while {} of the cores' time was left", percent(watched.idle())),
+                    [&[("store_share", share(Stage::Store)), ("store_ms", store_ms)][..], &cpu].concat(),
+                    None,
+                    "read less at a time (limit and after), let states be replayed from nearer snapshots \
+                     (record_snapshot_every), and see GET /metrics for the slowest statements (caudal_store_slowest_seconds)"
+                        .into(),
+                    None,
+                )
+            }
+            Limit::PipelineSteps => (
+                format!(
+                    "requests spent {} of their time in steps of pipelines, while {} of the cores' time was left",
+                    percent(share(Stage::Flow)),
+                    percent(watched.idle())
+                ),
+                [&[("flow_share", share(Stage::Flow))][..], &cpu].concat(),
+                None,
+                "GET /api/v1/runs/{id} and GET /admin/requests tell which step takes how long; steps that do not need each \
+                 other can run side by side"
+                    .into(),
+                None,
+            ),
             Limit::SlowClients => (
                 match watched.requests.is_empty() {
-                    true => format!("{:.1} requests were on their way in, and none ended", watched.doors.working),
+                    true => format!("{receiving:.1} requests were on their way in, and none ended"),
                     false => format!(
                         "requests took {} of their time to arrive, while the threads that read them were busy for {} of it",
                         percent(share(Stage::Receive)),
@@ -473,8 +513,8 @@ pub(crate) fn of(limit: Limit, model: Option<usize>, watched: &Watched) -> Advic
                 ),
                 [&[("in_progress", watched.doors.working), ("open_connections", watched.doors.open)][..], &cpu].concat(),
                 None,
-                "send more at once, if more is wanted".into(),
-                None,
+                ROOM.into(),
+                Some(Change::MoreClients),
             ),
         };
     Advice { because, evidence: evidence.into_iter().collect(), setting, advice, change }

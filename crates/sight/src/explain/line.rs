@@ -54,6 +54,8 @@ pub(crate) struct Ask {
     /// Until it was there: its client's time.
     pub(crate) receive: f64,
     pub(crate) io: f64,
+    /// Neither a core nor a model: the record, a pipeline's steps, a model that is loaded.
+    pub(crate) elsewhere: f64,
     pub(crate) decode: f64,
     /// Its model, and its rows, and how its run compares with others.
     pub(crate) model: Option<(usize, f64, f64)>,
@@ -124,7 +126,8 @@ impl Line {
             });
             // A small one is there with its head.
             let receive = if at(Stage::Receive) > 0.001 { at(Stage::Receive) } else { 0.0 };
-            Ask { receive, io, decode: at(Stage::Decode) * decoding, model }
+            let elsewhere = [Stage::Load, Stage::Store, Stage::Persist, Stage::Flow].map(at).iter().sum();
+            Ask { receive, io, elsewhere, decode: at(Stage::Decode) * decoding, model }
         });
         Some(Self {
             cores: watched.cores,
@@ -139,6 +142,22 @@ impl Line {
 }
 
 impl Clients {
+    /// Requests that are in progress at once, where each client sends one after the other.
+    pub(crate) fn count(&self) -> Option<usize> {
+        match self {
+            Self::Closed { count, .. } => Some(*count),
+            Self::Open { .. } => None,
+        }
+    }
+
+    /// Twice as many of them, or twice as many requests.
+    pub(crate) fn twice(&self) -> Self {
+        match self {
+            Self::Closed { count, pauses } => Self::Closed { count: count * 2, pauses: pauses.clone() },
+            Self::Open { arrivals } => Self::Open { arrivals: arrivals.iter().map(|at| at / 2.0).collect() },
+        }
+    }
+
     /// Who asks again as soon as it is answered waits for answers; who does not sends at moments of its own.
     fn of(watched: &Watched) -> Self {
         let mut requests: Vec<_> = watched.requests.iter().collect();

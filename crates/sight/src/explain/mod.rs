@@ -4,6 +4,8 @@
 mod advice;
 mod line;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod watched;
 mod weigh;
 mod words;
@@ -95,6 +97,9 @@ pub struct Prediction {
     pub answers_per_second: f64,
     /// Milliseconds then.
     pub p95_ms: f64,
+    /// Requests in parallel that it takes, where those of now would leave it unused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_parallel: Option<usize>,
 }
 
 /// A change, and what it would bring.
@@ -128,12 +133,19 @@ pub fn explain(watched: &Watched) -> Explanation {
         .map(|((limit, model), weight)| {
             let Advice { because, evidence, setting, advice, change } = advice::of(limit, model, watched);
             let model = model.map(|index| watched.models[index].name.clone());
-            let predicted = change.as_ref().and_then(predict);
+            let predicted = change.as_ref().and_then(|change| oracle.as_ref()?.predict_in_use(change));
+            let no_room = limit == Limit::ClientsIdle && predicted.is_some_and(|then| then.throughput < WORTH_IT);
+            let advice = if no_room { NO_ROOM.to_owned() } else { advice };
             Cause { limit, model, weight: weight.min(1.0), because, evidence, setting, advice, predicted }
         })
         .collect();
+    let more = match oracle.as_ref().map(|oracle| oracle.line.clients.count()) {
+        Some(Some(count)) => format!("{} requests in parallel instead of {count}", count * 2),
+        _ => "twice as many requests".to_owned(),
+    };
     let what_if: Vec<WhatIf> = advice::others(watched)
         .into_iter()
+        .chain([(more, Change::MoreClients)])
         .filter_map(|(change, asked)| Some(WhatIf { change, predicted: predict(&asked)? }))
         .collect();
     let limit = causes.first().map_or(Limit::ClientsIdle, |cause| cause.limit);
@@ -173,7 +185,25 @@ struct Oracle {
 impl Oracle {
     /// What `change` would bring; none where the network knows nothing of it.
     fn predict(&self, change: &Change) -> Option<Prediction> {
-        let then = replay(&change.apply(&self.line)?);
+        self.compare(&replay(&change.apply(&self.line)?), None)
+    }
+
+    /// What `change` would bring; where those clients that there are would leave it unused, what it would bring with twice as
+    /// many.
+    fn predict_in_use(&self, change: &Change) -> Option<Prediction> {
+        let alone = self.predict(change)?;
+        let clients = self.line.clients.twice();
+        let in_parallel = clients.count().filter(|_| *change != Change::MoreClients && alone.changes_nothing());
+        let Some(in_parallel) = in_parallel else { return Some(alone) };
+        let more = Line { clients, ..self.line.clone() };
+        let (before, then) = (replay(&more), replay(&change.apply(&more)?));
+        match then.rate > before.rate * (1.0 + NOTED) {
+            true => self.compare(&then, Some(in_parallel)),
+            false => Some(alone),
+        }
+    }
+
+    fn compare(&self, then: &Outcome, in_parallel: Option<usize>) -> Option<Prediction> {
         if self.now.rate <= 0.0 || self.now.p95 <= 0.0 {
             return None;
         }
@@ -183,6 +213,7 @@ impl Oracle {
             p95,
             answers_per_second: throughput * self.seen.answers_per_second,
             p95_ms: p95 * self.seen.p95_ms,
+            in_parallel,
         })
     }
 
@@ -194,6 +225,19 @@ impl Oracle {
     }
 }
 
+impl Prediction {
+    fn changes_nothing(&self) -> bool {
+        (self.throughput - 1.0).abs() < NOTED && (self.p95 - 1.0).abs() < NOTED
+    }
+}
+
+/// A change by less is none.
+const NOTED: f64 = 0.02;
+/// So many more answers are worth sending more requests for.
+const WORTH_IT: f64 = 1.1;
+/// What to say where nothing is used up and more requests would not be answered more quickly either.
+const NO_ROOM: &str = "more requests in parallel would hardly be answered at a higher rate";
+
 impl Explanation {
     /// For people.
     pub fn text(&self) -> String {
@@ -203,29 +247,5 @@ impl Explanation {
     /// Whether anything but its clients limits the server.
     pub fn limits(&self) -> bool {
         self.causes.first().is_some_and(|cause| cause.limit != Limit::ClientsIdle && cause.weight >= MATTERS)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn idle() -> Watched {
-        Watched { seconds: 2.0, cores: 2.0, ..Watched::default() }
-    }
-
-    #[test]
-    fn who_is_on_the_way_for_longer_than_it_is_watched_is_seen() {
-        let doors = Doors { working: 3.0, ..Doors::default() };
-        let explained = explain(&Watched { doors, ..idle() });
-        assert_eq!((explained.limit, explained.limits()), (Limit::SlowClients, true));
-        assert!(explained.causes[0].because.contains("3.0 requests were on their way in"), "{:?}", explained.words);
-        assert_eq!(explained.replay, None, "there is nothing to make a network of");
-    }
-
-    #[test]
-    fn where_nothing_happens_nothing_limits() {
-        let explained = explain(&idle());
-        assert_eq!((explained.limit, explained.limits()), (Limit::ClientsIdle, false));
     }
 }

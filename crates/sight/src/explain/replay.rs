@@ -46,6 +46,7 @@ enum Step {
     Arrive(Live),
     Received(Live),
     ReadBy(usize, Live),
+    Back(Live),
     DecodedBy(Live),
     Unblocked(usize, Vec<Live>),
     Ran(usize, Vec<Live>),
@@ -232,8 +233,12 @@ impl<'a> Replay<'a> {
             Step::Received(live) => self.talk(live, true),
             Step::ReadBy(thread, live) => {
                 self.io_free(thread);
-                self.decode(live);
+                match self.line.asks[live.ask].elsewhere {
+                    elsewhere if elsewhere > 0.0 => self.after(elsewhere, Step::Back(live)),
+                    _ => self.decode(live),
+                }
             }
+            Step::Back(live) => self.decode(live),
             Step::DecodedBy(live) => {
                 self.decoding -= 1;
                 self.decoders_go_on();

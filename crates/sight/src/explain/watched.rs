@@ -27,6 +27,8 @@ pub struct Watched {
     pub pixels: f64,
     /// The doors.
     pub doors: Doors,
+    /// Requests in progress at each stage, on average.
+    pub live: BTreeMap<Stage, f64>,
     /// What waited for a decode thread, on average.
     pub decoding: f64,
     /// Its models.
@@ -184,6 +186,18 @@ impl Watched {
     /// Seconds that requests spent at `stage`, all together.
     pub(crate) fn spent(&self, stage: Stage) -> f64 {
         self.requests.iter().map(|kept| kept.stamps.spent(stage).as_secs_f64()).sum()
+    }
+
+    /// Seconds that requests which have not ended spent at `stage`: what takes longer than anybody watches would not be
+    /// seen otherwise.
+    pub(crate) fn unfinished(&self, stage: Stage) -> f64 {
+        // Of very many requests only some are kept: in progress are the same part of all.
+        let part = self.requests.len() as f64 / self.ended.max(1) as f64;
+        let part = if self.ended == 0 { 1.0 } else { part };
+        let live = self.live.get(&stage).copied().unwrap_or(0.0) * self.seconds * part;
+        let ended = self.spent(stage);
+        // It is looked at now and then: a little more than what ended is chance.
+        if live > 1.25 * ended + 0.02 * self.seconds { live - ended } else { 0.0 }
     }
 
     /// Seconds that requests took, all together.

@@ -55,6 +55,10 @@ pub enum Limit {
     ModelsComeAndGo,
     /// Events wait until they are on disk.
     StoreWrites,
+    /// The record is read, and states are replayed from it.
+    StoreReads,
+    /// Steps of pipelines run, and what they wait for is nothing of this server's.
+    PipelineSteps,
     /// Clients send their requests slowly.
     SlowClients,
     /// Clients open a connection for each of many small requests.
@@ -84,6 +88,10 @@ const PAYS: f64 = 0.8;
 const LONG: f64 = 10.0;
 /// A server that takes more of its cores' time than this is itself what fills them.
 const OWN: f64 = 0.6;
+/// What is busier than this gives no tenth more, however many ask: nobody need wait for it yet.
+const USED_UP: f64 = 0.9;
+/// A server that takes less of them has no part in it that they are full.
+const PART: f64 = 0.3;
 /// Requests that are there within so many seconds are there at once.
 const SOON: f64 = 0.001;
 /// Fewer lost requests than this are none.
@@ -92,15 +100,24 @@ const NOTED: f64 = 0.01;
 /// All weights.
 pub(crate) fn weigh(watched: &Watched) -> BTreeMap<Charge, f64> {
     let mut scale = Scale { watched, weights: BTreeMap::new(), whole: 0.0 };
-    scale.whole = watched.whole() + scale.on_the_way();
+    let unfinished = [Stage::Receive, Stage::Load, Stage::Store, Stage::Persist, Stage::Flow];
+    scale.whole = watched.whole() + unfinished.map(|stage| watched.unfinished(stage)).iter().sum::<f64>();
     if scale.whole > 0.0 {
         scale.receive();
+        scale.load();
+        scale.store();
         scale.persist();
+        scale.flow();
         scale.decode();
         (0..watched.models.len()).for_each(|model| scale.model(model));
     }
     scale.doors();
     scale.lost();
+    // Slow clients are no reason where more of them would not be answered either.
+    let blamed = |(charge, weight): (&Charge, &f64)| charge.0 != Limit::SlowClients && *weight >= MATTERS;
+    if scale.whole > 0.0 && !scale.weights.iter().any(blamed) {
+        scale.used_up();
+    }
     if scale.weights.values().all(|weight| *weight < MATTERS) {
         scale.charge((Limit::ClientsIdle, None), 1.0);
     }
@@ -121,17 +138,9 @@ impl Scale<'_> {
         }
     }
 
-    /// Seconds of requests that are still being received: what takes longer than anybody watches would not be seen
-    /// otherwise.
-    fn on_the_way(&self) -> f64 {
-        let watched = self.watched;
-        let elsewhere: f64 =
-            watched.models.iter().map(|model| model.waiting + model.busy * model.batch().max(1.0)).sum();
-        let decoding = watched.decoding + watched.role(Role::Decode).cpu / watched.seconds;
-        let receiving = (watched.doors.working - elsewhere - decoding).max(0.0) * watched.seconds;
-        // Who comes and goes between two looks is counted by either.
-        let others = [Stage::Receive, Stage::Encode, Stage::Ingest, Stage::Segment, Stage::Hash, Stage::Persist];
-        (receiving - others.map(|stage| watched.spent(stage)).iter().sum::<f64>()).max(0.0)
+    /// Seconds that requests spent at `stage`, those among them that have not ended.
+    fn spent(&self, stage: Stage) -> f64 {
+        self.watched.spent(stage) + self.watched.unfinished(stage)
     }
 
     /// Whom to charge who waits for a core.
@@ -161,12 +170,11 @@ impl Scale<'_> {
 
     fn receive(&mut self) {
         let watched = self.watched;
-        let seconds = watched.spent(Stage::Receive) + self.on_the_way();
+        let seconds = self.spent(Stage::Receive);
         if seconds < SOON * watched.requests.len() as f64 {
             return;
         }
         let limit = match () {
-            () if watched.loads > 0 => Limit::ModelsComeAndGo,
             () if watched.uploads > 0.9 => Limit::MemoryLimits,
             () if watched.doors.blocked > 0.3 => Limit::EventLoopStarved,
             () if watched.busy(Role::Io) >= SATURATED && self.cores_are_free() => Limit::IoThreadsSaturated,
@@ -179,13 +187,57 @@ impl Scale<'_> {
     /// Charges waiting for the disk, and for cores where there are none: the thread that writes needs one too.
     fn persist(&mut self) {
         let to = if self.cores_are_free() { (Limit::StoreWrites, None) } else { self.core() };
-        self.charge(to, self.watched.spent(Stage::Persist) / self.whole);
+        self.charge(to, self.spent(Stage::Persist) / self.whole);
+    }
+
+    fn load(&mut self) {
+        self.charge((Limit::ModelsComeAndGo, None), self.spent(Stage::Load) / self.whole);
+    }
+
+    /// Charges what the record takes to be read: it is the store's own work, on threads of its own, whoever fills the cores.
+    fn store(&mut self) {
+        self.charge((Limit::StoreReads, None), self.spent(Stage::Store) / self.whole);
+    }
+
+    /// Charges what the steps of pipelines take: to a model or to the cores where these are used up, for steps wait for them.
+    fn flow(&mut self) {
+        let to = match self.busiest() {
+            Some(model) if self.watched.models[model].load() >= SATURATED => self.saturated(model),
+            _ if !self.cores_are_free() => self.core(),
+            _ => (Limit::PipelineSteps, None),
+        };
+        self.charge(to, self.spent(Stage::Flow) / self.whole);
+    }
+
+    /// The model whose instances are busiest.
+    fn busiest(&self) -> Option<usize> {
+        let load = |index: &usize| self.watched.models[*index].load();
+        (0..self.watched.models.len()).max_by(|a, b| load(a).total_cmp(&load(b)))
+    }
+
+    /// Charges what is used up although hardly anybody waits for it: as many clients as there are instances find one of them
+    /// free each time, and more of them would not. The weight is how far it is used up.
+    fn used_up(&mut self) {
+        let watched = self.watched;
+        let busiest = self.busiest().filter(|index| watched.models[*index].load() >= USED_UP);
+        let (to, used) = match busiest {
+            _ if 1.0 - watched.idle() >= USED_UP && watched.own() >= PART => (self.core(), 1.0 - watched.idle()),
+            Some(index) if watched.blocked(&watched.models[index]) > 0.25 => {
+                ((Limit::RunsBlocked, Some(index)), watched.models[index].load())
+            }
+            Some(index) => ((Limit::InstancesSaturated, Some(index)), watched.models[index].load()),
+            None if watched.busy(Role::Decode) >= USED_UP => {
+                ((Limit::DecodeThreadsSaturated, None), watched.busy(Role::Decode))
+            }
+            None => return,
+        };
+        self.weights.entry(to).and_modify(|weight| *weight = weight.max(used.min(1.0))).or_insert(used.min(1.0));
     }
 
     fn decode(&mut self) {
         let watched = self.watched;
         let to = match () {
-            () if watched.pixels > 0.9 => (Limit::MemoryLimits, None),
+            () if watched.pixels > 0.9 || watched.uploads > 0.9 => (Limit::MemoryLimits, None),
             () if self.cores_are_free() => (Limit::DecodeThreadsSaturated, None),
             () => self.core(),
         };
@@ -259,8 +311,7 @@ impl Scale<'_> {
 
     fn lost(&mut self) {
         use ErrorKind as Kind;
-        let busiest = (0..self.watched.models.len())
-            .max_by(|a, b| self.watched.models[*a].load().total_cmp(&self.watched.models[*b].load()));
+        let busiest = self.busiest();
         let saturated = busiest.filter(|index| self.watched.models[*index].load() >= SATURATED);
         let or_saturated = |scale: &Self, limit, of| match saturated {
             Some(index) => scale.saturated(index),

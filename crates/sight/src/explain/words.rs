@@ -2,10 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Cause, Explanation, Limit, Prediction, Seen, WhatIf};
-
-/// A change by less is none.
-const NOTED: f64 = 0.02;
+use super::{Cause, Explanation, Limit, NOTED, Prediction, Seen, WhatIf};
 
 /// A sentence each: what is seen, what limits, what would help.
 pub(super) fn of(seen: &Seen, causes: &[Cause], what_if: &[WhatIf]) -> Vec<String> {
@@ -27,7 +24,10 @@ pub(super) fn of(seen: &Seen, causes: &[Cause], what_if: &[WhatIf]) -> Vec<Strin
     if let Some(cause) = causes.first() {
         let limit = if cause.limit == Limit::ClientsIdle { "Nothing limits it" } else { "What limits it" };
         words.push(format!("{limit}: {}.", cause.because));
-        let mut help = format!("What would help: {}", cause.advice);
+        let mut help = match cause.limit {
+            Limit::ClientsIdle => capitalised(&cause.advice),
+            _ => format!("What would help: {}", cause.advice),
+        };
         if let Some(setting) = &cause.setting {
             let _ = write!(help, " ({} from {} to {})", setting.name, setting.from, setting.to);
         }
@@ -44,7 +44,16 @@ pub(super) fn of(seen: &Seen, causes: &[Cause], what_if: &[WhatIf]) -> Vec<Strin
     words
 }
 
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 fn effect(predicted: &Prediction) -> String {
+    if let Some(in_parallel) = predicted.in_parallel {
+        let more = (predicted.throughput - 1.0) * 100.0;
+        return format!("{more:+.0} % answers, if {in_parallel} requests are sent in parallel");
+    }
     let more = predicted.throughput - 1.0;
     let longer = predicted.p95 - 1.0;
     match (more.abs() >= NOTED, longer.abs() >= NOTED) {

@@ -61,7 +61,6 @@ pub(super) fn none_free(error: PoolError) -> StoreError {
         PoolError::PostCreateHook(HookError::Backend(error)) => fault(error),
         // What the server is not fit for is said in words of our own (pool.rs).
         PoolError::PostCreateHook(HookError::Message(Cow::Borrowed(words))) => StoreError::Unsupported(words),
-        PoolError::Timeout(_) => StoreError::Unreachable("no connection became free in time".to_owned()),
         PoolError::Closed => StoreError::Closed,
         error => StoreError::Unreachable(error.to_string()),
     }

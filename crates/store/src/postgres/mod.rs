@@ -143,7 +143,7 @@ impl Shared {
         let took = start.elapsed();
         self.gauges.statement(name, took);
         if self.echo {
-            tracing::info!(statement = name, ms = took.as_secs_f64() * 1e3, "asked the database");
+            tracing::info!(statement = name, ms = (took.as_secs_f64() * 1e6).round() / 1e3, "asked the database");
         }
     }
 }
@@ -297,16 +297,13 @@ impl Store for Postgres {
     }
 
     fn figures(&self) -> Figures {
-        let (waiting, waiting_bytes) = self.gate.waiting();
         let status = self.shared.connections.status();
         Figures {
-            waiting,
-            waiting_bytes,
             connections_max: status.max_size,
             connections: status.size,
             connections_busy: status.size.saturating_sub(status.available),
             connections_awaited: status.waiting,
-            ..self.shared.gauges.figures("postgresql")
+            ..self.shared.gauges.figures("postgresql", Some(&self.gate))
         }
     }
 

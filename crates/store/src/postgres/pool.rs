@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Status,
 };
+use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config, Connection, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket, config::SslMode, tls::NoTlsStream,
 };
@@ -56,6 +57,8 @@ pub(super) struct Connections {
     config: Arc<Config>,
     usual: usize,
     recycle: Duration,
+    /// How long it may take until there is a connection: waiting, trying, connecting and logging in together.
+    patience: Duration,
 }
 
 impl Connections {
@@ -70,7 +73,7 @@ impl Connections {
             config.application_name("caudal");
         }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(LOGIN);
+            config.connect_timeout(LOGIN.min(options.pool_timeout));
         }
         let recycling = if options.pre_ping { RecyclingMethod::Verified } else { RecyclingMethod::Fast };
         let own = Arc::new(config.clone());
@@ -95,12 +98,34 @@ impl Connections {
             .post_create(told)
             .build()
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Self { pool, config: own, usual, recycle })
+        Ok(Self { pool, config: own, usual, recycle, patience: options.pool_timeout })
+    }
+
+    /// How long it may take until there is a connection.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// A connection that is fit for use, once there is one.
     pub(super) async fn get(&self) -> Result<Object, StoreError> {
-        self.pool.get().await.map_err(none_free)
+        self.get_within(self.patience).await
+    }
+
+    /// The same within `time`: whatever takes long, waiting for others, trying old connections or making a new one.
+    pub(super) async fn get_within(&self, time: Duration) -> Result<Object, StoreError> {
+        match timeout(time, self.pool.get()).await {
+            Ok(Err(PoolError::Timeout(_))) | Err(_) => Err(self.none_in_time()),
+            Ok(got) => got.map_err(none_free),
+        }
+    }
+
+    /// Why there was no connection in time.
+    fn none_in_time(&self) -> StoreError {
+        let (status, seconds) = (self.pool.status(), self.patience.as_secs_f64());
+        StoreError::Unreachable(match status.size >= status.max_size && status.available == 0 {
+            true => format!("all {} connections to PostgreSQL stayed in use for {seconds} s", status.max_size),
+            false => format!("no connection to PostgreSQL within {seconds} s: it does not answer"),
+        })
     }
 
     /// A session beside the pool, and what drives it.

@@ -31,11 +31,13 @@ pub(super) struct Writer {
     pre_ping: bool,
     /// Kept from one group to the next.
     connection: Option<(Object, Instant)>,
+    /// Why there was no connection for the last group.
+    without: Option<StoreError>,
 }
 
 impl Writer {
     pub(super) fn new(shared: Shared, clock: Clock, pre_ping: bool) -> Self {
-        Self { shared, clock, pre_ping, connection: None }
+        Self { shared, clock, pre_ping, connection: None, without: None }
     }
 
     pub(super) async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Waiting>) {
@@ -50,6 +52,13 @@ impl Writer {
             let (bytes, group, start) = (group.bytes(), group.jobs(), Instant::now());
             let count = group.len();
             self.write(group).await;
+            // What came meanwhile has waited for the same connection.
+            if let Some(error) = self.without.take() {
+                while let Ok(waiting) = asked.try_recv() {
+                    self.shared.gauges.job_failed(waiting.job(), &error);
+                    waiting.fail(error.clone());
+                }
+            }
             pace = Pace::after(count, bytes, asked.len(), start.elapsed());
         }
     }
@@ -65,7 +74,7 @@ impl Writer {
             let start = Instant::now();
             match self.commit(&jobs).await {
                 Ok(outcomes) => {
-                    let records = jobs.iter().zip(&outcomes).map(|(job, outcome)| job.records(outcome)).sum();
+                    let records = jobs.iter().zip(&outcomes).filter_map(|(job, outcome)| job.appended(outcome));
                     self.shared.gauges.committed(records, start.elapsed());
                     for ((job, place), outcome) in group.into_iter().zip(outcomes) {
                         drop(place);
@@ -83,6 +92,7 @@ impl Writer {
                         tracing::error!("what was to be recorded was not: {error}");
                     }
                     for (job, _) in group {
+                        self.shared.gauges.job_failed(&job, &error);
                         job.fail(error.clone());
                     }
                 }
@@ -92,7 +102,10 @@ impl Writer {
 
     fn answer(&self, job: Job, outcome: Result<Done, StoreError>) {
         match (job, outcome) {
-            (job, Err(error)) => job.fail(error),
+            (job, Err(error)) => {
+                self.shared.gauges.job_failed(&job, &error);
+                job.fail(error);
+            }
             (Job::Create(_, answer), Ok(Done::Created(stream))) => drop(answer.send(Ok(stream))),
             (Job::Append(append, answer), Ok(Done::Appended(appended))) => {
                 if !appended.repeated {
@@ -111,8 +124,17 @@ impl Writer {
 
     /// Does all jobs in one transaction.
     async fn commit(&mut self, jobs: &[&Job]) -> Result<Outcomes, StoreError> {
+        let mut patience = self.shared.connections.patience();
         for left in (0..TRIES).rev() {
-            let connection = self.connected().await?;
+            let start = Instant::now();
+            let connection = match self.connected(patience).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.without = Some(error.clone());
+                    return Err(error);
+                }
+            };
+            patience = patience.saturating_sub(start.elapsed());
             let start = Instant::now();
             let tried = timeout(PATIENCE, attempt(&connection, jobs, &self.clock)).await;
             self.shared.done("append", start);
@@ -138,21 +160,22 @@ impl Writer {
         Err(StoreError::Closed)
     }
 
-    /// The connection that is kept, or another if it cannot be used any longer.
-    async fn connected(&mut self) -> Result<Object, StoreError> {
+    /// The connection that is kept, or another if it cannot be used any longer, within `time`.
+    async fn connected(&mut self, time: Duration) -> Result<Object, StoreError> {
+        let start = Instant::now();
         if let Some((connection, used)) = self.connection.take() {
             let tried = self.pre_ping && used.elapsed() > IDLE;
             if connection.is_closed() {
                 pool::discard(connection);
             } else if self.shared.connections.is_old(&connection) {
                 drop(connection);
-            } else if !tried || matches!(timeout(PING, connection.simple_query("")).await, Ok(Ok(_))) {
+            } else if !tried || matches!(timeout(PING.min(time / 2), connection.simple_query("")).await, Ok(Ok(_))) {
                 return Ok(connection);
             } else {
                 pool::discard(connection);
             }
         }
-        self.shared.connections.get().await
+        self.shared.connections.get_within(time.saturating_sub(start.elapsed())).await
     }
 }
 

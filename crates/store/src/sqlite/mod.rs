@@ -216,17 +216,9 @@ impl Store for Sqlite {
     }
 
     fn figures(&self) -> Figures {
-        let (waiting, waiting_bytes) = self.writer.as_ref().map_or((0, 0), Writer::waiting);
         let connections = self.readers.count() + usize::from(self.writer.is_some());
-        let figures = self.gauges.figures("sqlite");
-        Figures {
-            waiting,
-            waiting_bytes,
-            connections_max: connections,
-            connections,
-            connections_awaited: self.readers.awaited(),
-            ..figures
-        }
+        let figures = self.gauges.figures("sqlite", self.writer.as_ref().and_then(Writer::gate));
+        Figures { connections_max: connections, connections, connections_awaited: self.readers.awaited(), ..figures }
     }
 
     fn follow(&self, id: &StreamId) -> watch::Receiver<u64> {

@@ -59,9 +59,9 @@ impl Writer {
         self.asker.as_ref().expect("the writer is closed when it is dropped").ask(bytes, job)
     }
 
-    /// How many jobs wait, and how many bytes they have.
-    pub(super) fn waiting(&self) -> (usize, u64) {
-        self.asker.as_ref().map_or((0, 0), |asker| asker.gate().waiting())
+    /// How much may wait, and does.
+    pub(super) fn gate(&self) -> Option<&Gate> {
+        self.asker.as_ref().map(Asker::gate)
     }
 }
 
@@ -159,7 +159,7 @@ impl Work {
         let start = Instant::now();
         match self.commit(&jobs) {
             Ok(outcomes) => {
-                let records = jobs.iter().zip(&outcomes).map(|(job, outcome)| job.records(outcome)).sum();
+                let records = jobs.iter().zip(&outcomes).filter_map(|(job, outcome)| job.appended(outcome));
                 self.gauges.committed(records, start.elapsed());
                 for ((job, place), outcome) in group.into_iter().zip(outcomes) {
                     drop(place);
@@ -175,6 +175,7 @@ impl Work {
             Err(error) => {
                 self.gauges.failed(&error);
                 for (job, _) in group {
+                    self.gauges.job_failed(&job, &error);
                     job.fail(error.clone());
                 }
             }
@@ -183,7 +184,10 @@ impl Work {
 
     fn answer(&mut self, job: Job, outcome: Result<Done, StoreError>) {
         match (job, outcome) {
-            (job, Err(error)) => job.fail(error),
+            (job, Err(error)) => {
+                self.gauges.job_failed(&job, &error);
+                job.fail(error);
+            }
             (Job::Create(_, answer), Ok(Done::Created(stream))) => drop(answer.send(Ok(stream))),
             (Job::Append(append, answer), Ok(Done::Appended(appended))) => {
                 if !appended.repeated {

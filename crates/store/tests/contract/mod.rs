@@ -427,6 +427,13 @@ pub(crate) async fn a_store_tells_how_it_does(database: &impl Database) {
     all(&*store, "a").await;
     let figures = store.figures();
     assert_eq!((figures.appended, figures.failures, figures.waiting), (6, 0, 0));
+    let other = StreamId::new("other", "a");
+    store.create(NewStream { id: other.clone(), meta: Bytes::new() }).await.expect("made");
+    let appended = Append { stream: other, expected: None, key: None, records: vec![record("one", "1")] };
+    store.append(appended).await.expect("appended");
+    let spaces = store.figures();
+    let space = |name: &str| (spaces.space(name).appended, spaces.space(name).waiting);
+    assert_eq!((space(&id("a").space), space("other"), space("none")), ((6, 0), (1, 0), (0, 0)));
     assert!(figures.commits >= 3 && figures.connections >= 1 && figures.connections_max >= figures.connections);
     assert!(figures.slowest.iter().any(|statement| statement.count >= 1));
 }

@@ -280,6 +280,9 @@ struct Prediction {
     p95: f64,
     answers_per_second: f64,
     p95_ms: f64,
+    /// Requests in parallel that it takes, where those of now would leave the change unused.
+    #[schema(nullable = false)]
+    in_parallel: Option<usize>,
 }
 
 #[derive(ToSchema)]
@@ -393,6 +396,9 @@ pub(crate) struct KpiAnswer {
     window: String,
     view: KpiView,
     bucket_secs: f64,
+    /// Of which requests, where no route is named.
+    #[schema(nullable = false)]
+    scope: Option<KpiScope>,
     #[schema(nullable = false)]
     route: Option<String>,
     #[schema(nullable = false)]
@@ -400,10 +406,22 @@ pub(crate) struct KpiAnswer {
     /// The same of the window before.
     #[schema(nullable = false)]
     before: Option<KpiFigures>,
+    /// Requests that are no user work, in the same window.
+    #[schema(nullable = false)]
+    service: Option<KpiFigures>,
     #[schema(nullable = false)]
     chips: Option<Vec<KpiChip>>,
     #[schema(nullable = false)]
     timeseries: Option<Vec<KpiPoint>>,
+}
+
+/// Requests of which figures are wanted.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase", default = "work")]
+pub(crate) enum KpiScope {
+    Work,
+    Service,
+    All,
 }
 
 /// The form of the answer.
