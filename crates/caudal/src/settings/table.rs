@@ -333,10 +333,20 @@ pub(crate) const TABLE: &[Key] = &[
     live(known_as(key("max_file_size_mb", "50", "MIB", "largest upload"), &["MAX_FILE_SIZE_MB", "MAX_UPLOAD_SIZE_MB"])),
     live(key("max_images", "64", "N", "most pictures in one request")),
     key("max_image_megapixels", "64", "MP", "most pixels in one picture"),
-    key("max_body_memory_mb", "256", "MIB", "memory for all uploads at once"),
+    key(
+        "max_body_memory_mb",
+        "256",
+        "MIB",
+        "memory for all uploads at once; half as much again holds answers that are not sent yet",
+    ),
     key("max_pixel_memory_mb", "512", "MIB", "memory for all pictures being decoded at once"),
     live(known_as(
-        key("concurrency_limit", "1024", "N", "requests worked on at once; more get 429"),
+        key(
+            "concurrency_limit",
+            "1024",
+            "N",
+            "requests worked on at once; more get 429. Half as many again may have no deadline: uploads of events, exports, checks",
+        ),
         &["LIMIT_CONCURRENCY", "UVICORN_LIMIT_CONCURRENCY"],
     )),
     key("max_connections", "16384", "N", "open connections; more wait in the backlog"),
@@ -348,7 +358,12 @@ pub(crate) const TABLE: &[Key] = &[
     key("header_timeout_secs", "10", "SECS", "how long a request's head may take to arrive"),
     live(key("body_timeout_secs", "30", "SECS", "how long a body may pause")),
     known_as(
-        key("keep_alive_secs", "75", "SECS", "how long a connection may be idle"),
+        key(
+            "keep_alive_secs",
+            "75",
+            "SECS",
+            "how long a connection may be idle, or a client take nothing of its answer",
+        ),
         &["KEEP_ALIVE", "TIMEOUT_KEEP_ALIVE", "UVICORN_TIMEOUT_KEEP_ALIVE"],
     ),
     live(known_as(

@@ -45,7 +45,7 @@ pub(super) fn replace(head: &[u8]) -> Option<Vec<u8>> {
         ),
         "431" => Problem::new(
             ErrorKind::HeadersTooLarge,
-            "the request has more than 100 headers, or more than 256 KiB of them",
+            "the request has more than 100 headers, or more than 64 KiB of them",
             "send fewer and shorter headers; cookies are not needed",
         ),
         _ => return None,
