@@ -3,15 +3,17 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::symlink,
     path::Path,
-    process::{Command, Output},
+    process::{Child, Command, Output},
+    thread,
+    time::{Duration, Instant},
 };
 
 use caudal_testkit::{
     Repo, Server, fixture,
-    http::{Ask, get},
+    http::{Ask, get, once},
 };
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
@@ -140,6 +142,65 @@ fn one_model_that_fails_holds_readiness_only_where_that_is_asked_for() {
     let server = Server::start(CAUDAL, &repo, &[]);
     let readyz = server.get("/readyz");
     assert_eq!((readyz.status, &readyz.text()[..]), (503, "not ready; failed to load: text\n"), "nothing serves");
+}
+
+/// A server that is started on a port of its own, and is not waited for.
+struct Starting {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Starting {
+    fn new(repo: &Repo, arguments: &[&str]) -> Self {
+        // Free a moment ago, and free again.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(CAUDAL);
+        command.args(["serve", "--log-level", "off", "--http-port", &address.port().to_string()]);
+        command.arg("--model-repository").arg(repo.path("")).args(arguments).current_dir(repo.path(""));
+        Self { child: command.spawn().unwrap(), address }
+    }
+
+    /// Waits until `path` is answered with `status`, and gives what it says.
+    fn until(&self, path: &str, status: u16) -> String {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            match once(self.address, &get(path)) {
+                Ok(answer) if answer.status == status => return answer.text(),
+                other => assert!(Instant::now() < end, "{path} never said {status}: {other:?}"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn probes_are_answered_while_models_load() {
+    let repo = Repo::new().model("forever", "forever", "").model("last", "double", "");
+    let mut server = Starting::new(&repo, &["--request-timeout-ms", "2000"]);
+    server.until("/livez", 200);
+    assert_eq!(server.until("/readyz", 503), "loading\n");
+    assert!(server.until("/v2/models/last", 503).contains("the server is starting"));
+    assert_eq!(server.until("/readyz", 200), "ready; failed to load: forever\n");
+    assert_eq!(once(server.address, &get("/v2/models/last/ready")).unwrap().status, 200);
+    server.child.kill().unwrap();
+}
+
+#[test]
+fn a_server_that_still_loads_stops_when_it_is_told_to() {
+    let repo = Repo::new().model("forever", "forever", "");
+    let mut server = Starting::new(&repo, &["--request-timeout-ms", "20000"]);
+    server.until("/readyz", 503);
+    Command::new("kill").arg(server.child.id().to_string()).status().unwrap();
+    let told = Instant::now();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::{
 /// The state of the server, for people.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Health {
-    /// `degraded`: a model does not serve.
+    /// `degraded`: a model does not serve; `loading`: models are still being loaded.
     #[schema(value_type = schemas::HealthStatus)]
     status: &'static str,
     /// Whether `/readyz` says that the server is ready.
@@ -204,10 +204,11 @@ impl Health {
         let gpus = app.memory.reading().gpus.into_iter();
         let failed_models: Vec<String> = app.catalog.now().failed().map(str::to_owned).collect();
         let recording = app.record.as_ref().is_none_or(|record| record.waiting_notes() == 0 && record.is_writable());
-        let status = match (app.is_draining(), failed_models.is_empty() && recording) {
-            (true, _) => "draining",
-            (false, true) => "healthy",
-            (false, false) => "degraded",
+        let status = match failed_models.is_empty() && recording {
+            _ if app.is_draining() => "draining",
+            _ if app.catalog.now().is_loading() => "loading",
+            true => "healthy",
+            false => "degraded",
         };
         Self {
             status,
@@ -402,7 +403,7 @@ pub(crate) async fn server_ready(State(app): State<Arc<App>>, request: Request) 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Readiness {
     ready: bool,
-    /// `ready`, `not ready` or `draining`.
+    /// `ready`, `loading`, `not ready` or `draining`.
     status: &'static str,
     /// Models that failed to load.
     failed_models: Vec<String>,
@@ -411,10 +412,11 @@ pub(crate) struct Readiness {
 impl Readiness {
     fn of(app: &App) -> Self {
         let ready = app.is_ready();
-        let status = match (ready, app.is_draining()) {
-            (true, _) => "ready",
-            (false, true) => "draining",
-            (false, false) => "not ready",
+        let status = match ready {
+            true => "ready",
+            false if app.is_draining() => "draining",
+            false if app.catalog.now().is_loading() => "loading",
+            false => "not ready",
         };
         Self { ready, status, failed_models: app.catalog.now().failed().map(str::to_owned).collect() }
     }

@@ -80,6 +80,8 @@ pub struct Server {
 pub enum Ending {
     /// Everything that was begun was finished.
     Clean,
+    /// The same, before all models were loaded; one may still be, on a thread of its own.
+    BeforeLoaded,
     /// Time was up; this many connections were cut.
     CutShort(usize),
 }
@@ -118,22 +120,24 @@ impl Server {
         &self.app.memory
     }
 
-    /// Whether requests for work would be served.
-    pub fn is_ready(&self) -> bool {
-        self.app.is_ready()
-    }
-
-    /// Serves until `shutdown` completes, then finishes what was begun, within the exit timeout.
+    /// Serves until `shutdown` completes, then finishes what was begun, within the exit timeout. Models are loaded meanwhile,
+    /// by `load` on a thread of its own: before that is done probes are answered and the server is not ready, then `loaded`
+    /// is called. If it fails that is the end.
     ///
     /// The order matters to whoever watches: first it stops being ready and turns new work away, still accepting
     /// connections to say so; when the work is done it stops accepting, answers those that the kernel had accepted
     /// already, and closes.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ending {
+    pub async fn run<E: Send + 'static>(
+        self,
+        load: impl FnOnce() -> Result<(), E> + Send + 'static,
+        loaded: impl FnOnce(),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Ending, E> {
         let Self { app, listeners } = self;
+        app.catalog.set_loading(true);
         watch(&app);
         look_back(&app);
         tell(&app);
-        take_up(&app);
         let each = Arc::downgrade(&app);
         let working = move || each.upgrade().is_some_and(|app| app.working() > 0);
         if let Err(error) = app.memory.watch(working) {
@@ -145,6 +149,7 @@ impl Server {
             biased;
             () = shutdown => {}
             () = welcome(&entrances, &connections) => {}
+            error = load_aside(&app, load, loaded) => return Err(error),
         }
         app.drain();
         tracing::info!(working = app.working(), connections = connections.open(), "shutting down");
@@ -162,7 +167,12 @@ impl Server {
             meter.tell(metrics::told(&app));
         }
         match finished {
-            Ok(()) => Ending::Clean,
+            Ok(()) if app.catalog.now().is_loading() => {
+                // Nobody waits for the load: it may be of gigabytes.
+                std::mem::forget(app);
+                Ok(Ending::BeforeLoaded)
+            }
+            Ok(()) => Ok(Ending::Clean),
             Err(_) => {
                 let open = connections.open();
                 connections.cut();
@@ -174,9 +184,28 @@ impl Server {
                 };
                 let _ = tokio::time::timeout(STOP_WITHIN, stopped).await;
                 std::mem::forget(app);
-                Ending::CutShort(open)
+                Ok(Ending::CutShort(open))
             }
         }
+    }
+}
+
+/// Loads the models that serve from the start on; comes back with an error or never.
+async fn load_aside<E: Send + 'static>(
+    app: &Arc<App>,
+    load: impl FnOnce() -> Result<(), E> + Send + 'static,
+    loaded: impl FnOnce(),
+) -> E {
+    match tokio::task::spawn_blocking(load).await {
+        Ok(Ok(())) => {
+            app.catalog.set_loading(false);
+            // They may ask models.
+            take_up(app);
+            loaded();
+            std::future::pending().await
+        }
+        Ok(Err(error)) => error,
+        Err(broken) => std::panic::resume_unwind(broken.into_panic()),
     }
 }
 
@@ -185,6 +214,11 @@ impl Server {
 pub struct Control(Weak<App>);
 
 impl Control {
+    /// Whether requests for work would be served.
+    pub fn is_ready(&self) -> bool {
+        self.0.upgrade().is_some_and(|app| app.is_ready())
+    }
+
     /// The doors keep to `server` from the next request on, and models that are loaded from now on to `models` and `stay`.
     pub fn apply(&self, server: ServerSettings, models: Defaults, stay: Stay) {
         if let Some(app) = self.0.upgrade() {

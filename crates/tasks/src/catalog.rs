@@ -179,6 +179,12 @@ impl Catalog {
         Ok(())
     }
 
+    /// Says whether models are being loaded that should serve from the start on: those who ask meanwhile are told so.
+    pub fn set_loading(&self, loading: bool) {
+        let _turn = self.turn();
+        self.now.store(Arc::new(Models { loading, ..Models::clone(&self.now()) }));
+    }
+
     /// Loads the models called `names`, and takes note of those that are left out.
     pub fn load_named(&self, names: &[String]) -> Result<(), ChangeError> {
         let left_out = self.repository.models()?.into_iter().map(|folder| folder.name);

@@ -213,13 +213,13 @@ pub fn load_version(
     let mut plan = plan_runs(&asked);
     if joining == Joining::Untried && plan.max_batch_size > 1 {
         joining = try_joining(&Bench { spec: &spec, limit }, &mut *first, &recognised.task, measured.one_row);
-        if let Joining::Apart(reason) = &joining {
-            tell_apart(&folder.name, settings.batching.max_batch_size, reason);
+        if let Joining::Apart(_) = &joining {
             plan = plan_runs(&Asked { may_join: false, ..asked });
         }
     }
     let joined = !matches!(joining, Joining::Apart(_));
-    if !joined {
+    if let Joining::Apart(reason) = &joining {
+        tell_apart(&folder.name, settings.batching.max_batch_size, reason);
         // Rows are the model's business then: only what its settings declare is a limit.
         plan.max_request_rows = settings.batching.max_batch_size.filter(|size| *size > 1).unwrap_or(usize::MAX);
     }
@@ -316,7 +316,7 @@ fn tell_apart(model: &str, max_batch_size: Option<usize>, reason: &str) {
             reason,
             "batching.max_batch_size is {size}, and rows of several requests are not joined: their answers would change"
         ),
-        None => tracing::info!(model, reason, "rows of several requests are not joined"),
+        None => tracing::debug!(model, reason, "rows of several requests are not joined"),
     }
 }
 
@@ -396,10 +396,12 @@ impl<'a> WarmUp<'a> {
         let one_row = self.time(instance, &shapes(1)).map_err(failed)?;
         // How texts share a run follows from it, however long it takes.
         let wanted = one_row < QUICK || self.mask.is_some();
-        let two_rows = (joined && wanted).then(|| self.time(instance, &shapes(2)));
-        let measured = Measured { one_row, two_rows: two_rows.transpose().map_err(failed)?, eight_rows: None };
-        let eight_rows = (wanted && measured.joining_pays()).then(|| self.time(instance, &shapes(8)));
-        Ok(Measured { eight_rows: eight_rows.transpose().map_err(failed)?, ..measured })
+        // A file may declare an axis free along which it does not run.
+        let several = |instance: &mut dyn Instance, rows| self.time(instance, &shapes(rows)).ok();
+        let two_rows = (joined && wanted).then(|| several(instance, 2)).flatten();
+        let measured = Measured { one_row, two_rows, eight_rows: None };
+        let eight_rows = (wanted && measured.joining_pays()).then(|| several(instance, 8)).flatten();
+        Ok(Measured { eight_rows, ..measured })
     }
 
     /// An instance of `threads` threads for runs that have the machine to themselves, if that pays.

@@ -28,6 +28,8 @@ pub struct Models {
     pub(crate) aliases: BTreeMap<String, String>,
     /// Models of the repository that were told to go, or not told to come.
     pub(crate) unloaded: BTreeSet<String>,
+    /// Whether those that are loaded at the start are still being loaded.
+    pub(crate) loading: bool,
 }
 
 /// There is no such model to ask.
@@ -41,6 +43,9 @@ pub enum Unavailable {
         /// A name that may have been meant.
         nearest: Option<String>,
     },
+    /// Models are still being loaded, and this one may be among them.
+    #[error("the model {0:?} is not loaded yet: the server is starting")]
+    Loading(String),
     /// The repository has it, and nobody has told it to load.
     #[error("the model {0:?} is not loaded")]
     Unloaded(String),
@@ -66,13 +71,14 @@ impl Explain for Unavailable {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unknown { .. } | Self::Unloaded(_) | Self::Version { .. } => ErrorKind::ModelNotFound,
-            Self::NotReady(_) | Self::Resting(_) => ErrorKind::ModelNotReady,
+            Self::NotReady(_) | Self::Resting(_) | Self::Loading(_) => ErrorKind::ModelNotReady,
         }
     }
 
     fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::Unknown { .. } => "`caudal models list` and GET /health name the models that serve",
+            Self::Loading(_) => "try again; GET /readyz says when all models are loaded",
             Self::Unloaded(_) => "POST /v2/repository/models/{model}/load loads it",
             Self::Version { .. } => "leave the version out to get the newest",
             Self::NotReady(_) => "the server's log and `caudal models doctor` tell what is wrong and how to mend it",
@@ -86,6 +92,7 @@ impl Models {
     /// Why nothing of that name, which is not there, can be asked.
     fn absent(&self, name: &str) -> Unavailable {
         match self.unloaded.get(name) {
+            _ if self.loading => Unavailable::Loading(shorten(name).into_owned()),
             Some(name) => Unavailable::Unloaded(name.clone()),
             None => self.no_such(name),
         }
@@ -176,10 +183,16 @@ impl Models {
         self.entries().filter(|(_, entry)| matches!(entry, Entry::Failed(_))).map(|(name, _)| name)
     }
 
+    /// Whether those that are loaded at the start are still being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.loading
+    }
+
     /// Whether requests for models would be served: by all of them where that is asked for (`strict`), else by at least
-    /// one. Where there are no models nothing is missing.
+    /// one. Where there are no models nothing is missing. Not while they are still being loaded.
     pub fn serve(&self, strict: bool) -> bool {
         match self.failed().count() {
+            _ if self.loading => false,
             0 => true,
             failed => !strict && failed < self.models.len(),
         }

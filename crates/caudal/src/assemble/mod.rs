@@ -137,6 +137,13 @@ fn has_models(settings: &Settings) -> bool {
 
 /// The models, those that are loaded at start loaded and warm.
 pub(crate) fn catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<Catalog, AssembleError> {
+    let catalog = empty_catalog(settings, backend)?;
+    load_models(&catalog, settings)?;
+    Ok(catalog)
+}
+
+/// The models, none of which is loaded yet.
+fn empty_catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<Catalog, AssembleError> {
     let repository = match (&settings.data_dir, settings.model_repository.is_dir()) {
         // A server of records needs no models, and takes those that come.
         (Some(data), false) => {
@@ -146,7 +153,11 @@ pub(crate) fn catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<
         }
         _ => Repository::open(&settings.model_repository)?,
     };
-    let catalog = Catalog::new(repository, backend, settings.models.clone(), settings.stay);
+    Ok(Catalog::new(repository, backend, settings.models.clone(), settings.stay))
+}
+
+/// Loads the models that serve from the start on.
+pub(crate) fn load_models(catalog: &Catalog, settings: &Settings) -> Result<(), AssembleError> {
     match &settings.load {
         Load::All => {
             catalog.load_all()?;
@@ -157,7 +168,7 @@ pub(crate) fn catalog(settings: &Settings, backend: Arc<dyn Backend>) -> Result<
         }
         Load::Named(names) => catalog.load_named(names)?,
     }
-    Ok(catalog)
+    Ok(())
 }
 
 /// The way of pictures.
@@ -200,14 +211,23 @@ fn listeners(settings: &Settings) -> Result<Listeners, ListenError> {
     })
 }
 
-/// The server. The port is taken first, so that one in use is said before models are loaded; connections wait in
-/// the backlog until the models are ready.
+/// A server and what it is started with.
+pub(crate) struct Assembled {
+    pub(crate) server: Server,
+    /// Its models, none of which is loaded yet.
+    pub(crate) catalog: Arc<Catalog>,
+    /// The credential of who administers it, where none is set.
+    pub(crate) token: Option<AdminToken>,
+}
+
+/// The server, with its models, none of which is loaded yet. The port is taken first, so that one in use is said before
+/// anything else is done.
 pub(crate) fn server(
     settings: &Settings,
     config: Vec<(String, String)>,
     telemetry: Telemetry,
     kept: Option<&Kept>,
-) -> Result<(Server, Option<AdminToken>), AssembleError> {
+) -> Result<Assembled, AssembleError> {
     if settings.data_dir.is_none() {
         Repository::open(&settings.model_repository)?;
     }
@@ -221,17 +241,17 @@ pub(crate) fn server(
         simd_jpeg: caudal_vision::JPEG_SIMD,
         config,
     };
-    let catalog = Arc::new(catalog(settings, backend)?);
+    let catalog = Arc::new(empty_catalog(settings, backend)?);
     let pictures = pictures(settings)?;
     let record = kept.map(|kept| kept.record.clone());
     let models = Models { catalog: Arc::clone(&catalog), pictures: pictures.clone() };
     let parts =
         flows::Parts { models: Some(models.into()), record: record.clone().map(|record| recorded(settings, record)) };
     let flows = flows::flows(settings, kept.map(|kept| Arc::clone(&kept.store)), parts)?;
-    let rooms = Rooms { catalog, pictures, record, flows };
+    let rooms = Rooms { catalog: Arc::clone(&catalog), pictures, record, flows };
     let server = Server::new(listeners, rooms, server_settings, facts, telemetry)?;
     server.memory().hook("allocator", |_| crate::allocator::purge());
-    Ok((server, token))
+    Ok(Assembled { server, catalog, token })
 }
 
 /// The server's settings with the admin credential: the key that they name, or else a token.

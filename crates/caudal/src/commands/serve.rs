@@ -57,7 +57,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
             known.is_some_and(|key| !secret(key.value) && !key.name.starts_with("admin_"))
         };
         let config = raw.into_iter().filter(told).map(|raw| (raw.key.to_owned(), raw.value)).collect();
-        let (server, token) = assemble::server(&settings, config, telemetry.clone(), kept.as_ref())?;
+        let assemble::Assembled { server, catalog, token } =
+            assemble::server(&settings, config, telemetry.clone(), kept.as_ref())?;
         if let Some(kept) = &kept {
             tokio::spawn(keep_sealing(kept.record.clone(), settings.seal.clone()));
         }
@@ -68,18 +69,22 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         if !settings.record_flush {
             tracing::warn!("record_flush is off: what is acknowledged is lost if the machine fails");
         }
-        let (address, ready, control) = (server.address(), server.is_ready(), server.control());
-        tracing::info!(
-            ready,
-            startup_ms = began.elapsed().as_millis() as u64,
-            "listening on http://{address} (API at /docs, metrics at /metrics)"
-        );
-        if let Some(address) = server.admin_address() {
-            tracing::info!("administered on http://{address} alone (/admin, /debug, /v2/repository)");
-        }
-        let run = server.run(stopped());
+        let (address, admin_address, control) = (server.address(), server.admin_address(), server.control());
+        tracing::info!("loading models; http://{address}/livez answers meanwhile");
+        let (own, ready) = (settings.clone(), control.clone());
+        let loaded = || {
+            tracing::info!(
+                ready = ready.is_ready(),
+                startup_ms = began.elapsed().as_millis() as u64,
+                "listening on http://{address} (API at /docs, metrics at /metrics)"
+            );
+            if let Some(address) = admin_address {
+                tracing::info!("administered on http://{address} alone (/admin, /debug, /v2/repository)");
+            }
+        };
+        let run = server.run(move || assemble::load_models(&catalog, &own), loaded, stopped());
         tokio::select! {
-            ending = run => Ok::<_, CommandError>(ending),
+            ending = run => Ok::<_, CommandError>(ending?),
             never = reload.keep(&control, settings.watch) => match never {},
         }
     })?;
@@ -90,6 +95,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Ending::Clean => {
             tracing::info!("stopped");
             Ok(ExitCode::SUCCESS)
+        }
+        Ending::BeforeLoaded => {
+            tracing::info!("stopped before all models were loaded");
+            exit_now(0);
         }
         Ending::CutShort(connections) => {
             tracing::warn!(connections, "stopped before everything was finished: exit_timeout_secs is over");

@@ -193,8 +193,7 @@ pub enum Pooling {
 pub struct Batching {
     /// Most rows in one run.
     pub max_batch_size: Option<usize>,
-    /// Whether rows of several requests share runs. Tried at load when absent; `true` joins them without a trial, `false`
-    /// never.
+    /// Whether rows of several requests share runs: `true` without a trial, `false` never; tried at load when absent.
     pub join_rows: Option<bool>,
     /// Rows at which a batch leaves at once.
     #[serde(default)]

@@ -175,6 +175,7 @@ pub(crate) enum EmbeddingVector {
 #[schema(rename_all = "lowercase")]
 pub(crate) enum HealthStatus {
     Healthy,
+    Loading,
     Degraded,
     Draining,
 }

@@ -17,7 +17,8 @@ pub enum Joining {
     Joined,
     /// They do, because `batching.join_rows` says so. No trial was made.
     Trusted,
-    /// They might and do not, because a run of several rows saves no time. A trial comes before that changes.
+    /// They might and do not, because runs have one row: it is set so, or several save no time. A trial comes before that
+    /// changes.
     Untried,
     /// They never do, for this reason.
     Apart(String),
@@ -33,7 +34,7 @@ impl Joining {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Joined | Self::Trusted => None,
-            Self::Untried => Some("a run of several rows takes about as long as one run for each"),
+            Self::Untried => Some("a run has one row, because it is set so or because several save no time"),
             Self::Apart(reason) => Some(reason),
         }
     }

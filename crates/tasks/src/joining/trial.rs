@@ -271,3 +271,113 @@ fn vectors(
     let read = |(values, tokens): (&[f32], &usize)| text.head.read(values, *tokens, text.head.width);
     Ok(values.chunks_exact(row).zip(&lengths).map(read).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use caudal_engine::{Interrupt, Outputs};
+    use caudal_testkit::{f32_bytes, f32_values};
+
+    use super::*;
+
+    /// A model of one input [n, 2] that makes an output of it.
+    struct Fake<F>(F);
+
+    struct Unstoppable;
+
+    impl Interrupt for Unstoppable {
+        fn stop(&self) {}
+        fn reset(&self) {}
+    }
+
+    impl<F: FnMut(&TensorView<'_>) -> Result<(Shape, Vec<f32>), RunError> + Send> Instance for Fake<F> {
+        fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Outputs<'_>) -> Result<(), RunError> {
+            let (shape, values) = (self.0)(&inputs[0])?;
+            outputs(&[TensorView { dtype: DType::F32, shape: &shape, bytes: &f32_bytes(&values) }]);
+            Ok(())
+        }
+
+        fn interrupt(&self) -> Arc<dyn Interrupt> {
+            Arc::new(Unstoppable)
+        }
+    }
+
+    fn try_fake(
+        dtype: DType,
+        model: impl FnMut(&TensorView<'_>) -> Result<(Shape, Vec<f32>), RunError> + Send,
+    ) -> Result<(), String> {
+        let tensor = |name: &str, dtype| TensorSpec {
+            name: name.to_owned(),
+            dtype,
+            dims: vec![Dim::Free("batch".to_owned()), Dim::Fixed(2)],
+        };
+        let spec = ModelSpec {
+            inputs: vec![tensor("x", dtype)],
+            outputs: vec![tensor("y", DType::F32)],
+            ..Default::default()
+        };
+        let bench = Bench { spec: &spec, limit: Duration::from_secs(60) };
+        try_rows(&bench, &mut Fake(model), &|_| vec![vec![1, 2]], Duration::ZERO)
+    }
+
+    /// The same of one that makes floats of all its floats.
+    fn try_floats(make: impl Fn(&[f32]) -> Vec<f32> + Send) -> Result<(), String> {
+        try_fake(DType::F32, |view| Ok((view.shape.to_vec(), make(&f32_values(view.bytes)))))
+    }
+
+    fn check_apart(tried: Result<(), String>, words: &str) {
+        let reason = tried.unwrap_err();
+        assert!(reason.contains(words), "{reason}");
+    }
+
+    #[test]
+    fn rows_that_keep_their_answers_are_joined_whatever_the_last_digits_say() {
+        assert_eq!(try_floats(<[f32]>::to_vec), Ok(()));
+        let rounded = |values: &[f32]| values.iter().map(|value| value * (1.0 + 1e-6 * values.len() as f32)).collect();
+        assert_eq!(try_floats(rounded), Ok(()));
+    }
+
+    #[test]
+    fn rows_whose_answers_follow_from_others_are_not() {
+        let words = "\"y\" of a row depends on the rows beside it";
+        check_apart(try_floats(|values| values.iter().map(|value| value - values[0]).collect()), words);
+        let largest = |values: &[f32]| values.iter().fold(0f32, |most, value| most.max(value.abs()));
+        // A scale of 8 bits for all that a run is given.
+        let quantise = |values: &[f32]| {
+            let step = largest(values) / 127.0;
+            values.iter().map(|value| (value / step).round() * step).collect()
+        };
+        check_apart(try_floats(quantise), words);
+        // Only what is large mixes.
+        let leak = |values: &[f32]| values.iter().map(|value| value + (largest(values) - 10.0).max(0.0)).collect();
+        check_apart(try_floats(leak), words);
+    }
+
+    #[test]
+    fn an_output_that_does_not_count_rows_is_seen() {
+        let one_for_all = |view: &TensorView<'_>| Ok((vec![1, 2], f32_values(view.bytes)[..2].to_vec()));
+        check_apart(try_fake(DType::F32, one_for_all), "is [1, 2] for one row and [1, 2] for 3");
+        let none = |view: &TensorView<'_>| Ok((vec![view.shape[0], 2], vec![0.0; view.shape[0] * 2]));
+        check_apart(try_fake(DType::F32, none), "all the same");
+        let fussy = |view: &TensorView<'_>| match view.shape[0] {
+            1 => Ok((vec![1, 2], f32_values(view.bytes))),
+            _ => Err(RunError::Failed("one row".to_owned())),
+        };
+        check_apart(try_fake(DType::F32, fussy), "do not run together, and each ran alone: ");
+    }
+
+    #[test]
+    fn whole_numbers_are_tried_as_small_as_the_model_needs_them() {
+        let look_up = |view: &TensorView<'_>| {
+            let values: Vec<i64> = bytemuck::pod_collect_to_vec(view.bytes);
+            match values.iter().all(|value| (0..4).contains(value)) {
+                true => Ok((view.shape.to_vec(), values.into_iter().map(|value| value as f32).collect())),
+                false => Err(RunError::Failed("out of range".to_owned())),
+            }
+        };
+        assert_eq!(try_fake(DType::I64, look_up), Ok(()));
+        let never = |_: &TensorView<'_>| Err(RunError::Failed("out of range".to_owned()));
+        check_apart(try_fake(DType::I64, never), "no random rows were found that it runs");
+    }
+}
