@@ -323,7 +323,7 @@ mod tests {
 
     /// The same of one that makes floats of all its floats.
     fn try_floats(make: impl Fn(&[f32]) -> Vec<f32> + Send) -> Result<(), String> {
-        try_fake(DType::F32, |view| Ok((view.shape.to_vec(), make(&f32_values(view.bytes)))))
+        try_fake(DType::F32, move |view| Ok((view.shape.to_vec(), make(&f32_values(view.bytes)))))
     }
 
     fn check_apart(tried: Result<(), String>, words: &str) {
