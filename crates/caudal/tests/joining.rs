@@ -29,7 +29,7 @@ static SHARED: Shared = Shared::new(|| {
     let repo = repo
         .model("double", "double", MEET)
         .model("half", "half", MEET)
-        .encoder("encoder", "encoder", "")
+        .encoder("encoder", "encoder", "embedding: {max_tokens: 64}")
         .model("single", "double", "batching: {max_batch_size: 1}")
         .model("alone", "centred", "batching: {max_batch_size: 1}");
     Server::start(CAUDAL, &repo, &[])
@@ -87,12 +87,14 @@ fn check_together(model: &str) {
 
 #[test]
 fn answers_do_not_depend_on_who_else_asks() {
+    let _server = SHARED.get();
     DEPENDENT.iter().filter(|name| **name != "careless").for_each(|name| check_together(name));
     check_together("double");
 }
 
 #[test]
 fn a_request_of_several_rows_runs_whole_where_rows_are_not_joined() {
+    let _server = SHARED.get();
     let rows = |data: &[f64]| infer_rows("centred", data);
     assert_eq!(rows(&[1.0, 2.0, 3.0, 4.0, 3.0, 4.0, 5.0, 6.0]), (json!([2, 4]), [[-1.0; 4], [1.0; 4]].concat()));
     let (shape, sorted) = infer_rows("sorted", &[1.0, 1.0, 0.0, 0.0, 5.0, 5.0, 0.0, 0.0]);
@@ -116,6 +118,7 @@ fn batching(model: &str) -> Value {
 
 #[test]
 fn a_model_says_whether_its_rows_are_joined_and_why_not() {
+    let _server = SHARED.get();
     for name in ["double", "half", "encoder"] {
         assert_eq!(batching(name)["rows_joined"], true, "{name}: {}", batching(name));
     }
@@ -135,6 +138,7 @@ fn a_model_says_whether_its_rows_are_joined_and_why_not() {
 
 #[test]
 fn texts_keep_their_vectors_whatever_is_asked_beside_them() {
+    let _server = SHARED.get();
     let embed = |model: &str, texts: &[&str]| -> Vec<Vec<f64>> {
         let body = json!({ "model": model, "input": texts }).to_string();
         let answer = SHARED.get().post_json("/v1/embeddings", &body).json();

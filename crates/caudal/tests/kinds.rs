@@ -84,7 +84,7 @@ fn models_of_16_bits_are_asked_like_others() {
         assert!((got - expected).abs() < 1e-6, "{answer}");
     }
     let refused = ask(json!([1, 2, 3, 70000]));
-    assert_eq!((refused.status, refused.text().contains("70000 at place 3")), (400, true), "{}", refused.text());
+    assert_eq!((refused.status, refused.text().contains("element 3 is 70000")), (400, true), "{}", refused.text());
 }
 
 #[test]

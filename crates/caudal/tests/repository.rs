@@ -88,7 +88,7 @@ fn models_come_and_go_when_they_are_told_to() {
     assert_ne!(index("")[0]["reason"], "unloaded");
     assert_eq!(index("")[0]["version"], "1");
     let odd = server.post_json("/v2/repository/models/m/load", r#"{"parameters": {"config": "{}"}}"#);
-    assert_eq!((odd.status, odd.text().contains("\\\"config\\\" is not known")), (400, true), "{}", odd.text());
+    assert_eq!((odd.status, odd.text().contains("\\\"config\\\" is not supported")), (400, true), "{}", odd.text());
 }
 
 #[test]

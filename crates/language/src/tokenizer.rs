@@ -121,6 +121,11 @@ impl Tokenizer {
         Ok(Self { inner, max_tokens, special, vocabulary: largest.map_or(0, |id| id + 1) })
     }
 
+    /// How many token ids there are: each is less.
+    pub fn vocabulary(&self) -> u32 {
+        self.vocabulary
+    }
+
     /// Most tokens of a text, special tokens included.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens

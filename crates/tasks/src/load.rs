@@ -219,7 +219,9 @@ pub fn load_version(
     }
     let joined = !matches!(joining, Joining::Apart(_));
     if let Joining::Apart(reason) = &joining {
-        tell_apart(&folder.name, settings.batching.max_batch_size, reason);
+        if settings.batching.join_rows.is_none() {
+            tell_apart(&folder.name, settings.batching.max_batch_size, reason);
+        }
         // Rows are the model's business then: only what its settings declare is a limit.
         plan.max_request_rows = settings.batching.max_batch_size.filter(|size| *size > 1).unwrap_or(usize::MAX);
     }

@@ -205,7 +205,8 @@ pub(crate) fn try_texts(bench: &Bench<'_>, instance: &mut dyn Instance, text: &T
     let most = text.tokenizer.max_tokens();
     let lengths = [SENTENCE, 5, 9].map(|length| length.min(most));
     let mut failed = None;
-    for top in IDS {
+    let known = u64::from(text.tokenizer.vocabulary()).saturating_sub(1).max(1);
+    for top in IDS.map(|top| top.min(known)) {
         let mut draw = Draw::new();
         let texts = lengths.map(|length| (0..length).map(|_| 1 + draw.whole(top - 1) as u32).collect::<Vec<u32>>());
         let parts = texts.map(|tokens| Part::new(text, vec![(0, tokens)], text.head.width));
