@@ -161,7 +161,7 @@ fn port_is_another_name_of_http_port() {
         assert_eq!(shown["http_port"]["value"], "9000", "{flag}");
     }
     let help = said(&Command::new(CAUDAL).args(["serve", "--help"]).output().unwrap());
-    assert!(help.contains("[aliases: --port]"), "{help}");
+    assert!(help.contains("[alias: --port]"), "{help}");
 }
 
 #[test]

@@ -36,7 +36,11 @@ pub(crate) struct Track {
     pub(crate) untimed: bool,
     /// Of videos, each frame.
     pub(crate) frames: Vec<Frame>,
-    /// How long the last packet is presented that says so, in ticks.
+    /// The packet that is presented last: when, and for how long, in ticks; 0 where it does not say.
+    latest: Option<(i64, i64)>,
+    /// When the one before it is presented.
+    before: Option<i64>,
+    /// The duration of the last packet that says one.
     usual: i64,
 }
 
@@ -51,16 +55,36 @@ impl Track {
         };
         if shown {
             self.first = Some(self.first.map_or(pts, |first| first.min(pts)));
-            // Of a packet that does not say how long it lasts, often the last one, those before it tell.
-            if packet.duration > 0 {
-                self.usual = packet.duration;
-            }
-            let end = pts.saturating_add(self.usual);
+            self.follow(pts, packet.duration);
+            let end = pts.saturating_add(packet.duration);
             self.end = Some(self.end.map_or(end, |before| before.max(end)));
         }
         if keep {
             self.frames.push(Frame { pts, key: packet.key, shown });
         }
+    }
+
+    /// Remembers the packets that are presented last.
+    fn follow(&mut self, pts: i64, duration: i64) {
+        if duration > 0 {
+            self.usual = duration;
+        }
+        match self.latest {
+            Some((latest, _)) if pts < latest => self.before = self.before.max(Some(pts)),
+            Some((latest, _)) if pts == latest => {}
+            latest => {
+                self.before = latest.map(|(pts, _)| pts);
+                self.latest = Some((pts, duration));
+            }
+        }
+    }
+
+    /// Ends the track when all packets are read. A last packet that does not say how long it is presented, as ffprobe tells
+    /// of MP4s with reordered frames, is presented as long as others.
+    fn close(&mut self) {
+        let Some((pts, 0)) = self.latest else { return };
+        let gap = if self.usual > 0 { self.usual } else { self.before.map_or(0, |before| pts - before) };
+        self.end = self.end.max(Some(pts.saturating_add(gap)));
     }
 
     /// When frames are shown, in order.
@@ -121,6 +145,7 @@ impl Workshop<'_> {
             }
             if packets > most { Heard::TooMuch } else { Heard::Progress }
         })?;
+        timeline.values_mut().for_each(Track::close);
         self.check_duration(film, &timeline)?;
         Ok(timeline)
     }
@@ -174,11 +199,19 @@ mod tests {
         for line in ["0,0,1024,K_", "0,1024,1024,__", "0,2048,N/A,__", "0,3072,0,__"] {
             track.take(&packet(line).unwrap(), true);
         }
+        track.close();
         assert_eq!((track.first, track.end), (Some(0), Some(4096)));
+        let mut silent = Track::default();
+        for line in ["0,0,N/A,K_", "0,2048,N/A,__", "0,1024,N/A,__", "0,3072,N/A,__"] {
+            silent.take(&packet(line).unwrap(), true);
+        }
+        silent.close();
+        assert_eq!(silent.end, Some(4096), "the gap before it tells");
         let mut sound = Track::default();
         for line in ["1,0,1024,K_", "1,1024,500,K_"] {
             sound.take(&packet(line).unwrap(), false);
         }
+        sound.close();
         assert_eq!(sound.end, Some(1524), "what the last one says counts");
     }
 

@@ -224,7 +224,8 @@ mod tests {
             let handlers = rest.split(".merge(").next().unwrap();
             for method in ["get", "post", "put", "patch", "delete"] {
                 if handlers.split(|letter: char| !letter.is_ascii_alphabetic()).any(|word| word == method) {
-                    found.insert((method.to_owned(), path.to_owned()));
+                    // OpenAPI has one kind of parameters in paths.
+                    found.insert((method.to_owned(), path.replace("{*", "{")));
                 }
             }
         }

@@ -1,23 +1,29 @@
 //! Answers of a real server, held against what the document says of them.
 
+use std::sync::Arc;
+
 use caudal_testkit::{
     Server, fixture,
     http::{Answer, Ask, get, post, tensor_request},
 };
 use serde_json::{Value, json};
 
-use crate::{SHARED, document::Document};
+use crate::{Place, document::Document, place};
 
 /// What all tests here need.
 struct Case {
-    server: std::sync::Arc<Server>,
+    place: Arc<Place>,
     document: Document,
 }
 
 impl Case {
     fn new() -> Self {
-        let server = SHARED.get();
-        Self { document: Document::of(&server), server }
+        let place = place();
+        Self { document: Document::of(&place.server), place }
+    }
+
+    fn server(&self) -> &Server {
+        &self.place.server
     }
 
     fn check(&self, operation: &str, status: u16, answer: Answer) -> Answer {
@@ -27,17 +33,17 @@ impl Case {
     }
 
     fn get(&self, operation: &str, status: u16, path: &str) -> Answer {
-        self.check(operation, status, self.server.get(path))
+        self.check(operation, status, self.server().get(path))
     }
 
     /// Posts JSON that is itself as declared.
     fn post(&self, operation: &str, status: u16, path: &str, body: &Value) -> Answer {
         self.document.check_request(operation, body);
-        self.check(operation, status, self.server.post_json(path, &body.to_string()))
+        self.check(operation, status, self.server().post_json(path, &body.to_string()))
     }
 
     fn post_nothing(&self, operation: &str, status: u16, path: &str) -> Answer {
-        self.check(operation, status, self.server.ask(&post(path, &[], b"")))
+        self.check(operation, status, self.server().ask(&post(path, &[], b"")))
     }
 }
 
@@ -45,19 +51,19 @@ impl Case {
 fn predictions_are_as_declared() {
     let case = Case::new();
     let bus = fixture("double_decker_bus.jpg");
-    let found = case.check("predict_picture", 200, case.server.post_picture("/predict/small", &bus)).json();
+    let found = case.check("predict_picture", 200, case.server().post_picture("/predict/small", &bus)).json();
     assert!(found["detections"].as_array().is_some_and(|boxes| !boxes.is_empty()), "{found}");
     for path in ["/predict/orientation", "/predict/selfie", "/predict/selfie?masks=rle", "/predict/small?draw=true"] {
-        case.check("predict_picture", 200, case.server.post_picture(path, &bus));
+        case.check("predict_picture", 200, case.server().post_picture(path, &bus));
     }
     let parts: [(&str, Option<&str>, &[u8]); 2] =
         [("images", Some("bus.jpg"), &bus), ("images", Some("note.txt"), b"hello")];
-    let some = case.server.post_form("/predict_batch/small", &parts);
+    let some = case.server().post_form("/predict_batch/small", &parts);
     assert_eq!(case.check("predict_pictures", 200, some).json()["status"], "partial");
-    case.check("infer_image", 200, case.server.post_form("/api/v1/inference/image", &[("file", None, &bus)]));
-    case.check("predict_picture", 404, case.server.post_picture("/predict/nobody", &bus));
-    case.check("predict_picture", 400, case.server.post_picture("/predict/small?conf=2", &bus));
-    case.check("predict_picture", 415, case.server.post_picture("/predict/small", b"no picture"));
+    case.check("infer_image", 200, case.server().post_form("/api/v1/inference/image", &[("file", None, &bus)]));
+    case.check("predict_picture", 404, case.server().post_picture("/predict/nobody", &bus));
+    case.check("predict_picture", 400, case.server().post_picture("/predict/small?conf=2", &bus));
+    case.check("predict_picture", 415, case.server().post_picture("/predict/small", b"no picture"));
 }
 
 #[test]
@@ -87,7 +93,12 @@ fn embeddings_are_as_declared() {
         let body = json!({"model": "enc", "input": ["good", "news"], "encoding_format": format});
         case.post("create_embeddings", 200, "/v1/embeddings", &body);
     }
-    case.post("create_embeddings", 400, "/v1/embeddings", &json!({"model": "enc", "input": []}));
+    case.post(
+        "create_embeddings",
+        400,
+        "/v1/embeddings",
+        &json!({"model": "enc", "input": "x", "dimensions": 100_000}),
+    );
     case.get("list_models", 200, "/v1/models");
     case.get("retrieve_model", 200, "/v1/models/enc");
     case.get("retrieve_model", 404, "/v1/models/nobody");
@@ -123,11 +134,11 @@ fn consultations_are_as_declared() {
     let first = case.post("append_event", 201, &format!("{at}/events"), &event).json();
     case.post("append_events", 201, &format!("{at}/events/batch"), &json!({"events": [event, event]}));
     let lines = [("Content-Type", "application/x-ndjson")];
-    let streamed = post(&format!("{at}/events/stream"), &lines, event.to_string().as_bytes()).path.to_owned();
-    case.check("stream_events", 201, case.server.ask(&post(&streamed, &lines, event.to_string().as_bytes())));
+    let (stream, line) = (format!("{at}/events/stream"), event.to_string());
+    case.check("stream_events", 201, case.server().ask(&post(&stream, &lines, line.as_bytes())));
     let wrong = json!({"event_type": "MESSAGE_RECEIVED", "payload": {}});
     case.post("append_event", 422, &format!("{at}/events"), &wrong);
-    let late = json!({"event_type": "NOTE", "payload": {}, "expected_version": 1});
+    let late = json!({"event_type": "MESSAGE_RECEIVED", "payload": {"message": "Adiós"}, "expected_version": 1});
     case.post("append_event", 409, &format!("{at}/events"), &late);
     case.get("list_consultations", 200, "/consultations?sort=events_desc&limit=10");
     case.get("get_consultation", 200, &at);
@@ -194,13 +205,13 @@ fn pipelines_and_runs_are_as_declared() {
 fn administration_is_as_declared() {
     let case = Case::new();
     let bus = fixture("double_decker_bus.jpg");
-    let name = case.server.post_picture("/predict/small", &bus).header("x-request-id").to_owned();
+    let name = case.server().post_picture("/predict/small", &bus).header("x-request-id").to_owned();
     case.get("get_model", 200, "/admin/models/small");
     case.get("profile_model_operators", 200, "/admin/models/double/operators?runs=2");
     let patch = json!({"thresholds": {"conf": 0.25}});
     case.document.check_request("change_model", &patch);
     let change = Ask { method: "PATCH", ..post("/admin/models/nanodet", &[], b"{\"thresholds\": {\"conf\": 0.25}}") };
-    case.check("change_model", 200, case.server.ask(&change));
+    case.check("change_model", 200, case.server().ask(&change));
     case.get("list_requests", 200, "/admin/requests?sort=slowest&limit=5");
     case.get("get_request", 200, &format!("/admin/requests/{name}"));
     case.get("get_request", 404, "/admin/requests/nobody");
@@ -218,5 +229,5 @@ fn administration_is_as_declared() {
     case.post("clean_up_memory", 200, "/admin/memory/cleanup", &json!({"idle_secs": 3600}));
     case.get("get_memory", 200, "/admin/memory");
     let stranger = Ask { headers: &[("Authorization", "Bearer guess")], ..get("/admin/memory") };
-    case.check("get_memory", 401, case.server.ask(&stranger));
+    case.check("get_memory", 401, case.server().ask(&stranger));
 }

@@ -5,9 +5,12 @@ mod answers;
 mod document;
 mod tools;
 
-use std::fs;
+use std::{
+    fs,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
-use caudal_testkit::{Repo, Server, Shared, fixture};
+use caudal_testkit::{Repo, Server, fixture};
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
 
@@ -25,21 +28,41 @@ const PIPELINES: [(&str, &str); 3] = [
 ];
 
 /// A server with a model of each form of answer, a record and pipelines.
-static SHARED: Shared = Shared::new(|| {
-    let orientation = "kind: classify\nlabels: ['0', '180']\n\
-                       preprocessing: {size: [192, 48], color: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}";
-    let repo = Repo::nanodet("aliases: [small]")
-        .model("double", "double", "")
-        .file("orientation/1/model.onnx", &fixture("models/text_orientation.onnx"))
-        .file("orientation/model.yaml", orientation.as_bytes())
-        .file("selfie/1/model.onnx", &fixture("models/selfie.onnx"))
-        .file("selfie/model.yaml", b"labels: [person]")
-        .encoder("enc", "encoder", "embedding: {max_tokens: 64}");
-    let pipelines = tempfile::tempdir().unwrap();
-    for (name, text) in PIPELINES {
-        fs::write(pipelines.path().join(format!("{name}.yaml")), text).unwrap();
+struct Place {
+    server: Server,
+    /// The model repository, which the server reads again.
+    _repo: Repo,
+}
+
+impl Place {
+    fn new() -> Self {
+        let orientation = "kind: classify\nlabels: ['0', '180']\n\
+                           preprocessing: {size: [192, 48], color: bgr, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}";
+        let repo = Repo::nanodet("aliases: [small]")
+            .model("double", "double", "")
+            .file("orientation/1/model.onnx", &fixture("models/text_orientation.onnx"))
+            .file("orientation/model.yaml", orientation.as_bytes())
+            .file("selfie/1/model.onnx", &fixture("models/selfie.onnx"))
+            .file("selfie/model.yaml", b"labels: [person]")
+            .encoder("enc", "encoder", "embedding: {max_tokens: 64}");
+        let pipelines = tempfile::tempdir().unwrap();
+        for (name, text) in PIPELINES {
+            fs::write(pipelines.path().join(format!("{name}.yaml")), text).unwrap();
+        }
+        let folder = pipelines.path().display().to_string();
+        let budget = ["--latency-budgets", "/predict/{model} = 200"];
+        let arguments = [&["--data-dir", "data", "--pipelines", &folder][..], &budget].concat();
+        Self { server: Server::start(CAUDAL, &repo, &arguments), _repo: repo }
     }
-    let folder = pipelines.path().display().to_string();
-    let budget = ["--latency-budgets", "/predict/{model} = 200"];
-    Server::start(CAUDAL, &repo, &[&["--data-dir", "data", "--pipelines", &folder][..], &budget].concat())
-});
+}
+
+/// The one that all tests share; it goes when the last is done.
+fn place() -> Arc<Place> {
+    static SHARED: Mutex<Weak<Place>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let place = Arc::new(Place::new());
+        *shared = Arc::downgrade(&place);
+        place
+    })
+}

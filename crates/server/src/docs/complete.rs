@@ -7,6 +7,7 @@ use utoipa::openapi::{
     Content, OpenApi, PathItem, Ref, RefOr, Response,
     example::{Example, ExampleBuilder},
     path::Operation,
+    schema::{Schema, SchemaType, Type},
     security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 
@@ -30,7 +31,7 @@ impl Form {
         if path.starts_with("/v2") { Self::Kserve } else { Self::Own }
     }
 
-    fn schema(self) -> RefOr<utoipa::openapi::Schema> {
+    fn schema(self) -> RefOr<Schema> {
         RefOr::Ref(Ref::from_schema_name(match self {
             Self::Own => "Error",
             Self::Kserve => "KserveError",
@@ -80,10 +81,42 @@ fn complete_operation(path: &str, operation: &mut Operation) {
         }
         operation.security = Some(vec![SecurityRequirement::new(ADMIN_KEY, Vec::<String>::new())]);
     }
-    for (status, response) in responses {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter
+            && let Some(schema) = &mut parameter.schema
+        {
+            remove_null(schema);
+        }
+    }
+    for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response {
             complete_response(form, &tag, status, response);
         }
+    }
+}
+
+/// A parameter that may be left out is never null: a query and a header have no such value.
+fn remove_null(schema: &mut RefOr<Schema>) {
+    let is_null = |item: &RefOr<Schema>| match item {
+        RefOr::T(Schema::Object(object)) => object.schema_type == SchemaType::Type(Type::Null),
+        _ => false,
+    };
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            if let SchemaType::Array(types) = &mut object.schema_type {
+                types.retain(|one| *one != Type::Null);
+                if let [only] = &types[..] {
+                    object.schema_type = SchemaType::Type(only.clone());
+                }
+            }
+        }
+        RefOr::T(Schema::OneOf(one)) => {
+            one.items.retain(|item| !is_null(item));
+            if let [only] = &one.items[..] {
+                *schema = only.clone();
+            }
+        }
+        _ => {}
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Indexed {
 #[serde(default)]
 pub(crate) struct ChangeRequest {
     /// None is known here; settings stand in `model.yaml`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schemas::Members)]
     #[serde(deserialize_with = "crate::json::null_is_absent")]
     parameters: std::collections::BTreeMap<String, serde_json::Value>,
 }
