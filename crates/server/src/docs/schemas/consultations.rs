@@ -38,6 +38,9 @@ pub(crate) struct ConsultationItem {
     consultation_id: String,
     /// ISO 8601, UTC.
     created_at: String,
+    /// When it was made in the system that it was imported from; absent where it was not imported.
+    #[schema(nullable = false)]
+    original_created_at: Option<String>,
     /// When the last event was appended.
     updated_at: String,
     event_count: u64,
@@ -54,6 +57,9 @@ struct ConsultationDetails {
     consultation_id: String,
     about: ConsultationAbout,
     created_at: String,
+    /// When it was made in the system that it was imported from; absent where it was not imported.
+    #[schema(nullable = false)]
+    original_created_at: Option<String>,
     updated_at: String,
     event_count: u64,
     /// The last link of the hash chain, 64 hexadecimal digits.
@@ -68,6 +74,9 @@ struct ConsultationAbout {
     session_id: String,
     #[schema(nullable = false)]
     patient_stub: Option<Members>,
+    /// What the file said of it that it was imported from.
+    #[schema(nullable = false)]
+    original: Option<Members>,
 }
 
 /// What all events of a consultation say together. Times are microseconds since 1970.
@@ -255,6 +264,9 @@ pub(crate) struct Event {
     timestamp: String,
     /// The same in microseconds since 1970.
     time: i64,
+    /// When it happened, where it was imported and had a time of its own; else absent.
+    #[schema(nullable = false)]
+    occurred_at: Option<String>,
     event_type: String,
     /// What happened: an object, or a text where it cannot be read as JSON.
     payload: Value,

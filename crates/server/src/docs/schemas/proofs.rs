@@ -97,6 +97,9 @@ pub(crate) struct SessionPage {
 struct SessionItem {
     session_id: String,
     created_at: String,
+    /// When it was made in the system that it was imported from; absent where it was not imported.
+    #[schema(nullable = false)]
+    original_created_at: Option<String>,
     updated_at: String,
     event_count: u64,
     /// Events that lie in sealed archives.
@@ -120,6 +123,9 @@ struct TimelineItem {
     consultation_id: String,
     sequence: u64,
     timestamp: String,
+    /// When it happened, where it was imported and had a time of its own; else absent.
+    #[schema(nullable = false)]
+    occurred_at: Option<String>,
     event_type: String,
     user_id: Option<String>,
     summary: String,
