@@ -108,7 +108,7 @@ fn codes_tell_what_went_wrong() {
     check(4, &["run", "wrong"], "error V-K4");
     check(4, &["run", "both"], "error V-K4");
     check(1, &["show", "nobody"], "there is no run nobody");
-    check(1, &["run", "greet", "--run-id", "a/b"], "no slash");
+    check(1, &["run", "greet", "--run-id", "a/b"], "a run's name has");
 }
 
 #[test]
