@@ -88,7 +88,12 @@ fn what_makes_no_sense_changes_nothing() {
         ("m", r#"{"batching": {"preserve_ordering": true}}"#, 400, "from the first request on"),
         ("m", "{", 400, "the body"),
         ("m", "[1]", 400, "the body"),
-        ("fixed", r#"{"batching": {"max_batch_size": 2}}"#, 400, "cannot be joined"),
+        (
+            "fixed",
+            r#"{"batching": {"max_batch_size": 2}}"#,
+            400,
+            "are not joined, so batching.max_batch_size is 1: the first dimension of x",
+        ),
         ("nobody", "{}", 404, "there is no model"),
     ] {
         let answer = patch(&server, model, &[], body);
