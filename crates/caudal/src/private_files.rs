@@ -13,21 +13,9 @@ use rustix::{
 
 use crate::settings::Settings;
 
-/// What stands in a data folder, beside `models`, whose files are their owner's matter.
-const KEPT: [&str; 12] = [
-    "caudal.db",
-    "caudal.db-wal",
-    "caudal.db-shm",
-    "caudal.db-held",
-    "lock",
-    "archives",
-    "exports",
-    "flow-cache.db",
-    "flow-cache.db-wal",
-    "flow-cache.db-shm",
-    "head.key",
-    "admin.token",
-];
+/// How names of what Caudal keeps in a data folder begin. Others, such as those of models, are their owner's matter.
+const KEPT: [&str; 8] =
+    ["caudal.db", "flow-cache.db", "audit.", "archives", "exports", "lock", "head.key", "admin.token"];
 /// Bits of a mode that only directories and special files have.
 const STICKY: u32 = 0o1000;
 
@@ -46,10 +34,13 @@ pub(crate) fn tighten_data(settings: &Settings) {
     let Some(folder) = &settings.data_dir else { return };
     let denied = denied(settings);
     let mut changed = 0;
-    for path in KEPT.iter().map(|name| folder.join(name)) {
-        tighten(&path, denied, &mut changed);
+    let is_kept = |name: &str| KEPT.iter().any(|kept| name.starts_with(kept));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_kept) {
+            tighten(&entry.path(), denied, &mut changed);
+        }
     }
-    if folder.join(KEPT[0]).exists() {
+    if folder.join("caudal.db").exists() {
         tighten_one(folder, denied, &mut changed);
     }
     if changed > 0 {

@@ -33,7 +33,8 @@ fn evil<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 }
 
 fn refused(answer: &Answer, status: u16, code: &str, what: &str) {
-    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {}", answer.text());
+    // KServe's routes say the code in front of their sentence.
+    assert_eq!((answer.status, answer.text().contains(code)), (status, true), "{what}: {}", answer.text());
     assert_eq!(answer.header("access-control-allow-origin"), "", "{what}");
 }
 

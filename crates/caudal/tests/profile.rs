@@ -262,7 +262,10 @@ fn threads_of_the_librarys_own_are_named() {
 /// A connection that asks for a profile, which has begun, and does not wait for it.
 fn ask_and_leave(server: &Server, seconds: u32) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    write!(stream, "GET /debug/pprof/profile?seconds={seconds} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let key = server.admin_credential().unwrap();
+    let head =
+        format!("GET /debug/pprof/profile?seconds={seconds} HTTP/1.1\r\nHost: localhost\r\nX-Admin-Key: {key}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
     until("it samples", || samples(server));
     stream
 }
@@ -425,7 +428,7 @@ fn the_command_says_what_is_wrong() {
     check(&["--pid", &own], 1, "no Caudal server");
     check(&["--pid", "4194999"], 1, "there is no process");
     check(&["--url", "http://127.0.0.1:1"], 1, "cannot be asked");
-    check(&["--url", "https://127.0.0.1"], 2, "begins with http://");
+    check(&["--url", "ftp://127.0.0.1"], 2, "begins with http://");
     check(&["--seconds", "301"], 2, "1..=300");
     check(&["--hz", "0"], 2, "1..=1000");
     check(&["--heap", "--operators", "m"], 2, "cannot be used with");

@@ -232,8 +232,9 @@ fn commands_ask_through_tls_with_authorities_of_their_own() {
         assert!(profiled.status.success() && folder.join("heap.svg").exists(), "{}", said(&profiled));
     }
     fs::write(folder.join("in.json"), tensor_request(&[[1.0; 4]], "")).unwrap();
-    let load =
-        format!("bench run double --input in.json --connections 2 --duration 500ms --warmup 0s --json --url {url}");
+    let load = format!(
+        "bench run --model double --input in.json --connections 2 --duration 500ms --warmup 0s --json --url {url}"
+    );
     let report = caudal(folder, &load);
     let numbers: serde_json::Value =
         serde_json::from_slice(&report.stdout).unwrap_or_else(|_| panic!("{}", said(&report)));
