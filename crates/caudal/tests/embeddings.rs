@@ -223,7 +223,7 @@ fn a_text_is_measured_in_tokens_and_not_in_bytes() {
     let much = post(&server, &json!({ "model": "texts", "input": "cat ".repeat(1 << 20) }));
     assert_eq!((much.status, much.code().as_str()), (400, "text_too_long"));
     assert!(
-        much.text().contains("has more than ") && much.text().contains("set \\\"truncate\\\": true"),
+        much.text().contains("has more than ") && much.text().contains("Set \\\"truncate\\\": true"),
         "{}",
         much.text()
     );

@@ -63,7 +63,7 @@ pub enum TextError {
     #[error("is empty")]
     Empty,
     /// More than the model takes, and nobody said that it may be cut.
-    #[error("has {has}; the model accepts {max_tokens}")]
+    #[error("has {has}; the model accepts {max_tokens}. Set \"truncate\": true to cut it")]
     TooLong {
         /// What it has.
         has: TooLong,
@@ -94,7 +94,9 @@ impl Explain for TextError {
     fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::Empty => "send at least one character or token",
-            Self::TooLong { .. } => "set \"truncate\": true to cut it, or send it in pieces",
+            Self::TooLong { .. } => {
+                "cut it, or send it in pieces; embedding.truncate in model.yaml cuts all that are too long"
+            }
             Self::UnknownToken { .. } => "send ids of this model's own tokenizer, or the text itself",
             Self::Untokenizable(_) => "send other text",
         }

@@ -153,11 +153,13 @@ const OF_CHAT: [&str; 3] = ["/v1/chat/", "/v1/completions", "/v1/responses"];
 
 async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
     let path = request.uri().path();
-    let hint = match OF_CHAT.iter().any(|prefix| path.starts_with(prefix)) {
-        true => "this server has no chat models: of OpenAI's API it has POST /v1/embeddings and GET /v1/models",
-        false => "GET /docs lists all paths",
+    // OpenAI's clients show the message and not the hint.
+    let why = match OF_CHAT.iter().any(|prefix| path.starts_with(prefix)) {
+        true => ": this server has no chat models; of OpenAI's API it has POST /v1/embeddings and GET /v1/models",
+        false => "",
     };
-    let problem = Problem::new(ErrorKind::NotFound, format!("there is nothing at {}", shorten(path)), hint);
+    let message = format!("there is nothing at {}{why}", shorten(path));
+    let problem = Problem::new(ErrorKind::NotFound, message, "GET /docs lists all paths");
     door::refuse(&app, request.headers(), request.uri(), problem)
 }
 

@@ -31,7 +31,7 @@ pub enum TaskError {
     Tensor(#[from] TensorError),
     /// Token ids for a model that is given texts.
     #[error(
-        "input holds token ids, and the model {0} accepts texts only: ids of another tokenizer would give vectors that mean nothing"
+        "input holds token ids, and the model {0} accepts texts only; send the texts (LangChain: check_embedding_ctx_length=False)"
     )]
     TokenIds(String),
     /// One of the texts cannot be given to the model.
@@ -97,8 +97,8 @@ impl Explain for TaskError {
             Self::TooLargeToDraw(_) => "scale the picture down, or leave draw out".into(),
             Self::Tensor(_) => "GET /v2/models/{model} tells names, datatypes and shapes".into(),
             Self::TokenIds(_) => {
-                "send the texts themselves (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)); \
-                 if the ids are of this model's own tokenizer, set embedding.allow_token_ids: true in its model.yaml"
+                "ids of another tokenizer give vectors that mean nothing; if they are of this model's own, \
+                 set embedding.allow_token_ids: true in its model.yaml"
                     .into()
             }
             Self::Text { error, .. } => error.hint(),

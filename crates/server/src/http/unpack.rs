@@ -52,6 +52,16 @@ enum Encoding {
 
 /// `request` with its body as it was before it was compressed.
 pub(crate) fn unpack(request: Request) -> Result<Request, Problem> {
+    if let Some(transfer) = request.headers().get(header::TRANSFER_ENCODING)
+        && !transfer.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+    {
+        let said = String::from_utf8_lossy(transfer.as_bytes());
+        return Err(Problem::new(
+            ErrorKind::UnsupportedEncoding,
+            format!("Transfer-Encoding is {:?}; supported is chunked alone", shorten(&said)),
+            "send Transfer-Encoding: chunked, and say with Content-Encoding that the body is compressed",
+        ));
+    }
     if !request.headers().contains_key(header::CONTENT_ENCODING) {
         return Ok(request);
     }
@@ -388,6 +398,10 @@ mod tests {
         let middle = broken.len() - 6;
         broken[middle] ^= 1;
         assert!(unpacked("gzip", &broken, 9).is_err(), "the checksum counts");
+        let packed = Request::builder().header("transfer-encoding", "gzip, chunked").body(Body::empty()).unwrap();
+        assert!(unpack(packed).unwrap_err().message.contains("Transfer-Encoding is \"gzip, chunked\""));
+        let chunked = Request::builder().header("transfer-encoding", "Chunked").body(Body::empty()).unwrap();
+        assert!(unpack(chunked).is_ok());
     }
 
     #[test]
