@@ -146,7 +146,7 @@ fn uploads_without_a_deadline_have_slots_of_their_own() {
 
 #[test]
 fn oversized_head_is_refused() {
-    let server = &crate::SHARED;
+    let server = crate::SHARED.get();
     let filler = "a".repeat(80_000);
     let answer = http::once(server.address(), &Ask { headers: &[("X-Filler", &filler)], ..get("/livez") });
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 431));
