@@ -45,8 +45,8 @@ pub(super) fn replace(head: &[u8]) -> Option<Vec<u8>> {
         ),
         "431" => Problem::new(
             ErrorKind::HeadersTooLarge,
-            "the request has more than 100 headers, or more than 64 KiB of them",
-            "send fewer and shorter headers; cookies are not needed",
+            "the request has more than 100 headers, or its head, path and query included, is larger than 64 KiB",
+            "send fewer and shorter headers, and what is long in the body; cookies are not needed",
         ),
         _ => return None,
     };
