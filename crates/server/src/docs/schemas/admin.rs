@@ -88,6 +88,9 @@ struct RequestStep {
 pub(crate) struct ChromeTrace {
     #[schema(rename = "traceEvents")]
     trace_events: Vec<Members>,
+    /// `ms`.
+    #[schema(rename = "displayTimeUnit")]
+    display_time_unit: String,
 }
 
 /// Timed sections of the server's code.
