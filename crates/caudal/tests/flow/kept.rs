@@ -173,7 +173,7 @@ fn printed_resume_command_works_when_pasted() {
     };
     let by_flags = ["--data-dir", data.to_str().unwrap(), "--pipelines", folder.to_str().unwrap()];
     let by_file = ["--config", settings.to_str().unwrap(), "--pipelines", folder.to_str().unwrap()];
-    for (id, options) in [("r 1", &by_flags), ("r2", &by_file)] {
+    for (id, options) in [("r's(1)&2;", &by_flags), ("r2", &by_file)] {
         let mut command = Command::new(crate::CAUDAL);
         let words = ["flow", "run", file.to_str().unwrap(), "--input", "this", "--run-id", id];
         let asked = plain(command.args(words).args(options));
