@@ -184,7 +184,7 @@ fn say_where(token: &AdminToken) {
     match &token.file {
         Some(file) => tracing::info!("admin routes need the token in {}", file.display()),
         None => {
-            tracing::warn!("admin routes are closed: no folder for the admin token could be written to; set admin_key")
+            tracing::warn!("admin routes are closed: no folder for the admin token could be written to; set admin_key");
         }
     }
 }

@@ -83,7 +83,7 @@ const GROUPS: &[Group] = &[
 fn group_of(key: &Key) -> Option<usize> {
     let exact = GROUPS.iter().position(|group| group.names.contains(&key.name));
     let matches = |name: &&str| name.strip_suffix('*').is_some_and(|prefix| key.name.starts_with(prefix));
-    exact.or_else(|| GROUPS.iter().position(|group| group.names.iter().any(|name| matches(name))))
+    exact.or_else(|| GROUPS.iter().position(|group| group.names.iter().any(matches)))
 }
 
 /// All settings with the headings of their groups, group by group.

@@ -67,7 +67,7 @@ pub enum Imported {
 /// The contents of a file, as they come.
 pub enum Import {
     /// Of an archive of ours.
-    Own(Own),
+    Own(Box<Own>),
     /// Of a file of others.
     Foreign(Foreign),
 }
@@ -103,7 +103,7 @@ pub fn import(program: &Path, file: &Path, limits: ImportLimits) -> Result<Impor
     // The library's words for it are long.
     std::fs::File::open(file).map_err(ArchiveError::io(file, "open it"))?;
     match Own::open(file)? {
-        Some(own) => Ok(Import::Own(own)),
+        Some(own) => Ok(Import::Own(Box::new(own))),
         None => foreign(program, file, limits).map(Import::Foreign),
     }
 }
@@ -120,27 +120,24 @@ fn foreign(program: &Path, file: &Path, limits: ImportLimits) -> Result<Foreign,
 
 impl Foreign {
     fn advance(&mut self) -> Result<Option<Imported>, ArchiveError> {
-        loop {
-            match self.said()? {
-                Said::Consultation(name) => {
-                    self.consultation = name.into();
-                    let (name, original) = (Arc::clone(&self.consultation), Original::default());
-                    return Ok(Some(Imported::Consultation { name, original }));
-                }
-                Said::About(attributes) => {
-                    let (name, original) = (Arc::clone(&self.consultation), Original { meta: None, attributes });
-                    return Ok(Some(Imported::Consultation { name, original }));
-                }
-                Said::Skipped(part) => return Ok(Some(Imported::Skipped(part))),
-                Said::Event(json) => {
-                    self.events += 1;
-                    return Ok(Some(Imported::Event { consultation: Arc::clone(&self.consultation), json }));
-                }
-                Said::Done(events) if events == self.events => return Ok(None),
-                Said::Done(_) => return Err(self.failed("events went missing on the way")),
-                Said::Failed { why, words } => return Err(self.told(why, words)),
+        Ok(Some(match self.said()? {
+            Said::Consultation(name) => {
+                self.consultation = name.into();
+                Imported::Consultation { name: Arc::clone(&self.consultation), original: Original::default() }
             }
-        }
+            Said::About(attributes) => {
+                let original = Original { meta: None, attributes };
+                Imported::Consultation { name: Arc::clone(&self.consultation), original }
+            }
+            Said::Skipped(part) => Imported::Skipped(part),
+            Said::Event(json) => {
+                self.events += 1;
+                Imported::Event { consultation: Arc::clone(&self.consultation), json }
+            }
+            Said::Done(events) if events == self.events => return Ok(None),
+            Said::Done(_) => return Err(self.failed("events went missing on the way")),
+            Said::Failed { why, words } => return Err(self.told(why, words)),
+        }))
     }
 
     fn said(&mut self) -> Result<Said, ArchiveError> {

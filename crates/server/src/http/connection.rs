@@ -6,7 +6,6 @@
 use std::{
     future::Future,
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},

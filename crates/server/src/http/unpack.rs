@@ -66,7 +66,8 @@ pub(crate) fn unpack(request: Request) -> Result<Request, Problem> {
         return Ok(request);
     }
     let (mut head, body) = request.into_parts();
-    let encoding = read_encoding(head.headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.as_bytes()))?;
+    let encoding =
+        read_encoding(head.headers.get_all(header::CONTENT_ENCODING).iter().map(axum::http::HeaderValue::as_bytes))?;
     head.headers.remove(header::CONTENT_ENCODING);
     let Some(encoding) = encoding.filter(|_| !body.is_end_stream()) else {
         return Ok(Request::from_parts(head, body));

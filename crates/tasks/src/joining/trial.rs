@@ -195,8 +195,9 @@ fn first_difference(dtype: DType, alone: &[u8], beside: &[u8]) -> Option<(f64, f
     let largest = pairs().map(|(one, _)| one.abs()).filter(|one| one.is_finite()).fold(0.0, f64::max);
     pairs().find(|(one, other)| {
         let same = one == other || (one.is_nan() && other.is_nan());
-        // Not `>`: what is not a number is no near miss.
-        !same && !((one - other).abs() <= relative * one.abs() + of_largest * largest)
+        let difference = (one - other).abs();
+        // A number beside NaN or infinity is no near miss.
+        !same && (!difference.is_finite() || difference > relative * one.abs() + of_largest * largest)
     })
 }
 

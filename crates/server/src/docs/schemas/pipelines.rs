@@ -149,6 +149,7 @@ pub(crate) enum RunStatus {
 /// A run that waits for an answer, or that nobody waits for.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "a schema alone: no value of it is ever made")]
 pub(crate) enum RunPending {
     /// It waits for an answer.
     Paused(RunReport),
