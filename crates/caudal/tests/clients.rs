@@ -85,8 +85,8 @@ fn compressed_bodies_are_read_as_they_were_before() {
     let (content_type, multipart) = form(&[("file", Some("bus.jpg"), &bus())]);
     let tensor = tensor_request(&[[1.0, 2.0, 3.0, 4.0]], "");
     let text = r#"{"model": "encoder", "input": "a cat"}"#;
-    let packers: [(&str, fn(&[u8]) -> Vec<u8>); 4] =
-        [("gzip", gzip), ("x-gzip", gzip), ("deflate", zlib), ("Deflate", raw_deflate)];
+    type Packer = fn(&[u8]) -> Vec<u8>;
+    let packers: [(&str, Packer); 4] = [("gzip", gzip), ("x-gzip", gzip), ("deflate", zlib), ("Deflate", raw_deflate)];
     for (encoding, pack) in packers {
         let raw = send("/predict/small", "image/jpeg", encoding, &pack(&bus()));
         assert_eq!(raw.json()["detections"], expected, "{encoding}: {}", raw.text());

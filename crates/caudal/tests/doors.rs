@@ -133,7 +133,7 @@ fn every_admin_route_is_closed_without_credential() {
     for (path, methods) in described["paths"].as_object().unwrap() {
         for (method, route) in methods.as_object().unwrap() {
             let is_admin = route["tags"].as_array().is_some_and(|tags| tags.contains(&"admin".into()));
-            let (method, path) = (method.to_uppercase(), path.replace('{', "").replace('}', ""));
+            let (method, path) = (method.to_uppercase(), path.replace(['{', '}'], ""));
             let answer = http::once(server.address(), &Ask { method: &method, ..get(&path) });
             // Others may stream, or wait for a body: what matters is that they do not ask for the credential.
             let asks = answer.is_ok_and(|answer| answer.status == 401);

@@ -216,7 +216,7 @@ mod tests {
             assert!(allows(&set, host, false) && allows(&set, host, true), "{host}");
         }
         for host in ["clinic.example", ".clinic.example", "evilclinic.example", "b.ai.example"] {
-            assert!(!Authority::parse(host).is_some_and(|host| set.check(Some(&host), false).is_ok()), "{host}");
+            assert!(Authority::parse(host).is_none_or(|host| set.check(Some(&host), false).is_err()), "{host}");
         }
         assert!(allows(&AllowedHosts::new("*", "box").unwrap(), "any.example", true));
         for wrong in ["http://a", "a:80", "a b", "*a", "a.*"] {
