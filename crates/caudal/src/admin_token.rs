@@ -42,8 +42,8 @@ impl AdminToken {
         let name = file_name(port);
         let mut earlier = in_data.iter().cloned().chain(run_folders().into_iter().map(|folder| folder.join(&name)));
         let known = match in_data {
-            Some(_) => earlier.next().and_then(|file| read(&file)),
-            None => earlier.find_map(|file| read(&file)),
+            Some(_) => earlier.next().and_then(|file| read(&file, Owner::ThisUser)),
+            None => earlier.find_map(|file| read(&file, Owner::ThisUser)),
         };
         let text = known.map_or_else(random, Ok)?;
         let in_data = in_data.filter(|file| write(file, &text).is_ok());
@@ -64,7 +64,7 @@ impl Drop for AdminToken {
 /// The tokens that a server on `port` of this machine may have, the likeliest first.
 pub(crate) fn find(port: u16) -> Vec<String> {
     let name = file_name(port);
-    run_folders().into_iter().filter_map(|folder| read(&folder.join(&name))).collect()
+    run_folders().into_iter().filter_map(|folder| read(&folder.join(&name), Owner::AnyForRoot)).collect()
 }
 
 /// True for a host name that means this machine: a token goes nowhere else.
@@ -86,13 +86,24 @@ fn run_folders() -> Vec<PathBuf> {
     folders.into_iter().flatten().filter(|folder| folder.is_absolute()).collect()
 }
 
-/// Reads a token, if the file is this user's alone.
-fn read(file: &Path) -> Option<String> {
-    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(no_link).open(file).ok()?;
+/// Whose token files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// This user's. A server takes no token over that another user wrote.
+    ThisUser,
+    /// This user's; root's commands find the tokens of all users' servers.
+    AnyForRoot,
+}
+
+/// Reads a token, if the file is its owner's alone.
+fn read(file: &Path, owner: Owner) -> Option<String> {
+    // A pipe in its place would otherwise be waited for.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(file).ok()?;
     let meta = file.metadata().ok()?;
     let own = geteuid().as_raw();
-    if !meta.is_file() || meta.uid() != own && own != 0 || meta.mode() & OPEN_TO_OTHERS != 0 {
+    let is_owned = meta.uid() == own || own == 0 && owner == Owner::AnyForRoot;
+    if !meta.is_file() || !is_owned || meta.mode() & OPEN_TO_OTHERS != 0 {
         return None;
     }
     let mut text = String::new();

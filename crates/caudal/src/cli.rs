@@ -283,7 +283,8 @@ fn bench_codec() -> Command {
 
 fn bench_replay() -> Command {
     let examples = "Examples:\n  \
-                    curl -s 'http://127.0.0.1:8000/admin/requests/trace?format=arrivals' -o arrivals.ndjson\n  \
+                    curl -s -H \"Authorization: Bearer $(caudal token)\" -o arrivals.ndjson \\\n    \
+                    'http://127.0.0.1:8000/admin/requests/trace?format=arrivals'\n  \
                     caudal bench replay arrivals.ndjson --input photos/\n  \
                     caudal bench replay arrivals.ndjson --url http://10.0.0.7:8000 --speed 2 --json";
     let command = Command::new("replay")

@@ -322,6 +322,26 @@ fn what_is_sealed_is_read_across_the_seam() {
 }
 
 #[test]
+fn list_in_pieces_crosses_from_archive_to_store_without_a_gap() {
+    let folder = Folder::new();
+    // More than one piece of a list, and no whole number of events to a piece.
+    for _ in 0..7 {
+        folder.message("c1", &"x".repeat(100_000));
+    }
+    folder.json(&["seal", "c1", "--json"]);
+    for _ in 0..3 {
+        folder.message("c1", "after the seal");
+    }
+    let data = folder.data().display().to_string();
+    let server = Server::start(CAUDAL, &Repo::new(), &["--data-dir", &data]);
+    let listed = server.get("/consultations/c1/events?limit=100").json();
+    let sequences: Vec<u64> =
+        listed["events"].as_array().unwrap().iter().map(|event| event["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, (1..=10).collect::<Vec<_>>());
+    assert_eq!(listed["returned_count"], 10);
+}
+
+#[test]
 fn an_archive_that_is_newer_than_a_restored_backup_is_kept() {
     let folder = Folder::new();
     folder.message("c1", "before the backup");

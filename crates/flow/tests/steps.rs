@@ -114,10 +114,14 @@ async fn contexts_merge_as_the_rule_says() {
 }
 
 #[tokio::test]
-async fn only_the_names_that_are_wanted_go_on() {
+async fn overwrite_brings_back_only_the_listed_names() {
     let names = [("a", one(set(value!({"x": 1, "y": 1})))), ("b", one(set(value!({"z": 2, "y": 2}))))];
-    let steps = [parallel(|parallel| parallel.keys = vec!["x".into(), "z".into()], &names)];
-    assert_eq!(Value::Map(runs(steps, Value::Null).await.context), value!({"x": 1, "z": 2}));
+    let overwrite = |parallel: &mut Parallel| {
+        parallel.keys = vec!["x".into(), "z".into()];
+        parallel.merge = Merge::Overwrite;
+    };
+    let ran = runs([parallel(overwrite, &names)], Value::Null).await;
+    assert_eq!(Value::Map(ran.context), value!({"z": 2}));
 }
 
 #[tokio::test]

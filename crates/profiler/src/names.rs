@@ -158,14 +158,15 @@ fn closing(text: &str) -> Option<usize> {
 
 /// What stands before ` as Trait`, outside of brackets within.
 fn own_type(inner: &str) -> &str {
-    let mut depth = 0;
+    let (mut depth, mut before) = (0, ' ');
     for (at, letter) in inner.char_indices() {
         match letter {
             '<' => depth += 1,
-            '>' => depth -= 1,
+            '>' if before != '-' => depth -= 1,
             ' ' if depth == 0 && inner[at..].starts_with(" as ") => return &inner[..at],
             _ => {}
         }
+        before = letter;
     }
     inner
 }

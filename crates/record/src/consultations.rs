@@ -272,10 +272,14 @@ impl Consultations {
         if range.after < stream.sealed {
             let (parts, folder) = (self.store.sealed(&stream.id).await?, Arc::clone(self.folder("archives")?));
             let (id, range) = (stream.id.clone(), range.clone());
-            found = aside(move || folder.archived(&parts, &id, &range)).await?;
+            let (some, complete) = aside(move || folder.archived(&parts, &id, &range)).await?;
+            if !complete {
+                return Ok(some);
+            }
+            found = some;
         }
         let bytes: usize = found.iter().map(|record| record.body.len() + record.meta.len()).sum();
-        if found.len() >= range.limit as usize || bytes >= range.bytes {
+        if bytes >= range.bytes {
             return Ok(found);
         }
         let limit = range.limit - found.len() as u32;

@@ -62,8 +62,14 @@ impl Folder {
         Ok(reader)
     }
 
-    /// Records of a stream that lie in `parts`.
-    pub(crate) fn archived(&self, parts: &[Sealed], id: &StreamId, range: &Range) -> Result<Vec<Record>, RecordError> {
+    /// Records of a stream that lie in `parts`, and whether these are all that lie there and in `range`: not if its limits
+    /// ended the reading.
+    pub(crate) fn archived(
+        &self,
+        parts: &[Sealed],
+        id: &StreamId,
+        range: &Range,
+    ) -> Result<(Vec<Record>, bool), RecordError> {
         let (mut found, mut bytes, mut after) = (Vec::new(), 0, range.after);
         for part in parts.iter().filter(|part| part.last > range.after) {
             let reader = self.reader(&part.file)?;
@@ -77,16 +83,16 @@ impl Folder {
                     }
                     bytes += record.body.len() + record.meta.len();
                     if !found.is_empty() && bytes > range.bytes {
-                        return Ok(found);
+                        return Ok((found, false));
                     }
                     found.push(record);
                     if found.len() >= range.limit as usize {
-                        return Ok(found);
+                        return Ok((found, false));
                     }
                 }
             }
         }
-        Ok(found)
+        Ok((found, true))
     }
 
     /// The key that signs heads; none where there is none and none can be made, because nobody can write there.

@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 /// Bytes that notes may hold while they wait: some thousands of notes.
 const RESERVE_BYTES: u64 = 1 << 20;
+/// Most notes that wait, though writing them fails and the room for them is not used up.
+const MAX_WAITING_NOTES: usize = 8_192;
 
 /// A note that waits to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,16 +64,17 @@ impl Reserve {
         line.push(b'\n');
         let mut waiting = self.lock();
         let end = waiting.bytes + line.len() as u64;
-        if end > RESERVE_BYTES {
+        if end > RESERVE_BYTES || waiting.notes.len() >= MAX_WAITING_NOTES {
             return false;
         }
-        if let Some(file) = &waiting.file
-            && let Err(error) = file.write_all_at(&line, waiting.bytes).and_then(|()| file.sync_data())
-        {
-            tracing::error!("a note of the audit log is in memory alone: {error}");
+        let written =
+            waiting.file.as_ref().map(|file| file.write_all_at(&line, waiting.bytes).and_then(|()| file.sync_data()));
+        match written {
+            // The next note is written over it: a hole would end the reading of the file before those behind it.
+            Some(Err(error)) => tracing::error!("a note of the audit log is in memory alone: {error}"),
+            _ => waiting.bytes = end,
         }
         waiting.notes.push(note);
-        waiting.bytes = end;
         true
     }
 

@@ -106,6 +106,17 @@ impl Query {
         self.timeout().map(drop)
     }
 
+    /// Refuses parameters of images on routes of tensors and texts, where they would have no effect.
+    pub(crate) fn refuse_image_parameters(&self) -> Result<(), Problem> {
+        match self.0.iter().find(|(name, _)| !matches!(*name, "timeout_ms" | "priority")) {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::parameter(
+                format!("the parameter {name:?} has no effect on this route"),
+                "leave it out: the query takes timeout_ms and priority here; the model stands in the path or the body",
+            )),
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }

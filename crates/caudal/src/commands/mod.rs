@@ -99,7 +99,7 @@ struct Loaded {
 
 /// The file of settings that is asked for, if one is.
 fn settings_file(matches: &ArgMatches) -> Option<PathBuf> {
-    let from_variable = env::var_os("CAUDAL_CONFIG").map(PathBuf::from);
+    let from_variable = env::var_os("CAUDAL_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
     matches.get_one::<PathBuf>("config").cloned().or(from_variable)
 }
 

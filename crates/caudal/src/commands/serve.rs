@@ -79,7 +79,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
                 "listening on http://{address} (API at /docs, metrics at /metrics)"
             );
             if let Some(address) = admin_address {
-                tracing::info!("administered on http://{address} alone (/admin, /debug, /v2/repository)");
+                tracing::info!("administered on http://{address} alone (/admin, /debug, /v2/repository, /api/audit)");
             }
         };
         let run = server.run(move || assemble::load_models(&catalog, &own), loaded, stopped());

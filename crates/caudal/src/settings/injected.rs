@@ -33,13 +33,14 @@ pub(super) fn is_injected(name: &str, value: &str, environment: &BTreeMap<String
     if rest.ends_with("_SERVICE_PORT") || rest.contains("_SERVICE_PORT_") {
         return value.parse::<u16>().is_ok();
     }
-    if rest.ends_with("_PORT") {
-        return is_service_address(value);
-    }
+    // Before `_PORT`, with which `_PORT_8000_TCP_PORT` ends too.
     if let Some((_, port)) = rest.split_once("_PORT_")
         && is_port_part(port)
     {
         return true;
+    }
+    if rest.ends_with("_PORT") {
+        return is_service_address(value);
     }
     is_linked(name, &rest, value, environment)
 }

@@ -148,7 +148,7 @@ pub(crate) const LEGACY: &[Legacy] = &[
     set(
         "ALLOWED_HOSTS",
         "lists the Host headers that are answered",
-        "every Host header is answered: filter at a proxy",
+        "CAUDAL_ALLOWED_HOSTS does, as names separated by commas",
     ),
     set("SECRET_KEY", "signs tokens of users", NO_TOKENS),
     set("JWT_SECRET", "signs tokens of users", NO_TOKENS),
@@ -369,7 +369,8 @@ pub(super) fn notices(
             When::Harmless => true,
             When::Set => !is_off(value),
             When::Off => is_off(value),
-            When::Refused if is_on(value) => {
+            // What is not plainly off is meant to be on.
+            When::Refused if !is_off(value) => {
                 return Err(SettingsError::Refused { name: legacy.name, effect: legacy.effect, here: legacy.here });
             }
             When::Refused => false,

@@ -158,7 +158,7 @@ fn what_is_too_large_is_refused() {
     let event = |bytes: usize| own(&format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - own(r#"{"a":""}"#).len())));
     assert_eq!(append(&server, &id, &event(1 << 20)).status, 201);
     let refused_for = refused(&append(&server, &id, &event((1 << 20) + 1)), 413, "body_too_large");
-    assert!(refused_for.contains("1048576"), "{refused_for}");
+    assert!(refused_for.contains("1 MiB"), "{refused_for}");
     let several = format!(r#"{{"events":[{},{}]}}"#, message(1), event((1 << 20) + 1));
     assert!(refused(&batch(&server, &id, &several), 413, "body_too_large").contains("event 1 of the batch"));
     let many = vec![event(1 << 20); 17].join(",");

@@ -147,10 +147,20 @@ fn uploads_without_a_deadline_have_slots_of_their_own() {
 #[test]
 fn oversized_head_is_refused() {
     let server = crate::SHARED.get();
-    let filler = "a".repeat(80_000);
+    let filler = "a".repeat(200_000);
     let answer = http::once(server.address(), &Ask { headers: &[("X-Filler", &filler)], ..get("/livez") });
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 431));
     let filler = "a".repeat(30_000);
     let answer = http::once(server.address(), &Ask { headers: &[("X-Filler", &filler)], ..get("/livez") });
     assert_eq!(answer.unwrap().status, 200);
+}
+
+#[test]
+fn image_parameters_on_routes_without_images_are_refused() {
+    let server = crate::SHARED.get();
+    for path in ["/v1/embeddings?model=other", "/v2/models/any/infer?conf=0.9"] {
+        let refused = server.post_json(path, "{}");
+        assert_eq!(refused.status, 400, "{path}: {}", refused.text());
+        assert!(refused.text().contains("has no effect on this route"), "{}", refused.text());
+    }
 }

@@ -155,7 +155,7 @@ fn who_wants_no_metrics_told_has_none_told() {
         super::server(&collector.endpoint(), &["--otel-metrics-exporter", "none", "--otel-metrics-interval-ms", "1"]);
     ask(&server, "told", "");
     collector.request("told");
-    assert!(!server.get("/metrics").text().contains("caudal_otlp_points"));
+    super::check_nothing_exported(&server, "caudal_otlp_points");
     ends(server);
     assert!(collector.metrics().is_none());
 }

@@ -92,7 +92,10 @@ impl AllowedHosts {
     /// # Errors
     /// Where one is not a name: the reason.
     pub fn new(list: &str, machine: &str) -> Result<Self, String> {
-        let names = list.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
+        let names = list
+            .split(',')
+            .map(|name| name.trim().trim_end_matches('.').to_ascii_lowercase())
+            .filter(|name| !name.is_empty());
         let named: Vec<_> = names.collect();
         let is_name = |name: &str| Authority::parse(name).is_some_and(|name| name.port.is_none());
         let wrong = named.iter().find(|name| *name != "*" && !is_name(name.strip_prefix("*.").unwrap_or(name)));

@@ -24,7 +24,8 @@ const DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const PREFLIGHT_AGE: Duration = Duration::from_secs(600);
 
 /// Headers of answers that pages of allowed origins may read.
-const EXPOSED: [HeaderName; 8] = [
+const EXPOSED: [HeaderName; 9] = [
+    HeaderName::from_static("x-ignored-fields"),
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-process-time"),
     HeaderName::from_static("server-timing"),
@@ -58,7 +59,12 @@ impl AllowedOrigins {
             });
             match origin {
                 "*" => any = true,
-                _ if is_origin => named.push(origin.to_ascii_lowercase()),
+                // Browsers leave out the port that a scheme has anyway.
+                _ if is_origin => {
+                    let origin = origin.to_ascii_lowercase();
+                    let port = if origin.starts_with("https:") { ":443" } else { ":80" };
+                    named.push(origin.strip_suffix(port).unwrap_or(&origin).to_owned());
+                }
                 _ => {
                     return Err(format!(
                         "{origin:?} is not an origin: expected https://HOST[:PORT] without a path, or *"

@@ -16,6 +16,10 @@ use std::net::TcpStream;
 
 use tokio::net::TcpListener;
 
+/// Bytes that wait in a socket's buffer to be sent before it counts as full.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 256 << 10;
+
 /// A bound socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -99,6 +103,10 @@ impl Listener {
                     self.failures.record_success();
                     // Answers are small and whole: waiting to join them with more would only delay them.
                     let _ = stream.set_nodelay(true);
+                    // Without it the kernel reports room only once a third of its buffer is free, which may be megabytes: a
+                    // client that reads slowly would look like one that does not read.
+                    #[cfg(target_os = "linux")]
+                    let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
                     match stream.into_std() {
                         Ok(stream) => return stream,
                         Err(error) => tracing::debug!(%error, "a connection was lost as it was accepted"),

@@ -88,6 +88,7 @@ async fn run(
     name: String,
     version: Option<String>,
 ) -> Result<Answer, Problem> {
+    visit.query.refuse_image_parameters()?;
     let model = app.catalog.demand(&name, version.as_deref(), visit.id.as_str(), Some(&visit.call.trace)).await?;
     refuse_binary(&request)?;
     model.check_infer(&visit.call)?;

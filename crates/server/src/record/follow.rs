@@ -29,6 +29,8 @@ use crate::{
     route::Route,
 };
 
+/// Bytes of events that are sent in one piece: followers hold no memory of a budget, so each holds little.
+const PIECE: usize = 64 << 10;
 /// Events that are sent in one piece.
 const SOME: u32 = 100;
 /// How often a follower looks whether the server shuts down.
@@ -87,10 +89,11 @@ impl Follower {
             }
             // Marked before reading: what is appended after that wakes us.
             self.told.borrow_and_update();
-            let events = match self.record.events(&self.id, Range::after(self.after, SOME)).await {
-                Ok(events) => events,
-                Err(error) => return Some(Err(error)),
-            };
+            let events =
+                match self.record.events(&self.id, Range { bytes: PIECE, ..Range::after(self.after, SOME) }).await {
+                    Ok(events) => events,
+                    Err(error) => return Some(Err(error)),
+                };
             if let Some(last) = events.last() {
                 self.after = last.sequence;
                 self.spoke = Instant::now();

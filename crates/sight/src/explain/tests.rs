@@ -111,7 +111,7 @@ fn full_cores_are_named_though_nobody_waits() {
     let more = full.what_if.iter().find(|what| what.change == "4 requests in parallel instead of 2").unwrap();
     assert!(more.predicted.throughput < 1.05, "{more:?}");
     let core = full.causes[0].predicted.unwrap();
-    assert!(core.in_parallel == Some(4) && core.throughput > 0.99, "one core more is of use to more clients: {core:?}");
+    assert!((0.99..1.05).contains(&core.throughput), "two instances use no third core: {core:?}");
     let one = Loop { clients: 1, instances: 1, cores: 1.0, pause: 0.4, others: 0.0 }.explained();
     assert_eq!((one.limit, says_send_more(&one)), (Limit::CpuSaturated, false), "{:?}", one.words);
 }
@@ -148,7 +148,9 @@ fn more_is_asked_for_only_where_it_is_answered() {
     for busy in (10..=100).step_by(5) {
         let pause = RUN * (100.0 / f64::from(busy) - 1.0);
         let explained = Loop { clients: 2, instances: 2, cores: 2.0, pause, others: 0.0 }.explained();
-        let more = explained.what_if.iter().find(|what| what.change.contains("in parallel instead of"));
+        // Where fewer than two are in progress on average, their number is not said.
+        let is_more = |change: &str| change.contains("in parallel instead of") || change == "twice as many requests";
+        let more = explained.what_if.iter().find(|what| is_more(&what.change));
         let gain = more.map(|more| more.predicted.throughput);
         match busy {
             ..=80 => assert!(says_send_more(&explained) && gain > Some(1.1), "{busy} %: {:?}", explained.words),
