@@ -157,7 +157,7 @@ mod tests {
         let (file, token) = (home.path().join("run/admin-1.token"), random().unwrap());
         assert_ne!(token, random().unwrap());
         write(&file, &token).unwrap();
-        assert_eq!(read(&file), Some(token.clone()));
+        assert_eq!(read(&file, Owner::ThisUser), Some(token.clone()));
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
@@ -169,13 +169,13 @@ mod tests {
         let (file, token) = (home.path().join("admin-1.token"), random().unwrap());
         write(&file, &token).unwrap();
         set_mode(&file, 0o644);
-        assert_eq!(read(&file), None, "others may have read it");
+        assert_eq!(read(&file, Owner::ThisUser), None, "others may have read it");
         set_mode(&file, 0o600);
         let link = home.path().join("admin-2.token");
         symlink(&file, &link).unwrap();
-        assert_eq!(read(&link), None, "a link leads elsewhere");
+        assert_eq!(read(&link, Owner::ThisUser), None, "a link leads elsewhere");
         fs::write(&file, "short").unwrap();
-        assert_eq!(read(&file), None);
+        assert_eq!(read(&file, Owner::ThisUser), None);
         set_mode(home.path(), 0o777);
         assert!(write(&file, &token).is_err(), "another user could replace it");
     }
