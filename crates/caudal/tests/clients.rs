@@ -430,14 +430,16 @@ fn requests_that_cannot_be_read_get_an_answer_with_a_body() {
 
 #[test]
 fn a_first_request_that_does_not_come_is_told_so() {
-    let mut slow = SHARED.get().connect();
+    let server = SHARED.get();
+    let mut slow = server.connect();
     slow.send(b"POST /predict/small HTT").unwrap();
     refused(&slow.read().unwrap(), 408, "headers_timeout", "did not arrive within 1 s");
 }
 
 #[test]
 fn a_client_of_http2_is_told_in_its_own_frames() {
-    let mut connection = SHARED.get().connect();
+    let server = SHARED.get();
+    let mut connection = server.connect();
     connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     let mut said = Vec::new();
     connection.stream().read_to_end(&mut said).unwrap();
