@@ -32,8 +32,8 @@ use super::{
 use crate::{access::Gate, settings::ServerSettings};
 
 /// Bytes that one connection reads ahead at most; a head that does not fit is refused with 431. Unfinished heads are in
-/// no budget of memory, so this is what bounds them: 1,200 of them hold less than 80 MB.
-const READ_BUFFER: usize = 64 << 10;
+/// no budget of memory, so this is what bounds them: hyper's buffer grows to twice as much, 1,200 of them hold about 80 MB.
+const READ_BUFFER: usize = 32 << 10;
 
 /// How long a connection that has not asked anything yet is kept when all should end: its request may be on its way.
 const LAST_CHANCE: Duration = Duration::from_millis(250);
@@ -186,6 +186,8 @@ impl Connections {
         };
         let parts = connection.into_parts();
         let last_word = last_word.or_else(|| refusal::http2(&parts.read_buf));
+        // What was read is not held while the client is waited for.
+        drop(parts.read_buf);
         let _ = tokio::time::timeout(LAST_WORD, part(parts.io.into_inner().into_inner(), last_word)).await;
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn replace(head: &[u8]) -> Option<Vec<u8>> {
         ),
         "431" => Problem::new(
             ErrorKind::HeadersTooLarge,
-            "the request has more than 100 headers, or its head, path and query included, is larger than 64 KiB",
+            "the request has more than 100 headers, or its head, path and query included, is larger than 32 KiB",
             "send fewer and shorter headers, and what is long in the body; cookies are not needed",
         ),
         _ => return None,
