@@ -184,7 +184,7 @@ fn long_answers_are_compressed_for_who_accepts_it() {
     let headers = [("Accept-Encoding", "gzip"), ("Content-Type", "application/json")];
     let request = tensor_request(&[[1.0; 4]; 300], "");
     let packed = server.ask(&post("/v2/models/double/infer", &headers, request.as_bytes()));
-    assert_eq!(packed.header("content-encoding"), "gzip", "who asks for gzip alone means it");
+    assert_eq!(packed.header("content-encoding"), "gzip", "a client that names gzip alone wants it");
     let tensors: Value = serde_json::from_str(&unpacked(&packed)).unwrap();
     assert_eq!(tensors["outputs"][0]["data"].as_array().unwrap().len(), 1200);
     let usual = [("Accept-Encoding", "gzip, deflate"), ("Content-Type", "application/json")];
@@ -245,7 +245,7 @@ fn floats_that_json_has_no_numbers_for_go_in_and_come_out() {
         assert!(answer.text().contains(written), "{}", answer.text());
         assert_eq!(answer.json()["id"], "NaN");
     }
-    // Twice the largest number is none.
+    // Twice the largest number is infinite.
     let answer = infer(&row("[3e38, -3e38, 0, 0]", "", ""));
     assert_eq!(answer.json()["outputs"][0]["data"], json!(["Infinity", "-Infinity", 0.0, 0.0]));
     for (data, words) in [

@@ -151,7 +151,7 @@ fn check_streams(proxy: &Proxy) {
         sender.send_chunk(format!("{EVENT}\n").as_bytes()).unwrap();
         let mut heard = String::new();
         while !heard.contains("hola") {
-            heard += &String::from_utf8_lossy(&follower.read_chunk().unwrap().expect("the answer goes on"));
+            heard += &String::from_utf8_lossy(&follower.read_chunk().unwrap().expect("the answer continues"));
         }
     }
     sender.send_chunk(b"").unwrap();
@@ -239,7 +239,7 @@ fn commands_ask_through_tls_with_authorities_of_their_own() {
     let numbers: serde_json::Value =
         serde_json::from_slice(&report.stdout).unwrap_or_else(|_| panic!("{}", said(&report)));
     assert!(report.status.success() && numbers["statuses"]["200"].as_u64() > Some(5), "{}", said(&report));
-    // Authorities that browsers trust did not sign it, and a file without a certificate is none.
+    // No public authority signed it, and a file without a certificate is refused.
     let mut untrusting = Command::new(CAUDAL);
     let untrusting = untrusting.args(["explain", "--url", &url, "--seconds", "1", "--key", "secret"]).output().unwrap();
     assert!(!untrusting.status.success() && said(&untrusting).contains("certificate"), "{}", said(&untrusting));

@@ -252,7 +252,7 @@ fn key_figures_follow_the_traffic() {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(counted().1, 10, "each request is in one bucket");
-    // Whoever looks after the server is no user.
+    // Requests of an operator are not user work.
     (0..5).for_each(|_| drop(server.get("/livez")));
     drop(server.get("/metrics"));
     let of = |query: &str| json(&server, &format!("/api/kpis?window=1m{query}"));

@@ -242,7 +242,7 @@ impl Flows {
         .await
     }
 
-    /// Room for a run that goes on from its journal.
+    /// Capacity for a run that is resumed from its journal.
     fn room_of(&self, story: &Story) -> Result<Claim, RunError> {
         let done = story.done.values().filter_map(|done| done.answer.as_ref().ok());
         let known = story.begun.input.size() + Value::Map(story.begun.context.clone()).size();

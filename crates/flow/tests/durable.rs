@@ -549,7 +549,7 @@ fn a_run_recovered_without_progress_is_given_up(place: &impl Place) {
     let report = as_a_process(async move { Flows::new(engine(runs), [own]).report("a").await.unwrap() });
     assert_eq!(report.status, "interrupted");
     assert!(report.error.as_ref().unwrap().message.contains("recovered 3 times"), "{report:?}");
-    // A caller may resume it, and then it is counted anew.
+    // A caller may resume it; the count then starts from zero.
     let runs = place.open();
     as_a_process(async move {
         drop(Flows::new(engine(runs), [definition]).resume("a", HashMap::new(), false).await.unwrap());

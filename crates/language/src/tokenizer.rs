@@ -257,7 +257,7 @@ fn boundary(text: &str, most: usize) -> usize {
     (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The end of the word in `text` that goes on at `from`; of an endless one, as much as is looked at.
+/// The end of the word that continues at `from` in `text`; for a very long word, the end of the part that is read.
 fn word_end(text: &str, from: usize) -> usize {
     let most = boundary(text, LONGEST_PIECE);
     text[from..most].find(char::is_whitespace).map_or(most, |at| from + at)

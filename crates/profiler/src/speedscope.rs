@@ -36,7 +36,7 @@ pub(crate) fn write(profile: &Profile) -> Vec<u8> {
     };
     let mut profiles: Vec<Value> = threads.iter().map(of_thread).collect();
     if profiles.is_empty() {
-        // A file without profiles is none.
+        // speedscope refuses a file without profiles.
         profiles.push(of_thread((&IDLE, &Vec::new())));
     }
     let file = json!({

@@ -152,7 +152,7 @@ impl Consultations {
         self
     }
 
-    /// Records notes that waited. Nobody waits for it.
+    /// Records notes that were kept back. It runs in the background.
     fn record_waiting_notes(&self) {
         if self.reserve.len() == 0 {
             return;

@@ -341,7 +341,7 @@ impl Consultations {
         }
     }
 
-    /// Hands a state over to be kept. Nobody waits for it.
+    /// Stores a state in the background.
     fn keep(&self, stream: &Stream, made: &KeptState, replace: bool) {
         if let Some(snapshot) = self.state_key().and_then(|key| key.close(stream, made)) {
             drop(self.store.keep_snapshot(&stream.id, snapshot, replace));

@@ -36,7 +36,7 @@ pub struct Verdict {
 }
 
 impl Consultations {
-    /// Reads all of one again and computes everything about it anew, the state that is kept beside the events included.
+    /// Reads all of one again and computes everything about it again, including the state that is stored beside the events.
     /// With a `head` that was kept elsewhere, what was cut off or rewritten shows too.
     pub async fn verify(&self, name: &str, known: Option<&SignedHead>) -> Result<Verdict, RecordError> {
         let snapshot = self.store().snapshot(&crate::stream_of(name)).await?;

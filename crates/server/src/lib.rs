@@ -168,7 +168,7 @@ impl Server {
         }
         match finished {
             Ok(()) if app.catalog.now().is_loading() => {
-                // Nobody waits for the load: it may be of gigabytes.
+                // The load runs in the background: the file may have gigabytes.
                 std::mem::forget(app);
                 Ok(Ending::BeforeLoaded)
             }

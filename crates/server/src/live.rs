@@ -1,4 +1,4 @@
-//! Requests in progress: at which stage each of them is, for whoever watches the server.
+//! Requests in progress and the stage of each, for `explain`.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,

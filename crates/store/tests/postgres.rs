@@ -474,7 +474,7 @@ fn silent_server_is_given_up_within_the_pools_timeout() {
     });
     let start = Instant::now();
     in_time("an opening", start, Postgres::open(wire.options(&schema)).map(drop));
-    // Nobody waits for a server that is silent.
+    // A silent server is given up.
     std::mem::forget(store);
 }
 

@@ -115,7 +115,7 @@ pub struct ServedModel {
     pub(crate) run_limit: Duration,
     /// For more instances.
     pub(crate) model: Arc<dyn Model>,
-    /// What was changed of it since it was loaded; held by whoever changes it.
+    /// What was changed of it since it was loaded; locked while it is changed.
     pub(crate) changed: Mutex<Option<ModelSettings>>,
 }
 

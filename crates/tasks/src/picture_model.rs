@@ -42,7 +42,7 @@ impl Dropped {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts `found` more of `model`; the log tells of the first.
+    /// Counts `found` more of `model`; the first is logged.
     pub(crate) fn add(&self, model: &str, found: usize) {
         if found > 0 && self.0.fetch_add(found as u64, Ordering::Relaxed) == 0 {
             tracing::warn!(

@@ -28,7 +28,7 @@ pub(crate) struct Recognised {
 
 /// Why a model is not one that looks at pictures.
 enum Unfit {
-    /// Somebody gave names, and there are more or fewer classes: it is one all the same.
+    /// Names were given, and their number is not that of the classes; it is a detector all the same.
     Names(String),
     /// Anything else.
     Other(String),

@@ -1,4 +1,4 @@
-//! What a model that takes pictures seems to be, where it is none of those that are read here.
+//! Likely family of a model that takes images and is not supported as an image model.
 
 use caudal_vision::OutputShape;
 

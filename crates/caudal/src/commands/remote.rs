@@ -43,7 +43,7 @@ pub(super) struct Access {
 impl Access {
     pub(super) fn of(matches: &ArgMatches) -> Self {
         let key = matches.get_one::<String>("key").cloned().or_else(|| env::var("CAUDAL_ADMIN_KEY").ok());
-        // An empty one is none, as it is to the server.
+        // An empty key counts as unset, as it does in the server.
         let key = key.filter(|key| !key.trim().is_empty());
         let is_here = matches.try_get_one::<u32>("pid").is_ok_and(|pid| pid.is_some());
         Self { key, cacert: matches.get_one::<PathBuf>("cacert").cloned(), is_here }

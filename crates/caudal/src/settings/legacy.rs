@@ -14,7 +14,7 @@ pub(crate) enum When {
     Set,
     /// Where it is `false`.
     Off,
-    /// Where it is `true`: the server does not start.
+    /// Unless it is off: the server does not start.
     Refused,
 }
 
@@ -56,7 +56,7 @@ const NO_WORKERS: &str = "one process serves on all cores; threads follow the CP
 const NO_RECYCLING: &str = "the process need not be recycled: its memory does not grow with requests";
 const NO_REDIS: &str =
     "no Redis is needed: caches are in memory, and flow_cache: sqlite keeps results of pipeline steps";
-const NO_TOKENS: &str = "admin requests take admin_key, and models are open to whoever reaches the port: keep host at \
+const NO_TOKENS: &str = "admin requests take admin_key, and models are open to every client that reaches the port: keep host at \
                          127.0.0.1, or put an authenticating proxy in front";
 const RUNS: &str = "runs are stored in data_dir, or in database_url";
 const NO_QUEUE: &str =

@@ -5,7 +5,7 @@
 pub(crate) struct Key {
     /// Its name in `caudal.yaml`; with dashes its flag, in capitals after `CAUDAL_` its variable.
     pub(crate) name: &'static str,
-    /// Its default; empty where there is none, or where it is chosen by measuring ([`Key::unset`]).
+    /// Its default; empty if it has no default or is chosen by measuring ([`Key::unset`]).
     pub(crate) default: &'static str,
     /// What the value is, for help.
     pub(crate) value: &'static str,

@@ -36,7 +36,7 @@ fn follower_stays_connected_longer_than_the_keep_alive_timeout() {
     for number in 1..=6 {
         thread::sleep(Duration::from_millis(600));
         well(&append(&server, &id, &message(number)));
-        let heard = follower.read_chunk().unwrap().expect("the stream goes on");
+        let heard = follower.read_chunk().unwrap().expect("the stream continues");
         assert!(String::from_utf8(heard).unwrap().contains(&format!("Hola {number}\"")), "event {number}");
     }
 }

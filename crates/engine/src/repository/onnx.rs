@@ -236,7 +236,7 @@ impl<R: Read + Seek> Walker<R> {
         Ok(())
     }
 
-    /// A name of a value. One that is too long, or no text, is none: it keeps no model from serving.
+    /// The name of a value; none if it is too long or not text, which keeps no model from serving.
     fn name(&mut self, end: u64) -> Result<String, OnnxError> {
         let stop = self.block(end)?;
         let mut bytes = vec![0; (stop - self.position).min(MAX_STRING) as usize];

@@ -341,7 +341,7 @@ impl Engine {
         self.resume_as(definition, id, answers, force, false).await
     }
 
-    /// Takes a run up whose process is gone, though no caller asked for it. That is noted before the run goes on: after
+    /// Recovers a run whose process has ended, without a request. The attempt is recorded before the run continues: after
     /// [`MAX_RECOVERIES`](crate::journal::MAX_RECOVERIES) of these without a step done it is left where it is.
     pub async fn recover(&self, definition: &Definition, id: &str) -> Result<Run, RunError> {
         self.resume_as(definition, id, HashMap::new(), false, true).await

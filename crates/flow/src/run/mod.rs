@@ -29,7 +29,7 @@ use crate::{
 
 /// Steps that are done at once after which others on the thread get their turn.
 const TURN: u32 = 128;
-/// How many milliseconds steps may be done at once before others get it.
+/// Milliseconds that a run may keep a thread before other runs get it.
 const TURN_MS: u32 = 5;
 
 /// Milliseconds, as far as they fit: differences are right all the same.

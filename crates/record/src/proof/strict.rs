@@ -8,7 +8,7 @@ use serde_json::Value;
 #[error("{0} is a member that no hash covers")]
 pub struct Uncovered(pub String);
 
-/// Reads a proof, and tells of a member that is none of it. `known` may stand beside its own at the top.
+/// Reads a proof, and refuses members that do not belong to it. Members in `known` may stand beside its own at the top.
 ///
 /// # Errors
 /// It is no such proof.

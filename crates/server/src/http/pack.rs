@@ -31,7 +31,7 @@ pub(crate) enum TakesGzip {
     No,
     /// As one of several encodings: what client libraries send by themselves.
     AmongOthers,
-    /// As the only one: what is sent by whoever asks for it.
+    /// As the only encoding: the client asked for it on purpose.
     Alone,
 }
 

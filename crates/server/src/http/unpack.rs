@@ -2,7 +2,7 @@
 //!
 //! A body is unpacked while it arrives, a step at a time. A step reads and writes at most some kilobytes, and other
 //! connections of the thread get their turn in between, so that a few bytes that become gigabytes keep nobody waiting. How
-//! large a body may become is up to whoever reads it: what is read here has no length in advance.
+//! large a body may become is limited by its reader: its length is not known in advance.
 
 use std::{
     io::{self, BufRead, Read},

@@ -115,7 +115,7 @@ fn whole_float<T: TryFrom<i64>>(text: &str) -> Option<T> {
     (number.fract() == 0.0 && number.abs() <= EXACT).then(|| T::try_from(number as i64).ok()).flatten()
 }
 
-/// Floats. Those that JSON cannot write are texts, as in answers; a number that is too large for its type is none.
+/// Floats. Those that JSON cannot write are texts, as in answers; a number that is too large for its type is refused.
 fn floats<T: Into<f64> + Copy, const N: usize>(
     json: &str,
     dtype: DType,

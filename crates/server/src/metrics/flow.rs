@@ -13,7 +13,7 @@ const STATUSES: [&str; 4] = ["completed", "failed", "paused", "cancelled"];
 
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, flows: &Flows) -> fmt::Result {
     let mut counts = flows.counts();
-    // Series are there before the first run: whoever computes rates sees it then.
+    // Series exist before the first run, so that rate() sees it.
     for definition in flows.pipelines().filter(|definition| !definition.name.contains('#')) {
         for status in STATUSES {
             if !counts.iter().any(|(name, known, _)| *name == definition.name && *known == status) {

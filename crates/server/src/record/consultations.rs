@@ -178,7 +178,7 @@ async fn stands(
 ) -> Result<(Consultation, caudal_record::state::State), Problem> {
     let record = record(app)?;
     let trace = &visitor.call.trace;
-    // Both at once: first it is the reading that is waited for, then the note, if that is not on disk by then.
+    // Both run concurrently: the time counts as reading first, then as writing the note if that is not done by then.
     let reading = async {
         let told = record.state(id).await;
         trace.enter(Stage::Persist);

@@ -142,7 +142,7 @@ impl Line {
 }
 
 impl Clients {
-    /// Requests that are in progress at once, where each client sends one after the other.
+    /// Requests in progress concurrently, where each client sends one after the other.
     pub(crate) fn count(&self) -> Option<usize> {
         match self {
             Self::Closed { count, .. } => Some(*count),

@@ -231,7 +231,7 @@ impl Prediction {
     }
 }
 
-/// A change by less is none.
+/// A smaller change counts as no change.
 const NOTED: f64 = 0.02;
 /// So many more answers are worth sending more requests for.
 const WORTH_IT: f64 = 1.1;

@@ -125,7 +125,7 @@ fn busy_instances_are_named_while_cores_are_free() {
     assert!(busy.words[2].contains("if 2 requests are sent in parallel"), "{:?}", busy.words);
     let queued = Loop { clients: 8, instances: 1, cores: 4.0, pause: 0.0, others: 0.0 }.explained();
     assert_eq!(queued.limit, Limit::InstancesSaturated, "{:?}", queued.words);
-    assert_eq!(queued.causes[0].predicted.unwrap().in_parallel, None, "those who wait use it at once");
+    assert_eq!(queued.causes[0].predicted.unwrap().in_parallel, None, "waiting requests use it immediately");
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Joining {
     }
 }
 
-/// Says which later axis carries the name of a first axis, if one does. What stands there belongs to two rows at once.
+/// Says which later axis carries the name of a first axis, if one does. A value there belongs to two rows.
 fn shared_axis(spec: &ModelSpec) -> Option<String> {
     let tensors = || spec.inputs.iter().chain(&spec.outputs);
     let name = |dim: &Dim| match dim {

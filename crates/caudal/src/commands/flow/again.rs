@@ -13,7 +13,7 @@ use crate::{
 
 /// What continues the runs of a command.
 pub(super) struct Again {
-    /// The program and what it is told, but for the run's name; each word quoted.
+    /// The program and its arguments without the run's name; each word is quoted.
     program: String,
     options: String,
     /// Whether a password has been left out.

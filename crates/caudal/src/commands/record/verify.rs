@@ -59,7 +59,7 @@ fn one(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 fn known(matches: &ArgMatches) -> Result<Option<(SignedHead, Option<Uncovered>)>, CommandError> {
     let Some(file) = path(matches, "head") else { return Ok(None) };
     let wrong = |error| usage(format!("{} is no head: {error}; `caudal record head` makes one", file.display()));
-    // The key that it tells of is no part of what was signed; --key names the one that must have signed.
+    // The key named in it is not signed; --key gives the one that must have signed.
     Ok(Some(strict::read(&contents(file)?, &["public_key"]).map_err(wrong)?))
 }
 
