@@ -24,10 +24,10 @@ const LARGEST: u64 = 64 << 20;
 /// Files that a list holds.
 const MOST: usize = 100_000;
 
-const READ: &str = "Gives the bytes of a file: {path: …} below the folder that the server opens for pipelines. The path is the input, or \
-                    said as path.";
-const LIST: &str = "Gives a list of {path: …} of the files of a folder (`folder`, or all) below the one that the server opens for \
-                    pipelines, by name; with endings, only those that end so.";
+const READ: &str = "Returns the bytes of a file: {path: …} below the folder that the server opens for pipelines. The \
+                   path is the setting `path` or the input.";
+const LIST: &str = "Lists the files below `folder` (default: all) in the folder that the server opens for pipelines, \
+                   as {path: …}, sorted by path; with `endings`, only those whose names end so.";
 
 /// The folder below which files may be read, if there is one.
 #[derive(Debug, Clone, Default)]
@@ -149,7 +149,7 @@ fn gone(what: &str, error: &std::io::Error) -> StepError {
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Named {
-    /// The file; the input, or its path, if left out.
+    /// The file; default: the input, or its field `path`.
     #[serde(default)]
     path: Option<String>,
 }
@@ -157,10 +157,10 @@ struct Named {
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Listed {
-    /// The folder whose files are listed; all, if left out.
+    /// The folder to list; default: all.
     #[serde(default)]
     folder: String,
-    /// How their names end, such as .jpg; any, if left out.
+    /// Endings of file names, such as .jpg; default: any.
     #[serde(default)]
     endings: Vec<String>,
 }

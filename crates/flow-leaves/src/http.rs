@@ -17,9 +17,10 @@ use crate::{
     plain::{add, leaf},
 };
 
-const ABOUT: &str = "Asks a URL (in `url`, or as its input) and gives its status_code, headers and body: JSON as such, text as a text, all \
-                     else as bytes. With gives: body, the body alone. Only public addresses are asked, beside those that whoever runs \
-                     the server allows; an answer of 400 and more is a failure of the step.";
+const ABOUT: &str = "Sends an HTTP request to a URL (`url`, or the input) and returns status_code, headers and body: \
+                    JSON is parsed, text is a string, anything else is bytes. With gives: body, returns the body \
+                    alone. Only public addresses, and those that the operator allows, are called; a status of 400 or \
+                    more fails the step.";
 
 /// What may be asked.
 const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -35,32 +36,32 @@ const OURS: [&str; 6] = ["host", "content-length", "transfer-encoding", "connect
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// What is asked; the input, or its `url`, if left out.
+    /// The URL; default: the input, or its field `url`.
     #[serde(default)]
     url: Option<String>,
     /// GET, HEAD, POST, PUT, PATCH or DELETE.
     #[serde(default = "get")]
     method: String,
-    /// What is added to the URL behind its question mark.
+    /// Query parameters that are added to the URL.
     #[serde(default)]
     query: BTreeMap<String, String>,
-    /// Headers that are sent.
+    /// Request headers.
     #[serde(default)]
     headers: BTreeMap<String, String>,
-    /// What is sent: a text as it is, all else as JSON. The input, if left out and `url` is said here.
+    /// Request body: text and bytes unchanged, anything else as JSON. Default: the input, if `url` is set here.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     body: Option<Value>,
-    /// Seconds that the answer may take; 30 if nothing is said.
+    /// Timeout in seconds; default: 30.
     #[serde(default)]
     timeout_s: Option<f64>,
-    /// The same under its other name.
+    /// Alias of `timeout_s`.
     #[serde(default)]
     timeout: Option<f64>,
-    /// Bytes that the answer may have.
+    /// Maximum size of the response in bytes.
     #[serde(default = "bytes")]
     max_bytes: usize,
-    /// Whether all of the answer is given, or its body alone.
+    /// Return the whole response, or its body alone.
     #[serde(default)]
     gives: Gives,
 }

@@ -12,9 +12,9 @@ use crate::{
     plain::{add, leaf},
 };
 
-const ABOUT: &str = "Appends an event to a consultation of the record: of event_type, with the input as its payload; or, without event_type, \
-                     the input is the whole event. A run that is taken up again appends nothing twice. Gives the consultation_id, the \
-                     event_id and the event's sequence.";
+const ABOUT: &str = "Appends an event to a consultation: of event_type, with the input as its payload; without \
+                    event_type, the input is the whole event. A resumed run appends no event twice. Returns \
+                    consultation_id, event_id, sequence, timestamp and repeated.";
 
 /// Whose name is on what a pipeline makes, if nobody says.
 const NOBODY: &str = "pipeline";
@@ -37,27 +37,27 @@ pub struct Record {
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The consultation; with create, one is made for the run if none is named.
+    /// Id of the consultation; if omitted, `create` must be set, and one is created for the run.
     #[serde(default)]
     consultation: Option<String>,
-    /// Of which type the event is, such as MESSAGE_RECEIVED.
+    /// Type of the event, such as MESSAGE_RECEIVED.
     #[serde(default)]
     event_type: Option<String>,
-    /// What it says; the input, if left out.
+    /// Payload of the event; default: the input.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     payload: Option<Value>,
-    /// Who says it.
+    /// User of the event.
     #[serde(default)]
     user_id: Option<String>,
-    /// In which session.
+    /// Session of the event.
     #[serde(default)]
     session_id: Option<String>,
-    /// What is said about it beside.
+    /// Metadata of the event.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     metadata: Option<Value>,
-    /// Whether a consultation that is not there is made.
+    /// Create the consultation if it does not exist.
     #[serde(default)]
     create: bool,
 }

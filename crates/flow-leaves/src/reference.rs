@@ -1,4 +1,4 @@
-//! What there is to know of each leaf, as a document: made of what leaves say of themselves.
+//! Reference page of the actions, generated from their descriptions and settings.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,12 @@ use caudal_flow::{Leaf, Map, Registry, Value};
 
 use crate::plain::ALIAS;
 
-const HEAD: &str = "# Leaves\n\n\
-    What steps of pipelines can do. `uses` names a leaf and `with` says what it is told: the settings below. Texts among \
-    them may hold expressions in `{{ }}`. Each is known as `flujo.builtins.NAME` as well, as in Flujo's blueprints.\n";
+const HEAD: &str = "# Pipeline actions\n\n\
+    The actions that steps of pipelines can run. `uses` names an action and `with` holds its settings, as listed below. \
+    Text in settings may contain expressions in `{{ }}`. Each action is also registered as `flujo.builtins.NAME`, its name \
+    in Flujo's blueprints.\n";
 
-/// The leaves of `registry`, by name, with what may be said about each.
+/// The actions of `registry` with their descriptions and settings, by name.
 pub fn reference(registry: &Registry) -> String {
     let mut text = HEAD.to_owned();
     for (name, leaf) in registry.iter().filter(|(name, _)| !name.starts_with(ALIAS)) {
@@ -26,11 +27,11 @@ fn settings(text: &mut String, leaf: &Leaf) {
         return;
     };
     let must = leaf.settings.get("required").and_then(Value::as_list).unwrap_or_default();
-    text.push_str("\n| setting | is | what it says |\n|---|---|---|\n");
+    text.push_str("\n| setting | type | meaning |\n|---|---|---|\n");
     for (name, schema) in properties {
         let about = schema.get("description").and_then(Value::as_text).unwrap_or_default();
         let sort = sort(schema, &leaf.settings).unwrap_or_else(|| "any value".to_owned());
-        let needed = if must.iter().any(|own| own.as_text() == Some(name)) { ", needed" } else { "" };
+        let needed = if must.iter().any(|own| own.as_text() == Some(name)) { ", required" } else { "" };
         let _ = writeln!(text, "| `{name}` | {sort}{needed} | {} |", about.replace('\n', " "));
     }
 }

@@ -14,8 +14,8 @@ use crate::{
     templated::words,
 };
 
-const ABOUT: &str = "Gives the value of `expression`, or an object of the values of `expressions` by their names. An expression sees the \
-                     input (as input), context and steps, and nothing else.";
+const ABOUT: &str = "Returns the value of `expression`, or an object with the values of `expressions` by name. An \
+                    expression sees the input (as input), context and steps, and nothing else.";
 
 /// How long all expressions of a step may take together.
 const MAX_TIME: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ struct Settings {
     /// One expression, such as context.score > 0.5.
     #[serde(default)]
     expression: Option<String>,
-    /// Expressions by the names of what they give.
+    /// Expressions by the names of their values.
     #[serde(default)]
     expressions: BTreeMap<String, String>,
 }

@@ -7,13 +7,14 @@ use serde::Deserialize;
 use crate::plain::{add, raw_leaf_as};
 use crate::templated::{identity, words};
 
-const ABOUT: &str = "Works out `template`: a text, or any JSON with texts, in which {{ }} holds an expression over the input (as \
-                     input), context and steps, and {% if %}, {% for %} and {% set %} choose, repeat and name. A text that is one expression and nothing else gives its value.";
+const ABOUT: &str = "Renders `template`: text, or any JSON with text in it, in which {{ }} holds an expression over \
+                    the input (as input), context and steps, and {% if %}, {% for %} and {% set %} are statements. \
+                    Text that is a single expression returns the value of that expression.";
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// A text or other JSON with expressions in {{ }}.
+    /// Text or other JSON with expressions in {{ }}.
     #[schemars(with = "serde_json::Value")]
     template: Value,
 }

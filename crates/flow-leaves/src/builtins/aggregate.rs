@@ -6,16 +6,17 @@ use serde::Deserialize;
 
 use crate::{plain::plain, settings::arguments};
 
-const ABOUT: &str = "Makes one number of a field of the objects of a list (`data`): their sum, avg, min, max or median, or their count. \
-                     What is no number is left out. Without a field, the list's own numbers are taken, and count counts all.";
+const ABOUT: &str = "Reduces a field of the objects in a list (`data`) to one number: sum, avg, min, max, median or \
+                    count. Values that are not numbers are ignored, except by count, which counts them too. Without \
+                    `field`, the list's own items are used.";
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// What is made of the numbers.
+    /// The operation.
     #[serde(default)]
     operation: Option<Operation>,
-    /// The field that is looked at.
+    /// The field to read.
     #[serde(default)]
     field: Option<String>,
 }

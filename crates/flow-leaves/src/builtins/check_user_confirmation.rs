@@ -5,8 +5,8 @@ use caudal_flow::{Answer, Call, Registry, Value};
 use super::{Nothing, text};
 use crate::{plain::plain, settings::arguments};
 
-const ABOUT: &str =
-    "Gives `approved` for y, yes, true or nothing at all (`user_input`), and `denied` for any other answer.";
+const ABOUT: &str = "Returns `approved` for y, yes, true or an empty answer (`user_input`), and `denied` for any \
+                    other.";
 
 pub(super) fn register(registry: &mut Registry) {
     plain::<Nothing>(registry, "check_user_confirmation", ABOUT, work);

@@ -7,16 +7,16 @@ use serde::Deserialize;
 use super::paths;
 use crate::{plain::quick, settings};
 
-const ABOUT: &str = "Gives what stands at `path` in the context (names with points between), or `default` if nothing does. Both may \
-                     come with the input.";
+const ABOUT: &str = "Returns the value at `path` in the context (names separated by dots), or `default` if there is \
+                    none. Both may also be given in the input.";
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// Where: names with points between.
+    /// Path in the context: names separated by dots.
     #[serde(default)]
     path: Option<String>,
-    /// What is given if nothing stands there.
+    /// Value to return if the path does not exist.
     #[serde(default)]
     #[schemars(with = "serde_json::Value")]
     default: Value,

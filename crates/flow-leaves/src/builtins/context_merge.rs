@@ -5,8 +5,9 @@ use caudal_flow::{Answer, Call, Registry, StepError, Value};
 use super::{context_set::Settings, paths};
 use crate::plain::quick;
 
-const ABOUT: &str = "Joins the object `value`, or its input, with what stands at `path` of the context; of names that both have, the \
-                     new value stays. Use it with updates_context: it gives an object of what changes.";
+const ABOUT: &str = "Merges the object `value`, or the input, into the object at `path` of the context; where both \
+                    have a name, the new value wins. Use it with updates_context: it returns an object of the \
+                    changes.";
 
 pub(super) fn register(registry: &mut Registry) {
     quick::<Settings>(registry, "context_merge", ABOUT, work);

@@ -7,16 +7,16 @@ use serde::Deserialize;
 use super::paths;
 use crate::plain::quick;
 
-const ABOUT: &str = "Puts `value`, or its input, at `path` of the context (names with points between). Use it with updates_context: \
-                     it gives an object of what changes. Both may come with the input.";
+const ABOUT: &str = "Sets `path` of the context (names separated by dots) to `value`, or to the input. Use it with \
+                    updates_context: it returns an object of the changes. Both may also be given in the input.";
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
-    /// Where: names with points between.
+    /// Path in the context: names separated by dots.
     #[serde(default)]
     pub(super) path: Option<String>,
-    /// What; the input, if left out.
+    /// The new value; default: the input.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub(super) value: Option<Value>,

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::{paths, text};
 use crate::{plain::plain, settings::arguments};
 
-const ABOUT: &str = "Finds the first JSON object or list within a text (`text`), whatever stands around it. With `field`, gives \
-                     what stands under that name in it, or behind `name:` in a line of its own.";
+const ABOUT: &str = "Finds the first JSON object or list in a text (`text`) and ignores the text around it. With \
+                    `field`, returns the value of that field in it, or the value after `name:` on a line of its own.";
 
 /// Places at which JSON may begin that are tried.
 const TRIES: usize = 256;
@@ -16,10 +16,10 @@ const TRIES: usize = 256;
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The field that is wanted: names with points between.
+    /// The field to return: names separated by dots.
     #[serde(default)]
     field: Option<String>,
-    /// What is given if there is none; without, that is a failure.
+    /// Value to return if nothing is found; without it, the step fails.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     default: Option<Value>,

@@ -6,22 +6,22 @@ use serde::Deserialize;
 
 use crate::plain::quick;
 
-const ABOUT: &str = "Fails with `message`, to try out retries and fallbacks. With `times`, the first tries fail and later ones give \
-                     the input.";
+const ABOUT: &str = "Fails with `message`, to try out retries and fallbacks. With `times`, the first attempts fail and \
+                    later ones return the input.";
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// What is said.
+    /// Message of the error.
     #[serde(default = "message")]
     message: String,
-    /// How many tries fail; all, if left out.
+    /// Number of attempts that fail; default: all.
     #[serde(default)]
     times: Option<u32>,
-    /// Whether trying again is said to help.
+    /// Mark the error as retryable.
     #[serde(default = "yes")]
     again: bool,
-    /// The code of the failure, such as `step_timeout`.
+    /// Code of the error, such as `step_timeout`.
     #[serde(default)]
     code: Option<String>,
 }

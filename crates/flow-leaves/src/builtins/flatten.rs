@@ -5,8 +5,8 @@ use caudal_flow::{Answer, Call, Registry, Value};
 use super::Nothing;
 use crate::{plain::plain, settings::arguments};
 
-const ABOUT: &str = "Takes one level of nesting out of a list (`items`): lists within it become their items, all else stays. \
-                     What is no list becomes an empty one.";
+const ABOUT: &str = "Removes one level of nesting from a list (`items`): lists in it are replaced by their items, \
+                    other items stay. A value that is not a list becomes an empty list.";
 
 pub(super) fn register(registry: &mut Registry) {
     plain::<Nothing>(registry, "flatten", ABOUT, work);

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::plain::{add, leaf};
 
-const ABOUT: &str = "Gives the time: as a text in UTC such as 2026-11-22T05:51:10.000Z, or as seconds since 1970 with form: unix. It is \
-                     never remembered by a cache; a durable run keeps the one it had.";
+const ABOUT: &str = "Returns the time: as UTC text such as 2026-11-22T05:51:10.000Z, or as seconds since 1970 with \
+                    form: unix. It is never cached; a durable run that resumes reuses the time of its journal.";
 
 #[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -24,7 +24,7 @@ enum Form {
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// How it is written.
+    /// Format of the time.
     #[serde(default)]
     form: Form,
 }

@@ -6,7 +6,7 @@ use super::Nothing;
 use crate::plain::quick;
 
 pub(super) fn register(registry: &mut Registry) {
-    quick::<Nothing>(registry, "passthrough", "Gives its input as it is.", work);
+    quick::<Nothing>(registry, "passthrough", "Returns its input unchanged.", work);
 }
 
 fn work(_: &Value, _: &Nothing, call: &Call) -> caudal_flow::Answer {

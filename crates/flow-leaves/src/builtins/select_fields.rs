@@ -8,16 +8,16 @@ use serde::Deserialize;
 
 use crate::{plain::plain, settings::arguments};
 
-const ABOUT: &str = "Keeps the fields in `include` (all, if left out) of an object or of each object of a list (`data`), \
-                     and gives those in `rename` another name. What is neither stays as it is.";
+const ABOUT: &str = "Selects the fields in `include` (default: all) of an object, or of each object of a list \
+                    (`data`), and renames those in `rename`. Any other value is returned unchanged.";
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The fields that are kept; all, if left out.
+    /// The fields to select; default: all.
     #[serde(default)]
     include: Option<Vec<String>>,
-    /// New names by old ones.
+    /// New names by old names.
     #[serde(default)]
     rename: Option<BTreeMap<String, String>>,
 }

@@ -8,8 +8,7 @@ use serde::Deserialize;
 
 use crate::plain::{add, leaf};
 
-const ABOUT: &str =
-    "Waits for `seconds`, an hour at most, and gives its input. A run that is cancelled does not wait for it.";
+const ABOUT: &str = "Waits for `seconds`, at most an hour, and returns its input. Cancelling the run ends the wait.";
 
 /// The longest wait.
 const LONGEST: f64 = 3_600.0;
@@ -17,7 +16,7 @@ const LONGEST: f64 = 3_600.0;
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// How long.
+    /// Duration in seconds.
     seconds: f64,
 }
 

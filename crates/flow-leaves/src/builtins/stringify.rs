@@ -6,7 +6,7 @@ use super::{Nothing, text};
 use crate::plain::plain;
 
 pub(super) fn register(registry: &mut Registry) {
-    plain::<Nothing>(registry, "stringify", "Gives its input as a text: a text as it is, all else as JSON.", work);
+    plain::<Nothing>(registry, "stringify", "Returns its input as text: text unchanged, anything else as JSON.", work);
 }
 
 fn work(_: &Value, _: &Nothing, call: &Call) -> caudal_flow::Answer {

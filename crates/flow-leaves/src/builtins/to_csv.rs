@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::{objects, text};
 use crate::{plain::plain, settings::arguments};
 
-const ABOUT: &str = "Writes objects (`rows`) as CSV. The columns are `headers`, or all names in order; what an object lacks \
-                     stays empty. What is no object stands in a column `value`.";
+const ABOUT: &str = "Writes objects (`rows`) as CSV. The columns are `headers`, or all field names, sorted; missing \
+                    fields are empty cells. Values that are not objects go into a column `value`.";
 
 /// The column of what is no object.
 const VALUE: &str = "value";
@@ -18,10 +18,10 @@ const VALUE: &str = "value";
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The columns, in order; all names in order, if left out.
+    /// The columns, in order; default: all field names, sorted.
     #[serde(default)]
     headers: Option<Vec<String>>,
-    /// Whether cells that a spreadsheet takes for formulas stay as they are. If not, they get an apostrophe in front.
+    /// Leave cells that a spreadsheet takes for formulas unchanged. Otherwise they get an apostrophe in front.
     #[serde(default)]
     formulas: bool,
 }

@@ -31,9 +31,10 @@ use crate::{
     plain::{add, leaf},
 };
 
-const ABOUT: &str = "Asks a language model and gives its answer: a text, or with output_schema a value that fits the schema. `model` is \
-                     provider:name, such as openai:gpt-4o-mini; each provider's key comes from the server's environment \
-                     (OPENAI_API_KEY). The input is what the user says: a text, any value as JSON, or a list of messages.";
+const ABOUT: &str = "Calls a language model and returns its answer: text, or with output_schema a value that fits the \
+                    schema. `model` is provider:name, such as openai:gpt-4o-mini; each provider's key comes from the \
+                    server's environment (OPENAI_API_KEY). The input is the user's message: text, any value as JSON, \
+                    or a list of messages.";
 
 /// The largest answer, in bytes, with all that stands around its words.
 const LARGEST: usize = 16 << 20;

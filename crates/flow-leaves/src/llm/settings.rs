@@ -18,45 +18,45 @@ const LONGEST: f64 = 3_600.0;
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
-    /// provider:name, or the name alone for OpenAI's.
+    /// provider:name, or the name alone for OpenAI's models.
     pub(super) model: String,
-    /// What the model is told before anything else. It may hold expressions in {{ }}.
+    /// System prompt. It may contain expressions in {{ }}.
     #[serde(default)]
     pub(super) system_prompt: Option<String>,
-    /// A JSON schema that the answer must fit. Without, or of a plain string, the answer is a text.
+    /// JSON schema that the answer must fit. Without one, or with that of a plain string, the answer is text.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub(super) output_schema: Option<Value>,
-    /// How freely it chooses its words, 0 to 2.
+    /// Sampling temperature, 0 to 2.
     #[serde(default)]
     temperature: Option<f64>,
-    /// Of which likeliest part of all words it chooses, 0 to 1.
+    /// Nucleus sampling: probability mass of the tokens to choose from, 0 to 1.
     #[serde(default)]
     top_p: Option<f64>,
-    /// Tokens that the answer may have; if nothing is said, 4096, or half of what the budget leaves if that is less.
+    /// Maximum tokens of the answer; default: 4096, or half of the remaining budget if that is less.
     #[serde(default)]
     max_tokens: Option<u64>,
-    /// Whether the answer comes in parts, so that whoever watches sees it grow.
+    /// Stream the answer, so that clients that follow the run see it as it is generated.
     #[serde(default)]
     pub(super) stream: bool,
-    /// More of temperature, top_p, max_tokens, and what else the provider takes, such as seed or stop.
+    /// Further settings: temperature, top_p, max_tokens, and others that the provider accepts, such as seed or stop.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     model_settings: Option<Value>,
-    /// Of how many likeliest words it chooses, where the provider knows that.
+    /// Number of most likely tokens to choose from, if the provider supports it.
     #[serde(default)]
     top_k: Option<u64>,
-    /// Whether what was said before, as the context's conversation_history has it, is told first.
+    /// Send the context's conversation_history before the input.
     #[serde(default)]
     pub(super) use_history: bool,
-    /// How the answer is read. With structured_output: off, the provider is not told of the schema, the model is.
+    /// Output processing. With structured_output: off, the schema goes into the prompt, not into the provider's API.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     processing: Option<Value>,
-    /// Seconds that an answer may take; 120 if nothing is said.
+    /// Timeout of an answer in seconds; default: 120.
     #[serde(default, deserialize_with = "number")]
     timeout: Option<f64>,
-    /// How often the step is tried again. Read by the step, not here.
+    /// Number of retries. Applied by the step, not by this action.
     #[serde(default, deserialize_with = "number")]
     #[expect(dead_code, reason = "a part of what is said about agents, which the step reads")]
     max_retries: Option<f64>,

@@ -14,9 +14,9 @@ use crate::{
     plain::{add, leaf},
 };
 
-const ABOUT: &str = "Tells what is on a picture: detections, classifications or segments, as the model looks for. The picture is the \
-                     input: bytes, a text in Base64, or {path: …} of a file in the folder that the server opens for pipelines. Runs that \
-                     ask at the same time share the model's batches.";
+const ABOUT: &str = "Runs a vision model on an image and returns detections, classifications or segments, depending on \
+                    the model. The image is the input: bytes, a Base64 string, or {path: …} of a file in the folder \
+                    that the server opens for pipelines. Concurrent runs share the model's batches.";
 
 /// More boxes than this in one answer are no answer.
 const MAX_DET: usize = 30_000;
@@ -26,31 +26,31 @@ const TOP_K: usize = 5;
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The model's name or alias; the only detector, if left out.
+    /// Name or alias of the model; may be omitted if there is only one detector.
     #[serde(default)]
     model: Option<String>,
-    /// Least confidence, 0 to 1.
+    /// Minimum confidence, 0 to 1.
     #[serde(default)]
     conf: Option<f32>,
-    /// Overlap above which the weaker of two boxes of a class goes, 0 to 1.
+    /// IoU above which the less confident of two boxes of a class is suppressed, 0 to 1.
     #[serde(default)]
     iou: Option<f32>,
-    /// Most boxes.
+    /// Maximum number of boxes.
     #[serde(default)]
     max_det: Option<usize>,
-    /// Classes that count, by name or number; all, if left out.
+    /// Classes to report, by name or number; default: all.
     #[serde(default)]
     classes: Vec<Class>,
-    /// Most classes of a classification.
+    /// Maximum number of classes of a classification.
     #[serde(default)]
     top_k: Option<usize>,
-    /// How masks are written.
+    /// Encoding of masks.
     #[serde(default)]
     masks: Masks,
-    /// Whether the picture is wanted back as a JPEG with what was found on it, as `drawn`.
+    /// Also return the image with the results drawn on it, as a JPEG in `drawn`.
     #[serde(default)]
     draw: bool,
-    /// Who goes first when not all can.
+    /// Priority in the queue.
     #[serde(default)]
     priority: Urgency,
 }

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::{Serving, Urgency, model, present, way, within};
 use crate::plain::{add, leaf};
 
-const ABOUT: &str = "Makes a vector of a text, or a list of vectors of a list of texts, with a model of this house.";
+const ABOUT: &str = "Computes the vector of a text, or a list of vectors for a list of texts, with a model of this \
+                    server.";
 
 /// Texts of one call.
 const MOST: usize = 10_000;
@@ -16,16 +17,16 @@ const MOST: usize = 10_000;
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The model's name or alias; the only one for texts, if left out.
+    /// Name or alias of the model; may be omitted if there is only one text model.
     #[serde(default)]
     model: Option<String>,
-    /// Values of each vector; all, if left out.
+    /// Number of values of each vector; default: all.
     #[serde(default)]
     dimensions: Option<usize>,
-    /// Whether texts that are too long are cut.
+    /// Truncate texts that are too long.
     #[serde(default)]
     truncate: Option<bool>,
-    /// Who goes first when not all can.
+    /// Priority in the queue.
     #[serde(default)]
     priority: Urgency,
 }

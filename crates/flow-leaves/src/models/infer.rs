@@ -18,22 +18,23 @@ use crate::{
     plain::{add, leaf},
 };
 
-const ABOUT: &str = "Runs a model. The input is an object of its inputs by name, each a list within lists; of a model with one input, that \
-                     list alone. So is the answer an object of its outputs. With {shape, data} in place of a list, data is flat, or bytes. \
-                     Runs that ask at the same time share the model's batches.";
+const ABOUT: &str = "Runs a model on tensors. The input is an object with the model's inputs by name, each a nested \
+                    list, or, for a model with one input, that list alone. The output is an object with the model's \
+                    outputs by name. {shape, data} may replace a list, with flat data or bytes. Concurrent runs share \
+                    the model's batches.";
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The model's name or alias.
+    /// Name or alias of the model.
     model: String,
-    /// The outputs that are wanted; all, if left out.
+    /// Outputs to return; default: all.
     #[serde(default)]
     outputs: Vec<String>,
-    /// How outputs are given.
+    /// Form of the outputs: nested lists, or {datatype, shape, data}.
     #[serde(default)]
     gives: Gives,
-    /// Who goes first when not all can.
+    /// Priority in the queue.
     #[serde(default)]
     priority: Urgency,
 }

@@ -38,12 +38,12 @@ impl Kind {
 
     /// `docs/events.md`.
     pub fn reference() -> String {
-        let mut page = "# Event types\n\nMade from code: `CAUDAL_TEST_BLESS=1 cargo test --workspace reference`.\n\n\
-            An event's `event_type` is one of these, or a name of your own with a namespace before a colon or dot, such as\n\
-            `clinic:TRIAGE_NOTE`, at most 100 letters, digits, dots, colons, dashes and underscores. What a type of your own holds\n\
-            is yours: it is recorded, chained and counted, and changes no state.\n\n\
-            Payloads are objects. **Bold** fields are required; names after the first are understood as well; `null` stands for\n\
-            \"not said\"; whatever else stands in a payload is kept.\n"
+        let mut page = "# Event types\n\nGenerated from the code: `CAUDAL_TEST_BLESS=1 cargo test --workspace reference`.\n\n\
+            An event's `event_type` is one of the types below, or a custom type with a namespace before a colon or dot, such as\n\
+            `clinic:TRIAGE_NOTE`: at most 100 letters, digits, dots, colons, dashes and underscores. The payload of a custom type\n\
+            has no required fields: the event is recorded, chained and counted, and changes no state.\n\n\
+            Payloads are objects. **Bold** fields are required; further names in a row are accepted aliases; `null` means\n\
+            \"not given\"; fields that are not listed are stored with the event.\n"
             .to_owned();
         for kind in Self::ALL {
             let _ = writeln!(page, "\n## {}\n\n{}\n", kind.name(), kind.meaning());

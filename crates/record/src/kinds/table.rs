@@ -13,15 +13,16 @@ const fn may(names: &'static [&'static str], shape: Shape, meaning: &'static str
 }
 
 const MESSAGE: Field =
-    must(&["message_id"], Text, "Which message: its `message_id`, or the id of the event that brought it.");
-const ITERATION: Field = may(&["iteration"], Integer(0, i64::MAX), "Which round of the extraction.");
+    must(&["message_id"], Text, "The message: its `message_id`, or the id of the event that added it.");
+const ITERATION: Field = may(&["iteration"], Integer(0, i64::MAX), "Number of the extraction round.");
 const PERCENT: Shape = Number(0.0, 100.0);
 const SHARE: Shape = Number(0.0, 1.0);
-const GRAVITY: Field = may(&["gravity_score"], Integer(1, 10), "How grave, from 1 to 10.");
-const TIME_TO_ACTION: Field = may(&["time_to_action"], Text, "How soon somebody must act.");
-const ERROR: Field = may(&["error_message", "error"], Any, "What went wrong.");
-const CALL: Field = may(&["decision_id", "call_id"], Text, "Which call; one that has none is only counted.");
-const SOAP: Field = may(&["soap_data"], Object, "The note, by sections.");
+const GRAVITY: Field = may(&["gravity_score"], Integer(1, 10), "Severity, from 1 to 10.");
+const TIME_TO_ACTION: Field = may(&["time_to_action"], Text, "Time within which to act.");
+const ERROR: Field = may(&["error_message", "error"], Any, "The error.");
+const CALL: Field =
+    may(&["decision_id", "call_id"], Text, "Identifier of the call; a call without one is only counted.");
+const SOAP: Field = may(&["soap_data"], Object, "The note, by section.");
 
 /// Names of the sections of a SOAP note, as they are understood.
 pub(crate) const SECTIONS: &[&str] = &[
@@ -78,131 +79,131 @@ macro_rules! kinds {
 
 kinds! {
     MessageReceived "MESSAGE_RECEIVED" "A message of the conversation." [
-        must(&["message_content", "message", "content"], Text, "What was said."),
-        may(&["message_role", "role"], Text, "Who said it: user, assistant, or whoever else takes part; user unless said."),
-        may(&["message_id"], Text, "The message's own name; the event's id unless said."),
-        may(&["metadata"], Object, "What is said about it."),
+        must(&["message_content", "message", "content"], Text, "Text of the message."),
+        may(&["message_role", "role"], Text, "Role of the speaker: user, assistant or another participant; default: user."),
+        may(&["message_id"], Text, "Identifier of the message; default: the event's id."),
+        may(&["metadata"], Object, "Metadata of the message."),
     ];
-    MessageUpdated "MESSAGE_UPDATED" "A message says something else now." [
+    MessageUpdated "MESSAGE_UPDATED" "The text of a message was replaced." [
         MESSAGE,
-        must(&["updated_content", "message_content", "message", "content"], Text, "What it says now."),
+        must(&["updated_content", "message_content", "message", "content"], Text, "The new text."),
     ];
-    MessageDeleted "MESSAGE_DELETED" "A message is withdrawn. The record keeps it; the state does not show it." [MESSAGE];
-    MessageProcessed "MESSAGE_PROCESSED" "A message has been worked through." [MESSAGE];
-    MessagesCleared "MESSAGES_CLEARED" "All messages so far are withdrawn." [];
-    ConsultationReset "CONSULTATION_RESET" "The consultation begins anew." [may(&["reason"], Text, "Why.")];
+    MessageDeleted "MESSAGE_DELETED" "A message was withdrawn. It remains in the record; the state does not show it." [MESSAGE];
+    MessageProcessed "MESSAGE_PROCESSED" "A message was processed." [MESSAGE];
+    MessagesCleared "MESSAGES_CLEARED" "All messages so far were withdrawn." [];
+    ConsultationReset "CONSULTATION_RESET" "The consultation starts over." [may(&["reason"], Text, "The reason.")];
     ConsultationCommitted "CONSULTATION_COMMITTED" "The note is final." [
         SOAP,
-        may(&["committed_by"], Text, "Who answers for it."),
+        may(&["committed_by"], Text, "The person responsible for the note."),
         may(&["commit_hash"], Text, "SHA-256 of the note, as the client computes it."),
-        may(&["quality_score"], SHARE, "How good the note is said to be."),
-        may(&["completeness"], PERCENT, "How complete it is said to be."),
-        may(&["nom_compliance"], PERCENT, "How far it is said to follow NOM-004."),
+        may(&["quality_score"], SHARE, "Quality of the note, as the client rates it."),
+        may(&["completeness"], PERCENT, "Completeness in percent, as the client rates it."),
+        may(&["nom_compliance"], PERCENT, "Compliance with NOM-004 in percent, as the client rates it."),
     ];
-    ExtractionStarted "EXTRACTION_STARTED" "Medical data is being drawn from the conversation." [
+    ExtractionStarted "EXTRACTION_STARTED" "Extraction of medical data from the conversation started." [
         ITERATION,
-        may(&["context_message_count"], Integer(0, i64::MAX), "How many messages it looks at."),
-        may(&["has_previous_extraction"], Flag, "Whether there is one already."),
+        may(&["context_message_count"], Integer(0, i64::MAX), "Number of messages that the extraction reads."),
+        may(&["has_previous_extraction"], Flag, "True if an earlier extraction exists."),
     ];
-    ExtractionCompleted "EXTRACTION_COMPLETED" "Medical data was drawn from the conversation." [
+    ExtractionCompleted "EXTRACTION_COMPLETED" "Extraction of medical data from the conversation completed." [
         ITERATION,
-        may(&["completeness"], PERCENT, "How much of what is needed is there."),
-        may(&["nom_compliance"], PERCENT, "How far it follows NOM-004."),
-        may(&["missing_fields"], List, "What is not there yet."),
-        may(&["extraction_data"], Object, "What was found."),
+        may(&["completeness"], PERCENT, "Share of the required data that is present, in percent."),
+        may(&["nom_compliance"], PERCENT, "Compliance with NOM-004, in percent."),
+        may(&["missing_fields"], List, "Fields that are still missing."),
+        may(&["extraction_data"], Object, "The extracted data."),
     ];
-    ExtractionFailed "EXTRACTION_FAILED" "Drawing medical data failed." [
+    ExtractionFailed "EXTRACTION_FAILED" "Extraction of medical data failed." [
         ITERATION,
         ERROR,
-        may(&["error_type"], Text, "Which sort of failure."),
+        may(&["error_type"], Text, "Kind of failure."),
     ];
-    ExtractionIterationIncremented "EXTRACTION_ITERATION_INCREMENTED" "Another round of the extraction." [ITERATION];
-    ExtractionProcessCompleted "EXTRACTION_PROCESS_COMPLETED" "No further round follows." [];
-    DemographicsUpdated "DEMOGRAPHICS_UPDATED" "Who the patient is. What is not said or null stays as it was." [
+    ExtractionIterationIncremented "EXTRACTION_ITERATION_INCREMENTED" "A further extraction round started." [ITERATION];
+    ExtractionProcessCompleted "EXTRACTION_PROCESS_COMPLETED" "The extraction is finished; no further round follows." [];
+    DemographicsUpdated "DEMOGRAPHICS_UPDATED" "The patient's demographics. Fields that are absent or null leave the earlier value unchanged." [
         may(&["age"], Integer(0, 150), "Years."),
         may(&["gender"], Text, "male, female, other."),
         may(&["weight"], Number(0.0, 1000.0), "Kilograms."),
         may(&["height"], Number(0.0, 300.0), "Centimetres."),
-        may(&["occupation"], Text, "What they do."),
+        may(&["occupation"], Text, "Occupation of the patient."),
     ];
-    SymptomsUpdated "SYMPTOMS_UPDATED" "What the patient feels. What is not said or null stays as it was." [
-        may(&["primary_symptoms"], List, "What they come for."),
-        may(&["secondary_symptoms"], List, "What comes with it."),
-        may(&["duration"], Text, "Since when."),
+    SymptomsUpdated "SYMPTOMS_UPDATED" "The patient's symptoms. Fields that are absent or null leave the earlier value unchanged." [
+        may(&["primary_symptoms"], List, "The main symptoms."),
+        may(&["secondary_symptoms"], List, "Accompanying symptoms."),
+        may(&["duration"], Text, "Time since onset."),
         may(&["severity"], Text, "mild, moderate, severe."),
-        may(&["location"], Text, "Where."),
-        may(&["quality"], Text, "What it is like."),
-        may(&["aggravating_factors"], List, "What makes it worse."),
-        may(&["relieving_factors"], List, "What makes it better."),
+        may(&["location"], Text, "Location in the body."),
+        may(&["quality"], Text, "Character of the symptoms."),
+        may(&["aggravating_factors"], List, "Factors that make the symptoms worse."),
+        may(&["relieving_factors"], List, "Factors that relieve the symptoms."),
     ];
-    ContextUpdated "CONTEXT_UPDATED" "The patient's history. What is not said or null stays as it was." [
-        may(&["past_medical_history"], List, "Illnesses."),
-        may(&["family_history"], List, "Illnesses of the family."),
-        may(&["medications"], List, "What they take."),
-        may(&["allergies"], List, "What they do not tolerate."),
-        may(&["surgeries"], List, "Operations."),
+    ContextUpdated "CONTEXT_UPDATED" "The patient's history. Fields that are absent or null leave the earlier value unchanged." [
+        may(&["past_medical_history"], List, "Past illnesses."),
+        may(&["family_history"], List, "Illnesses in the family."),
+        may(&["medications"], List, "Medications that the patient takes."),
+        may(&["allergies"], List, "Substances that the patient does not tolerate."),
+        may(&["surgeries"], List, "Past operations."),
     ];
-    CompletenessCalculated "COMPLETENESS_CALCULATED" "How complete somebody finds the data." [
+    CompletenessCalculated "COMPLETENESS_CALCULATED" "The client rated the completeness of the data." [
         must(&["completeness_percentage", "completeness", "percentage"], PERCENT, "Percent."),
-        may(&["missing_critical_fields"], List, "What is not there yet."),
+        may(&["missing_critical_fields"], List, "Fields that are still missing."),
     ];
-    SoapGenerationStarted "SOAP_GENERATION_STARTED" "A note is being written." [];
-    SoapSectionCompleted "SOAP_SECTION_COMPLETED" "A section of the note is written; it replaces what stood there." [
-        must(&["section", "section_name"], OneOf(SECTIONS), "Which."),
+    SoapGenerationStarted "SOAP_GENERATION_STARTED" "Generation of the note started." [];
+    SoapSectionCompleted "SOAP_SECTION_COMPLETED" "A section of the note was written; it replaces the previous one." [
+        must(&["section", "section_name"], OneOf(SECTIONS), "The section."),
         must(&["content", "section_content", "data"], Any, "An object with the fields of docs/soap.md, or free text."),
-        may(&["confidence"], SHARE, "How sure its writer is."),
+        may(&["confidence"], SHARE, "The author's confidence in the section."),
     ];
-    SoapGenerationCompleted "SOAP_GENERATION_COMPLETED" "The note is written." [
+    SoapGenerationCompleted "SOAP_GENERATION_COMPLETED" "Generation of the note completed." [
         SOAP,
-        may(&["quality_score"], SHARE, "How good it is said to be."),
-        may(&["ready_for_commit"], Flag, "Whether its writer finds it ready; Caudal answers for itself."),
+        may(&["quality_score"], SHARE, "Quality of the note, as its author rates it."),
+        may(&["ready_for_commit"], Flag, "True if the author considers the note ready; Caudal makes its own assessment."),
     ];
-    SoapGenerationFailed "SOAP_GENERATION_FAILED" "Writing the note failed." [
+    SoapGenerationFailed "SOAP_GENERATION_FAILED" "Generation of the note failed." [
         ERROR,
-        may(&["partial_soap"], Object, "What was written until then."),
+        may(&["partial_soap"], Object, "The part that was written before the failure."),
     ];
-    CriticalPatternDetected "CRITICAL_PATTERN_DETECTED" "Signs of something that threatens life." [
-        must(&["pattern_name", "pattern"], Text, "Which."),
+    CriticalPatternDetected "CRITICAL_PATTERN_DETECTED" "Signs of a life-threatening condition were detected." [
+        must(&["pattern_name", "pattern"], Text, "The pattern."),
         GRAVITY,
-        may(&["widow_maker_alert"], Flag, "Whether it kills within hours."),
-        may(&["symptoms_matched"], List, "By which signs."),
-        may(&["critical_differentials"], List, "What it may be."),
+        may(&["widow_maker_alert"], Flag, "True if the condition can kill within hours."),
+        may(&["symptoms_matched"], List, "The symptoms that matched."),
+        may(&["critical_differentials"], List, "Possible diagnoses."),
         TIME_TO_ACTION,
     ];
-    UrgencyClassified "URGENCY_CLASSIFIED" "How urgent it is." [
-        must(&["urgency_level", "urgency", "level"], OneOf(LEVELS), "How urgent."),
+    UrgencyClassified "URGENCY_CLASSIFIED" "The urgency of the consultation was classified." [
+        must(&["urgency_level", "urgency", "level"], OneOf(LEVELS), "The level of urgency."),
         GRAVITY,
         TIME_TO_ACTION,
-        may(&["identified_patterns"], List, "What was recognised."),
-        may(&["risk_factors"], List, "What makes it worse."),
-        may(&["immediate_actions"], List, "What must be done at once."),
+        may(&["identified_patterns"], List, "Patterns that were recognised."),
+        may(&["risk_factors"], List, "Factors that raise the risk."),
+        may(&["immediate_actions"], List, "Actions to take immediately."),
     ];
-    LlmCallInitiated "LLM_CALL_INITIATED" "A language model is asked." [
+    LlmCallInitiated "LLM_CALL_INITIATED" "A call to a language model started." [
         CALL,
-        may(&["llm_provider", "provider"], Text, "Whose model."),
-        may(&["query_text"], Text, "What it is asked."),
-        may(&["agent_name"], Text, "For whom."),
+        may(&["llm_provider", "provider"], Text, "Provider of the model."),
+        may(&["query_text"], Text, "The query sent to the model."),
+        may(&["agent_name"], Text, "The agent on whose behalf the call is made."),
     ];
-    LlmCallCompleted "LLM_CALL_COMPLETED" "A language model answered." [
+    LlmCallCompleted "LLM_CALL_COMPLETED" "A call to a language model completed." [
         CALL,
-        may(&["llm_provider", "provider"], Text, "Whose model."),
-        may(&["decision_result"], Any, "What it answered."),
-        may(&["confidence"], SHARE, "How sure it is."),
-        may(&["latency_ms"], Number(0.0, f64::MAX), "How long it took."),
-        may(&["tokens_used"], Any, "How many tokens it took."),
+        may(&["llm_provider", "provider"], Text, "Provider of the model."),
+        may(&["decision_result"], Any, "The answer."),
+        may(&["confidence"], SHARE, "The model's confidence."),
+        may(&["latency_ms"], Number(0.0, f64::MAX), "Duration of the call in milliseconds."),
+        may(&["tokens_used"], Any, "Number of tokens used."),
     ];
-    LlmCallFailed "LLM_CALL_FAILED" "A language model did not answer." [
+    LlmCallFailed "LLM_CALL_FAILED" "A call to a language model failed." [
         CALL,
         ERROR,
-        may(&["retry_count"], Integer(0, i64::MAX), "How often it was tried again."),
+        may(&["retry_count"], Integer(0, i64::MAX), "Number of retries."),
     ];
-    AuditEntryCreated "AUDIT_ENTRY_CREATED" "Something that auditors should see." [
+    AuditEntryCreated "AUDIT_ENTRY_CREATED" "An audit entry was created." [
         may(&["audit_entries"], List, "The entries."),
     ];
-    CoreStateChanged "CORE_STATE_CHANGED" "The client is in another state." [
-        may(&["state", "core_state", "new_state", "status"], Any, "Which."),
+    CoreStateChanged "CORE_STATE_CHANGED" "The client changed its state." [
+        may(&["state", "core_state", "new_state", "status"], Any, "The new state."),
     ];
-    CoreErrorOccurred "CORE_ERROR_OCCURRED" "The client failed at something." [
-        may(&["error_message", "error", "message"], Any, "What went wrong."),
+    CoreErrorOccurred "CORE_ERROR_OCCURRED" "The client reported an error." [
+        may(&["error_message", "error", "message"], Any, "The error."),
     ];
 }

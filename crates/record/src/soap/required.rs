@@ -83,7 +83,7 @@ pub const REQUIRED: &[Required] = &[
 pub(super) fn rows() -> String {
     use std::fmt::Write as _;
 
-    let mut rows = "| field | may stand at | NOM-004-SSA3-2012 | free text fills it |\n|---|---|---|---|\n".to_owned();
+    let mut rows = "| field | read from | NOM-004-SSA3-2012 | free text fills it |\n|---|---|---|---|\n".to_owned();
     for field in REQUIRED {
         let place = |(part, path): &(Part, &str)| match part {
             Part::Ficha => format!("`DEMOGRAPHICS_UPDATED.{path}`"),
