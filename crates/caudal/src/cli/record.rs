@@ -7,14 +7,14 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use super::{duration, option, with_settings};
 use crate::settings::Key;
 
-/// What scripts must know of all of `caudal record`.
+/// Exit codes of `caudal record`.
 const CODES: &str = "Commands work beside a server that runs on the same folder; restore alone does not.\n\
                      Exit code: 0 if all is well, 1 if something is not, 2 for a wrong command line.";
 
 /// The command line of all of them.
 pub(super) fn command() -> Command {
     let command = Command::new("record")
-        .about("Reads, checks, archives, exports and backs up what is recorded of consultations")
+        .about("Reads, verifies, archives, exports and backs up consultation records")
         .after_help(CODES)
         .subcommand_required(true)
         .arg_required_else_help(true);
@@ -45,7 +45,7 @@ fn list() -> Command {
             option("sort", "ORDER")
                 .value_parser(["recent", "oldest", "events_desc", "events_asc"])
                 .default_value("recent")
-                .help("those made last first, those made first, those with most events, those with fewest"),
+                .help("order: newest, oldest, most events or fewest events first"),
         )
         .arg(option("limit", "N").value_parser(value_parser!(u32).range(1..)).default_value("50").help("how many"))
         .arg(json("one JSON object a line"))
@@ -53,14 +53,14 @@ fn list() -> Command {
 
 fn show() -> Command {
     Command::new("show")
-        .about("Shows where a consultation stands, and what its SOAP note lacks")
+        .about("Shows the state of a consultation and what its SOAP note lacks")
         .arg(id())
-        .arg(json("answer as one JSON object"))
+        .arg(json("print one JSON object"))
 }
 
 fn append() -> Command {
     Command::new("append")
-        .about("Appends an event; what it prints is on disk")
+        .about("Appends an event; a printed event is on disk")
         .after_help(
             "Example:\n  caudal record append c1 --type MESSAGE_RECEIVED --payload '{\"message\": \"Hola\"}' --create",
         )
@@ -70,13 +70,13 @@ fn append() -> Command {
             option("payload", "JSON|@FILE|-")
                 .required(true)
                 .allow_hyphen_values(true)
-                .help("what it says: an object, @ and a file that holds it, or - for standard input"),
+                .help("payload: a JSON object, @FILE, or - for standard input"),
         )
-        .arg(option("user", "NAME").help("who says it"))
+        .arg(option("user", "NAME").help("user who records it"))
         .arg(
             option("expected-version", "N")
                 .value_parser(value_parser!(u64))
-                .help("append only if the consultation has so many events"),
+                .help("append only if the consultation has exactly this many events"),
         )
         .arg(flag("create", "make the consultation if it is not there"))
 }
@@ -96,20 +96,20 @@ fn tail() -> Command {
 
 fn verify() -> Command {
     Command::new("verify")
-        .about("Reads everything again and computes every hash anew; tells the first bad event")
+        .about("Verifies every hash and reports the first bad event")
         .arg(id().required(false).required_unless_present("all"))
         .arg(
             flag("all", "every consultation, the audit log, the database and all archives")
                 .conflicts_with_all(["id", "head"]),
         )
-        .arg(path("head", "FILE").help("a head that was kept elsewhere: what was cut off since shows too"))
+        .arg(path("head", "FILE").help("a head stored elsewhere, to detect removal of the newest events too"))
         .arg(public_key().requires("head"))
-        .arg(json("answer as one JSON object"))
+        .arg(json("print one JSON object"))
 }
 
 fn head() -> Command {
     Command::new("head")
-        .about("Tells how far a consultation has come, signed: to be kept elsewhere")
+        .about("Prints the signed head of a consultation, to be stored elsewhere")
         .arg(id())
         .arg(output())
 }
@@ -120,7 +120,7 @@ fn key() -> Command {
 
 fn receipt() -> Command {
     Command::new("receipt")
-        .about("Makes the proof that an event is in a consultation")
+        .about("Creates a receipt: a proof that an event is in a consultation")
         .arg(id())
         .arg(Arg::new("event").required(true).value_name("EVENT").help("its id, or its sequence"))
         .arg(output())
@@ -128,7 +128,7 @@ fn receipt() -> Command {
 
 fn verify_receipt() -> Command {
     Command::new("verify-receipt")
-        .about("Checks a receipt, without the record it is of")
+        .about("Verifies a receipt, without its record")
         .arg(
             Arg::new("file")
                 .required(true)
@@ -141,28 +141,28 @@ fn verify_receipt() -> Command {
 
 fn seal() -> Command {
     Command::new("seal")
-        .about("Moves events to archives: written, read back, and only then removed from the database")
-        .arg(id().required(false).help("this consultation alone"))
+        .about("Moves events to archives; they are removed from the database only after the archive was read back")
+        .arg(id().required(false).help("only this consultation"))
         .arg(
             duration("older-than")
                 .default_value("30d")
                 .conflicts_with("id")
-                .help("consultations to which nothing was appended for so long"),
+                .help("only consultations without new events for this long"),
         )
         .arg(option("codec", "CODEC").help("none, gzip-1 to 9, lzf, lz4 or zstd-1 to 19 [default: seal_codec]"))
         .arg(
             option("size-limit", "SIZE")
                 .value_parser(size)
-                .help("size after which a file takes no more [default: seal_file_mb]"),
+                .help("size at which an archive file is closed [default: seal_file_mb]"),
         )
-        .arg(json("answer as one JSON object"))
+        .arg(json("print one JSON object"))
 }
 
 fn export() -> Command {
     Command::new("export")
-        .about("Writes a consultation out, with a manifest of hashes")
+        .about("Exports a consultation, with a manifest of hashes")
         .arg(id())
-        .arg(path("output", "DIR").short('o').required(true).help("the folder to make"))
+        .arg(path("output", "DIR").short('o').required(true).help("folder to create"))
         .arg(
             option("format", "LIST")
                 .value_delimiter(',')
@@ -170,35 +170,33 @@ fn export() -> Command {
                 .default_value("md,json")
                 .help("formats, comma-separated"),
         )
-        .arg(option("user", "NAME").help("who exports it"))
+        .arg(option("user", "NAME").help("user who exports it"))
 }
 
 fn verify_export() -> Command {
     Command::new("verify-export")
-        .about("Checks an export against its manifest, without the record it is of")
+        .about("Verifies an export against its manifest, without its record")
         .arg(Arg::new("folder").required(true).value_name("DIR").value_parser(value_parser!(PathBuf)))
         .arg(public_key())
 }
 
 fn import() -> Command {
     Command::new("import")
-        .about("Takes over the events of an HDF5 corpus; run again, it goes on and doubles nothing")
+        .about("Imports the events of an HDF5 corpus; idempotent: a second run resumes and skips duplicates")
         .arg(Arg::new("file").required(true).value_name("FILE").value_parser(value_parser!(PathBuf)))
-        .arg(json("answer as one JSON object"))
+        .arg(json("print one JSON object"))
 }
 
 fn stats() -> Command {
-    Command::new("stats")
-        .about("Tells how much there is, and how the store does")
-        .arg(json("answer as one JSON object"))
+    Command::new("stats").about("Shows counts, sizes and the state of the store").arg(json("print one JSON object"))
 }
 
 fn backup() -> Command {
-    Command::new("backup").about("Writes a whole copy of the database while others write to it").arg(file())
+    Command::new("backup").about("Writes a consistent copy of the database while it is in use").arg(file())
 }
 
 fn restore() -> Command {
-    Command::new("restore").about("Puts a backup in place, where no database is and no server runs").arg(file())
+    Command::new("restore").about("Restores a backup; there must be no database and no running server").arg(file())
 }
 
 fn id() -> Arg {
@@ -218,7 +216,7 @@ fn output() -> Arg {
 }
 
 fn public_key() -> Arg {
-    option("key", "HEX").help("the public key that must have signed it, as `caudal record key` prints it")
+    option("key", "HEX").help("public key that must have signed it, as printed by `caudal record key`")
 }
 
 fn json(help: &'static str) -> Arg {
@@ -250,7 +248,7 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Settings that matter to the record where no server runs.
+/// Settings of the record's commands without a server.
 fn for_record(key: &Key) -> bool {
     const BEGINNINGS: [&str; 4] = ["database_", "db_", "record_", "seal_"];
     matches!(key.name, "data_dir" | "log_level") || BEGINNINGS.iter().any(|begins| key.name.starts_with(begins))

@@ -10,14 +10,10 @@ pub(crate) struct Preset {
 }
 
 pub(crate) const PRESETS: &[Preset] = &[
-    Preset {
-        name: "cpu",
-        help: "most: models on the processor, planned by measuring, as without a preset",
-        values: &[],
-    },
+    Preset { name: "cpu", help: "the default: models on the CPU, with settings chosen by measurement", values: &[] },
     Preset {
         name: "low-memory",
-        help: "small machines: one copy of each model, whose runs share all cores, and small queues and buffers",
+        help: "small machines: one instance per model that uses all cores, small queues and buffers",
         values: &[
             ("instances", "1"),
             ("max_queue_size", "32"),
@@ -32,7 +28,7 @@ pub(crate) const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "many-users",
-        help: "a thousand clients and more: long queues, many connections, memory for them",
+        help: "a thousand clients and more: long queues, many connections, more memory for both",
         values: &[
             ("max_queue_size", "1024"),
             ("max_queue_mb", "1024"),
@@ -45,7 +41,7 @@ pub(crate) const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "gpu",
-        help: "models on the graphics card, and refused where the library that is loaded has nothing for one",
+        help: "models on the GPU; refused if the loaded ONNX Runtime library does not support it",
         values: &[("providers", "cuda")],
     },
 ];
