@@ -71,7 +71,7 @@ const PACKAGES: [Package; 4] = [
     Package { program: "ffmpeg", package: "ffmpeg", needed: false, without: "films are not cut or encoded" },
 ];
 
-const FOR_TESTS: [Package; 3] = [
+const FOR_TESTS: [Package; 4] = [
     Package {
         program: "pg_ctlcluster",
         package: "postgresql",
@@ -85,6 +85,7 @@ const FOR_TESTS: [Package; 3] = [
         without: "tests behind nginx, and of commands over TLS, are skipped",
     },
     Package { program: "haproxy", package: "haproxy", needed: false, without: "tests behind HAProxy are skipped" },
+    Package { program: "caddy", package: "caddy", needed: false, without: "tests behind Caddy are skipped" },
 ];
 
 fn debian_packages(missing: &[&'static Package]) -> Result {

@@ -1,5 +1,5 @@
 //! Reverse proxies as `docs/deploy.md` sets them up, and commands that ask through one over TLS. Needs `nginx` (Debian's
-//! `nginx-light`) and `haproxy`; a test of one that is missing is skipped, and says so.
+//! `nginx-light`), `haproxy` and `caddy`; a test of one that is missing is skipped, and says so.
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -270,4 +270,28 @@ fn haproxy_as_documented_passes_streams_on() {
     check_streams(&proxy);
     let keyed = [("Authorization", "Bearer secret")];
     assert_eq!(proxy.ask(&Ask { headers: &keyed, ..get("/admin/memory") }).status, 404);
+}
+
+#[test]
+fn caddy_as_documented_passes_streams_on() {
+    let Some(caddy) = find_program(&["caddy", "/usr/bin/caddy"]) else {
+        return eprintln!("skipped: caddy is not installed (Debian: caddy)");
+    };
+    let server = start(&["--admin-key", "secret", "--allowed-hosts", NAME]);
+    let (home, address) = (tempfile::tempdir().unwrap(), free());
+    // The documented site without TLS, on a port of this test, without Caddy's own admin endpoint.
+    let site = of_docs("caddy")
+        .replace("127.0.0.1:8000", &server.address().to_string())
+        .replace(&format!("{NAME} {{"), &format!("http://:{} {{\nbind 127.0.0.1", address.port()));
+    fs::write(home.path().join("Caddyfile"), format!("{{\nadmin off\nauto_https off\n}}\n{site}")).unwrap();
+    let mut command = Command::new(&caddy);
+    command.env("HOME", home.path()).args(["run", "--adapter", "caddyfile", "--config"]);
+    command.arg(home.path().join("Caddyfile"));
+    let proxy = Proxy::start(command, home, address);
+    assert_eq!(infer(&proxy), 200);
+    check_streams(&proxy);
+    let keyed = [("Authorization", "Bearer secret")];
+    for path in ["/admin/memory", "/debug/pprof/heap", "/v2/repository/index", "/api/audit/logs"] {
+        assert_eq!(proxy.ask(&Ask { headers: &keyed, ..get(path) }).status, 404, "{path}");
+    }
 }
