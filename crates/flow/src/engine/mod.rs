@@ -430,12 +430,13 @@ impl Engine {
     }
 }
 
-/// The answers by the paths of those who ask.
+/// The answers by the paths of those who ask. An answer to a run that asks nothing is a conflict with its state: another
+/// answer was quicker.
 fn addressed(story: &Story, mut answers: HashMap<Arc<str>, Value>) -> Result<HashMap<Arc<str>, Value>, RunError> {
     let Some(paused) = story.paused.as_ref().filter(|paused| !paused.prompts.is_empty()) else {
         return match answers.is_empty() {
             true => Ok(answers),
-            false => Err(RunError::Answer("the run asks nothing, so there is nothing to answer".into())),
+            false => Err(RunError::State("not asking a question now")),
         };
     };
     let paths: Vec<&Arc<str>> = paused.prompts.iter().map(|prompt| &prompt.path).collect();
