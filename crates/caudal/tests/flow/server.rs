@@ -232,3 +232,21 @@ fn a_step_that_fails_is_told_with_its_run() {
     let report = answered(200, &server.get("/api/v1/runs/r"));
     assert_eq!((&report["status"], &report["error"]["message"]), (&json!("failed"), &json!("no luck")));
 }
+#[test]
+fn whole_numbers_keep_their_digits_on_their_way() {
+    let digits = "12345678901234567890123";
+    let kept = "name: kept\nsteps:\n  - {name: a, uses: script, with: {expression: input}}\n  \
+                - {name: r, uses: record, with: {consultation: c, create: true, event_type: 't:x', user_id: dr, payload: '{{ input }}'}}\n  \
+                - {name: ask, kind: hitl}\n";
+    let place = Place::with(&[kept]);
+    let server = place.serve();
+    let asked = run(&server, "kept", &format!("{{\"run_id\": \"r\", \"input\": {{\"folio\": {digits}}}}}"));
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    assert!(asked.text().contains(&format!("\"output\":{{\"folio\":{digits}}}")), "{}", asked.text());
+    assert!(server.get("/consultations/c/events").text().contains(digits));
+    let done = server.post_json("/api/v1/runs/r/resume", &format!("{{\"answer\": [{digits}]}}"));
+    assert!(done.text().contains(&format!("\"output\":[{digits}]")), "{}", done.text());
+    drop(server);
+    assert!(place.good(&["show", "r", "--json"]).contains(&format!("\"output\":[{digits}]")));
+}
+

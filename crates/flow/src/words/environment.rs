@@ -144,10 +144,10 @@ fn replace(text: String, from: String, to: String) -> Result<String, Error> {
 }
 
 fn times(a: Word, b: Word) -> Result<Word, Error> {
-    if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64())
-        && let Some(product) = a.checked_mul(b)
-    {
-        return Ok(Word::from(product));
+    if a.is_integer() && b.is_integer() {
+        let whole = |word: &Word| i128::try_from(word.clone()).ok();
+        let product = whole(&a).zip(whole(&b)).and_then(|(a, b)| a.checked_mul(b));
+        return product.map(Word::from).ok_or_else(|| fault("the product has more than 128 bits"));
     }
     match (f64::try_from(a), f64::try_from(b)) {
         (Ok(a), Ok(b)) => Ok(Word::from(a * b)),

@@ -33,9 +33,10 @@ fn options(matches: &ArgMatches) -> Result<RunOptions, CommandError> {
         (Some(said), _) => value(said)?,
         (_, Some(file)) => {
             let text = std::fs::read_to_string(file).map_err(|error| usage(format!("{}: {error}", file.display())))?;
-            serde_norway::from_str(caudal_types::without_mark(&text))
+            serde_norway::from_str::<serde_json::Value>(caudal_types::without_mark(&text))
                 .map_err(|error| usage(format!("{}: {error}", file.display())))?
         }
+                .into()
         _ => Value::Map(Map::default()),
     };
     let Value::Map(context) = context else { return Err(usage("what a run knows is an object")) };
