@@ -193,7 +193,7 @@ keys! {
     CONDITIONAL {
         "condition": Text, "Which: a rule by name.";
         "condition_expression": Expression, "Which: an expression, whose value is the branch's name.";
-        "branches": Branches, "The branches by name; `true` and `false` for what is yes or no.";
+        "branches": Branches, "The branches by name; `true` and `false` (or yes and no, on and off) for what is true and what is not.";
         "default_branch": Steps, "If there is none of that name.";
     }
     /// The same again.
