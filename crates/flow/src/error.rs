@@ -87,7 +87,7 @@ pub struct StepError {
     pub hint: Cow<'static, str>,
     /// Whether trying again can help.
     pub again: bool,
-    /// How long to wait before it is tried again, if whoever was asked says so.
+    /// How long to wait before it is tried again, if the other side says so.
     pub after: Option<Duration>,
 }
 

@@ -151,7 +151,7 @@ keys! {
         "timeout_s": Number, "How long one try may take, in seconds.";
         "timeout": Number, "The same, as older files have it.";
         "retry_wait_s": Number, "Before the second try, in seconds; each further wait is twice as long.";
-        "retry_longest_s": Number, "The longest wait, in seconds.";
+        "retry_longest_s": Number, "The longest wait, in seconds: 60, if nothing is said. Where the other side asks for a longer one (Retry-After), the step fails.";
         "retry_jitter": Bool, "Whether waits are drawn at random, so that many do not come back at once.";
         "temperature": Number, "Given to the leaf.";
         "top_k": Count, "Given to the leaf.";
