@@ -55,6 +55,7 @@ fn pipelines_are_listed_and_run() {
     assert_eq!(report["steps"][0]["cache_hit"], false);
     assert_eq!(answered(200, &server.get("/api/v1/runs/mine")), report, "who looks again sees the same");
     assert_eq!(answered(200, &run(&server, "greet", ""))["output"], "Hello, !", "nothing is an order, too");
+    assert_eq!(answered(200, &run(&server, "greet", "\u{feff}{\"input\": \"Bo\"}"))["output"], "Hello, Bo!");
 }
 
 #[test]
@@ -106,7 +107,6 @@ pub(crate) fn event(text: &str) -> Option<(&str, Value)> {
     Some((kind, serde_json::from_str(data).unwrap()))
 }
 
-impl Place {
 /// The id of an event, and the rest of it.
 fn numbered(text: &str) -> (Option<&str>, &str) {
     match text.strip_prefix("id: ").and_then(|text| text.split_once('\n')) {
@@ -164,6 +164,7 @@ fn a_follower_that_comes_back_during_the_run_misses_nothing() {
     }
 }
 
+impl Place {
     /// A server of it, and itself, for it must stay.
     fn serve_and_keep(self) -> (Self, Server) {
         let server = self.serve();
@@ -260,6 +261,7 @@ fn what_cannot_be_is_said_clearly() {
     let server = place.serve();
     refused(404, "not_found", "there is greet", &run(&server, "gret", "{}"));
     refused(404, "not_found", "/api/v1/pipelines lists all", &run(&server, "elephant", "{}"));
+    refused(404, "not_found", "start the server again", &run(&server, "elephant", "{}"));
     refused(400, "invalid_parameter", "not understood", &run(&server, "greet", "{"));
     refused(400, "invalid_parameter", "unknown field", &run(&server, "greet", r#"{"imput": 1}"#));
     refused(400, "invalid_parameter", "timeout_s", &run(&server, "greet", r#"{"timeout_s": -1}"#));
@@ -282,18 +284,6 @@ fn what_cannot_be_is_said_clearly() {
 }
 
 #[test]
-fn a_step_that_fails_is_told_with_its_run() {
-    let broken = "name: broken\nsteps:\n  - {name: a, uses: fail, with: {message: no luck, again: false}}\n";
-    let place = Place::with(&[broken]);
-    let server = place.serve();
-    let answer = run(&server, "broken", r#"{"run_id": "r"}"#);
-    assert!(answer.status >= 400, "{}", answer.text());
-    let error = &answer.json()["error"];
-    assert_eq!((&error["details"]["run_id"], &error["details"]["step"]), (&json!("r"), &json!("a")), "{error}");
-    let report = answered(200, &server.get("/api/v1/runs/r"));
-    assert_eq!((&report["status"], &report["error"]["message"]), (&json!("failed"), &json!("no luck")));
-}
-#[test]
 fn whole_numbers_keep_their_digits_on_their_way() {
     let digits = "12345678901234567890123";
     let kept = "name: kept\nsteps:\n  - {name: a, uses: script, with: {expression: input}}\n  \
@@ -311,3 +301,15 @@ fn whole_numbers_keep_their_digits_on_their_way() {
     assert!(place.good(&["show", "r", "--json"]).contains(&format!("\"output\":[{digits}]")));
 }
 
+#[test]
+fn a_step_that_fails_is_told_with_its_run() {
+    let broken = "name: broken\nsteps:\n  - {name: a, uses: fail, with: {message: no luck, again: false}}\n";
+    let place = Place::with(&[broken]);
+    let server = place.serve();
+    let answer = run(&server, "broken", r#"{"run_id": "r"}"#);
+    assert!(answer.status >= 400, "{}", answer.text());
+    let error = &answer.json()["error"];
+    assert_eq!((&error["details"]["run_id"], &error["details"]["step"]), (&json!("r"), &json!("a")), "{error}");
+    let report = answered(200, &server.get("/api/v1/runs/r"));
+    assert_eq!((&report["status"], &report["error"]["message"]), (&json!("failed"), &json!("no luck")));
+}

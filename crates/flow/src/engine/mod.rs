@@ -106,6 +106,8 @@ pub struct RunOptions {
     pub timeout: Option<Duration>,
     /// Whether each step is kept before the next begins; as the pipeline says, if nothing is said.
     pub durable: Option<bool>,
+    /// The pipeline's file, so that the run can be resumed from it.
+    pub source: Option<Arc<str>>,
 }
 
 /// Whose a run is.
@@ -269,6 +271,7 @@ impl Engine {
                 context: options.context.clone(),
                 limits,
                 timeout_ms: options.timeout.map(|timeout| timeout.as_millis() as u64),
+                source: options.source,
                 owner: self.owner().await?,
             };
             Some(Journal::begin(Arc::clone(&self.parts.runs), Arc::clone(&id), begun).await?)
