@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use caudal_flow::{Action, Answer, Call, Fault, Map, Registry, Started, StepError, Value};
+use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use hyper::{
     HeaderMap, Method,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
@@ -205,16 +206,66 @@ fn sent(body: Option<&Value>) -> (Bytes, Option<&'static str>) {
 /// An answer as a value.
 fn read(headers: &HeaderMap, body: Bytes) -> Answer {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if (kind == "application/json" || kind.ends_with("+json")) && !body.is_empty() {
-        return Value::from_json(&body).map_err(|error| {
-            let message = format!("the answer says that it is JSON, and is not: {error}");
+    let (kind, encoding) = (mime(kind), charset(kind));
+    let is_json = kind == "application/json" || kind.ends_with("+json");
+    if is_json && !body.is_empty() {
+        let (text, encoding, lossy) = encoding.unwrap_or(UTF_8).decode(&body);
+        let wrong = |why: String| {
+            let message = format!("the answer says that it is JSON, and is not: {why}");
             StepError::new(Fault::Output, message).hint("try again; if it stays so, ask another address")
-        });
+        };
+        return match lossy {
+            true => Err(wrong(format!("it has bytes that are not {}", encoding.name()))),
+            false => Value::from_json(text.as_bytes()).map_err(|error| wrong(error.to_string())),
+        };
     }
-    Ok(match str::from_utf8(&body) {
-        Ok(text) => Value::text(text),
-        Err(_) if kind.starts_with("text/") => Value::text(String::from_utf8_lossy(&body)),
-        Err(_) => Value::Bytes(body),
+    // A text without a charset is UTF-8 where it can be, else what browsers take it for.
+    let fallback = kind.starts_with("text/").then_some(WINDOWS_1252);
+    Ok(match (encoding, str::from_utf8(&body), fallback) {
+        (Some(encoding), ..) => Value::text(encoding.decode(&body).0),
+        (None, Ok(text), _) => Value::text(caudal_types::without_mark(text)),
+        (None, Err(_), Some(fallback)) => Value::text(fallback.decode(&body).0),
+        (None, Err(_), None) => Value::Bytes(body),
     })
+}
+
+/// The media type, without what is said beside it.
+fn mime(kind: &str) -> String {
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// The encoding that a content type names.
+fn charset(kind: &str) -> Option<&'static Encoding> {
+    let mut parameters = kind.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let (_, label) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+    Encoding::for_label(label.trim().trim_matches('"').as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use caudal_flow::value;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_read_in_the_charset_that_they_name() {
+        let check = |kind: &'static str, body: &[u8], expected: Value| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            assert_eq!(read(&headers, Bytes::copy_from_slice(body)), Ok(expected), "{kind}");
+        };
+        check("text/plain; charset=iso-8859-1", b"caf\xe9", value!("café"));
+        check("text/csv;Charset=\"windows-1252\"; header=present", b"\x80 5", value!("€ 5"));
+        check("application/xml; charset=shift_jis", b"\x93\xfa", value!("日"));
+        check("text/plain; charset=utf-16le", b"h\0i\0", value!("hi"));
+        check("text/plain", "café".as_bytes(), value!("café"));
+        check("text/html", b"caf\xe9", value!("café"));
+        check("text/plain; charset=no-such", b"caf\xe9", value!("café"));
+        check("text/plain; charset=utf-8", b"\xef\xbb\xbfx", value!("x"));
+        check("application/json; charset=latin1", b"{\"a\": \"\xe9\"}", value!({"a": "é"}));
+        check("application/json", b"\xef\xbb\xbf[1]", value!([1]));
+        check("application/octet-stream", b"\xff\xfe\0", Value::Bytes(Bytes::from_static(b"\xff\xfe\0")));
+        let long = b"{\"folio\":12345678901234567890123}";
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        assert_eq!(read(&headers, Bytes::from_static(long)).unwrap().to_json().as_bytes(), long);
+    }
 }

@@ -23,8 +23,12 @@ pub(crate) fn read<S: Settings>(said: &Value) -> Result<S, String> {
     if said.as_map().is_none() {
         return Err(format!("its settings are an object, not {}", said.sort()));
     }
-    let json = serde_json::Value::from(&said);
-    serde_path_to_error::deserialize(json).map_err(|error| match error.path().to_string().as_str() {
+    let read = match said.has_long_numbers() {
+        // Their digits stand in a text alone.
+        true => serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&said.to_json())),
+        false => serde_path_to_error::deserialize(serde_json::Value::from(&said)),
+    };
+    read.map_err(|error| match error.path().to_string().as_str() {
         "." => error.inner().to_string(),
         path => format!("{path}: {}", error.inner()),
     })

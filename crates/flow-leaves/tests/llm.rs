@@ -184,6 +184,41 @@ async fn a_try_that_failed_on_the_way_is_no_news_to_the_model() {
     assert_eq!(server.seen()[1].json()["messages"], json!([{"role": "user", "content": "hi"}]));
 }
 
+/// An answer is paid for: what is odd beside its words does not throw it away.
+#[tokio::test]
+async fn odd_figures_and_forms_are_read() {
+    let odd = |usage: serde_json::Value, message: serde_json::Value| json!({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage});
+    let plain = || json!({"role": "assistant", "content": "Hello!", "refusal": ""});
+    let parts = json!({"content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo!"}]});
+    for (answer, tokens) in [
+        (odd(json!({"prompt_tokens": 10.0, "completion_tokens": 5.0}), plain()), Some((10, 5))),
+        (odd(json!({"prompt_tokens": "10", "completion_tokens": null}), plain()), Some((10, 0))),
+        (odd(json!({"prompt_tokens": 10, "completion_tokens": 5}), parts), Some((10, 5))),
+        (odd(json!({"prompt_tokens": -1, "completion_tokens": {}}), plain()), None),
+        (odd(json!("free"), plain()), None),
+        (odd(json!(null), plain()), None),
+    ] {
+        let server = answers(Reply::json(answer.clone())).await;
+        let ran = tried(&server, value!({}), 1).await;
+        assert_eq!(ran.outcome, Outcome::Completed(value!("Hello!")), "{answer}");
+        match tokens {
+            Some(tokens) => assert_eq!((ran.usage.tokens_in, ran.usage.tokens_out), tokens, "{answer}"),
+            None => assert!(ran.usage.tokens_in > 0 && ran.usage.tokens_out > 0, "what is not said is reckoned high"),
+        }
+    }
+    let last = json!({"choices": null, "usage": {"prompt_tokens": 10.0, "completion_tokens": 5.0}});
+    let begun = json!({"choices": [{"delta": {"content": "Hi"}, "finish_reason": ""}], "usage": null});
+    let stop = json!({"choices": [{"delta": null, "finish_reason": "stop"}]});
+    let events = [begun, stop, last].map(|data| Part::Text(format!("data: {data}\n\n")));
+    let server = answers(streamed(events)).await;
+    let ran = tried(&server, value!({"stream": true}), 1).await;
+    assert_eq!((ran.outcome, ran.usage), (Outcome::Completed(value!("Hi")), SPENT));
+
+    let fenced = says("Here:\n```json\n{\"title\": \"t\"}\n```\n").await;
+    let more = value!({"output_schema": {"type": "object", "required": ["title"]}});
+    assert_eq!(ask(&fenced, more, value!("hi")).await, Ok(value!({"title": "t"})));
+}
+
 #[tokio::test]
 async fn whoever_fails_says_how() {
     let wrong = |status: u16, text: &str| answers(Reply::new(status, "application/json", text));

@@ -87,7 +87,7 @@ pub struct StepError {
     pub hint: Cow<'static, str>,
     /// Whether trying again can help.
     pub again: bool,
-    /// How long to wait before it is tried again, if whoever was asked says so.
+    /// How long to wait before it is tried again, if the other side says so.
     pub after: Option<Duration>,
 }
 
@@ -191,6 +191,9 @@ pub enum RunError {
     /// The run was recorded of another pipeline than the one there is now.
     #[error("the run was begun with another version of the pipeline {0}")]
     Foreign(Box<str>),
+    /// The pipeline that the run belongs to is not there.
+    #[error("there is no pipeline {0}, which the run belongs to")]
+    NoPipeline(Box<str>),
     /// The run's journal is none that this version reads.
     #[error("the run's journal cannot be read: {0}")]
     Journal(Box<str>),
@@ -214,7 +217,9 @@ impl Explain for RunError {
             Self::TimedOut => ErrorKind::DeadlineExceeded,
             Self::Cancelled => ErrorKind::RunCancelled,
             Self::Unknown(_) => ErrorKind::NotFound,
-            Self::State(_) | Self::Taken | Self::Foreign(_) | Self::GivenUp(_) => ErrorKind::RunState,
+            Self::State(_) | Self::Taken | Self::Foreign(_) | Self::NoPipeline(_) | Self::GivenUp(_) => {
+                ErrorKind::RunState
+            }
             Self::Busy(_) => ErrorKind::TooManyRequests,
             Self::Exists(_) => ErrorKind::Exists,
             Self::Journal(_) => ErrorKind::RecordDamaged,
@@ -236,6 +241,10 @@ impl Explain for RunError {
             Self::Exists(_) => "take another --run-id, or resume that one".into(),
             Self::Foreign(_) => {
                 "bring the pipeline back to what it was, name its file (caudal flow resume --pipeline FILE), or start a new run"
+                    .into()
+            }
+            Self::NoPipeline(_) => {
+                "name its file (caudal flow resume --pipeline FILE), or its folder (--pipelines); a server reads that at its start"
                     .into()
             }
             Self::Journal(_) => "take the version of caudal that began it".into(),

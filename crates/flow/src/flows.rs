@@ -188,7 +188,7 @@ impl Flows {
     fn of_run(&self, begun: &Begun) -> Result<Definition, RunError> {
         let mut named = self.of_name(&begun.pipeline);
         let same = named.iter().position(|definition| definition.version() == begun.version);
-        let none = || RunError::Foreign((&*begun.pipeline).into());
+        let none = || RunError::NoPipeline((&*begun.pipeline).into());
         if named.is_empty() { Err(none()) } else { Ok(named.swap_remove(same.unwrap_or_default())) }
     }
 

@@ -41,7 +41,7 @@ pub use error::{Fault, RunError, StepError};
 pub use flows::{Count, Flows, Going, TakenUp};
 pub use functions::{check, function, later, rule};
 pub use key::{Key, key_of};
-pub use log::{Entry, Event, Label, Log, Place, Status, What, path};
+pub use log::{Entry, Event, Label, Log, Place, Status, StepChange, What, path};
 pub use registry::{Leaf, Maker, Registry};
 pub use report::{Report, Spent, StepReport};
 pub use room::Room;
@@ -52,6 +52,6 @@ pub use step::{
     Transition, Voice,
 };
 pub use typed::Pipeline;
-pub use value::{Canonical, Data, Held, Map, Native, OutOfBounds, Value, write_canonical};
+pub use value::{Canonical, Data, Held, Map, Native, Number, OutOfBounds, Value, write_canonical};
 pub use view::View;
 pub use words::{Expression, Shape, Undefined, WordsError};

@@ -86,6 +86,8 @@ pub struct Entry {
     pub kind: &'static str,
     /// How far it is.
     pub status: Status,
+    /// The number of the change by which it came so far.
+    pub changed: u64,
     /// Whether its output was remembered: by a cache.
     pub cached: bool,
     /// Whether its output was read from the run's journal.
@@ -102,6 +104,17 @@ pub struct Entry {
     pub usage: Usage,
     /// Why it failed.
     pub error: Option<Box<StepError>>,
+}
+
+/// A step that began or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepChange {
+    /// Its number: higher than those of all changes before, also of those before the run was resumed.
+    pub number: u64,
+    /// Which step.
+    pub place: Place,
+    /// Whether it ended.
+    pub ended: bool,
 }
 
 /// What has just happened.
@@ -136,6 +149,9 @@ pub enum What {
 #[derive(Debug, Default)]
 struct Book {
     entries: Vec<Entry>,
+    /// All changes, in order. Their numbers follow each other from `first` on.
+    changes: Vec<StepChange>,
+    first: u64,
     feedback: Vec<(Place, Arc<str>)>,
     asked: Vec<(Place, Value)>,
     /// Remembered steps within which somebody looked at what stands outside of them.
@@ -152,6 +168,25 @@ pub(crate) struct Spoken {
 }
 
 impl Book {
+    fn change(&mut self, place: Place, ended: bool) {
+        let number = self.first + self.changes.len() as u64;
+        self.changes.push(StepChange { number, place, ended });
+        if let Some(entry) = self.entries.get_mut(place.index()) {
+            entry.changed = number;
+        }
+    }
+
+    /// Cancels what has not ended of the entries that `within` says.
+    fn cancel(&mut self, now: Duration, mut within: impl FnMut(usize, &Entry) -> bool) {
+        for index in 0..self.entries.len() {
+            let entry = &mut self.entries[index];
+            if within(index, entry) && entry.status == Status::Running {
+                (entry.status, entry.ended) = (Status::Cancelled, now);
+                self.change(Place::at(index), true);
+            }
+        }
+    }
+
     fn said(&self, place: Place, entry: &Entry) -> Option<Spoken> {
         let Label::Name(name) = &entry.label else { return None };
         let asked = self.asked.iter().rev().find(|(at, _)| *at == place).map(|(_, question)| question.clone());
@@ -173,7 +208,9 @@ pub struct Log {
 impl Log {
     /// An empty log, with room for some `steps`.
     pub(crate) fn new(start: Instant, steps: usize) -> Self {
-        let book = Book { entries: Vec::with_capacity(steps), ..Book::default() };
+        // A run that is resumed begins a new log: nanoseconds pass quicker than steps.
+        let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let book = Book { entries: Vec::with_capacity(steps), first, ..Book::default() };
         Self { start, book: Mutex::new(book), watched: AtomicBool::new(false), events: Mutex::default() }
     }
 
@@ -206,6 +243,7 @@ impl Log {
             label,
             kind,
             status: Status::Running,
+            changed: 0,
             cached: false,
             recalled: false,
             attempts: 1,
@@ -215,6 +253,7 @@ impl Log {
             usage: Usage::NONE,
             error: None,
         });
+        book.change(place, false);
         drop(book);
         self.tell(place, || What::Started);
         place
@@ -229,28 +268,26 @@ impl Log {
 
     /// A step ends.
     pub(crate) fn end(&self, place: Place, ended: Duration, status: Status, output: Value, error: Option<&StepError>) {
-        self.note(place, |entry| {
+        let mut book = self.book();
+        if let Some(entry) = book.entries.get_mut(place.index()) {
             (entry.status, entry.ended, entry.output) = (status, ended, output);
             entry.error = error.map(|error| Box::new(error.clone()));
-        });
+            book.change(place, true);
+        }
+        drop(book);
         self.tell(place, || What::Ended);
     }
 
-    /// What was begun within `place` and has not ended is broken off.
+    /// What was begun within `place` and has not ended is cancelled.
     pub(crate) fn abandon(&self, place: Place) {
-        let mut book = self.book();
-        let now = self.start.elapsed();
         let mut gone = vec![place];
-        for index in place.index().saturating_add(1).min(book.entries.len())..book.entries.len() {
-            let entry = &mut book.entries[index];
-            if !gone.contains(&entry.parent) {
-                continue;
+        self.book().cancel(self.start.elapsed(), |index, entry| {
+            let within = gone.contains(&entry.parent);
+            if within {
+                gone.push(Place::at(index));
             }
-            gone.push(Place(index as u32));
-            if entry.status == Status::Running {
-                (entry.status, entry.ended) = (Status::Cancelled, now);
-            }
-        }
+            within
+        });
     }
 
     /// The paths of what failed the run: of failures that nothing around them survived.
@@ -267,12 +304,16 @@ impl Log {
             .collect()
     }
 
-    /// Whatever has not ended is broken off: the run has come to its end.
+    /// What has not ended is cancelled: the run has come to its end.
     pub(crate) fn close(&self) {
-        let now = self.start.elapsed();
-        for entry in self.book().entries.iter_mut().filter(|entry| entry.status == Status::Running) {
-            (entry.status, entry.ended) = (Status::Cancelled, now);
-        }
+        self.book().cancel(self.start.elapsed(), |_, _| true);
+    }
+
+    /// The changes after that of a number; all, where it is of a log before this one.
+    pub fn changes_after(&self, number: u64) -> Vec<StepChange> {
+        let book = self.book();
+        let seen = number.checked_sub(book.first).map_or(0, |before| before.saturating_add(1));
+        book.changes.get(usize::try_from(seen).unwrap_or(usize::MAX)..).unwrap_or_default().to_vec()
     }
 
     /// Something was spent.
@@ -443,4 +484,34 @@ pub fn path(entries: &[Entry], place: Place) -> String {
         }
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_come_once_and_in_order() {
+        let log = Log::new(Instant::now(), 4);
+        let begin = |parent, name: &str| log.begin(parent, Label::Name(name.into()), "step", Duration::ZERO);
+        let a = begin(Place::RUN, "a");
+        let b = begin(a, "b");
+        log.end(b, Duration::ZERO, Status::Completed, Value::Null, None);
+        let seen = log.changes_after(0);
+        assert_eq!(
+            seen.iter().map(|change| (change.place, change.ended)).collect::<Vec<_>>(),
+            [(a, false), (b, false), (b, true)]
+        );
+        assert_eq!(log.changes_after(seen[1].number), seen[2..]);
+        let c = begin(a, "c");
+        log.close();
+        let rest: Vec<_> =
+            log.changes_after(seen[2].number).iter().map(|change| (change.place, change.ended)).collect();
+        assert_eq!(rest, [(c, false), (a, true), (c, true)], "what is cancelled has ended");
+        let last = log.changes_after(0)[5].number;
+        assert_eq!((log.entries()[0].changed, log.changes_after(last)), (last - 1, Vec::new()));
+        let later = Log::new(Instant::now(), 1);
+        later.begin(Place::RUN, Label::Name("a".into()), "step", Duration::ZERO);
+        assert_eq!(later.changes_after(last).len(), 1, "a log of the same run that is begun later");
+    }
 }

@@ -85,6 +85,9 @@ pub struct StepReport {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+    /// The number of its latest change; 0 where its journal alone is known.
+    #[serde(skip)]
+    pub changed: u64,
 }
 
 fn ms(time: std::time::Duration) -> f64 {
@@ -112,6 +115,7 @@ impl StepReport {
             recalled: entry.recalled,
             usage: entry.usage.into(),
             error,
+            changed: entry.changed,
             path,
         })
     }
@@ -132,6 +136,7 @@ impl StepReport {
             recalled: false,
             usage: done.usage.into(),
             error,
+            changed: 0,
         }
     }
 
@@ -150,6 +155,7 @@ impl StepReport {
             recalled: false,
             usage: Usage::NONE.into(),
             error: None,
+            changed: 0,
         }
     }
 }

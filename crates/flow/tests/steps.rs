@@ -156,6 +156,34 @@ async fn a_condition_chooses_by_name_or_by_yes_and_no() {
     {
         assert_eq!(yes(found.clone()).await, text(answer), "{found}");
     }
+    let no = when("found", &[("true", one(give("yes"))), ("false", one(give("no")))], None);
+    let found = value!({"found": "no"});
+    fails([give(found), no], Fault::Failed, "there is no branch no, only true, false").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_wait_is_longer_than_the_longest() {
+    let busy = |after: u64| {
+        let busy = function("busy", move |call| match call.attempt {
+            1 => Err(StepError::new(Fault::TooManyRequests, "too often").after(Duration::from_secs(after))),
+            _ => Ok("came back".into()),
+        });
+        Step::act("busy", busy).with(|policy| {
+            policy.retry.more = 1;
+            policy.retry.longest = Duration::from_secs(20);
+            policy.fallback = Some(Arc::new(give("plan B")));
+        })
+    };
+    let began = tokio::time::Instant::now();
+    gives([busy(86_400)], Value::Null, text("plan B")).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "no part of such a wait is spent");
+    gives([busy(20)], Value::Null, text("came back")).await;
+    assert!(began.elapsed() >= Duration::from_secs(20));
+    let alone = busy(86_400).with(|policy| policy.fallback = None);
+    let ran = runs([alone], Value::Null).await;
+    let Outcome::Failed(RunError::Step { error, .. }) = ran.outcome else { panic!("{:?}", ran.outcome) };
+    assert_eq!(error.message, "too often");
+    assert!(error.hint.contains("86400s") && error.hint.contains("retry_longest_s allows 20s"), "{}", error.hint);
 }
 
 fn serde_json(value: &Value) -> caudal_flow::serde_json::Value {

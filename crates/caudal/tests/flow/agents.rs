@@ -6,6 +6,7 @@ use crate::{
     Place,
     local::{Local, Reply, Seen, completion},
     root, said, serve,
+    server::event,
 };
 
 const REPORT: &str = "The pump stopped twice this week.";
@@ -139,13 +140,10 @@ fn words_are_heard_as_they_come() {
     let begun = server.post_json(path, &json!({"input": REPORT, "run_id": "r"}).to_string());
     assert_eq!(begun.status, 202, "{}", begun.text());
     let events = server.get("/api/v1/runs/r/events").text();
-    let last = events.trim_end().rsplit("\n\n").next().unwrap();
-    let (kind, data) = last.split_once("\ndata: ").unwrap();
-    let report: Value = serde_json::from_str(data).unwrap();
-    assert_eq!((kind, spent(&report)), ("event: run_finished", (300, 30, 900)), "{events}");
-    let ended = |name: &str| {
-        events.split("\n\n").any(|event| event.starts_with("event: step_finished") && event.contains(name))
-    };
+    let (kind, report) = events.trim_end().rsplit("\n\n").next().and_then(event).unwrap();
+    assert_eq!((kind, spent(&report)), ("run_finished", (300, 30, 900)), "{events}");
+    let all: Vec<_> = events.split("\n\n").filter_map(event).collect();
+    let ended = |name: &str| all.iter().any(|(kind, data)| *kind == "step_finished" && data.to_string().contains(name));
     assert!(["sorter", "writer", "judge"].iter().all(|name| ended(name)), "{events}");
     assert!(!events.contains(KEY) && !server.log().contains(KEY), "a key is told to nobody");
 }

@@ -75,6 +75,30 @@ fn with_json_there_is_one_document_and_nothing_else() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_a_failure() {
+    let place = Place::with(&[GREET]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let out = place.command(&["run", "greet", "--input", "Ada"]).stdout(full).output().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    assert!(said(&out).contains("standard output cannot be written"), "{}", said(&out));
+}
+
+#[test]
+fn whole_numbers_are_printed_as_they_came() {
+    let same = "name: same\nsteps:\n  - {name: a, uses: script, with: {expression: input}}\n";
+    let place = Place::with(&[same]);
+    let digits = "12345678901234567890123";
+    for form in ["auto", "json", "raw", "yaml"] {
+        assert_eq!(
+            place.good(&["run", "same", "--input", digits, "--final-output-format", form]),
+            format!("{digits}\n")
+        );
+    }
+    let shown = place.good(&["run", "same", "--input", digits, "--json"]);
+    assert!(shown.contains(&format!("\"output\":{digits},")), "{shown}");
+}
+
+#[test]
 fn a_summary_shows_where_the_time_went() {
     let slow = "{name: slow, uses: sleep, with: {seconds: 0.05}}";
     let place = Place::with(&[&format!("name: timed\nsteps:\n  - {slow}\n  - {{name: quick, uses: passthrough}}\n")]);

@@ -192,6 +192,26 @@ fn printed_resume_command_works_when_pasted() {
 }
 
 #[test]
+fn a_run_of_a_file_is_resumed_from_it() {
+    let place = Place::new();
+    let file = place.path("elsewhere.yaml");
+    fs::write(&file, ASK).unwrap();
+    for id in ["one", "two", "three"] {
+        place.good(&["run", file.to_str().unwrap(), "--input", "this", "--run-id", id]);
+    }
+    let good = place.good(&["resume", "one", "--at", "approve", "--answer", "true"]);
+    assert_eq!(serde_json::from_str::<Value>(&good).unwrap(), json!({"good": true}));
+    assert!(place.run(&["replay", "one"]).status.success());
+    fs::write(&file, ASK.replace("Is {{", "Was {{")).unwrap();
+    assert!(place.bad(1, &["resume", "two", "--answer", "true"]).contains("another version of the pipeline ask"));
+    fs::remove_file(&file).unwrap();
+    let gone = place.bad(1, &["resume", "two", "--answer", "true"]);
+    assert!(gone.contains("there is no pipeline ask") && gone.contains("--pipelines"), "{gone}");
+    place.write("ask.yaml", ASK);
+    place.good(&["resume", "three", "--answer", "true"]);
+}
+
+#[test]
 fn run_that_is_not_stored_names_no_command() {
     let place = Place::with(&[ASK]);
     let ephemeral = place.run(&["run", "ask", "--ephemeral"]);

@@ -4,7 +4,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use caudal_testkit::{
     Server,
-    http::{Answer, Connection, get, post},
+    http::{Answer, Ask, Connection, get, post},
 };
 use serde_json::{Value, json};
 
@@ -55,6 +55,7 @@ fn pipelines_are_listed_and_run() {
     assert_eq!(report["steps"][0]["cache_hit"], false);
     assert_eq!(answered(200, &server.get("/api/v1/runs/mine")), report, "who looks again sees the same");
     assert_eq!(answered(200, &run(&server, "greet", ""))["output"], "Hello, !", "nothing is an order, too");
+    assert_eq!(answered(200, &run(&server, "greet", "\u{feff}{\"input\": \"Bo\"}"))["output"], "Hello, Bo!");
 }
 
 #[test]
@@ -97,9 +98,70 @@ fn a_run_that_nobody_waits_for_is_told_of_like_a_request() {
     assert_eq!(answered(200, &server.get("/admin/requests/asks"))["status"], 202);
 }
 
-fn event(text: &str) -> Option<(&str, Value)> {
-    let (kind, data) = text.strip_prefix("event: ")?.split_once("\ndata: ")?;
+/// The kind of a server-sent event and what it says; those of steps that begin or end, and of the run's end, have an id.
+pub(crate) fn event(text: &str) -> Option<(&str, Value)> {
+    let (id, rest) = numbered(text);
+    let (kind, data) = rest.strip_prefix("event: ")?.split_once("\ndata: ")?;
+    let has_id = matches!(kind, "step_started" | "step_finished" | "run_finished" | "run_paused");
+    assert!(!has_id || id.is_some(), "{text}");
     Some((kind, serde_json::from_str(data).unwrap()))
+}
+
+/// The id of an event, and the rest of it.
+fn numbered(text: &str) -> (Option<&str>, &str) {
+    match text.strip_prefix("id: ").and_then(|text| text.split_once('\n')) {
+        Some((id, rest)) => (Some(id), rest),
+        None => (None, text),
+    }
+}
+
+/// What a follower is sent that has received all up to the id `last`.
+fn since(server: &Server, at: &str, last: &str) -> Answer {
+    server.ask(&Ask { headers: &[("Last-Event-ID", last)], ..get(&format!("{at}/events")) })
+}
+
+#[test]
+fn a_follower_that_comes_back_is_sent_the_rest() {
+    let greeting = "name: greeting\nsteps:\n  - {name: a, uses: passthrough}\n  - {name: b, uses: passthrough}\n";
+    let place = Place::with(&[greeting, ASK]);
+    let server = place.serve();
+    assert_eq!(run(&server, "greeting", r#"{"run_id": "r"}"#).status, 200);
+    let at = "/api/v1/runs/r";
+    let whole = server.get(&format!("{at}/events")).text();
+    let events: Vec<&str> = whole.trim_end().split("\n\n").collect();
+    let ids: Vec<&str> = events.iter().map(|event| numbered(event).0.unwrap()).collect();
+    assert_eq!(ids.len(), 3, "{whole}");
+    assert_eq!(since(&server, at, ids[0]).text().trim_end(), events[1..].join("\n\n"));
+    assert_eq!(since(&server, at, ids[1]).text().trim_end(), events[2]);
+    assert_eq!(since(&server, at, ids[2]).status, 204, "browsers come back until they are told that there is no more");
+    assert_eq!(since(&server, at, "of-another-run").text(), whole);
+
+    let at = run(&server, "ask", RUN_ASK).header("location").to_owned();
+    let paused = server.get(&format!("{at}/events")).text();
+    let (kind, _) = paused.trim_end().split("\n\n").last().and_then(event).unwrap();
+    let last = paused.trim_end().split("\n\n").last().and_then(|event| numbered(event).0).unwrap();
+    let waiting = since(&server, &at, last);
+    assert_eq!((kind, waiting.status), ("run_paused", 200), "it may be resumed");
+    assert!(waiting.text().starts_with(": "), "{}", waiting.text());
+    answered(200, &server.post_json(&format!("{at}/resume"), r#"{"answer": true}"#));
+    let text = since(&server, &at, last).text();
+    assert!(text.trim_end().split("\n\n").filter_map(event).any(|(kind, _)| kind == "run_finished"), "{text}");
+}
+
+#[test]
+fn a_follower_that_comes_back_during_the_run_misses_nothing() {
+    let local = Local::counting();
+    let (_place, server) = slow(&local, 0.5).serve_and_keep();
+    let at = begin(&server, "slow", "{}");
+    until("the first step is done", || answered(200, &server.get(&at))["steps"][0]["status"] == "completed");
+    let first = server.get(&format!("{at}/events")).text();
+    let ids: Vec<&str> = first.trim_end().split("\n\n").filter_map(|event| numbered(event).0).collect();
+    for (seen, last) in ids.iter().enumerate().take(ids.len() - 1) {
+        let rest = since(&server, &at, last).text();
+        let events: Vec<_> = rest.trim_end().split("\n\n").filter_map(|event| numbered(event).0).collect();
+        let ended: Vec<&str> = ids[seen + 1..].iter().copied().filter(|id| events.contains(id)).collect();
+        assert!(!events.contains(last) && !events.is_empty() && ended == events, "{last}: {first}\n{rest}");
+    }
 }
 
 impl Place {
@@ -199,6 +261,7 @@ fn what_cannot_be_is_said_clearly() {
     let server = place.serve();
     refused(404, "not_found", "there is greet", &run(&server, "gret", "{}"));
     refused(404, "not_found", "/api/v1/pipelines lists all", &run(&server, "elephant", "{}"));
+    refused(404, "not_found", "start the server again", &run(&server, "elephant", "{}"));
     refused(400, "invalid_parameter", "not understood", &run(&server, "greet", "{"));
     refused(400, "invalid_parameter", "unknown field", &run(&server, "greet", r#"{"imput": 1}"#));
     refused(400, "invalid_parameter", "timeout_s", &run(&server, "greet", r#"{"timeout_s": -1}"#));
@@ -218,6 +281,24 @@ fn what_cannot_be_is_said_clearly() {
     run(&server, "ask", r#"{"input": 1, "run_id": "r"}"#);
     refused(409, "exists", "there is a run r already", &run(&server, "ask", r#"{"input": 1, "run_id": "r"}"#));
     assert_eq!(server.get("/api/v1/pipelines/nobody").status, 404);
+}
+
+#[test]
+fn whole_numbers_keep_their_digits_on_their_way() {
+    let digits = "12345678901234567890123";
+    let kept = "name: kept\nsteps:\n  - {name: a, uses: script, with: {expression: input}}\n  \
+                - {name: r, uses: record, with: {consultation: c, create: true, event_type: 't:x', user_id: dr, payload: '{{ input }}'}}\n  \
+                - {name: ask, kind: hitl}\n";
+    let place = Place::with(&[kept]);
+    let server = place.serve();
+    let asked = run(&server, "kept", &format!("{{\"run_id\": \"r\", \"input\": {{\"folio\": {digits}}}}}"));
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    assert!(asked.text().contains(&format!("\"output\":{{\"folio\":{digits}}}")), "{}", asked.text());
+    assert!(server.get("/consultations/c/events").text().contains(digits));
+    let done = server.post_json("/api/v1/runs/r/resume", &format!("{{\"answer\": [{digits}]}}"));
+    assert!(done.text().contains(&format!("\"output\":[{digits}]")), "{}", done.text());
+    drop(server);
+    assert!(place.good(&["show", "r", "--json"]).contains(&format!("\"output\":[{digits}]")));
 }
 
 #[test]

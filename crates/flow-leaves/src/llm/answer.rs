@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use caudal_flow::{Fault, StepError};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::spending::Spending;
 
@@ -15,39 +16,82 @@ pub(super) struct Said {
     pub(super) cut: bool,
 }
 
-/// An answer, or a part of one, as it comes.
+/// An answer, or a part of one, as it comes. It is paid for: what is odd beside its words is left out, and its words are
+/// read in each form that providers give them.
 #[derive(Debug, Deserialize)]
 pub(super) struct Chunk {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_usual")]
     pub(super) choices: Vec<Choice>,
+    #[serde(default, deserialize_with = "if_usual")]
+    usage: Tokens,
     #[serde(default)]
-    pub(super) usage: Option<Tokens>,
-    #[serde(default)]
-    pub(super) error: Option<serde_json::Value>,
+    error: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Choice {
-    #[serde(default, alias = "delta")]
+    #[serde(default, alias = "delta", deserialize_with = "if_usual")]
     pub(super) message: Message,
-    #[serde(default)]
-    pub(super) finish_reason: Option<String>,
+    #[serde(default, deserialize_with = "if_usual")]
+    finish_reason: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Message {
     #[serde(default)]
-    pub(super) content: Option<String>,
-    #[serde(default)]
-    refusal: Option<String>,
+    content: Value,
+    #[serde(default, deserialize_with = "if_usual")]
+    refusal: String,
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Tokens {
+#[derive(Debug, Default, Deserialize)]
+struct Tokens {
     #[serde(default)]
-    prompt_tokens: u64,
+    prompt_tokens: Value,
     #[serde(default)]
-    completion_tokens: u64,
+    completion_tokens: Value,
+}
+
+/// The value, or nothing where it is of another sort.
+fn if_usual<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    Value::deserialize(deserializer).map(|value| serde_json::from_value(value).unwrap_or_default())
+}
+
+impl Tokens {
+    /// What was read and written, if it is said: as a number, also with a point, or as one in a text.
+    fn counts(&self) -> Option<(u64, u64)> {
+        let count = |said: &Value| {
+            let number = said.as_f64().or_else(|| said.as_str()?.trim().parse().ok());
+            said.as_u64().or_else(|| number.filter(|number| *number >= 0.0).map(|number| number.round() as u64))
+        };
+        match (count(&self.prompt_tokens), count(&self.completion_tokens)) {
+            (None, None) => None,
+            (read, written) => Some((read.unwrap_or_default(), written.unwrap_or_default())),
+        }
+    }
+}
+
+impl Message {
+    /// Its words: a text, or those of its parts.
+    pub(super) fn words(&self) -> Option<String> {
+        match &self.content {
+            Value::String(text) => Some(text.clone()),
+            Value::Array(parts) => Some(parts.iter().filter_map(|part| part.get("text")?.as_str()).collect()),
+            _ => None,
+        }
+    }
+}
+
+impl Choice {
+    /// Whether it had to stop before its end.
+    pub(super) fn is_cut(&self) -> bool {
+        self.finish_reason == "length"
+    }
+
+    /// Whether it says why it ends.
+    pub(super) fn is_last(&self) -> bool {
+        !self.finish_reason.is_empty()
+    }
 }
 
 impl Chunk {
@@ -57,16 +101,14 @@ impl Chunk {
             let message = format!("{name} answers what is no chat completion: {error}");
             StepError::new(Fault::Output, message).hint("look whether its base_url is one of OpenAI's kind")
         })?;
-        if let Some(usage) = &chunk.usage {
-            spending.told(usage.prompt_tokens, usage.completion_tokens);
+        if let Some((read, written)) = chunk.usage.counts() {
+            spending.told(read, written);
         }
         match &chunk.error {
             None => Ok(chunk),
             Some(error) => {
-                let said = error
-                    .get("message")
-                    .and_then(serde_json::Value::as_str)
-                    .map_or_else(|| error.to_string(), str::to_owned);
+                let said = error.get("message").and_then(Value::as_str);
+                let said = said.map_or_else(|| error.to_string(), str::to_owned);
                 let message = format!("{name} failed: {}", caudal_types::shorten(&said));
                 Err(StepError::new(Fault::Unreachable, message).hint("try again later; the fault is theirs"))
             }
@@ -76,10 +118,10 @@ impl Chunk {
     /// The one choice that was asked for.
     pub(super) fn choice(self, name: &str) -> Result<Option<Choice>, StepError> {
         let Some(choice) = self.choices.into_iter().next() else { return Ok(None) };
-        match (&choice.message.refusal, choice.finish_reason.as_deref()) {
-            (Some(refusal), _) => Err(unwilling(name, refusal)),
-            (None, Some("content_filter")) => Err(unwilling(name, "its filter let nothing through")),
-            _ => Ok(Some(choice)),
+        match (&*choice.message.refusal, &*choice.finish_reason) {
+            ("", "content_filter") => Err(unwilling(name, "its filter let nothing through")),
+            ("", _) => Ok(Some(choice)),
+            (refusal, _) => Err(unwilling(name, refusal)),
         }
     }
 }
@@ -93,9 +135,9 @@ fn unwilling(name: &str, words: &str) -> StepError {
 pub(super) fn read(body: &Bytes, name: &str, spending: &mut Spending) -> Result<Said, StepError> {
     spending.heard(body.len());
     let choice = Chunk::read(body, name, spending)?.choice(name)?;
-    let Some(Choice { message: Message { content: Some(text), .. }, finish_reason }) = choice else {
+    let said = choice.and_then(|choice| Some(Said { text: choice.message.words()?, cut: choice.is_cut() }));
+    said.ok_or_else(|| {
         let error = StepError::new(Fault::Output, format!("{name} answers without a word"));
-        return Err(error.hint("try again; if it stays so, look at the model"));
-    };
-    Ok(Said { text, cut: finish_reason.as_deref() == Some("length") })
+        error.hint("try again; if it stays so, look at the model")
+    })
 }

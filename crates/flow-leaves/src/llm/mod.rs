@@ -5,6 +5,7 @@
 //! environment of the server and from nowhere else.
 
 mod answer;
+mod json;
 mod length;
 mod prices;
 mod providers;

@@ -4,6 +4,8 @@ use caudal_flow::{Answer, Fault, StepError, Value, value};
 use caudal_types::shorten;
 use jsonschema::{PatternOptions, Validator};
 
+use super::json;
+
 /// Faults of an answer that are told at once.
 const TOLD: usize = 3;
 
@@ -47,9 +49,28 @@ impl Schema {
         })
     }
 
-    /// Reads an answer, which must fit.
+    /// Reads an answer, which must fit. Of a text that holds JSON among other words, what fits is taken.
     pub(super) fn read(&self, text: &str) -> Answer {
-        let value = if self.is("string") { Value::text(text) } else { json(text)? };
+        if self.is("string") {
+            return self.fits(Value::text(text));
+        }
+        let whole = Value::from_json(text.trim().as_bytes());
+        let within = || json::candidates(text).filter_map(|part| Value::from_json(part.as_bytes()).ok());
+        let mut first_wrong = match whole {
+            Ok(value) => return self.fits(value),
+            Err(error) => unfit(format!("the answer is no JSON: {error}")),
+        };
+        for (number, value) in within().enumerate() {
+            match self.fits(value) {
+                Ok(value) => return Ok(value),
+                Err(error) if number == 0 => first_wrong = error,
+                Err(_) => {}
+            }
+        }
+        Err(first_wrong)
+    }
+
+    fn fits(&self, value: Value) -> Answer {
         let json = serde_json::Value::from(&value);
         let wrong: Vec<String> = self.check.iter_errors(&json).take(TOLD).map(|error| told(&error)).collect();
         match wrong.is_empty() {
@@ -63,14 +84,6 @@ fn told(error: &jsonschema::ValidationError<'_>) -> String {
     let (words, place) = (error.to_string(), error.instance_path().to_string());
     let words = shorten(&words);
     if place.is_empty() { words.into_owned() } else { format!("at {place}, {words}") }
-}
-
-/// The JSON of an answer, also where a model has put it into a fence of Markdown.
-fn json(text: &str) -> Answer {
-    let text = text.trim();
-    let within = text.strip_prefix("```").and_then(|text| text.strip_suffix("```"));
-    let text = within.map_or(text, |text| text.strip_prefix("json").unwrap_or(text));
-    Value::from_json(text.as_bytes()).map_err(|error| unfit(format!("the answer is no JSON: {error}")))
 }
 
 /// The model may do better next time, told what was wrong.
@@ -90,7 +103,21 @@ mod tests {
     fn answers_fit_or_say_where_they_do_not() {
         let schema = value!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}});
         assert_eq!(read(schema.clone(), " {\"n\": 1}\n"), Ok(value!({"n": 1})));
-        assert_eq!(read(schema.clone(), "```json\n{\"n\": 1}\n```"), Ok(value!({"n": 1})));
+        for said in [
+            "```json\n{\"n\": 1}\n```",
+            "Here:\n```json\n{\"n\": 1}\n```\nAs you asked.",
+            "```\n{\"n\": 1}",
+            "~~~JSON\n{\"n\": 1}\n~~~",
+            "The answer is {\"n\": 1}.",
+            "<think>maybe {\"n\": 2}?</think>\n{\"n\": 1}",
+            "```python\nn = 1\n```\n```json\n{\"n\": 1}\n```",
+        ] {
+            assert_eq!(read(schema.clone(), said), Ok(value!({"n": 1})), "{said}");
+        }
+        assert!(
+            read(schema.clone(), "{\"n\": \"{\\\"n\\\": 1}\"}").is_err(),
+            "what is JSON as a whole is not searched"
+        );
         let wrong = read(schema.clone(), r#"{"n": "x"}"#).unwrap_err();
         assert!(wrong.starts_with("the answer does not fit its schema: at /n, "), "{wrong}");
         assert!(read(schema.clone(), "{}").unwrap_err().contains("\"n\" is a required property"));

@@ -30,13 +30,13 @@ pub(super) async fn read(mut body: Body, name: &str, call: &Call, spending: &mut
                 return done(said, name);
             }
             let Some(choice) = Chunk::read(data, name, spending)?.choice(name)? else { continue };
-            if let Some(words) = choice.message.content.filter(|words| !words.is_empty()) {
+            if let Some(words) = choice.message.words().filter(|words| !words.is_empty()) {
                 spending.heard(words.len());
                 call.say(&words);
                 said.text.push_str(&words);
             }
-            said.cut |= choice.finish_reason.as_deref() == Some("length");
-            ended |= choice.finish_reason.is_some();
+            said.cut |= choice.is_cut();
+            ended |= choice.is_last();
         }
     }
     // Some end without the last word, but none without a reason to end.

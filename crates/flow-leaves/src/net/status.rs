@@ -8,8 +8,8 @@ use hyper::{HeaderMap, StatusCode, header::RETRY_AFTER};
 
 use super::Got;
 
-/// The longest pause that is believed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+/// The longest pause that is read: a longer one is as good as never, and clocks overflow.
+const LONGEST_PAUSE: Duration = Duration::from_secs(366 * 86_400);
 
 /// A refusal, of which the reason is yet to be read.
 pub(crate) struct Refusal(StepError);
@@ -79,6 +79,7 @@ mod tests {
         let read = |text: &str| pause(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
         assert_eq!(read("2"), Some(Duration::from_secs(2)));
         assert_eq!(read("0.5"), Some(Duration::from_millis(500)));
+        assert_eq!(read("86400"), Some(Duration::from_secs(86_400)));
         assert_eq!(read("9999999999"), Some(LONGEST_PAUSE));
         assert_eq!((read("-1"), read("soon"), read("NaN")), (None, None, None));
         assert_eq!(read("Thu, 01 Jan 1970 00:00:00 GMT"), None);

@@ -81,7 +81,7 @@ impl Reader<'_> {
         let from = self.way.last().cloned().unwrap_or_default();
         let read = sources::beside(&from, path).and_then(|name| self.sources.read(&name));
         match read {
-            Ok(text) => Some(filled(&text, node.get("variables")).into()),
+            Ok(text) => Some(filled(caudal_types::without_mark(&text), node.get("variables")).into()),
             Err(wrong) => {
                 self.error(node.mark, code::IMPORT, wrong, "name a file beside this one");
                 None

@@ -151,7 +151,7 @@ keys! {
         "timeout_s": Number, "How long one try may take, in seconds.";
         "timeout": Number, "The same, as older files have it.";
         "retry_wait_s": Number, "Before the second try, in seconds; each further wait is twice as long.";
-        "retry_longest_s": Number, "The longest wait, in seconds.";
+        "retry_longest_s": Number, "The longest wait, in seconds: 60, if nothing is said. Where the other side asks for a longer one (Retry-After), the step fails.";
         "retry_jitter": Bool, "Whether waits are drawn at random, so that many do not come back at once.";
         "temperature": Number, "Given to the leaf.";
         "top_k": Count, "Given to the leaf.";
@@ -193,7 +193,7 @@ keys! {
     CONDITIONAL {
         "condition": Text, "Which: a rule by name.";
         "condition_expression": Expression, "Which: an expression, whose value is the branch's name.";
-        "branches": Branches, "The branches by name; `true` and `false` for what is yes or no.";
+        "branches": Branches, "The branches by name; `true` and `false` (or yes and no, on and off) for what is true and what is not.";
         "default_branch": Steps, "If there is none of that name.";
     }
     /// The same again.

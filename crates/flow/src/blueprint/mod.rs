@@ -16,6 +16,7 @@ mod reader;
 mod schema;
 mod sources;
 mod steps;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -67,7 +68,6 @@ impl Blueprint {
         sources: &dyn Sources,
         registry: &Registry,
     ) -> Result<(Definition, Vec<Finding>), Vec<Finding>> {
-        let text = caudal_types::without_mark(text);
         let mut reader = Reader::new(sources, registry);
         reader.way.push(Arc::from(name));
         let read = match tree::read(text) {

@@ -113,12 +113,42 @@ impl<'a> Reader<'a> {
     /// A JSON schema.
     pub(super) fn schema(&mut self, node: Option<&Node>) -> Option<Arc<dyn Check>> {
         let node = node?;
+        self.look_for_booleans(node);
         match Schema::new(&node.value()) {
             Ok(schema) => Some(Arc::new(schema)),
             Err(wrong) => {
                 let message = format!("this is no JSON schema: {}", caudal_types::shorten(&wrong));
                 self.error(node.mark, code::SCHEMA, message, "mend the schema");
                 None
+            }
+        }
+    }
+
+    /// Warns of words that a schema names as values and that YAML 1.1 takes for booleans: no text is ever one of these.
+    fn look_for_booleans(&mut self, schema: &Node) {
+        let What::Map(entries) = &schema.what else {
+            if let What::List(nodes) = &schema.what {
+                nodes.iter().for_each(|node| self.look_for_booleans(node));
+            }
+            return;
+        };
+        for (name, node) in entries {
+            let values = match (name.text().map(|name| &**name), &node.what) {
+                (Some("enum"), What::List(values)) => &values[..],
+                (Some("const"), _) => std::slice::from_ref(node),
+                _ => {
+                    self.look_for_booleans(node);
+                    continue;
+                }
+            };
+            for value in values {
+                let (What::Scalar(text, Style::Plain), Value::Bool(yes)) = (&value.what, value.value()) else {
+                    continue;
+                };
+                if !text.eq_ignore_ascii_case(&yes.to_string()) {
+                    let message = format!("{text} without quotes is the boolean {yes}");
+                    self.warn(value.mark, code::OTHERWISE, message, format!("write '{text}' for the text, or {yes}"));
+                }
             }
         }
     }

@@ -8,8 +8,11 @@ use std::{
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
-use super::finding::{Finding, code};
-use crate::value::Value;
+use super::{
+    finding::{Finding, code},
+    tags,
+};
+use crate::value::{Number, Value};
 
 /// The largest file, in bytes.
 pub(super) const FILE_BYTES: usize = 1 << 20;
@@ -100,7 +103,8 @@ impl Node {
     }
 }
 
-fn plain(text: &Arc<str>) -> Value {
+/// What a plain word is.
+pub(super) fn plain(text: &Arc<str>) -> Value {
     match &**text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => true.into(),
@@ -114,10 +118,10 @@ fn number(word: &str) -> Option<Value> {
     if !digits.starts_with(|letter: char| letter.is_ascii_digit() || letter == '.') {
         return None;
     }
-    let whole = word.strip_prefix('+').unwrap_or(word);
-    if let Ok(number) = whole.parse::<i64>() {
-        return Some(number.into());
+    if let Some(number) = Number::from_digits(word) {
+        return Some(Value::Number(number));
     }
+    let whole = word.strip_prefix('+').unwrap_or(word);
     if let Some(hexadecimal) = whole.strip_prefix("0x") {
         return i64::from_str_radix(hexadecimal, 16).ok().map(Value::from);
     }
@@ -143,8 +147,9 @@ struct Builder {
     root: Option<Node>,
 }
 
-/// Reads a file.
+/// Reads a file. A byte order mark may stand at its begin (YAML 1.2, 5.2).
 pub(super) fn read(text: &str) -> Result<Node, Finding> {
+    let text = caudal_types::without_mark(text);
     let start = Mark { line: 1, column: 1 };
     if text.len() > FILE_BYTES {
         let message = format!("the file has {} bytes, and {FILE_BYTES} are the most", text.len());
@@ -167,11 +172,15 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let style = match style {
-                    ScalarStyle::Plain if tag.is_none() => Style::Plain,
+                    ScalarStyle::Plain => Style::Plain,
                     ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
                     _ => Style::Quoted,
                 };
-                let node = Node { mark, what: What::Scalar(Arc::from(&*text), style) };
+                let (text, style) = match tag {
+                    Some(tag) => tags::scalar(&text, style, &tag, mark)?,
+                    None => (Arc::from(&*text), style),
+                };
+                let node = Node { mark, what: What::Scalar(text, style) };
                 if anchor > 0 {
                     self.anchors.insert(anchor, (node.clone(), 1));
                 }
@@ -185,8 +194,14 @@ impl Builder {
                 self.deep(depth(&node), mark)?;
                 self.put(Node { mark, ..node }, nodes)
             }
-            Event::SequenceStart(anchor, _) => self.begin(What::List(Vec::new()), anchor, mark),
-            Event::MappingStart(anchor, _) => self.begin(What::Map(Vec::new()), anchor, mark),
+            Event::SequenceStart(anchor, tag) => {
+                tags::collection(tag.as_deref(), "seq", mark)?;
+                self.begin(What::List(Vec::new()), anchor, mark)
+            }
+            Event::MappingStart(anchor, tag) => {
+                tags::collection(tag.as_deref(), "map", mark)?;
+                self.begin(What::Map(Vec::new()), anchor, mark)
+            }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::DocumentStart(_) if self.root.is_some() => {
                 let hint = "keep one, and the others in files of their own";

@@ -106,6 +106,8 @@ pub struct RunOptions {
     pub timeout: Option<Duration>,
     /// Whether each step is kept before the next begins; as the pipeline says, if nothing is said.
     pub durable: Option<bool>,
+    /// The pipeline's file, so that the run can be resumed from it.
+    pub source: Option<Arc<str>>,
 }
 
 /// Whose a run is.
@@ -269,6 +271,7 @@ impl Engine {
                 context: options.context.clone(),
                 limits,
                 timeout_ms: options.timeout.map(|timeout| timeout.as_millis() as u64),
+                source: options.source,
                 owner: self.owner().await?,
             };
             Some(Journal::begin(Arc::clone(&self.parts.runs), Arc::clone(&id), begun).await?)
@@ -430,12 +433,13 @@ impl Engine {
     }
 }
 
-/// The answers by the paths of those who ask.
+/// The answers by the paths of those who ask. An answer to a run that asks nothing is a conflict with its state: another
+/// answer was quicker.
 fn addressed(story: &Story, mut answers: HashMap<Arc<str>, Value>) -> Result<HashMap<Arc<str>, Value>, RunError> {
     let Some(paused) = story.paused.as_ref().filter(|paused| !paused.prompts.is_empty()) else {
         return match answers.is_empty() {
             true => Ok(answers),
-            false => Err(RunError::Answer("the run asks nothing, so there is nothing to answer".into())),
+            false => Err(RunError::State("not asking a question now")),
         };
     };
     let paths: Vec<&Arc<str>> = paused.prompts.iter().map(|prompt| &prompt.path).collect();

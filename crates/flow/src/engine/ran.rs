@@ -14,7 +14,7 @@ use crate::{
     budget::Usage,
     error::RunError,
     live::Live,
-    log::{Entry, Event, Log, Place},
+    log::{Entry, Event, Log, Place, StepChange},
     run::Prompt,
     value::{Map, Value},
 };
@@ -103,6 +103,11 @@ impl Handle {
     /// One entry of its log, by its number.
     pub fn entry_at(&self, number: usize) -> Option<Entry> {
         self.live.log.entry(Place::at(number))
+    }
+
+    /// The steps that began or ended after the change of a number: see [`Log::changes_after`].
+    pub fn changes_after(&self, number: u64) -> Vec<StepChange> {
+        self.live.log.changes_after(number)
     }
 
     /// Whether it has come to its end.

@@ -60,6 +60,9 @@ pub struct Begun {
     /// How long it may take each time it is taken up, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// The pipeline's file, where the run was begun from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Arc<str>>,
     /// Which process runs it.
     pub owner: Owner,
 }

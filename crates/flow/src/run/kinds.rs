@@ -121,19 +121,27 @@ fn branch_name(value: &Value) -> String {
     }
 }
 
+/// Names of branches that are for what is true and for what is not: those that YAML 1.1 takes for booleans.
+const YES: [&str; 3] = ["true", "yes", "on"];
+const NO: [&str; 3] = ["false", "no", "off"];
+
 async fn choose(live: &Arc<Live>, conditional: &Conditional, scope: &Scope, state: State) -> Went {
     let value = conditional.when.value(&one::view(live, scope.place, &state)).map_err(own)?;
     let name = branch_name(&value);
     let find = |name: &str| conditional.branches.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
-    // Without a branch of that very name, what counts as yes goes where `true` is.
-    let found = find(&name).or_else(|| find(if value.truthy() { "true" } else { "false" }));
-    match (found, &conditional.otherwise) {
+    // A text names a branch by its letters and nothing else: the text "no" is not empty, and does not mean yes.
+    let by_truth = || match value.as_text() {
+        Some(_) => None,
+        None => (if value.truthy() { YES } else { NO }).into_iter().find_map(find),
+    };
+    match (find(&name).or_else(by_truth), &conditional.otherwise) {
         (Some((name, body)), _) => under(live, Label::Name(Arc::clone(name)), "branch", body, scope, state).await,
         (None, Some(body)) => under(live, Label::Name("default".into()), "branch", body, scope, state).await,
         (None, None) => {
             let names: Vec<&str> = conditional.branches.iter().map(|(name, _)| &**name).collect();
-            let message = format!("there is no branch {name}, only {}", names.join(", "));
-            Err(own(StepError::failed(message).hint("add a branch of that name, or a default_branch").for_good()))
+            let message = format!("there is no branch {}, only {}", caudal_types::shorten(&name), names.join(", "));
+            let hint = "add a branch of that name, or a default_branch; to ask whether there is a text, write x != ''";
+            Err(own(StepError::failed(message).hint(hint).for_good()))
         }
     }
 }

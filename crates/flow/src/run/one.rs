@@ -206,12 +206,18 @@ async fn tries(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, gi
     }
     let mut attempt = 1;
     loop {
-        let failed = match tried(live, step, policy, scope, given.clone(), attempt).await {
+        let mut failed = match tried(live, step, policy, scope, given.clone(), attempt).await {
             Err(Stop::Failed(failed)) => failed,
             went => return went,
         };
-        let error = &failed.1;
+        let error = &mut failed.1;
         if !error.again || attempt > policy.retry.more {
+            return Err(Stop::Failed(failed));
+        }
+        let longest = policy.retry.longest;
+        if let Some(after) = error.after.filter(|after| *after > longest) {
+            let told = format!("it asks to be asked again after {after:?}, and retry_longest_s allows {longest:?}");
+            error.hint = format!("{told}: raise that, or start the run later").into();
             return Err(Stop::Failed(failed));
         }
         let wait = pause(&policy.retry, attempt, error);
@@ -231,12 +237,11 @@ async fn tries(live: &Arc<Live>, step: &Step, policy: &Policy, scope: &Scope, gi
     }
 }
 
-/// How long to wait before the next try.
+/// How long to wait before the next try: at least as long as the other side asks for.
 fn pause(retry: &Retry, attempt: u32, error: &StepError) -> std::time::Duration {
     let most = retry.wait.saturating_mul(1u32.checked_shl(attempt - 1).unwrap_or(u32::MAX)).min(retry.longest);
     let wait = if retry.jitter { most.mul_f64(fastrand::f64()) } else { most };
-    // Whoever was asked knows best.
-    error.after.map_or(wait, |after| after.max(wait)).min(retry.longest.max(error.after.unwrap_or_default()))
+    error.after.map_or(wait, |after| after.max(wait)).min(retry.longest)
 }
 
 /// Tries it once, within its time.

@@ -45,7 +45,7 @@ pub struct Retry {
     pub more: u32,
     /// Before the second try; each further wait is twice as long.
     pub wait: Duration,
-    /// The longest wait.
+    /// The longest wait. Where the other side asks for a longer one, the step is not tried again.
     pub longest: Duration,
     /// Whether each wait is drawn between none and what it would be, so that many do not come back at once.
     pub jitter: bool,
@@ -53,6 +53,6 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { more: 0, wait: Duration::from_millis(200), longest: Duration::from_secs(30), jitter: true }
+        Self { more: 0, wait: Duration::from_millis(200), longest: Duration::from_secs(60), jitter: true }
     }
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Number;
 
-use super::{Map, Value, json::DEPTH};
+use super::{Map, Number, Value, json::DEPTH};
 
 /// Something that can be written in canonical form.
 pub trait Canonical {
@@ -32,6 +31,10 @@ impl Canonical for Value {
             Self::Bool(false) => to.push(b'n'),
             Self::Bool(true) => to.push(b'y'),
             Self::Number(number) => {
+                if let Some(digits) = number.digits() {
+                    bytes(b'd', digits.as_bytes(), to);
+                    return Ok(());
+                }
                 let (sort, bits) = match (number.as_i64(), number.as_u64(), number.as_f64()) {
                     (Some(number), ..) => (b'i', number.to_le_bytes()),
                     (_, Some(number), _) => (b'u', number.to_le_bytes()),
@@ -91,6 +94,7 @@ impl Reading<'_> {
             b"i" => Value::Number(i64::from_le_bytes(self.word()?).into()),
             b"u" => Value::Number(u64::from_le_bytes(self.word()?).into()),
             b"f" => Value::Number(Number::from_f64(f64::from_le_bytes(self.word()?))?),
+            b"d" => Value::Number(Number::from_digits(&self.text()?)?),
             b"t" => Value::Text(self.text()?),
             b"b" => Value::Bytes(Bytes::copy_from_slice(self.counted()?)),
             b"l" => {
@@ -150,6 +154,8 @@ mod tests {
             any::<i64>().prop_map(Value::from),
             any::<u64>().prop_map(Value::from),
             any::<f64>().prop_map(Value::from),
+            any::<i128>().prop_map(|number| Value::Number(number.into())),
+            "-?[1-9][0-9]{40,60}".prop_map(|digits| Value::Number(Number::from_digits(&digits).unwrap())),
             ".{0,8}".prop_map(Value::from),
             prop::collection::vec(any::<u8>(), 0..8).prop_map(|bytes| Value::Bytes(bytes.into())),
         ];

@@ -1,6 +1,6 @@
 //! Values from and to JSON.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -9,9 +9,9 @@ use serde::{
     de::{Error as _, MapAccess, SeqAccess, Visitor},
     ser::{Error as _, SerializeMap, SerializeSeq},
 };
-use serde_json::Number;
+use serde_json::value::RawValue;
 
-use super::{Map, Value};
+use super::{Map, Number, Value};
 
 /// The name under which bytes stand.
 const BYTES: &str = "$bytes";
@@ -21,6 +21,10 @@ pub(super) const DEPTH: usize = 100;
 /// The most that a value may hold, in bytes. What it holds more than once counts each time, for so it is written: a list
 /// that holds itself twice, again and again, is small in memory and has no end when it is written.
 const VALUE_BYTES: usize = 256 << 20;
+/// How deep `serde_json` reads.
+const JSON_DEPTH: usize = 127;
+/// Digits of which a whole number may need more than 64 bits.
+const LONG: usize = 19;
 
 /// A value is more than may go from step to step.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
@@ -34,9 +38,9 @@ pub enum OutOfBounds {
 }
 
 impl Value {
-    /// Reads JSON.
+    /// Reads JSON. Whole numbers have all of their digits.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
+        if has_long_digits(json) { exact(serde_json::from_slice(json)?, JSON_DEPTH) } else { quick(json) }
     }
 
     /// As JSON. A Rust value that cannot be written is `null`.
@@ -114,9 +118,62 @@ impl<'de> Deserialize<'de> for Map {
     }
 }
 
+/// From JSON alone: other forms have no text from which a long number could be read.
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Self::from_json(raw.get().as_bytes()).map_err(D::Error::custom)
+    }
+}
+
+/// Whether so many digits stand side by side that a number may have more than 64 bits.
+fn has_long_digits(json: &[u8]) -> bool {
+    json.split(|byte| !byte.is_ascii_digit()).any(|digits| digits.len() >= LONG)
+}
+
+/// Reads JSON without long numbers: these come as floats.
+fn quick(json: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice::<Quick>(json).map(|Quick(value)| value)
+}
+
+/// Reads JSON level by level, so that each number is read from its own text.
+fn exact(raw: &RawValue, depth: usize) -> Result<Value, serde_json::Error> {
+    let text = raw.get();
+    let too_deep = || <serde_json::Error as serde::de::Error>::custom("recursion limit exceeded");
+    let deeper = || depth.checked_sub(1).ok_or_else(too_deep);
+    match text.as_bytes().first() {
+        Some(b'[') => {
+            let (depth, items) = (deeper()?, serde_json::from_str::<Vec<&RawValue>>(text)?);
+            let items = items.into_iter().map(|item| exact(item, depth));
+            items.collect::<Result<Vec<_>, _>>().map(Value::from)
+        }
+        Some(b'{') => {
+            let (depth, entries) = (deeper()?, serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text)?);
+            let entry = |(name, value): (Cow<'_, str>, &RawValue)| Ok((Arc::from(&*name), exact(value, depth)?));
+            object(entries.into_iter().map(entry).collect::<Result<_, serde_json::Error>>()?)
+        }
+        Some(b'-' | b'0'..=b'9') => Number::from_json(text).map(Value::Number),
+        _ => quick(text.as_bytes()),
+    }
+}
+
+/// An object, or the bytes that it stands for.
+fn object<E: serde::de::Error>(entries: Vec<(Arc<str>, Value)>) -> Result<Value, E> {
+    if let [(name, Value::Text(text))] = &entries[..]
+        && &**name == BYTES
+    {
+        let bytes = BASE64_STANDARD.decode(text.as_bytes());
+        return bytes.map(|bytes| Value::Bytes(Bytes::from(bytes))).map_err(E::custom);
+    }
+    Ok(Value::Map(entries.into_iter().collect()))
+}
+
+/// A value of which no number is long.
+struct Quick(Value);
+
+impl<'de> Deserialize<'de> for Quick {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader).map(Self)
     }
 }
 
@@ -131,14 +188,6 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        Value::deserialize(deserializer)
     }
 
     fn visit_bool<E>(self, yes: bool) -> Result<Value, E> {
@@ -163,7 +212,7 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = seq.next_element()? {
+        while let Some(Quick(value)) = seq.next_element()? {
             values.push(value);
         }
         Ok(values.into())
@@ -171,16 +220,11 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries: Vec<(Arc<str>, Value)> = Vec::new();
-        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            entries.push((Arc::from(&*name), map.next_value()?));
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let Quick(value) = map.next_value()?;
+            entries.push((Arc::from(&*name), value));
         }
-        if let [(name, Value::Text(text))] = &entries[..]
-            && &**name == BYTES
-        {
-            let bytes = BASE64_STANDARD.decode(text.as_bytes());
-            return bytes.map(|bytes| Value::Bytes(Bytes::from(bytes))).map_err(A::Error::custom);
-        }
-        Ok(Value::Map(entries.into_iter().collect()))
+        object(entries)
     }
 }
 
@@ -189,7 +233,7 @@ impl From<serde_json::Value> for Value {
         match json {
             serde_json::Value::Null => Self::Null,
             serde_json::Value::Bool(yes) => Self::Bool(yes),
-            serde_json::Value::Number(number) => Self::Number(number),
+            serde_json::Value::Number(number) => Self::Number(number.into()),
             serde_json::Value::String(text) => text.into(),
             serde_json::Value::Array(values) => Self::list(values.into_iter().map(Self::from)),
             serde_json::Value::Object(map) => {
@@ -199,11 +243,71 @@ impl From<serde_json::Value> for Value {
     }
 }
 
+/// Whole numbers of more than 64 bits become floats, so this is for looking at values and not for handing them on.
 impl From<&Value> for serde_json::Value {
     fn from(value: &Value) -> Self {
         match value {
-            Value::Number(number) => Self::Number(Number::clone(number)),
-            other => serde_json::to_value(other).unwrap_or_default(),
+            Value::Null => Self::Null,
+            Value::Bool(yes) => Self::Bool(*yes),
+            Value::Number(number) => Self::Number(number.approximate()),
+            Value::Text(text) => Self::String(text.to_string()),
+            Value::List(values) => values.iter().map(Self::from).collect(),
+            Value::Map(map) => map.iter().map(|(name, value)| (name.to_string(), Self::from(value))).collect(),
+            Value::Bytes(bytes) => serde_json::json!({ BYTES: BASE64_STANDARD.encode(bytes) }),
+            Value::Native(native) => native.plain().map_or(Self::Null, |plain| Self::from(&plain)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written_again(json: &str) {
+        let value = Value::from_json(json.as_bytes()).unwrap();
+        assert_eq!(value.to_json(), json);
+        let within = serde_json::from_str::<BTreeMap<String, Value>>(&format!("{{\"a\":{json}}}")).unwrap();
+        assert_eq!(within["a"], value);
+    }
+
+    #[test]
+    fn whole_numbers_keep_their_digits() {
+        for number in [
+            "9223372036854775807",
+            "-9223372036854775808",
+            "18446744073709551615",
+            "18446744073709551616",
+            "-9223372036854775809",
+            "12345678901234567890123",
+            "170141183460469231731687303715884105728",
+        ] {
+            written_again(number);
+            written_again(&format!("{{\"a\":[{number},1,2.5,\"x\",null,true],\"b\":{{\"c\":{number}}}}}"));
+        }
+        written_again(&"9".repeat(500));
+        written_again("[\"01234567890123456789\",0.5,-7]");
+        written_again("{\"$bytes\":\"MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkw\"}");
+    }
+
+    #[test]
+    fn long_numbers_are_read_like_all_json() {
+        let read = |json: &str| Value::from_json(json.as_bytes()).map(|value| value.to_json());
+        let long = "12345678901234567890123";
+        assert_eq!(read(&format!("{{\"a\": 1, \"a\": {long}}}")).unwrap(), format!("{{\"a\":{long}}}"));
+        assert_eq!(read("[0.12345678901234567890, 1e3, -0]").unwrap(), read("[0.12345678901234568, 1e3, -0]").unwrap());
+        for wrong in [format!("[{long}"), format!("{long} 1"), format!("0{long}"), format!("[{long},]")] {
+            assert!(read(&wrong).is_err(), "{wrong}");
+        }
+        let deep = |levels: usize| format!("{}{long}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(read(&deep(JSON_DEPTH)).is_ok());
+        assert!(read(&deep(JSON_DEPTH + 1)).is_err() && read(&deep(100_000)).is_err());
+    }
+
+    #[test]
+    fn those_who_know_64_bits_get_the_nearest_float() {
+        let json = |number: &str| serde_json::Value::from(&Value::from_json(number.as_bytes()).unwrap());
+        assert_eq!(json("12345678901234567890123"), serde_json::json!(12345678901234567890123f64));
+        assert_eq!(json(&format!("-{}", "9".repeat(500))), serde_json::json!(f64::MIN));
+        assert_eq!(json("18446744073709551615"), serde_json::json!(u64::MAX));
     }
 }

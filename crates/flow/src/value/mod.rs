@@ -4,17 +4,18 @@ mod canonical;
 mod json;
 mod map;
 mod native;
+mod number;
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use serde_json::Number;
 
 pub(crate) use canonical::Reading;
 pub use canonical::{Canonical, write_canonical};
 pub use json::OutOfBounds;
 pub use map::Map;
 pub use native::{Data, Held, Native};
+pub use number::Number;
 
 /// A value. To clone one is to count one more that holds it.
 #[derive(Clone, Default)]
@@ -153,10 +154,22 @@ impl Value {
         }
     }
 
+    /// Whether a whole number of more than 64 bits is in it, which few others than JSON can hold.
+    pub fn has_long_numbers(&self) -> bool {
+        match self {
+            Self::Number(number) => number.digits().is_some(),
+            Self::List(values) => values.iter().any(Self::has_long_numbers),
+            Self::Map(map) => map.iter().any(|(_, value)| value.has_long_numbers()),
+            Self::Native(native) => native.plain().is_ok_and(|value| value.has_long_numbers()),
+            _ => false,
+        }
+    }
+
     /// About how many bytes it holds on the heap.
     pub fn size(&self) -> usize {
         match self {
-            Self::Null | Self::Bool(_) | Self::Number(_) => 0,
+            Self::Null | Self::Bool(_) => 0,
+            Self::Number(number) => number.digits().map_or(0, str::len),
             Self::Text(text) => text.len() + 16,
             Self::List(values) => values.iter().map(|value| size_of::<Self>() + value.size()).sum::<usize>() + 16,
             Self::Map(map) => map.iter().map(|(name, value)| name.len() + 56 + value.size()).sum::<usize>() + 16,

@@ -7,9 +7,8 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Number;
 
-use super::Value;
+use super::{Number, Value};
 
 /// What a typed step takes and gives. It is written as JSON only where that is needed: for a key of the cache, for a
 /// durable run, in a template.

@@ -7,7 +7,7 @@ use minijinja::{
     value::{Rest, Value as Word, ValueKind, ValueOrKwargs, from_args},
 };
 
-use super::{DEPTH, FUEL, OUTPUT_BYTES, Undefined, hand::Handed, meter};
+use super::{DEPTH, FUEL, OUTPUT_BYTES, Undefined, compare, hand::Handed, meter};
 use crate::value::Value;
 
 /// Filters and functions that the language would bring and that make much of little, or tell of the machine.
@@ -41,6 +41,7 @@ fn made(undefined: UndefinedBehavior) -> Environment<'static> {
         let counted = move |state: &mut State, args: Rest<ValueOrKwargs>| counted(&filter, state, &args.into_values());
         language.add_filter(name, counted);
     }
+    compare::teach(&mut language, undefined);
     language.set_unknown_method_callback(method);
     language
 }
@@ -68,8 +69,8 @@ fn counted_filters() -> [(&'static str, Word); 27] {
         ("groupby", Word::from_function(filters::groupby)),
         ("zip", Word::from_function(filters::zip)),
         ("sum", Word::from_function(filters::sum)),
-        ("min", Word::from_function(filters::min)),
-        ("max", Word::from_function(filters::max)),
+        ("min", Word::from_function(compare::min)),
+        ("max", Word::from_function(compare::max)),
         ("map", Word::from_function(filters::map)),
         ("select", Word::from_function(filters::select)),
         ("reject", Word::from_function(filters::reject)),
@@ -144,10 +145,10 @@ fn replace(text: String, from: String, to: String) -> Result<String, Error> {
 }
 
 fn times(a: Word, b: Word) -> Result<Word, Error> {
-    if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64())
-        && let Some(product) = a.checked_mul(b)
-    {
-        return Ok(Word::from(product));
+    if a.is_integer() && b.is_integer() {
+        let whole = |word: &Word| i128::try_from(word.clone()).ok();
+        let product = whole(&a).zip(whole(&b)).and_then(|(a, b)| a.checked_mul(b));
+        return product.map(Word::from).ok_or_else(|| fault("the product has more than 128 bits"));
     }
     match (f64::try_from(a), f64::try_from(b)) {
         (Ok(a), Ok(b)) => Ok(Word::from(a * b)),

@@ -8,7 +8,7 @@ use minijinja::{
 };
 
 use super::{
-    Undefined, WordsError, environment, hand,
+    Undefined, WordsError, compare, environment, hand,
     meter::{self, Meter},
     miss, source,
 };
@@ -54,12 +54,20 @@ impl Expression {
     /// Reads an expression within blocks that have given `names`.
     pub(super) fn parse_within(source: &str, undefined: Undefined, names: &[Arc<str>]) -> Result<Self, WordsError> {
         let ready = source::ready(source)?;
-        let compiled = environment::language(undefined).compile_expression_owned(ready);
-        let compiled = compiled.map_err(|error| unreadable(source, &error))?;
+        let compile = |text: String| environment::language(undefined).compile_expression_owned(text);
+        let calls = compare::with_calls(&ready);
+        // Read first as it is written: what is wrong with it stands where its author put it.
+        let mut compiled = compile(ready).map_err(|error| unreadable(source, &error))?;
         let used = compiled.undeclared_variables(true);
         known(source, &compiled, names)?;
         for (offset, filter) in source::filters(source) {
             environment::filter(filter).map_err(|wrong| WordsError::new(source, offset, wrong, "mend the filter"))?;
+        }
+        if let Some(calls) = calls {
+            compiled = compile(calls).map_err(|error| WordsError {
+                hint: "put brackets around the comparison",
+                ..unreadable(source, &error)
+            })?;
         }
         let looks = source::is_name(source);
         let mut named = Vec::new();
@@ -169,7 +177,11 @@ impl Expression {
             return self.missing(view, names);
         }
         let why = caudal_types::shorten(&why).into_owned();
-        let hint = if error.kind() == ErrorKind::OutOfFuel { "make it shorter" } else { "mend the expression" };
+        let hint = match error.kind() {
+            ErrorKind::OutOfFuel => "make it shorter",
+            _ if why.contains(compare::UNLIKE) => "compare values of one kind: |int, |float and |string make them so",
+            _ => "mend the expression",
+        };
         StepError::failed(format!("`{}` cannot be worked out: {why}", self.short())).hint(hint).for_good()
     }
 

@@ -8,9 +8,9 @@ use minijinja::{
 };
 
 use super::{DEPTH, OUTPUT_VALUES, meter, miss};
-use crate::value::{Map, Value};
+use crate::value::{Map, Number, Value};
 
-/// One of our lists, objects or bytes, which the language only looks into.
+/// One of our lists, objects, bytes or longest numbers, which the language only looks into.
 #[derive(Debug)]
 pub(super) struct Handed(pub(super) Value);
 
@@ -78,10 +78,12 @@ pub(super) fn hand(value: &Value) -> Word {
     match value {
         Value::Null => Word::from(()),
         Value::Bool(yes) => Word::from(*yes),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Word::from(number),
-            (None, Some(number)) => Word::from(number),
-            (None, None) => Word::from(number.as_f64().unwrap_or(f64::NAN)),
+        Value::Number(number) => match (number.as_i64(), number.as_i128(), number.digits()) {
+            (Some(number), ..) => Word::from(number),
+            (None, Some(number), _) => Word::from(number),
+            // More than the language can reckon with.
+            (None, None, Some(_)) => Word::from_object(Handed(value.clone())),
+            (None, None, None) => Word::from(number.as_f64().unwrap_or(f64::NAN)),
         },
         Value::Text(text) => Word::from(Arc::clone(text)),
         Value::List(_) | Value::Map(_) | Value::Bytes(_) => Word::from_object(Handed(value.clone())),
@@ -140,9 +142,9 @@ fn number(word: &Word) -> Value {
     if !word.is_integer() {
         return f64::try_from(word.clone()).map_or(Value::Null, Value::from);
     }
-    match (word.as_i64(), u64::try_from(word.clone())) {
-        (Some(number), _) => number.into(),
-        (None, Ok(number)) => number.into(),
-        (None, Err(_)) => f64::try_from(word.clone()).map_or(Value::Null, Value::from),
+    match i128::try_from(word.clone()) {
+        Ok(number) => Value::Number(number.into()),
+        // A number of 128 bits without a sign writes its digits.
+        Err(_) => Number::from_digits(&word.to_string()).map_or(Value::Null, Value::Number),
     }
 }

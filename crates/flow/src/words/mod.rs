@@ -7,6 +7,7 @@
 //! they work out.
 
 mod blocks;
+mod compare;
 mod environment;
 mod expression;
 mod fill;

@@ -110,13 +110,13 @@ fn end(source: &str, start: usize, first: u8) -> Option<usize> {
 }
 
 /// What stands in an expression outside its quoted texts, byte by byte.
-struct Signs<'a> {
+pub(super) struct Signs<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Signs<'a> {
-    fn new(source: &'a str) -> Self {
+    pub(super) fn new(source: &'a str) -> Self {
         Self { bytes: source.as_bytes(), at: 0 }
     }
 }
@@ -184,7 +184,8 @@ pub(super) fn is_name(source: &str) -> bool {
     !source.is_empty() && source.bytes().all(|byte| word(byte) || byte == b'.')
 }
 
-fn word(byte: u8) -> bool {
+/// Whether a byte may be of a name.
+pub(super) fn word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 

@@ -171,6 +171,82 @@ fn methods_and_filters() {
     fails("(1).get('a')", "get is asked of an object");
 }
 
+/// As in Python, values of unlike kinds have no order that could decide anything.
+#[test]
+fn comparisons() {
+    gives("1 < 2 and 2.5 >= 2 and not 3 <= 2", value!(true));
+    gives("'a' < 'b' and 'ab' > 'a' and 'Z' < 'a'", value!(true));
+    gives("true > 0 and false < 1 and true >= true", value!(true));
+    gives("[1, 'a'] < [1, 'b'] and [] < [1] and [2] > [1, 9]", value!(true));
+    gives("0 < context.score <= 1 != 2", value!(true));
+    gives("3 > 2 > 'x' if false else 3 > 4 > 'x'", value!(false));
+    gives("context.big > 9223372036854775807", value!(true));
+    gives("[1, 5, 7]|select('gt', 4)|list", value!([5, 7]));
+    gives("3 is lt 4 and 4 is ge 4", value!(true));
+    gives("['b', 'a']|min ~ [1, 2.5]|max", value!("a2.5"));
+    gives("[{'a': 2}, {'a': 1}]|min(attribute='a')", value!({"a": 1}));
+    gives("'5' == 5 or [] == none", value!(false));
+    gives("[2, 'a', none, 1]|sort|length", value!(4));
+    fails("'5' > 100", "`>` is not supported between string and number");
+    fails("100 < '5'", "`<` is not supported between number and string");
+    fails("[] > 1", "between array and number");
+    fails("none < 0", "between null and number");
+    fails("none >= none", "between null and null");
+    fails("{} < {}", "between object and object");
+    fails("context.user <= 1", "between object and number");
+    fails("'a' >= true", "between string and boolean");
+    fails("[1, 'a'] < [1, 2]", "between string and number");
+    fails("1 < 2 < 'x'", "between number and string");
+    fails("['5', 1]|max", "`max` is not supported between string and number");
+    fails("[{'a': 2}, {'a': 'x'}]|min(attribute='a')", "between number and string");
+    fails("[1, 'x']|select('>', 0)|list", "between string and number");
+    fails("'x' is lessthan 3", "between string and number");
+    assert!(ask("'5' > 100").expect_err("a failure").hint.contains("|int"));
+    unread("1 < 2 +", 7, "cannot be read");
+    let (output, context) = (value!("5"), context());
+    let asked = |source: &str| Expression::question(source).expect(source).value(&View::of(&output, &context));
+    assert_eq!(asked("context.nobody < 3 or context.nobody >= 3"), Ok(value!(false)), "nothing is not compared");
+    assert!(asked("output > 100").is_err());
+}
+
+#[test]
+fn numbers_of_more_than_64_bits() {
+    let digits = "12345678901234567890123";
+    let long = |digits: &str| Value::from_json(digits.as_bytes()).expect("a number");
+    let (output, context) = (long(digits), Map::default().with("more", long(&"9".repeat(50))));
+    let gives = |source: &str, expected: &str| {
+        let given = Expression::parse(source).expect(source).value(&View::of(&output, &context));
+        assert_eq!(given.map(|value| value.to_json()), Ok(expected.to_owned()), "{source}");
+    };
+    gives("output", digits);
+    gives("[output, {'a': output}]", &format!("[{digits},{{\"a\":{digits}}}]"));
+    gives("output + 1", "12345678901234567890124");
+    gives("output|times(2)", "24691357802469135780246");
+    gives("9223372036854775807|times(2)", "18446744073709551614");
+    gives("'' ~ output", &format!("\"{digits}\""));
+    gives("output|tojson", &format!("\"{digits}\""));
+    gives("output > 9 and output == output", "true");
+    gives("context.more", &"9".repeat(50));
+    gives("[context.more]|tojson", &format!("\"[{}]\"", "9".repeat(50)));
+    let refused = |source: &str| Expression::parse(source).expect(source).value(&View::of(&output, &context)).is_err();
+    assert!(refused("context.more + 1") && refused("context.more > 1"));
+    assert!(refused("170141183460469231731687303715884105727|times(2)"), "never another number");
+}
+
+#[test]
+fn names_have_letters_of_all_languages() {
+    let output = value!({"año": 5, "名": "x", "ñandú_2": [1]});
+    let gives = |source: &str, expected: Value| {
+        let given = Expression::parse(source).expect(source).value(&View::of(&output, &Map::default()));
+        assert_eq!(given, Ok(expected), "{source}");
+    };
+    gives("input.año", value!(5));
+    gives("input.año + 1 if input.名 == 'x' else 0", value!(6));
+    gives("input.ñandú_2[0]", value!(1));
+    let shape = Shape::parse(&value!("{% for señal in input.ñandú_2 %}{{ señal }}{% endfor %}")).expect("a template");
+    assert_eq!(shape.value(&View::of(&output, &Map::default())), Ok(value!("1")));
+}
+
 #[test]
 fn what_is_not_there() {
     gives("context.nobody or 'default'", value!("default"));

@@ -2,6 +2,8 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Display,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,6 +11,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{Request, State},
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
 use bytes::Bytes;
@@ -24,7 +27,7 @@ use crate::{
     app::App,
     http::{
         Path,
-        door::{self, Visitor},
+        door::{self, Answer, Visitor},
     },
     problem::{ErrorAnswer, Problem},
     route::Route,
@@ -41,12 +44,21 @@ const LOOK: Duration = Duration::from_millis(50);
     path = "/api/v1/runs/{id}/events",
     operation_id = "follow_run",
     tag = "pipelines",
-    params(("id" = String, Path, description = "the id of the run")),
-    responses((status = 200, body = String, content_type = "text/event-stream", description = "server-sent events: step_started, step_retried, step_said, budget, step_finished, and at last run_finished"), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    params(
+        ("id" = String, Path, description = "the id of the run"),
+        ("Last-Event-ID" = Option<String>, Header, description = "the last id that was received, as browsers send it when they come back: only what came after it is sent"),
+    ),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream", description = "server-sent events: step_started, step_retried, step_said, budget, step_finished, and at last run_finished; those that begin or end a step or the run have an id"),
+        (status = 204, description = "the run is over, and Last-Event-ID says that its end was received: there is no more to come"),
+        (status = "4XX", body = ErrorAnswer),
+        (status = "5XX", body = ErrorAnswer),
+    ),
 )]
 pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::RunEvents, request, false, async |app: Arc<App>, _: Visitor, request: Request| {
         Parameters::of(request.uri(), &[])?;
+        let received = Received::of(request.headers());
         let mut follower = Follower {
             app: Arc::clone(&app),
             id: id.clone(),
@@ -54,12 +66,24 @@ pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, 
             entries: Vec::new(),
             handle: None,
             told: None,
+            change: 0,
             heard: Instant::now(),
             over: false,
         };
         match app.flows.engine().live(&id) {
-            Some(handle) => follower.join(handle),
-            None => follower.tell_all(&*app.flows.report(&id).await?),
+            Some(handle) => follower.join(handle, &received),
+            None => {
+                let report = app.flows.report(&id).await?;
+                let ended = matches!(report.status, "completed" | "failed" | "cancelled");
+                match received {
+                    Received::End(end) if end == end_id(&report) && ended => {
+                        return Ok::<_, Problem>(Answer::empty(StatusCode::NO_CONTENT));
+                    }
+                    // It may be resumed, so its follower comes back once more.
+                    Received::End(end) if end == end_id(&report) => follower.wait(),
+                    received => follower.tell_all(&report, &received),
+                }
+            }
         }
         let events = stream::unfold(follower, |mut follower| async {
             let said = follower.next().await?;
@@ -68,6 +92,34 @@ pub(crate) async fn follow(State(app): State<Arc<App>>, Path(id): Path<String>, 
         Ok::<_, Problem>(flowing(Body::from_stream(events)))
     })
     .await
+}
+
+/// What a follower that comes back has received.
+enum Received {
+    Nothing,
+    /// All up to this change of a step.
+    Change(u64),
+    /// The run's end of this id.
+    End(String),
+}
+
+impl Received {
+    fn of(headers: &HeaderMap) -> Self {
+        let Some(last) = headers.get("last-event-id").and_then(|value| value.to_str().ok()) else {
+            return Self::Nothing;
+        };
+        match last.parse() {
+            Ok(change) => Self::Change(change),
+            Err(_) => Self::End(last.to_owned()),
+        }
+    }
+
+    fn change(&self) -> u64 {
+        match self {
+            Self::Change(change) => *change,
+            _ => 0,
+        }
+    }
 }
 
 struct Follower {
@@ -79,12 +131,31 @@ struct Follower {
     /// A hold on the run, so that what is told late can be looked up; let go when it is over, for then its end is told.
     handle: Option<Handle>,
     told: Option<broadcast::Receiver<Event>>,
+    /// The last change of a step that was told.
+    change: u64,
     heard: Instant,
     over: bool,
 }
 
+/// The id of how a run ended or why it waits. A run that is resumed may do so again.
+fn end_id(report: &Report) -> String {
+    let mut hasher = DefaultHasher::new();
+    let Report { status, output, error, prompts, .. } = report;
+    serde_json::to_string(&(status, output, error, prompts)).unwrap_or_default().hash(&mut hasher);
+    format!("end-{:016x}", hasher.finish())
+}
+
+/// An event that a follower need not know of when it comes back.
 fn event(kind: &str, data: &impl Serialize) -> Bytes {
-    let mut out = format!("event: {kind}\ndata: ").into_bytes();
+    written(String::new(), kind, data)
+}
+
+fn numbered(id: impl Display, kind: &str, data: &impl Serialize) -> Bytes {
+    written(format!("id: {id}\n"), kind, data)
+}
+
+fn written(id: String, kind: &str, data: &impl Serialize) -> Bytes {
+    let mut out = format!("{id}event: {kind}\ndata: ").into_bytes();
     // Plain data, written to memory.
     let _ = serde_json::to_writer(&mut out, data);
     out.extend_from_slice(b"\n\n");
@@ -92,48 +163,72 @@ fn event(kind: &str, data: &impl Serialize) -> Bytes {
 }
 
 impl Follower {
-    fn join(&mut self, handle: Handle) {
+    fn join(&mut self, handle: Handle, received: &Received) {
         let (entries, told) = handle.watch();
         (self.entries, self.told, self.handle) = (entries, Some(told), Some(handle));
-        for place in 0..self.entries.len() {
-            let ended = self.entries[place].status != Status::Running;
-            self.step(if ended { "step_finished" } else { "step_started" }, place);
+        self.change = received.change();
+        // Of what is over by now, the end says all.
+        self.pull(|entry, ended| ended || entry.status == Status::Running);
+    }
+
+    /// Tells each step that began or ended since the last change that was told, if it is `wanted`.
+    fn pull(&mut self, wanted: impl Fn(&Entry, bool) -> bool) {
+        let Some(handle) = self.handle.clone() else { return };
+        for change in handle.changes_after(self.change) {
+            self.change = change.number;
+            self.learn(&handle, change.place.index());
+            let Some(entry) = self.entries.get(change.place.index()) else { continue };
+            if wanted(entry, change.ended)
+                && let Some(step) = StepReport::of(&self.entries, change.place.index())
+            {
+                let kind = if change.ended { "step_finished" } else { "step_started" };
+                self.said.push_back(numbered(change.number, kind, &step));
+            }
         }
     }
 
-    fn tell_all(&mut self, report: &Report) {
-        self.said.extend(report.steps.iter().map(|step| event("step_finished", step)));
+    /// Looks up an entry and those before it. Entries are only ever added.
+    fn learn(&mut self, handle: &Handle, place: usize) {
+        while self.entries.len() <= place {
+            let Some(entry) = handle.entry_at(self.entries.len()) else { return };
+            self.entries.push(entry);
+        }
+        if let (Some(entry), Some(known)) = (handle.entry_at(place), self.entries.get_mut(place)) {
+            *known = entry;
+        }
+    }
+
+    fn tell_all(&mut self, report: &Report, received: &Received) {
+        let mut steps: Vec<&StepReport> = report.steps.iter().collect();
+        steps.sort_by_key(|step| step.changed);
+        for step in steps.into_iter().filter(|step| step.changed == 0 || step.changed > received.change()) {
+            self.said.push_back(match step.changed {
+                0 => event("step_finished", step),
+                number => numbered(number, "step_finished", step),
+            });
+        }
         self.end(report);
     }
 
     fn end(&mut self, report: &Report) {
         let kind = if report.status == "paused" { "run_paused" } else { "run_finished" };
-        self.said.push_back(event(kind, report));
+        self.said.push_back(numbered(end_id(report), kind, report));
         self.over = true;
     }
 
-    fn step(&mut self, kind: &str, place: usize) {
-        if let Some(step) = StepReport::of(&self.entries, place) {
-            self.said.push_back(event(kind, &step));
-        }
+    /// Says nothing new.
+    fn wait(&mut self) {
+        self.said.push_back(Bytes::from_static(b": nothing has happened since\n\n"));
+        self.over = true;
     }
 
     fn take(&mut self, happened: Event) {
-        let place = happened.place.index();
-        if let Some(handle) = &self.handle {
-            // Entries are only ever added, and this one is among those there are now.
-            while self.entries.len() <= place {
-                let Some(entry) = handle.entry_at(self.entries.len()) else { break };
-                self.entries.push(entry);
-            }
-            if let (Some(entry), Some(known)) = (handle.entry_at(place), self.entries.get_mut(place)) {
-                *known = entry;
-            }
+        if let Some(handle) = self.handle.clone() {
+            self.learn(&handle, happened.place.index());
         }
         let path = caudal_flow::path(&self.entries, happened.place);
         match happened.what {
-            What::Started => self.step("step_started", place),
-            What::Ended => self.step("step_finished", place),
+            What::Started | What::Ended => self.pull(|_, _| true),
             What::Said(text) => self.said.push_back(event("step_said", &json!({"path": path, "text": text}))),
             What::Retried { error, wait } => {
                 let data = json!({"path": path, "error": error.message, "code": error.fault.code(), "wait_ms": wait.as_millis() as u64});
@@ -158,7 +253,10 @@ impl Follower {
             let Some(told) = &mut self.told else { return None };
             let wait = if self.handle.is_some() { LOOK } else { SILENCE };
             match timeout(wait, told.recv()).await {
-                Err(_) if self.handle.as_ref().is_some_and(Handle::over) => self.handle = None,
+                Err(_) if self.handle.as_ref().is_some_and(Handle::over) => {
+                    self.pull(|_, _| true);
+                    self.handle = None;
+                }
                 Err(_) if self.heard.elapsed() < SILENCE => {}
                 Err(_) => {
                     self.heard = Instant::now();
@@ -170,6 +268,7 @@ impl Follower {
                 }
                 Ok(Err(broadcast::error::RecvError::Lagged(missed))) => {
                     self.said.push_back(event("missed", &json!({"events": missed})));
+                    self.pull(|_, _| true);
                 }
                 Ok(Err(broadcast::error::RecvError::Closed)) => match self.app.flows.report(&self.id).await {
                     Ok(report) => self.end(&report),

@@ -64,7 +64,9 @@ pub(super) fn find(app: &App, name: &str) -> Result<Definition, Problem> {
         let names: Vec<&str> = app.flows.pipelines().map(|definition| &*definition.name).collect();
         let hint = match caudal_types::nearest(name, names.iter().copied()) {
             Some(near) => format!("there is {near}; GET /api/v1/pipelines lists all"),
-            None => "GET /api/v1/pipelines lists all; put its file into the folder --pipelines names".to_owned(),
+            None => "GET /api/v1/pipelines lists all; put its file into the folder that --pipelines names, and start the server \
+                     again: files are read at its start"
+                .to_owned(),
         };
         Problem::new(ErrorKind::NotFound, format!("there is no pipeline {}", caudal_types::shorten(name)), hint)
     })

@@ -76,6 +76,7 @@ impl Order {
             limits,
             timeout,
             durable: self.durable,
+            source: None,
         })
     }
 }
@@ -104,7 +105,9 @@ pub(super) async fn order<T: for<'a> Deserialize<'a> + Default>(
     if received.bytes.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice::<Option<T>>(&received.bytes)
+    // A byte order mark may stand before JSON (RFC 8259, 8.1).
+    let json = received.bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&received.bytes);
+    serde_json::from_slice::<Option<T>>(json)
         .map(Option::unwrap_or_default)
         .map_err(|error| Problem::parameter(format!("the body is not understood: {error}"), hint))
 }

@@ -19,7 +19,10 @@ use std::{
     sync::Arc,
 };
 
-use caudal_flow::{Definition, Engine, Finding, Flows, Registry, RunError, Value};
+use caudal_flow::{
+    Definition, Engine, Finding, Flows, Registry, RunError, Value,
+    journal::{StoredRuns, Story},
+};
 use caudal_store::Store;
 use caudal_types::Explain as _;
 use clap::ArgMatches;
@@ -116,6 +119,13 @@ impl Opened {
         let near =
             caudal_types::nearest(said, names.iter().copied()).map_or(String::new(), |near| format!("; is it {near}?"));
         Err(usage(format!("there is no pipeline {said}, neither a file nor in {}{near}", folder.display())))
+    }
+
+    /// The file that a stored run was begun from, if it is still there.
+    async fn file_of(&self, id: &str) -> Option<PathBuf> {
+        let runs = StoredRuns::new(Arc::clone(self.store.as_ref()?));
+        let source = Story::read(&runs, id).await.ok()?.begun.source?;
+        Some(PathBuf::from(&*source)).filter(|file| file.is_file())
     }
 
     fn read(&self, file: &Path) -> Result<(Definition, Vec<Finding>), Vec<Finding>> {

@@ -10,16 +10,18 @@ use super::{CommandError, Opened, Runs, again::Again, run, runtime, say, told, v
 pub(super) fn resume(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Runs::Kept)?;
     let file = matches.get_one::<String>("pipeline").map(|said| opened.file(said)).transpose()?;
-    let more = match file.as_deref().map(|file| opened.pipeline_in(file)).transpose() {
-        Ok(more) => more,
+    let named = match file.as_deref().map(|file| opened.pipeline_in(file)).transpose() {
+        Ok(named) => named,
         Err(code) => return Ok(code),
     };
-    let (flows, again) = (opened.flows(more.as_ref()), Again::new(matches, &opened, file.as_deref()));
-    let runtime = runtime()?;
+    let (runtime, id) = (runtime()?, matches.get_one::<String>("id").map(String::as_str).unwrap_or_default());
+    // A run that was begun from a file belongs to it, wherever that is.
+    let own = if named.is_none() { runtime.block_on(opened.file_of(id)) } else { None };
+    let more = named.or_else(|| opened.read(own.as_deref()?).ok().map(|(definition, _)| definition));
+    let (flows, again) = (opened.flows(more.as_ref()), Again::new(matches, &opened, file.or(own).as_deref()));
     if matches.get_flag("all") {
         return runtime.block_on(all(&flows));
     }
-    let id = matches.get_one::<String>("id").map(String::as_str).unwrap_or_default();
     let at = matches.get_one::<String>("at").map(String::as_str).unwrap_or_default();
     let answers: HashMap<Arc<str>, Value> = match matches.get_one::<String>("answer") {
         Some(said) => [(at.into(), value(said)?)].into(),

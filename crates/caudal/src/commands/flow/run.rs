@@ -17,7 +17,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Err(code) => return Ok(code),
     };
     let input = matches.get_one::<String>("input").map_or(Ok(Value::Null), |said| value(said))?;
-    let options = options(matches)?;
+    let whole = file.canonicalize().ok().and_then(|file| Some(Arc::from(file.to_str()?)));
+    let options = RunOptions { source: whole, ..options(matches)? };
     if matches.get_flag("dry-run") {
         return dry(&definition, &input);
     }
@@ -33,8 +34,9 @@ fn options(matches: &ArgMatches) -> Result<RunOptions, CommandError> {
         (Some(said), _) => value(said)?,
         (_, Some(file)) => {
             let text = std::fs::read_to_string(file).map_err(|error| usage(format!("{}: {error}", file.display())))?;
-            serde_norway::from_str(caudal_types::without_mark(&text))
+            serde_norway::from_str::<serde_json::Value>(caudal_types::without_mark(&text))
                 .map_err(|error| usage(format!("{}: {error}", file.display())))?
+                .into()
         }
         _ => Value::Map(Map::default()),
     };
@@ -43,7 +45,8 @@ fn options(matches: &ArgMatches) -> Result<RunOptions, CommandError> {
     let limits = Limits { cost, tokens: matches.get_one::<u64>("max-tokens").copied(), steps: None };
     let id = matches.get_one::<String>("run-id").map(|id| Arc::from(id.as_str()));
     let ephemeral = matches.get_flag("ephemeral").then_some(false);
-    Ok(RunOptions { id, context, limits, timeout: matches.get_one::<Duration>("timeout").copied(), durable: ephemeral })
+    let timeout = matches.get_one::<Duration>("timeout").copied();
+    Ok(RunOptions { id, context, limits, timeout, durable: ephemeral, source: None })
 }
 
 fn dry(definition: &Definition, input: &Value) -> Result<ExitCode, CommandError> {

@@ -37,6 +37,8 @@ pub(super) fn output(value: &Value, form: &str) {
     let pretty = || serde_json::to_string_pretty(value).unwrap_or_default();
     let text = match (form, value) {
         ("json", _) => pretty(),
+        // Whole numbers of more than 64 bits are JSON's alone, which is YAML as well.
+        ("yaml", value) if value.has_long_numbers() => pretty(),
         ("yaml", _) => serde_norway::to_string(value).unwrap_or_default().trim_end().to_owned(),
         ("md", Value::Text(text)) => text.to_string(),
         ("md", _) => format!("```json\n{}\n```", pretty()),
@@ -46,7 +48,7 @@ pub(super) fn output(value: &Value, form: &str) {
     };
     // A program gets it as it is.
     let text = if std::io::stdout().is_terminal() { printable_lines(&text) } else { text.as_str().into() };
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    println!("{text}");
 }
 
 /// A time for people.

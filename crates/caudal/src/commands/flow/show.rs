@@ -50,12 +50,15 @@ pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 
 pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Runs::Kept)?;
-    let more = match matches.get_one::<String>("pipeline").map(|said| opened.pipeline(said)).transpose()?.transpose() {
-        Ok(more) => more,
+    let named = match matches.get_one::<String>("pipeline").map(|said| opened.pipeline(said)).transpose()?.transpose() {
+        Ok(named) => named,
         Err(code) => return Ok(code),
     };
+    let runtime = runtime()?;
+    let own = if named.is_none() { runtime.block_on(opened.file_of(id(matches))) } else { None };
+    let more = named.or_else(|| opened.read(own.as_deref()?).ok().map(|(definition, _)| definition));
     let (flows, again) = (opened.flows(more.as_ref()), Again::new(matches, &opened, None));
-    let (recorded, replayed) = runtime()?
+    let (recorded, replayed) = runtime
         .block_on(async { Ok((flows.report(id(matches)).await?, flows.replay(id(matches)).await?)) })
         .map_err(|error| told(&error))?;
     let same = recorded.status == replayed.status && recorded.output == replayed.output;

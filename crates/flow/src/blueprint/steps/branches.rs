@@ -146,22 +146,19 @@ impl Reader<'_> {
         Some(Kind::Conditional(Arc::new(Conditional { when: when?, branches, otherwise })))
     }
 
-    /// Branches of a choice: plain words that YAML 1.1 takes for yes or no are `true` and `false`.
+    /// Branches of a choice, by their own letters. Of plain words that YAML 1.1 takes for one boolean, one may stand.
     fn answers(&mut self, node: &Node) -> Vec<(Arc<str>, Steps)> {
         let What::Map(entries) = &node.what else { return Vec::new() };
-        let mut branches: Vec<(Arc<str>, Steps)> = Vec::with_capacity(entries.len());
-        for (name, node) in entries {
-            let text = match (&name.what, name.value()) {
-                (What::Scalar(_, Style::Plain), crate::Value::Bool(yes)) => Arc::from(yes.to_string()),
-                _ => name.name(),
-            };
-            if branches.iter().any(|(other, _)| *other == text) {
-                let message = format!("there are two branches {text}: plain yes, on and true are the same");
+        let mut booleans: Vec<bool> = Vec::new();
+        for (name, _) in entries {
+            let (What::Scalar(_, Style::Plain), crate::Value::Bool(yes)) = (&name.what, name.value()) else { continue };
+            if booleans.contains(&yes) {
+                let message = format!("there are two branches {yes}: plain yes, on and true are the same");
                 self.error(name.mark, code::SORT, message, "put quotes around one");
             }
-            branches.push((text, self.steps(node)));
+            booleans.push(yes);
         }
-        branches
+        self.branches(node)
     }
 
     pub(super) fn router(&mut self, fields: &Fields<'_>) -> Option<Kind> {

@@ -24,9 +24,9 @@ its steps are not kept
    if it fails:
       1. blind: passthrough
 2. which (conditional): by output == 'A'
-   true:
+   yes:
       1. ask (hitl): asks Well <&\">?
-   false: nothing
+   no: nothing
 3. polish (loop): at most 2 times
    1. b: add
 ";
@@ -46,10 +46,10 @@ flowchart TD
   n3{\"conditional: which\"}
   n1 --> n3
   n4[/\"hitl: ask\"/]
-  n3 -->|\"true\"| n4
+  n3 -->|\"yes\"| n4
   n5((\" \"))
   n4 --> n5
-  n3 -->|\"false\"| n5
+  n3 -->|\"no\"| n5
   n6[[\"loop: polish\"]]
   n5 --> n6
   n7[\"b\"]

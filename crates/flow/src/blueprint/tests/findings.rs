@@ -35,6 +35,12 @@ fn files() {
     finds("a: [", (2, 1), "V-Y1", "no YAML");
     finds("a: 1\na: 2", (2, 1), "V-Y1", "a stands twice");
     finds("a: 1\n---\nb: 2", (2, 1), "V-Y1", "several documents");
+    finds("a: !!int x", (1, 10), "V-K2", "x is no value of !!int");
+    finds("a: !!int 3.0", (1, 10), "V-K2", "3.0 is no value of !!int");
+    finds("a: !!float .nan", (1, 12), "V-K2", "no value of !!float");
+    finds("a: !mine x", (1, 10), "V-K2", "the tag !mine is not known");
+    finds("a: !!set {b, c}", (1, 10), "V-K2", "the tag !!set is not known");
+    finds("a: !!python/tuple [1]", (1, 19), "V-K2", "known are !!str");
     finds("[1]", (1, 1), "V-K2", "a pipeline is an object, and this is array");
     finds("{name: x}", (1, 1), "V-K3", "a pipeline has no steps");
     finds("{steps: 5}", (1, 9), "V-K2", "a list of steps");
@@ -45,10 +51,18 @@ fn files() {
     finds("{timeout_s: -1, steps: []}", (1, 13), "V-A7", "a number, 0 or more");
     finds("{usage_limits: {cost: 1}, steps: []}", (1, 17), "V-K1", "usage_limits has no key cost");
     finds("{input_schema: {type: nonsense}, steps: []}", (1, 16), "V-S1", "no JSON schema");
+    warns(
+        "{input_schema: {enum: [yes, 'no', true]}, steps: []}",
+        (1, 23),
+        "V-K5",
+        "yes without quotes is the boolean true",
+    );
+    warns(&one("input_schema: {properties: {a: {const: off}}}"), (2, 54), "V-K5", "write 'off' for the text");
     finds("{templates: {undefined: strickt}, steps: []}", (1, 25), "V-K2", "did you mean strict?");
     finds("{static_invariants: [x], steps: []}", (1, 22), "V-T3", "the name x is not known");
     finds("{static_invariants: x, steps: []}", (1, 21), "V-K2", "static_invariants is a list of texts");
     assert!(read("{version: 0.1, steps: []}").is_ok());
+    assert!(read("\u{feff}{version: 0.1, steps: []}").is_ok_and(|(_, odd)| odd.is_empty()));
 }
 
 #[test]

@@ -154,6 +154,19 @@ fn choices() {
     gives(&choice("condition_expression: \"'cat'\""), value!(1), value!("C"));
     gives(&choice("condition_expression: context.nothing.deep == 'x'"), value!(1), value!("N"));
     gives(&choice("default_branch: [{name: d, input: D}]"), value!("cat"), value!("C"));
+    gives(&choice("condition_expression: previous_step"), value!("Yes"), value!("Y"));
+    gives(&choice("condition_expression: previous_step"), value!([]), value!("N"));
+    gives(
+        &choice("condition_expression: previous_step, default_branch: {name: d, input: D}"),
+        value!("no"),
+        value!("D"),
+    );
+    fails(&choice("condition_expression: previous_step"), value!("no"), "there is no branch no, only yes, false, cat");
+    fails(&choice("condition_expression: previous_step > 3"), value!("5"), "between string and number");
+    let both = "steps: [{kind: conditional, name: c, condition_expression: input, branches: {Yes: [{name: y, input: Y}], no: [{name: n, input: N}]}}]";
+    for (said, expected) in [(value!("no"), "N"), (value!("yes"), "Y"), (value!(false), "N"), (value!(1), "Y")] {
+        gives(both, said, value!(expected));
+    }
     gives(
         "steps: [{kind: conditional, name: c, condition_expression: output, branches: {a: {name: y}}, default_branch: {name: d, input: D}}]",
         value!("zzz"),
@@ -164,6 +177,52 @@ fn choices() {
         value!(["b"]),
         value!({"b": 2}),
     );
+}
+
+#[test]
+fn unlike_kinds_decide_nothing() {
+    let wrong = "is not supported between";
+    fails("steps: [{name: a, input: x, validators: ['output > 1']}]", value!(0), wrong);
+    fails("steps: [{name: a, input: '{{ none }}', static_invariants: ['output < 1']}]", value!(0), wrong);
+    fails(
+        "steps: [{kind: loop, name: l, loop: {body: [{name: x, input: []}], max_loops: 2, exit_expression: output >= 1}}]",
+        value!(0),
+        wrong,
+    );
+    fails("steps: [{name: a, input: '{% if output > 1 %}x{% endif %}'}]", value!("5"), wrong);
+    fails(
+        "steps: [{kind: StateMachine, name: m, start_state: a, end_states: [b], states: {a: [{name: x}], b: []}, \
+         transitions: [{from: a, to: b, when: output > 1}]}]",
+        value!("5"),
+        wrong,
+    );
+}
+
+#[test]
+fn values_by_their_tags() {
+    let given = |value: &str| format!("steps: [{{name: a, input: {{v: {value}}}}}]");
+    for (written, expected) in [
+        ("!!float 3", value!(3.0)),
+        ("!!float '2.50'", value!(2.5)),
+        ("!!int '3'", value!(3)),
+        ("!!int \"-7\"", value!(-7)),
+        ("!!str 3", value!("3")),
+        ("!!str yes", value!("yes")),
+        ("! 3", value!("3")),
+        ("!!bool 'yes'", value!(true)),
+        ("!!null ''", value!(null)),
+        ("!<tag:yaml.org,2002:float> 1", value!(1.0)),
+        ("!!seq [1]", value!([1])),
+        ("!!map {a: !!float 1}", value!({"a": 1.0})),
+        ("18446744073709551615", value!(u64::MAX)),
+        ("'3'", value!("3")),
+    ] {
+        let output = ran(&good(&given(written)), value!(0)).output().expect(written);
+        assert_eq!(output.to_json(), value!({ "v": expected }).to_json(), "{written}");
+    }
+    let long = "-123456789012345678901234567890";
+    let output = ran(&good(&given(long)), value!(0)).output().expect(long);
+    assert_eq!(output.to_json(), format!("{{\"v\":{long}}}"));
 }
 
 #[test]
