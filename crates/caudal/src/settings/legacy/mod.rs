@@ -1,9 +1,14 @@
 //! Variables of the systems that this one replaces and that are no setting here. They are accepted, so that an old
-//! environment still starts, and each is explained; one that asks for protection which is not there is refused.
+//! environment still starts, and each is explained; one that asks for protection that is not there is refused.
 
-use std::collections::BTreeMap;
+mod groups;
+mod table;
 
-use super::SettingsError;
+use std::{collections::BTreeMap, net::IpAddr, path};
+
+pub(crate) use table::LEGACY;
+
+use super::{SettingsError, injected};
 
 /// When a variable matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,10 +17,10 @@ pub(crate) enum When {
     Harmless,
     /// Where it is set to something other than `false`.
     Set,
-    /// Where it is `false`.
-    Off,
-    /// Unless it is off: the server does not start.
+    /// Where it asks for protection that is not there: the server does not start.
     Refused,
+    /// The same on an address that other machines reach; on a loopback address a proxy has to do it.
+    RefusedUnlessLoopback,
 }
 
 /// A variable without effect.
@@ -38,289 +43,6 @@ pub(crate) struct Notice {
     pub(crate) warns: bool,
     pub(crate) text: String,
 }
-
-const fn entry(name: &'static str, effect: &'static str, here: &'static str, when: When) -> Legacy {
-    Legacy { name, effect, here, when }
-}
-
-const fn harmless(name: &'static str, effect: &'static str, here: &'static str) -> Legacy {
-    entry(name, effect, here, When::Harmless)
-}
-
-const fn set(name: &'static str, effect: &'static str, here: &'static str) -> Legacy {
-    entry(name, effect, here, When::Set)
-}
-
-const NO_LOOP: &str = "there is one event loop, and it is compiled in";
-const NO_WORKERS: &str = "one process serves on all cores; threads follow the CPU quota";
-const NO_RECYCLING: &str = "the process need not be recycled: its memory does not grow with requests";
-const NO_REDIS: &str =
-    "no Redis is needed: caches are in memory, and flow_cache: sqlite keeps results of pipeline steps";
-const NO_TOKENS: &str = "admin requests take admin_key, and models are open to every client that reaches the port: keep host at \
-                         127.0.0.1, or put an authenticating proxy in front";
-const RUNS: &str = "runs are stored in data_dir, or in database_url";
-const NO_QUEUE: &str =
-    "there is no task queue beside the server: requests wait in each model's own queue (max_queue_size)";
-const NO_RATE: &str =
-    "requests are limited by concurrency_limit and max_queue_size, not by rate: limit the rate at a proxy";
-
-/// All that are explained one by one.
-pub(crate) const LEGACY: &[Legacy] = &[
-    // HTTP server.
-    harmless("WORKERS", "sets the number of processes", NO_WORKERS),
-    harmless("API_WORKERS", "sets the number of processes", NO_WORKERS),
-    harmless("LIMIT_MAX_REQUESTS", "recycles a process after so many requests", NO_RECYCLING),
-    harmless("LIMIT_MAX_REQUESTS_JITTER", "spreads the recycling of processes", NO_RECYCLING),
-    harmless("UVICORN_LOOP", "chooses the event loop", NO_LOOP),
-    harmless("UVICORN_HTTP", "chooses the HTTP parser", "there is one HTTP parser, and it is compiled in"),
-    set("API_HOST", "is the address to listen on", "set CAUDAL_HOST"),
-    set("API_PORT", "is the port to listen on", "set CAUDAL_HTTP_PORT"),
-    set("DECODER_PORT", "is the decoder's port", "set CAUDAL_HTTP_PORT"),
-    set("COORDINATOR_PORT", "is the coordinator's port", "set CAUDAL_HTTP_PORT"),
-    set("API_TIMEOUT", "is the time limit of a request, in seconds", "set CAUDAL_REQUEST_TIMEOUT_MS, in milliseconds"),
-    entry(
-        "API_DOCS_ENABLED",
-        "turns the pages /docs and /openapi.json off",
-        "they are always served: block them at a proxy",
-        When::Off,
-    ),
-    set("UTS_MAX_FILE_SIZE", "is the largest upload, in bytes", "set CAUDAL_MAX_FILE_SIZE_MB, in MiB"),
-    set("METRICS_PATH", "is the path of the metrics page", "the page is /metrics"),
-    set(
-        "PROMETHEUS_PORT",
-        "is Prometheus' own port",
-        "/metrics is served on http_port, and on admin_port where that is set",
-    ),
-    set(
-        "HOT_RELOAD",
-        "reloads the server when its code changes",
-        "watch: true reads settings again when their file changes",
-    ),
-    // Protection.
-    entry(
-        "ENFORCE_HTTPS",
-        "redirects HTTP to HTTPS",
-        "TLS is not built in: put a proxy that terminates TLS in front of 127.0.0.1 and set tls_terminated_by_proxy: true",
-        When::Refused,
-    ),
-    entry(
-        "FLUJO_GOVERNANCE_PII_SCRUB",
-        "removes personal data from what language models are sent",
-        "nothing is removed: call language models without personal data, and unset it",
-        When::Refused,
-    ),
-    set(
-        "FLUJO_GOVERNANCE_MODE",
-        "allows or denies tools by a policy",
-        "flow.yaml says which hosts (allow) and files pipelines may use",
-    ),
-    set(
-        "FLUJO_GOVERNANCE_TOOL_ALLOWLIST",
-        "lists the tools that agents may use",
-        "an agent may use the tools that its pipeline names, and no others",
-    ),
-    set("FLUJO_SANDBOX_MODE", "chooses where generated code runs", "no step runs generated code"),
-    set(
-        "FLUJO_BLUEPRINT_ALLOWED_IMPORTS",
-        "lists the Python modules that pipelines may import",
-        "pipelines import no Python; they use the actions that `caudal flow leaves` lists",
-    ),
-    set(
-        "TRUSTED_HASHES_FILE",
-        "lists hashes of the models that may be loaded",
-        "every model of model_repository is loaded: keep the folder writable by its owner alone",
-    ),
-    set(
-        "TRUSTED_MODELS_DIR",
-        "is the only folder that models are loaded from",
-        "models are loaded from model_repository alone",
-    ),
-    set(
-        "ENCRYPTION_KEK_B64",
-        "is the key that stored data are encrypted with",
-        "data_dir is not encrypted: put it on an encrypted disk",
-    ),
-    set(
-        "TRUSTED_PROXIES",
-        "lists the proxies whose X-Forwarded-For is believed",
-        "forwarded addresses are not used for access",
-    ),
-    set(
-        "ALLOWED_HOSTS",
-        "lists the Host headers that are answered",
-        "CAUDAL_ALLOWED_HOSTS does, as names separated by commas",
-    ),
-    set("SECRET_KEY", "signs tokens of users", NO_TOKENS),
-    set("JWT_SECRET", "signs tokens of users", NO_TOKENS),
-    set("COORDINATOR_JWT_SECRET", "signs tokens of administrators", NO_TOKENS),
-    set("DECODER_JWT_SECRET", "signs tokens of administrators", NO_TOKENS),
-    set("COORDINATOR_TOKEN", "is the administrator's token", "set CAUDAL_ADMIN_KEY"),
-    set("COORDINATOR_SECRET", "signs cookies of the dashboard", NO_TOKENS),
-    set("INTERNAL_SERVICE_TOKEN", "is the token between services", NO_TOKENS),
-    set("RATE_LIMIT_ENABLED", "limits requests per minute", NO_RATE),
-    set("RATE_LIMIT_PER_MINUTE", "limits requests per minute", NO_RATE),
-    set("RATE_LIMIT_PER_HOUR", "limits requests per hour", NO_RATE),
-    set("API_RATE_LIMIT", "limits requests per minute", NO_RATE),
-    // Databases, caches, queues.
-    set("REDIS_URL", "is the Redis server for caches and for the pool of decoders", NO_REDIS),
-    set("REDIS_HOST", "is the Redis server for caches", NO_REDIS),
-    set("REDIS_MAXMEMORY", "bounds Redis' memory", "flow_cache_mb bounds the cache of pipeline steps"),
-    set(
-        "POSTGRES_HOST",
-        "is the database server",
-        "set CAUDAL_DATABASE_URL, and CAUDAL_DATA_DIR for archives and keys",
-    ),
-    set("CELERY_BROKER_URL", "is the broker of background tasks", NO_QUEUE),
-    set("CELERY_CONCURRENCY", "sets the number of background tasks", NO_QUEUE),
-    set(
-        "FI_CORPUS_PATH",
-        "is the HDF5 file of consultations",
-        "set CAUDAL_DATA_DIR, and bring the file in by `caudal record import FILE`",
-    ),
-    set("EXPORT_DIR", "is the folder of exports", "exports lie below data_dir"),
-    // Models.
-    harmless(
-        "INFERENCE_PREFETCH",
-        "decodes pictures ahead",
-        "the next pictures are decoded while a batch runs, as many as the queue holds",
-    ),
-    set("INFERENCE_MAX_WORKERS", "bounds the number of model workers", "set CAUDAL_INSTANCES"),
-    harmless("USE_ONNX", "chooses ONNX models", "models are ONNX files"),
-    entry(
-        "USE_TENSORRT",
-        "runs models by TensorRT",
-        "unset it, and set providers: tensorrt if your ONNX Runtime has TensorRT",
-        When::Refused,
-    ),
-    entry(
-        "USE_FP16",
-        "runs models in 16 bits",
-        "a model runs in the precision that its file has: export it in FP16, and unset it",
-        When::Refused,
-    ),
-    set("ENABLE_PYTORCH", "serves PyTorch models", "models are ONNX files: export them"),
-    set("TRITON_URL", "is the Triton server that runs the models", "models run in this process, from model_repository"),
-    set("TRITON_MODEL_REPO", "is the folder of models", "set CAUDAL_MODEL_REPOSITORY"),
-    set("MODELS_PATH", "is the folder of models", "set CAUDAL_MODEL_REPOSITORY: <name>/1/model.onnx"),
-    set("MODELS_DIR", "is the folder of models", "set CAUDAL_MODEL_REPOSITORY: <name>/1/model.onnx"),
-    set(
-        "OPENSEARCH_URL",
-        "is the index that images are searched in",
-        "there is no search: vectors are answered, to be stored elsewhere",
-    ),
-    // Tracing and metrics.
-    set("JAEGER_HOST", "is the collector of traces", "set CAUDAL_OTEL_ENDPOINT: Jaeger takes OTLP on port 4318"),
-    set("LOG_FORMAT", "is the form of log lines", "set CAUDAL_LOG_FORMAT: text or json"),
-    harmless(
-        "OTEL_PROPAGATORS",
-        "chooses how a trace is passed on",
-        "callers say which trace a request belongs to by the W3C's traceparent",
-    ),
-    harmless("OTEL_METRIC_EXPORT_TIMEOUT", "bounds an export", "otel_timeout_ms bounds each export"),
-    harmless("OTEL_LOGS_EXPORTER", "chooses where log lines are sent", "log lines go to standard error"),
-    harmless("OTEL_BSP_EXPORT_TIMEOUT", "bounds an export", "otel_timeout_ms bounds each export"),
-    // Pipelines.
-    harmless("FLUJO_DISABLE_UVLOOP", "chooses the event loop", NO_LOOP),
-    harmless(
-        "FLUJO_PERF_DEBUG",
-        "prints timings",
-        "every run is timed step by step: caudal flow run --summary shows it",
-    ),
-    set("FLUJO_STATE_URI", "is the database of runs", RUNS),
-    set("FLUJO_STATE_MODE", "chooses whether runs are stored", "set CAUDAL_FLOW_DURABLE: true or false"),
-    set("FLUJO_DB_PATH", "is the database of runs", RUNS),
-    set(
-        "FLUJO_CONFIG_PATH",
-        "is the file of settings",
-        "set CAUDAL_CONFIG; budgets, prices and providers stand in flow.yaml beside the pipelines",
-    ),
-    set(
-        "FLUJO_TEMPLATE_UNDEFINED",
-        "decides about names that a template does not find",
-        "a pipeline's file says it: templates: {undefined: strict, warn or ignore}",
-    ),
-    set("FLUJO_MEMORY_INDEXING_ENABLED", "indexes what runs said for later runs", "there is no such index"),
-    set(
-        "FLUJO_SHADOW_EVAL_ENABLED",
-        "judges a part of all answers by another model",
-        "there is no such evaluation: make it a step",
-    ),
-    set(
-        "COORDINATOR_MIRROR_INTERVAL",
-        "is how often the pool of decoders is written to its file",
-        "there is no pool of decoders",
-    ),
-];
-
-/// Beginnings of names that nothing here corresponds to, with what they are about.
-const GROUPS: &[(&str, &[&str])] = &[
-    ("settings of Flujo's own runtime", &["FLUJO_"]),
-    (
-        "services, keys, models and training of Universal Translation",
-        &[
-            "UTS_",
-            "DECODER_",
-            "COORDINATOR_",
-            "ENCODER_",
-            "JWT_",
-            "JWKS_",
-            "SERVICE_DISCOVERY_",
-            "SERVICE_TTL",
-            "MDNS_",
-            "ETCD_",
-            "USE_ETCD",
-            "CIRCUIT_BREAKER_",
-            "PREFETCH_VOCAB_",
-            "PREFETCH_ADAPTERS",
-            "PREFETCH_MODELS",
-            "VOCAB_",
-            "VOCABS_",
-            "ADAPTER_DIR",
-            "ADAPTERS_DIR",
-            "POOL_CONFIG_PATH",
-            "MODEL_VERSION",
-            "MAX_BATCH_TOKENS",
-            "TOKEN_EXPIRY",
-            "ENABLE_SYSTEM_METRICS",
-            "ENABLE_GPU_METRICS",
-            "ENABLE_VOCABULARY_METRICS",
-            "ENABLE_FALLBACK",
-            "HF_HUB_",
-        ],
-    ),
-    ("Redis", &["REDIS_"]),
-    (
-        "task queue, object storage, model registry, cameras and accounts of Nexus",
-        &[
-            "CELERY_",
-            "PREFETCH_MULTIPLIER",
-            "MAX_TASKS_PER_CHILD",
-            "MINIO_",
-            "MLFLOW_",
-            "JAEGER_",
-            "CAMERA_",
-            "MAX_CAMERAS",
-            "RECORDINGS_",
-            "ACCESS_TOKEN_EXPIRE_",
-            "REFRESH_TOKEN_EXPIRE_",
-            "PASSWORD_MIN_LENGTH",
-            "MAX_LOGIN_ATTEMPTS",
-            "LOCKOUT_DURATION_",
-            "AUTO_DOWNLOAD_MODELS",
-            "MODEL_WARMUP_",
-            "MODELS_CACHE_PATH",
-            "ALLOWED_UPLOAD_EXTENSIONS",
-        ],
-    ),
-    ("search of the Triton-API", &["OPENSEARCH_"]),
-    (
-        "services beside the record of Free Intelligence",
-        &["AURITY_", "WHISPER_", "DIARIZATION_", "LLM_", "OLLAMA_", "FI_"],
-    ),
-];
-
-/// Names with these beginnings that are read after all.
-const READ: [&str; 2] = ["FLUJO_INPUT", "FLUJO_EPHEMERAL_STATE"];
 
 /// Whether a switch is off, or a value empty.
 pub(super) fn is_off(value: &str) -> bool {
@@ -353,69 +75,167 @@ pub(super) fn translate(environment: &BTreeMap<String, String>) -> Vec<(&'static
     found
 }
 
-/// What is to be said of the variables of other systems in `environment`; `read` are those that were taken for settings.
-pub(super) fn notices(
+/// What is to be said of the variables of other systems in `environment`; `read` are those that were taken for settings,
+/// `setting` gives the value of a setting.
+pub(super) fn notices<'a>(
     environment: &BTreeMap<String, String>,
     read: &[&str],
-    behind_proxy: bool,
+    setting: &dyn Fn(&str) -> &'a str,
 ) -> Result<Vec<Notice>, SettingsError> {
     let mut notices = Vec::new();
     for legacy in LEGACY {
-        let Some(value) = environment.get(legacy.name).filter(|value| !value.trim().is_empty()) else { continue };
-        if read.contains(&legacy.name) || behind_proxy && legacy.name == "ENFORCE_HTTPS" {
+        let Some((name, value)) = legacy.find(environment) else { continue };
+        if read.contains(&name) {
             continue;
         }
         let matters = match legacy.when {
             When::Harmless => true,
-            When::Set => !is_off(value),
-            When::Off => is_off(value),
-            // What is not plainly off is meant to be on.
-            When::Refused if !is_off(value) => {
-                return Err(SettingsError::Refused { name: legacy.name, effect: legacy.effect, here: legacy.here });
+            _ if is_off(value) || is_satisfied(legacy.name, value, setting) => false,
+            When::Set => true,
+            When::RefusedUnlessLoopback if !is_reached_by_others(setting("host")) => true,
+            When::Refused | When::RefusedUnlessLoopback => {
+                let name = name.to_owned();
+                return Err(SettingsError::Refused { name, effect: legacy.effect, here: legacy.here });
             }
-            When::Refused => false,
         };
         if matters {
-            let (name, warns) = (legacy.name.to_owned(), legacy.when != When::Harmless);
+            let (name, warns) = (name.to_owned(), legacy.when != When::Harmless);
             let text = format!("${name} has no effect: elsewhere it {}; here {}", legacy.effect, legacy.here);
             notices.push(Notice { name, warns, text });
         }
     }
-    notices.extend(groups(environment, read));
+    notices.extend(groups::notices(environment, read));
     Ok(notices)
 }
 
-/// One notice for each group of variables that are not explained one by one.
-fn groups(environment: &BTreeMap<String, String>, read: &[&str]) -> Vec<Notice> {
-    let alias = |name: &str| super::TABLE.iter().any(|key| key.aliases.contains(&name));
-    let explained = |name: &str| alias(name) || LEGACY.iter().any(|legacy| legacy.name == name);
-    let counts = |(name, value): &(&String, &String)| {
-        !is_off(value) && !explained(name) && !read.contains(&name.as_str()) && !READ.contains(&name.as_str())
-    };
-    let of_group = |(about, beginnings): &(&str, &[&str])| {
-        let begins = |name: &str| beginnings.iter().any(|beginning| name.starts_with(beginning));
-        let names: Vec<String> = environment
-            .iter()
-            .filter(counts)
-            .filter(|(name, _)| begins(name))
-            .map(|(name, _)| format!("${name}"))
-            .collect();
-        let first = names.first()?.trim_start_matches('$').to_owned();
-        let (has, they) = if names.len() == 1 { ("has", "it is") } else { ("have", "they are") };
-        let text =
-            format!("{} {has} no effect: {they} about {about}, which nothing here corresponds to", names.join(", "));
-        Some(Notice { name: first, warns: false, text })
-    };
-    GROUPS.iter().filter_map(of_group).collect()
+impl Legacy {
+    /// The variable in `environment`, or the one that names a file with its value, as secrets of containers are passed.
+    fn find<'a>(&self, environment: &'a BTreeMap<String, String>) -> Option<(&'a str, &'a str)> {
+        let in_file = format!("{}{IN_FILE}", self.name);
+        let names = [self.name, &in_file];
+        let mut found = names.iter().filter_map(|name| environment.get_key_value(*name));
+        let is_said = |(name, value): &(&String, &String)| {
+            !value.trim().is_empty() && !injected::is_of_service(name, value, environment)
+        };
+        found.find(is_said).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// The end of the name of a variable that names a file with the value.
+const IN_FILE: &str = "_FILE";
+
+/// Whether the value `value` of the variable `name` asks for nothing, or for what the settings give already.
+fn is_satisfied<'a>(name: &str, value: &str, setting: &dyn Fn(&str) -> &'a str) -> bool {
+    match name {
+        "ENFORCE_HTTPS" | "UVICORN_SSL_CERTFILE" | "UVICORN_SSL_KEYFILE" => {
+            setting("tls_terminated_by_proxy") == "true"
+        }
+        "FLUJO_GOVERNANCE_MODE" => value.trim().eq_ignore_ascii_case("allow_all"),
+        "TRUSTED_MODELS_DIR" => {
+            let folders = (path::absolute(setting("model_repository")), path::absolute(value.trim()));
+            matches!(folders, (Ok(repository), Ok(trusted)) if repository.starts_with(&trusted))
+        }
+        _ => false,
+    }
+}
+
+/// Whether other machines reach a server that listens on `host`.
+fn is_reached_by_others(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok_and(|address| !address.is_loopback())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(variables: &[(&str, &str)]) -> Vec<Notice> {
+    fn notices_with(
+        settings: &[(&str, &'static str)],
+        variables: &[(&str, &str)],
+    ) -> Result<Vec<Notice>, SettingsError> {
         let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        notices(&environment, &[], false).unwrap()
+        let setting = |key: &str| settings.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| *value);
+        notices(&environment, &[], &setting)
+    }
+
+    fn said(variables: &[(&str, &str)]) -> Vec<Notice> {
+        notices_with(&[], variables).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(settings: &[(&str, &'static str)], variable: (&str, &str)) {
+        let error = notices_with(settings, &[variable]).expect_err(variable.0).to_string();
+        assert!(error.starts_with(&format!("${} is set and not supported", variable.0)), "{error}");
+        assert!(variable.1.len() < 5 || !error.contains(variable.1), "no value is told: {error}");
+    }
+
+    #[test]
+    fn protection_that_is_not_there_keeps_the_server_from_starting() {
+        for variable in [
+            ("ENFORCE_HTTPS", "true"),
+            ("UVICORN_SSL_CERTFILE", "/etc/tls/cert.pem"),
+            ("FLUJO_GOVERNANCE_MODE", "deny_all"),
+            ("FLUJO_GOVERNANCE_PII_SCRUB", "1"),
+            ("FLUJO_GOVERNANCE_PII_STRONG", "1"),
+            ("FLUJO_GOVERNANCE_POLICY_MODULE", "policies:Strict"),
+            ("FLUJO_GOVERNANCE_TOOL_ALLOWLIST", "search"),
+            ("FLUJO_SANDBOX_MODE", "docker"),
+            ("TRUSTED_HASHES_FILE", "hashes.txt"),
+            ("TRUSTED_MODELS_DIR", "/srv/trusted"),
+            ("ENCRYPTION_KEK_B64", "c2VjcmV0LWtleQ=="),
+        ] {
+            refused(&[("model_repository", "models"), ("host", "127.0.0.1")], variable);
+        }
+    }
+
+    #[test]
+    fn values_that_ask_for_no_protection_or_for_what_is_there_are_accepted() {
+        let settings = [("tls_terminated_by_proxy", "true"), ("model_repository", "models/detectors")];
+        for variable in [
+            ("ENFORCE_HTTPS", "true"),
+            ("UVICORN_SSL_KEYFILE", "/etc/tls/key.pem"),
+            ("FLUJO_GOVERNANCE_MODE", "Allow_All"),
+            ("FLUJO_SANDBOX_MODE", "null"),
+            ("TRUSTED_MODELS_DIR", "./models"),
+            ("ENCRYPTION_KEK_B64", ""),
+        ] {
+            assert_eq!(notices_with(&settings, &[variable]).unwrap(), [], "{variable:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_and_rates_are_refused_where_other_machines_reach_the_server() {
+        for variable in [
+            ("SECRET_KEY", "s3cret-of-users"),
+            ("JWT_SECRET", "s3cret-of-users"),
+            ("DECODER_JWT_SECRET_FILE", "/run/secrets/decoder"),
+            ("RATE_LIMIT_ENABLED", "true"),
+            ("API_RATE_LIMIT", "100"),
+        ] {
+            for host in ["0.0.0.0", "::", "10.0.0.7"] {
+                refused(&[("host", host)], variable);
+            }
+            for host in ["127.0.0.1", "::1"] {
+                let notices = notices_with(&[("host", host)], &[variable]).unwrap();
+                assert!(matches!(&notices[..], [notice] if notice.warns && notice.name == variable.0), "{notices:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn services_of_kubernetes_are_not_taken_for_variables_of_other_systems() {
+        let services = [
+            ("DECODER_PORT", "tcp://10.96.0.7:8001"),
+            ("DECODER_SERVICE_HOST", "10.96.0.7"),
+            ("COORDINATOR_PORT", "tcp://10.96.0.8:5100"),
+            ("REDIS_PORT", "tcp://10.96.0.9:6379"),
+            ("REDIS_SERVICE_PORT", "6379"),
+            ("REDIS_PORT_6379_TCP_ADDR", "10.96.0.9"),
+            ("MINIO_PORT", "tcp://10.96.0.10:9000"),
+            ("MINIO_ENV_MINIO_ROOT_USER", "minio"),
+        ];
+        assert_eq!(said(&services), []);
+        let plain = said(&[("DECODER_PORT", "8001"), ("REDIS_PORT", "6379")]);
+        assert_eq!(plain.iter().map(|notice| notice.name.as_str()).collect::<Vec<_>>(), ["DECODER_PORT", "REDIS_PORT"]);
     }
 
     #[test]
@@ -430,9 +250,9 @@ mod tests {
 
     #[test]
     fn notice_names_the_effect_and_the_setting_and_no_value() {
-        let notices = said(&[("REDIS_URL", "redis://:pa55@cache/0"), ("API_DOCS_ENABLED", "false")]);
-        assert!(notices.iter().all(|notice| notice.warns && !notice.text.contains("pa55")), "{notices:?}");
-        assert!(notices[0].text.contains("turns the pages /docs"), "{notices:?}");
+        let notices = said(&[("REDIS_URL", "redis://:pa55@cache/0"), ("WORKERS", "8")]);
+        assert_eq!(notices.iter().map(|notice| notice.warns).collect::<Vec<_>>(), [false, true]);
+        assert!(notices.iter().all(|notice| !notice.text.contains("pa55")), "{notices:?}");
         assert!(notices[1].text.contains("$REDIS_URL has no effect: elsewhere it is the Redis server"), "{notices:?}");
     }
 
