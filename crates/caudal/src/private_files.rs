@@ -16,6 +16,8 @@ use crate::settings::Settings;
 /// How names of what Caudal keeps in a data folder begin. Others, such as those of models, are their owner's matter.
 const KEPT: [&str; 8] =
     ["caudal.db", "flow-cache.db", "audit.", "archives", "exports", "lock", "head.key", "admin.token"];
+/// Files of a folder that is Caudal's own: the database, or the key of archives beside PostgreSQL.
+const OWN: [&str; 2] = ["caudal.db", "head.key"];
 /// Bits of a mode that only directories and special files have.
 const STICKY: u32 = 0o1000;
 
@@ -29,20 +31,24 @@ pub(crate) fn create_private(settings: &Settings) {
     umask(Mode::from_raw_mode(denied(settings)));
 }
 
-/// Sets files that an earlier start left in the data folder to the same modes.
+/// Permissions of users who are neither the owner nor in its group.
+const OTHERS: u32 = 0o007;
+
+/// Sets files that an earlier process left in the data folder to the same modes.
 pub(crate) fn tighten_data(settings: &Settings) {
-    let Some(folder) = &settings.data_dir else { return };
-    let denied = denied(settings);
-    let mut changed = 0;
-    let is_kept = |name: &str| KEPT.iter().any(|kept| name.starts_with(kept));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(is_kept) {
-            tighten(&entry.path(), denied, &mut changed);
-        }
+    if let Some(folder) = &settings.data_dir {
+        let denied = denied(settings);
+        tell(folder, tighten_folder(folder, Modes { denied, wrong: denied }));
     }
-    if folder.join("caudal.db").exists() {
-        tighten_one(folder, denied, &mut changed);
-    }
+}
+
+/// The same for a command, of files in `folder` that all users can reach: a server with `data_group_read` may have given them
+/// to its group.
+pub(crate) fn tighten_open(settings: &Settings, folder: &Path) {
+    tell(folder, tighten_folder(folder, Modes { denied: denied(settings), wrong: OTHERS }));
+}
+
+fn tell(folder: &Path, changed: usize) {
     if changed > 0 {
         tracing::warn!(
             files = changed,
@@ -52,25 +58,48 @@ pub(crate) fn tighten_data(settings: &Settings) {
     }
 }
 
-/// Takes from `path` and all below it the permissions `denied`. Links are not followed.
-fn tighten(path: &Path, denied: u32, changed: &mut usize) {
+/// Which permissions are taken away, and which a file must have for that.
+#[derive(Debug, Clone, Copy)]
+struct Modes {
+    denied: u32,
+    wrong: u32,
+}
+
+/// Corrects the modes of what Caudal keeps in `folder`; how many were wrong.
+fn tighten_folder(folder: &Path, modes: Modes) -> usize {
+    let mut changed = 0;
+    let is_kept = |name: &str| KEPT.iter().any(|kept| name.starts_with(kept));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_kept) {
+            tighten_all(&entry.path(), modes, &mut changed);
+        }
+    }
+    // The folder itself only where it is for nothing else.
+    if OWN.iter().any(|own| folder.join(own).exists()) {
+        tighten_one(folder, modes, &mut changed);
+    }
+    changed
+}
+
+/// Corrects the modes of `path` and of all below it. Links are not followed.
+fn tighten_all(path: &Path, modes: Modes, changed: &mut usize) {
     let mut waiting: Vec<PathBuf> = vec![path.to_owned()];
     while let Some(path) = waiting.pop() {
-        if tighten_one(&path, denied, changed) {
+        if tighten_one(&path, modes, changed) {
             waiting.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
         }
     }
 }
 
 /// The same for `path` alone. True for a folder.
-fn tighten_one(path: &Path, denied: u32, changed: &mut usize) -> bool {
+fn tighten_one(path: &Path, modes: Modes, changed: &mut usize) -> bool {
     let Ok(meta) = fs::symlink_metadata(path) else { return false };
     if !meta.is_file() && !meta.is_dir() {
         return false;
     }
     let mode = meta.mode() & 0o7777;
-    if mode & denied != 0 && mode & STICKY == 0 && meta.uid() == geteuid().as_raw() {
-        match set_mode(path, mode & !denied) {
+    if mode & modes.wrong != 0 && mode & STICKY == 0 && meta.uid() == geteuid().as_raw() {
+        match set_mode(path, mode & !modes.denied) {
             Ok(()) => *changed += 1,
             Err(error) => tracing::warn!(path = %path.display(), %error, "the mode could not be set"),
         }
@@ -105,12 +134,24 @@ mod tests {
             set_mode(path, open).unwrap();
         }
         let mut changed = 0;
-        tighten(&folder, 0o027, &mut changed);
+        let modes = |denied| Modes { denied, wrong: denied };
+        tighten_all(&folder, modes(0o027), &mut changed);
         assert_eq!((mode(&folder), mode(&file), changed), (0o750, 0o640, 2));
-        tighten(&folder, 0o077, &mut changed);
+        tighten_all(&folder, Modes { denied: 0o077, wrong: OTHERS }, &mut changed);
+        assert_eq!((mode(&folder), mode(&file)), (0o750, 0o640), "a command leaves the group what it may");
+        tighten_all(&folder, modes(0o077), &mut changed);
         assert_eq!((mode(&folder), mode(&inner), mode(&file), changed), (0o700, 0o700, 0o600, 4));
         assert_eq!(mode(&elsewhere), 0o644, "links are not followed");
-        tighten(&home.path().join("nothing"), 0o077, &mut changed);
+        // Beside PostgreSQL there is no database in the folder.
+        for (key, expected) in [("lock", 0o755), ("head.key", 0o700)] {
+            fs::write(home.path().join(key), "x").unwrap();
+            set_mode(&home.path().join(key), 0o644).unwrap();
+            set_mode(home.path(), 0o755).unwrap();
+            tighten_folder(home.path(), modes(0o077));
+            assert_eq!((mode(&home.path().join(key)), mode(home.path())), (0o600, expected), "{key}");
+        }
+        set_mode(home.path(), 0o700).unwrap();
+        tighten_all(&home.path().join("nothing"), modes(0o077), &mut changed);
         assert_eq!(changed, 4);
     }
 }

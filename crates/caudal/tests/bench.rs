@@ -191,9 +191,16 @@ fn a_report_has_what_programs_and_people_look_for() {
     assert_eq!(last["planned"], 1, "the last arrival alone");
     let output = bench(&arguments);
     let table = said(&output);
-    for words in
-        ["20 of 20 arrivals", "200: 20", "within the server, as recorded", "p99", "stages", "infer", "generator"]
-    {
+    for words in [
+        "20 of 20 arrivals",
+        "200: 20",
+        "within the server, as recorded",
+        "p99",
+        "stages",
+        "infer",
+        "generator",
+        "note  ",
+    ] {
         assert!(table.contains(words), "{words:?} is not in {table}");
     }
 }

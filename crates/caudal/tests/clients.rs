@@ -299,6 +299,39 @@ fn what_tritons_clients_ask_for_and_would_not_get_is_refused_by_name() {
 }
 
 #[test]
+fn members_that_are_not_known_are_refused_with_the_one_that_may_be_meant() {
+    for (of_input, of_request, words) in [
+        ("", r#","output":[{"name":"y"}]"#, "\"output\", which is not known; did you mean \"outputs\"?"),
+        ("", r#","paramters":{"timeout":1}"#, "did you mean \"parameters\"?"),
+        (r#","dtype":"FP32""#, "", "an input has the member \"dtype\""),
+        ("", r#","outputs":[{"name":"y","class_count":3}]"#, "an output has the member \"class_count\""),
+        ("", r#","model_name":"encoder""#, "\"model_name\" is \"encoder\", and the path asks for \"double\""),
+        ("", r#","model_version":"9""#, "\"model_version\" is \"9\""),
+    ] {
+        for data in ["[1,2,3,4]", "[NaN,2,3,4]"] {
+            let (status, said) = fault(&infer(&row(data, of_input, of_request)));
+            assert!(status == 400 && said.contains(words), "{words}: {status} {said}");
+        }
+    }
+    // KServe's client names the model in the body too.
+    let named = row("[1,2,3,4]", "", r#","model_name":"double","model_version":"1""#);
+    assert_eq!(infer(&named).status, 200, "{}", infer(&named).text());
+    let server = SHARED.get();
+    for (path, body, words) in [
+        ("/v2/repository/index", r#"{"redy": true}"#, "did you mean \"ready\"?"),
+        ("/v2/repository/models/double/load", r#"{"config": "{}"}"#, "\"config\""),
+        ("/v2/repository/models/double/unload", r#"{"paramters": {}}"#, "did you mean \"parameters\"?"),
+        ("/v2/repository/index?conf=0.5", "{}", "the parameter \"conf\" has no effect on this route"),
+        ("/v2/repository/models/double/load?model=x", "", "the parameter \"model\" has no effect"),
+    ] {
+        let (status, said) = fault(&server.post_json(path, body));
+        assert!(status == 400 && said.contains(words), "{path} {body}: {status} {said}");
+    }
+    let answer = server.post_json("/admin/memory/cleanup?draw=true", "{}");
+    refused(&answer, 400, "invalid_parameter", "the parameter \"draw\" has no effect");
+}
+
+#[test]
 fn probes_answer_in_json_where_kserve_reads_it() {
     let server = SHARED.get();
     let ask = |path: &str, accept: &str| server.ask(&Ask { headers: &[("Accept", accept)], ..get(path) });

@@ -115,6 +115,36 @@ fn files_of_an_earlier_start_are_corrected_and_others_left_alone() {
 }
 
 #[test]
+fn commands_without_a_server_correct_files_of_an_earlier_process() {
+    let home = tempfile::tempdir().unwrap();
+    let (data, program) = (home.path().join("data"), under("000", home.path()));
+    let run = |words: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(words).env("CAUDAL_DATA_DIR", &data).env("CAUDAL_FLOW_CACHE", "sqlite");
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let pipeline = home.path().join("kept.yaml");
+    fs::write(&pipeline, PIPELINE).unwrap();
+    let event = ["--type", "MESSAGE_RECEIVED", "--payload", r#"{"message":"hola"}"#, "--user", "dr", "--create"];
+    run(&[&["record", "append", "c1"], &event[..]].concat());
+    let flow = ["flow", "run", pipeline.to_str().unwrap(), "--input", "1"];
+    for words in [&flow[..], &["record", "list"]] {
+        // The cache is the matter of pipelines, but lies in the same folder.
+        run(&flow);
+        for (path, mode) in modes(&data) {
+            let opened = mode | if path.is_dir() { 0o055 } else { 0o044 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(opened)).unwrap();
+        }
+        run(words);
+        let found = modes(&data);
+        assert!(found.iter().any(|(path, _)| path.ends_with("flow-cache.db")), "{found:?}");
+        let open: Vec<_> = found.iter().filter(|(_, mode)| mode & 0o077 != 0).collect();
+        assert!(open.is_empty(), "{words:?}: {open:?}");
+    }
+}
+
+#[test]
 fn group_reads_where_the_settings_say_so_but_no_secret() {
     let home = tempfile::tempdir().unwrap();
     let _server = work(&under("077", home.path()), home.path(), &["--data-group-read", "true"]);

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -241,6 +242,9 @@ fn record_on_a_disk_that_nobody_can_write_to_is_verified() {
         }
         let verified = folder.command(&["verify", "--all"]).env("CAUDAL_DATA_DIR", &place).output().unwrap();
         let shown = folder.command(&["show", "c1"]).env("CAUDAL_DATA_DIR", &place).output().unwrap();
+        let out = folder.path(&format!("exported-{with_log}"));
+        let open = format!("umask 000 && exec '{CAUDAL}' record export c1 -o '{}'", out.display());
+        let exported = Command::new("sh").args(["-c", &open]).env("CAUDAL_DATA_DIR", &place).output().unwrap();
         let refused = folder
             .command(&["append", "c1", "--type", "MESSAGE_RECEIVED", "--payload", "{}"])
             .env("CAUDAL_DATA_DIR", &place)
@@ -250,6 +254,11 @@ fn record_on_a_disk_that_nobody_can_write_to_is_verified() {
         assert!(verified.status.success() && said(&verified).contains("good: 1 consultations"), "{}", said(&verified));
         assert!(shown.status.success() && said(&shown).contains("noted nowhere"), "{}", said(&shown));
         assert!(!refused.status.success(), "{}", said(&refused));
+        assert!(exported.status.success(), "{}", said(&exported));
+        let files = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+        for path in files.chain([out.clone()]) {
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
+        }
     }
 }
 

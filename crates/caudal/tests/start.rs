@@ -281,6 +281,9 @@ fn variables_of_a_kubernetes_service_do_not_keep_a_server_from_starting() {
         ("CAUDAL_TLS_TERMINATED_BY_PROXY", "1"),
         ("ENFORCE_HTTPS", "true"),
         ("METRICS_ENABLED", "0"),
+        ("API_DOCS_ENABLED", "false"),
+        ("ALLOWED_HOSTS", r#"["ai.example"]"#),
+        ("DECODER_PORT", "tcp://10.0.0.3:8001"),
         ("REDIS_URL", "redis://:pa55@cache/0"),
     ];
     let server = Server::start_in(CAUDAL, &repo.path(""), &[], &variables);
@@ -290,6 +293,17 @@ fn variables_of_a_kubernetes_service_do_not_keep_a_server_from_starting() {
     for path in ["/metrics", "/api/kpis"] {
         let off = server.get(path);
         assert!(off.status == 404 && off.text().contains("metrics_enabled is false"), "{path}: {}", off.text());
+    }
+    assert!(!server.log().contains("DECODER_PORT"), "{}", server.log());
+    for path in ["/docs", "/docs/", "/docs/index.html", "/openapi.json"] {
+        let hidden = server.get(path);
+        assert!(hidden.status == 404 && !hidden.text().contains("GET /docs"), "{path}: {}", hidden.text());
+    }
+    assert!(!server.get("/").text().contains("/docs>"));
+    for (host, status) in [("ai.example", 200), ("other.example", 421)] {
+        let mut connection = server.connect();
+        connection.send(format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(connection.read().unwrap().status, status, "{host}");
     }
     check(&[], &[("CAUDAL_PORT", "8000")], 2, &["the variable CAUDAL_PORT is not a setting"]);
 }

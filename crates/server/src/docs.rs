@@ -2,6 +2,7 @@
 
 mod complete;
 mod errors;
+mod model_names;
 pub(crate) mod schemas;
 
 use std::sync::Arc;
@@ -17,11 +18,10 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
-use bytes::Bytes;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use self::complete::complete;
+use self::{complete::complete, model_names::Described};
 
 use crate::{
     admin,
@@ -139,6 +139,10 @@ fn document() -> utoipa::openapi::OpenApi {
     api
 }
 
+fn document_value() -> serde_json::Value {
+    serde_json::to_value(document()).expect("the description is plain data")
+}
+
 /// The API's description as JSON, for files and tools.
 pub fn openapi_json() -> String {
     document().to_pretty_json().expect("the description is plain data")
@@ -163,16 +167,22 @@ const PAGE: &str = r##"<!doctype html>
 </html>
 "##;
 
-/// `/docs` and `/openapi.json`, which describe what is answered beside them.
+/// `/docs` and `/openapi.json`, which describe what is answered beside them; nothing where the settings hide them.
 pub(crate) fn routes(app: &Arc<App>, answers: Answers) -> Router<Arc<App>> {
-    let mut api = document();
-    api.paths.paths.retain(|path, _| answers.answers(path));
-    let json = Bytes::from(api.to_json().expect("the description is plain data"));
+    if !app.settings().api_docs_enabled {
+        return Router::new();
+    }
+    let mut api = document_value();
+    if let Some(paths) = api["paths"].as_object_mut() {
+        paths.retain(|path, _| answers.answers(path));
+    }
+    let described = Arc::new(Described::new(api));
+    let json = |State(app): State<Arc<App>>| async move { ([(CONTENT_TYPE, JSON)], described.json(&app)) };
     // Validation by an outside service is on by default; nothing here leaves the machine. The base layout has no bar in
     // which other descriptions could be opened.
     let config = Arc::new(Config::new(["/openapi.json"]).validator_url("none").use_base_layout());
     Router::new()
-        .route("/openapi.json", get(move || async { ([(CONTENT_TYPE, JSON)], json) }))
+        .route("/openapi.json", get(json))
         .route("/docs", get(|| async { Redirect::to("/docs/") }))
         .route("/docs/", get(|| async { Html(PAGE) }))
         .route("/docs/{*file}", get(move |Path(file): Path<String>| async move { asset(&file, config) }))
@@ -196,13 +206,16 @@ fn asset(file: &str, config: Arc<Config<'static>>) -> Response {
 pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Response {
     const PAGE: &str = "<!doctype html><meta charset=utf-8><title>Caudal</title>\
         <style>body{font:16px system-ui;max-width:40em;margin:3em auto;padding:0 1em}</style>\
-        <h1>Caudal</h1><p>The server is running.</p><ul>\
-        <li><a href=/docs>/docs</a> the API, to read and to try\
+        <h1>Caudal</h1><p>The server is running.</p><ul><!--docs-->\
         <li><a href=/health>/health</a> the state of the server and its models\
         <li><a href=/metrics>/metrics</a> for Prometheus</ul>\
         <p>Routes below /admin and /debug ask for a password: the admin key, or the token of the admin token file \
         (any user name; see docs/deploy.md).";
-    door::ask(&app, Route::Index, &request, |_| Ok(Answer::new("text/html; charset=utf-8", PAGE)))
+    const DOCS: &str = "<li><a href=/docs>/docs</a> the API, to read and to try";
+    door::ask(&app, Route::Index, &request, |app| {
+        let docs = if app.settings().api_docs_enabled { DOCS } else { "" };
+        Ok(Answer::new("text/html; charset=utf-8", PAGE.replace("<!--docs-->", docs)))
+    })
 }
 
 #[cfg(test)]

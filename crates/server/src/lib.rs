@@ -16,6 +16,7 @@ mod http;
 mod json;
 mod kpis;
 mod kserve;
+mod lists;
 mod live;
 mod memory;
 mod metrics;

@@ -6,14 +6,14 @@ use std::{str::FromStr, time::Duration};
 use caudal_tasks::{Ask, Call, Look, MaskForm, PictureModel, Thresholds};
 use caudal_types::{Deadline, Priority, nearest, shorten};
 
-use crate::{docs::schemas, problem::Problem};
+use crate::{docs::schemas, lists, problem::Problem};
 
 /// Names with their aliases; the first is ours.
 const KNOWN: &[&[&str]] = &[
     &["conf", "confidence"],
     &["iou", "iou_threshold"],
     &["max_det", "max_detections", "max"],
-    &["classes"],
+    &[CLASSES],
     &["top_k", "topk"],
     &["masks", "mask_format"],
     &["timeout_ms", "timeout"],
@@ -21,6 +21,9 @@ const KNOWN: &[&[&str]] = &[
     &["draw", "visualization"],
     &["model", "model_id"],
 ];
+
+/// The parameter that may be given several times.
+const CLASSES: &str = "classes";
 
 /// Parameters of the detector API that ours replaces: its clients may go on sending them, and nothing depends on
 /// them here.
@@ -67,14 +70,14 @@ impl Query {
     /// Sets one by any of its names.
     pub(crate) fn set(&mut self, name: &str, value: String) -> Result<(), Problem> {
         let Some(names) = KNOWN.iter().find(|names| names.contains(&name)) else { return Err(unknown(name, &[])) };
-        let before = self.get(names[0]).map_or(0, str::len);
+        let before: usize = self.values(names[0]).map(str::len).sum();
         if before + value.len() > LONGEST {
             let message = format!("the parameter {name:?} has more than {LONGEST} bytes");
             return Err(Problem::parameter(message, "send a shorter value"));
         }
         match self.0.iter_mut().find(|(known, _)| *known == names[0]) {
             // A list may be given in one piece or in several.
-            Some((known, before)) if *known == "classes" => *before = format!("{before},{value}"),
+            Some((name, _)) if *name == CLASSES => self.0.push((CLASSES, value)),
             // The same in the query and in the form, as some clients send it.
             Some((_, before)) if *before == value => {}
             Some((_, before)) => {
@@ -112,13 +115,17 @@ impl Query {
             None => Ok(()),
             Some((name, _)) => Err(Problem::parameter(
                 format!("the parameter {name:?} has no effect on this route"),
-                "leave it out: the query takes timeout_ms and priority here; the model stands in the path or the body",
+                "leave it out: the query takes timeout_ms and priority here, and all else stands in the path or the body",
             )),
         }
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.values(name).next()
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
     fn number<T: FromStr + PartialOrd>(
@@ -213,22 +220,41 @@ impl Query {
 
     /// Classes by number or by name.
     fn classes(&self, model: &PictureModel) -> Result<Vec<usize>, Problem> {
-        let names = self.get("classes").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
-        let find = |name: &str| match model.classes(name) {
-            found if !found.is_empty() => Ok(found),
-            _ => {
-                let meant = nearest(name, model.labels.iter().map(|label| &**label));
-                let hint = meant.map_or_else(
-                    || "classes are numbers from 0, or names; `caudal models show` lists them".to_owned(),
-                    |meant| format!("did you mean {meant:?}?"),
-                );
-                Err(Problem::parameter(format!("the model knows no class {:?}", shorten(name)), hint))
+        let mut classes = Vec::new();
+        for list in self.values(CLASSES) {
+            let items = lists::split(list).ok_or_else(|| {
+                let message = format!("classes has a quote that is not closed: {:?}", shorten(list));
+                Problem::parameter(message, "close it, or write \"\" for a quote within quotes")
+            });
+            let find = |items: Vec<String>| items.iter().map(|item| find_class(model, item)).collect();
+            let found: Result<Vec<_>, _> = items.and_then(find);
+            match found {
+                Ok(found) => classes.extend(found.concat()),
+                // One name, with a comma in it.
+                Err(problem) => match model.classes(list.trim()) {
+                    whole if whole.is_empty() => return Err(problem),
+                    whole => classes.extend(whole),
+                },
             }
-        };
-        let mut classes: Vec<usize> = names.map(find).collect::<Result<Vec<_>, _>>()?.concat();
+        }
         classes.sort_unstable();
         classes.dedup();
         Ok(classes)
+    }
+}
+
+/// The classes of `model` that `name` stands for.
+fn find_class(model: &PictureModel, name: &str) -> Result<Vec<usize>, Problem> {
+    match model.classes(name) {
+        found if !found.is_empty() => Ok(found),
+        _ => {
+            let meant = nearest(name, model.labels.iter().map(|label| &**label));
+            let hint = meant.map_or_else(
+                || "classes are numbers from 0, or names; `caudal models show` lists them".to_owned(),
+                |meant| format!("did you mean {meant:?}?"),
+            );
+            Err(Problem::parameter(format!("the model knows no class {:?}", shorten(name)), hint))
+        }
     }
 }
 
@@ -275,7 +301,7 @@ mod tests {
         assert_eq!(query.timeout().unwrap(), Some(Duration::from_millis(1500)));
         assert_eq!(query.priority().unwrap(), Some(Priority::High));
         assert_eq!(query.model(), Some("small"));
-        assert_eq!(query.get("classes"), Some("1,2,3"));
+        assert_eq!(query.values("classes").collect::<Vec<_>>(), ["1", "2,3"]);
     }
 
     #[test]
@@ -317,7 +343,8 @@ mod tests {
         query.set_field("confidence", "0.9".to_owned(), &[]).unwrap();
         query.set_field("classes", "2".to_owned(), &[]).unwrap();
         query.set_field("resize", "true".to_owned(), &[]).unwrap();
-        assert_eq!((query.get("conf"), query.get("classes")), (Some("0.9"), Some("1,2")));
+        assert_eq!(query.get("conf"), Some("0.9"));
+        assert_eq!(query.values("classes").collect::<Vec<_>>(), ["1", "2"]);
         let problem = query.set_field("conf", "0.3".to_owned(), &[]).unwrap_err();
         assert!(problem.message.contains("as \"0.9\" and as \"0.3\""), "{}", problem.message);
         let problem = query.set_field("flie", "x".to_owned(), &["file"]).unwrap_err();

@@ -156,6 +156,11 @@ impl Route {
         matches!(self, Self::Predict | Self::PredictBatch | Self::InferenceImage | Self::Embeddings | Self::Infer)
     }
 
+    /// Whether its query may hold the parameters of images.
+    pub(crate) fn takes_images(self) -> bool {
+        matches!(self, Self::Predict | Self::PredictBatch | Self::InferenceImage)
+    }
+
     /// What it is for.
     pub(crate) fn purpose(self) -> Purpose {
         match WORK.iter().any(|path| self.path().starts_with(path)) {

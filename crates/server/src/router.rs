@@ -159,7 +159,8 @@ async fn not_found(State(app): State<Arc<App>>, request: Request) -> Response {
         false => "",
     };
     let message = format!("there is nothing at {}{why}", shorten(path));
-    let problem = Problem::new(ErrorKind::NotFound, message, "GET /docs lists all paths");
+    let hint = if app.settings().api_docs_enabled { "GET /docs lists all paths" } else { "check the path" };
+    let problem = Problem::new(ErrorKind::NotFound, message, hint);
     door::refuse(&app, request.headers(), request.uri(), problem)
 }
 
@@ -172,7 +173,7 @@ async fn wrong_method(State(app): State<Arc<App>>, request: Request) -> Response
             shorten(request.uri().path()),
             Route::methods(request.uri().path()).join(" or "),
         ),
-        "GET /docs lists the method of each path",
+        if app.settings().api_docs_enabled { "GET /docs lists the method of each path" } else { "use that method" },
     );
     door::refuse(&app, request.headers(), request.uri(), problem)
 }

@@ -71,6 +71,8 @@ pub struct ServerSettings {
     pub memory: caudal_memory::Policy,
     /// How events are taken in.
     pub record: RecordSettings,
+    /// Whether `/docs` and `/openapi.json` are served.
+    pub api_docs_enabled: bool,
     /// Whether `/metrics` and `/api/kpis` are served.
     pub metrics_enabled: bool,
     /// Whether metrics are shown under Triton's names too.

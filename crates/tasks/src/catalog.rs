@@ -20,7 +20,7 @@ use caudal_engine::{
 use caudal_types::{ErrorKind, Explain};
 
 use crate::{
-    Defaults, Entry, ModelError, Models, ServedModel, Stay, Unavailable, demand::Resting, ledger::Ledger, load,
+    Defaults, Entry, Failed, ModelError, Models, ServedModel, Stay, Unavailable, demand::Resting, ledger::Ledger, load,
     operators, prove::prove,
 };
 
@@ -94,6 +94,8 @@ pub enum ChangeError {
     Load {
         /// Why.
         reason: String,
+        /// Why, where callers may know it.
+        for_callers: Option<String>,
         /// What to do.
         hint: Cow<'static, str>,
         /// Whether a version of it serves.
@@ -271,8 +273,8 @@ impl Catalog {
         let loaded = self.make_room(turn, folder).and_then(|()| {
             let load = load(folder, &*self.backend, &self.defaults.load());
             let failed = |error: ModelError| {
-                let (reason, hint) = (error.to_string(), error.hint());
-                ChangeError::Load { reason, hint, serving: false }
+                let (reason, for_callers) = (error.to_string(), error.for_callers().map(str::to_owned));
+                ChangeError::Load { reason, for_callers, hint: error.hint(), serving: false }
             };
             let model = load.map_err(failed)?;
             self.settle(turn, &model)?;
@@ -291,17 +293,17 @@ impl Catalog {
             }
             Err(error) => {
                 self.changes.failed.fetch_add(1, Relaxed);
-                let (reason, hint) = match error {
-                    ChangeError::Load { reason, hint, .. } => (reason, hint),
-                    error => (error.to_string(), error.hint()),
+                let (reason, for_callers, hint) = match error {
+                    ChangeError::Load { reason, for_callers, hint, .. } => (reason, for_callers, hint),
+                    error => (error.to_string(), None, error.hint()),
                 };
                 let told = format!("{reason}; {hint}");
                 tracing::error!(model = folder.name, "model not loaded: {told}");
                 let serving = matches!(self.now().entry(&folder.name), Some(Entry::Ready(_)));
                 if !serving {
-                    self.put(folder, Entry::Failed(told));
+                    self.put(folder, Entry::Failed(Failed { reason: told, for_callers: for_callers.clone() }));
                 }
-                Err(ChangeError::Load { reason, hint, serving })
+                Err(ChangeError::Load { reason, for_callers, hint, serving })
             }
         }
     }
@@ -380,6 +382,7 @@ impl Catalog {
         let folder = self.folder(&model.name)?;
         operators(model, &folder, &*self.backend, runs).map_err(|error| ChangeError::Load {
             reason: error.to_string(),
+            for_callers: None,
             hint: error.hint(),
             serving: true,
         })

@@ -110,7 +110,7 @@ impl Catalog {
                     Err(Unavailable::Resting(_)) => continue,
                     known => known,
                 },
-                _ => Err(Unavailable::NotReady(name.to_owned())),
+                _ => Err(Unavailable::NotReady { name: name.to_owned(), reason: None }),
             };
         }
     }

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, iter::Peekable, str::Chars};
 
+/// More classes than any model has: a class's number in a dictionary is not the length of what it comes from.
+const MAX_CLASSES: usize = 1 << 17;
+
 /// Reads Ultralytics' `names`, as Python or JSON write it: a dictionary such as `{0: 'person', 1: "child's toy"}`, whose keys
-/// may stand in any order, or a list. None if it is neither, or has gaps.
+/// may stand in any order and leave some out, or a list. None if it is neither.
 pub(crate) fn parse_names(text: &str) -> Option<Vec<String>> {
-    let inner = text.trim();
+    let inner = caudal_types::without_mark(text.trim()).trim();
     let (inner, keyed) = match (inner.strip_prefix('{'), inner.strip_prefix('[')) {
         (Some(rest), _) => (rest.strip_suffix('}')?, true),
         (_, Some(rest)) => (rest.strip_suffix(']')?, false),
@@ -29,7 +32,13 @@ pub(crate) fn parse_names(text: &str) -> Option<Vec<String>> {
         }
         skip_blanks(&mut rest);
     }
-    names.keys().copied().eq(0..names.len()).then(|| names.into_values().collect())
+    let classes = names.last_key_value().map_or(0, |(last, _)| last + 1);
+    Some((0..classes).map(|class| names.remove(&class).unwrap_or_else(|| unnamed(class))).collect())
+}
+
+/// How a class is called that has no name.
+pub(crate) fn unnamed(class: usize) -> String {
+    format!("class_{class}")
 }
 
 type Letters<'a> = Peekable<Chars<'a>>;
@@ -47,11 +56,13 @@ fn key(letters: &mut Letters<'_>) -> Option<usize> {
             letter => text.push(letter),
         }
     }
-    text.trim().trim_matches(['\'', '"']).trim().parse().ok()
+    let text = text.trim().trim_start_matches(['u', 'U']).trim_matches(['\'', '"']).trim();
+    text.parse().ok().filter(|class| *class < MAX_CLASSES)
 }
 
-/// A string in either kind of quotes.
+/// A string in either kind of quotes, which Python 2 writes behind a `u`.
 fn quoted(letters: &mut Letters<'_>) -> Option<String> {
+    letters.next_if(|first| matches!(first, 'u' | 'U'));
     let quote = letters.next().filter(|first| matches!(first, '\'' | '"'))?;
     let mut name = String::new();
     loop {
@@ -128,7 +139,15 @@ mod tests {
         check(r"{0: 'it\'s'}", Some(&["it's"]));
         check("{}", Some(&[]));
         check("{1: 'b', 0: 'a', 2: 'c'}", Some(&["a", "b", "c"]));
-        check("{\n  \"10\": \"k\", \"2\": \"c\"}", None);
+        check("\u{feff}{0: u'person', u'1': u\"caf\\xe9\"}\n", Some(&["person", "café"]));
+        check(" \u{feff} [u'a', U'b']", Some(&["a", "b"]));
+    }
+
+    #[test]
+    fn classes_left_out_are_called_by_their_numbers() {
+        check("{0:'a',2:'c'}", Some(&["a", "class_1", "c"]));
+        check("{\n  \"4\": \"e\", \"2\": \"c\"}", Some(&["class_0", "class_1", "c", "class_3", "e"]));
+        check("{0: 'a', 4000000000: 'b'}", None);
     }
 
     #[test]
@@ -150,7 +169,8 @@ mod tests {
         for text in [
             "",
             "person",
-            "{1: 'a'}",
+            "{-1: 'a'}",
+            "a,b",
             "{0: 'a' 1: 'b'}",
             "{0: 'a",
             "[a]",

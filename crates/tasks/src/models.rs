@@ -17,8 +17,17 @@ pub enum Entry {
     Ready(Arc<ServedModel>),
     /// It is not in memory, and will be when somebody asks for it.
     Resting(Arc<Resting>),
-    /// It does not serve; this says why and what to do.
-    Failed(String),
+    /// It does not serve.
+    Failed(Failed),
+}
+
+/// A model that could not be loaded.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// Why, and what to do; may name files.
+    pub reason: String,
+    /// Why, where callers may know it.
+    pub for_callers: Option<String>,
 }
 
 /// The models at one moment.
@@ -60,8 +69,13 @@ pub enum Unavailable {
         asked: String,
     },
     /// It failed to load.
-    #[error("the model {0:?} is not ready: it could not be loaded")]
-    NotReady(String),
+    #[error("the model {name:?} is not ready: {}", .reason.as_deref().unwrap_or("it could not be loaded"))]
+    NotReady {
+        /// The model.
+        name: String,
+        /// Why, where callers may know it.
+        reason: Option<String>,
+    },
     /// It is not in memory.
     #[error("the model {0:?} is not in memory")]
     Resting(String),
@@ -71,7 +85,7 @@ impl Explain for Unavailable {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unknown { .. } | Self::Unloaded(_) | Self::Version { .. } => ErrorKind::ModelNotFound,
-            Self::NotReady(_) | Self::Resting(_) | Self::Loading(_) => ErrorKind::ModelNotReady,
+            Self::NotReady { .. } | Self::Resting(_) | Self::Loading(_) => ErrorKind::ModelNotReady,
         }
     }
 
@@ -81,7 +95,9 @@ impl Explain for Unavailable {
             Self::Loading(_) => "try again; GET /readyz says when all models are loaded",
             Self::Unloaded(_) => "POST /v2/repository/models/{model}/load loads it",
             Self::Version { .. } => "leave the version out to get the newest",
-            Self::NotReady(_) => "the server's log and `caudal models doctor` tell what is wrong and how to mend it",
+            Self::NotReady { .. } => {
+                "the server's log and `caudal models doctor` tell what is wrong and how to mend it"
+            }
             Self::Resting(_) => "send it a request: that brings it back",
         }
         .into()
@@ -119,8 +135,9 @@ impl Models {
     pub fn get(&self, name: &str, version: Option<&str>) -> Result<&Arc<ServedModel>, Unavailable> {
         match self.find(name) {
             None => Err(self.absent(name)),
-            // Why is told where callers cannot read it: it names files.
-            Some(Entry::Failed(_)) => Err(Unavailable::NotReady(name.to_owned())),
+            Some(Entry::Failed(failed)) => {
+                Err(Unavailable::NotReady { name: name.to_owned(), reason: failed.for_callers.clone() })
+            }
             Some(Entry::Resting(_)) => Err(Unavailable::Resting(name.to_owned())),
             Some(Entry::Ready(model)) => match version {
                 Some(asked) if !asked.is_empty() && asked != model.version.to_string() => {

@@ -14,6 +14,8 @@ use caudal_vision::{
     Activation, Detection, Head, InputFormat, Likely, Mask, MaskForm, MaskHead, Normalisation, Thresholds,
 };
 
+use crate::labels::unnamed;
+
 /// A model that looks at pictures.
 #[derive(Debug)]
 pub struct PictureModel {
@@ -108,7 +110,7 @@ impl PictureModel {
     pub fn label(&self, class_id: usize) -> Cow<'_, str> {
         match self.labels.get(class_id) {
             Some(label) => Cow::Borrowed(label),
-            None => Cow::Owned(format!("class_{class_id}")),
+            None => Cow::Owned(unnamed(class_id)),
         }
     }
 

@@ -7,7 +7,7 @@ use caudal_engine::{
     Dim, ModelSpec, TensorSpec,
     repository::{self as settings, ChannelOrder, ModelSettings},
 };
-use caudal_types::{DType, Shape};
+use caudal_types::{DType, Shape, shorten};
 use caudal_vision::{
     Activation, Decoding, Element, Family, Fit, Habits, Head, InputFormat, Layout, MaskHead, Network, Normalisation,
     OutputShape, Thresholds,
@@ -15,7 +15,7 @@ use caudal_vision::{
 
 use crate::{
     Dropped, Look, Notice, PictureModel, Task,
-    labels::{parse_names, wrong_count},
+    labels::{parse_names, unnamed, wrong_count},
     resembles::resembles,
 };
 
@@ -24,6 +24,14 @@ use crate::{
 pub(crate) struct Recognised {
     pub(crate) task: Task,
     pub(crate) notice: Option<Notice>,
+    /// Whether settings, names or notes say what it is, so that its numbers need not show it.
+    pub(crate) certain: bool,
+}
+
+impl Recognised {
+    fn tensors(notice: Option<Notice>) -> Self {
+        Self { task: Task::Tensors, notice, certain: true }
+    }
 }
 
 /// Why a model is not one that looks at pictures.
@@ -101,6 +109,18 @@ fn noted_task(spec: &ModelSpec) -> Option<&str> {
     if spec.notes.contains_key("kpt_shape") { Some("pose") } else { task }
 }
 
+/// Whether the exporter notes that the graph removes duplicates: Ultralytics' `end2end`, or `nms` among its arguments.
+fn is_noted_end_to_end(spec: &ModelSpec) -> bool {
+    let end2end = spec.notes.get("end2end").is_some_and(|note| note.trim().eq_ignore_ascii_case("true"));
+    let arguments = spec.notes.get("args").map_or("", String::as_str);
+    let suppresses = |item: &str| {
+        let Some((name, value)) = item.split_once(':') else { return false };
+        let letters = |text: &str| text.trim_matches(|letter: char| !letter.is_alphanumeric()).to_lowercase();
+        letters(name) == "nms" && letters(value) == "true"
+    };
+    end2end || arguments.split(',').any(suppresses)
+}
+
 /// Width and height that the exporter notes: Ultralytics' `imgsz`, one number for both or height before width.
 pub(crate) fn noted_size(spec: &ModelSpec) -> Option<[usize; 2]> {
     let text = spec.notes.get("imgsz")?.trim().trim_matches(['[', ']', '(', ')']);
@@ -160,19 +180,30 @@ pub(crate) fn task(
 ) -> Result<Recognised, String> {
     let kind = settings.kind.as_deref().or(settings.family.as_ref().map(|_| "detect"));
     if kind == Some("tensors") {
-        return Ok(Recognised { task: Task::Tensors, notice: None });
+        return Ok(Recognised::tensors(None));
     }
     let names_are_given = given.is_some();
-    let labels = given.or_else(|| spec.notes.get("names").and_then(|names| parse_names(names)));
+    let noted = spec.notes.get("names").filter(|names| !names_are_given && !names.trim().is_empty());
+    let labels = given.or_else(|| noted.and_then(|names| parse_names(names)));
+    let notice = noted.filter(|_| labels.is_none()).map(|names| names_unread(names));
     let found = Candidate::new(spec, settings, picture, outputs, labels).and_then(|candidate| candidate.model(kind));
     match found {
-        Ok(model) => Ok(Recognised { task: Task::See(Box::new(model)), notice: None }),
+        Ok((model, certain)) => Ok(Recognised { task: Task::See(Box::new(model)), notice, certain }),
         Err(unfit) if kind.is_some() => Err(unfit.reason()),
         Err(Unfit::Names(reason)) if names_are_given => Err(reason),
-        Err(unfit) => {
-            let notice = picture.map(|_| tensors_instead(spec, outputs, unfit.reason()));
-            Ok(Recognised { task: Task::Tensors, notice })
-        }
+        Err(unfit) => Ok(Recognised::tensors(picture.map(|_| tensors_instead(spec, outputs, unfit.reason())))),
+    }
+}
+
+/// That the class names in a file's notes are written in no form that is known.
+fn names_unread(names: &str) -> Notice {
+    Notice {
+        problem: format!(
+            "the class names in its file cannot be read, so classes are called class_0, class_1, …: expected \
+             {{0: 'person', 1: 'car'}} or ['person', 'car'], got {:?}",
+            shorten(names)
+        ),
+        mend: "say `labels` in model.yaml, or put them into labels.txt, one a line".to_owned(),
     }
 }
 
@@ -193,6 +224,7 @@ struct Candidate<'a> {
     format: InputFormat,
     specs: &'a [TensorSpec],
     noted_task: Option<&'a str>,
+    noted_end_to_end: bool,
     outputs: Vec<OutputShape<'a>>,
     labels: Option<Vec<String>>,
 }
@@ -218,24 +250,29 @@ impl<'a> Candidate<'a> {
         }
         let outputs = spec.outputs.iter().zip(shapes).map(|(output, dims)| OutputShape { name: &output.name, dims });
         let (specs, outputs) = (&spec.outputs[..], outputs.collect());
-        Ok(Self { settings, format, specs, noted_task: noted_task(spec), outputs, labels })
+        let (noted_task, noted_end_to_end) = (noted_task(spec), is_noted_end_to_end(spec));
+        Ok(Self { settings, format, specs, noted_task, noted_end_to_end, outputs, labels })
     }
 
-    fn model(self, kind: Option<&str>) -> Result<PictureModel, Unfit> {
+    /// The model, and whether it is one for certain.
+    fn model(self, kind: Option<&str>) -> Result<(PictureModel, bool), Unfit> {
+        let certain = |model| (model, true);
         match kind {
             Some("detect") => self.detector(),
-            Some("classify") => self.classifier(),
-            Some("segment") => self.segmenter(),
+            Some("classify") => self.classifier().map(certain),
+            Some("segment") => self.segmenter().map(certain),
             Some(other) => {
                 Err(format!("kind {other:?} is not known; there are detect, classify, segment, embed, tensors").into())
             }
-            None if self.noted_task == Some("classify") => self.classifier(),
+            None if self.noted_task == Some("classify") => self.classifier().map(certain),
             None if self.noted_task.is_some_and(|task| ["segment", "pose", "obb"].contains(&task)) => {
                 let task = self.noted_task.unwrap_or_default();
                 Err(format!("its file says that its task is {task}, which is not read here").into())
             }
-            None if self.says(&["prob", "softmax", "logits", "class"]) && self.classes().is_some() => self.classifier(),
-            None if self.says(&["mask", "seg"]) && self.mask_head().is_some() => self.segmenter(),
+            None if self.says(&["prob", "softmax", "logits", "class"]) && self.classes().is_some() => {
+                self.classifier().map(certain)
+            }
+            None if self.says(&["mask", "seg"]) && self.mask_head().is_some() => self.segmenter().map(certain),
             None => self.detector(),
         }
     }
@@ -267,23 +304,47 @@ impl<'a> Candidate<'a> {
         self.outputs.iter().map(|output| format!("{} {:?}", output.name, output.dims)).collect::<Vec<_>>().join(", ")
     }
 
-    fn detector(self) -> Result<PictureModel, Unfit> {
+    fn detector(self) -> Result<(PictureModel, bool), Unfit> {
         let classes = self.labels.as_ref().map(Vec::len);
         let network = Network { input: self.input(), outputs: &self.outputs, classes };
-        let list = self.list();
-        let head = match &self.settings.family {
-            Some(name) => {
-                let family: Family = name.parse()?;
-                family.head(&network).ok_or_else(|| format!("its outputs ({list}) are not those of {family}"))?
-            }
-            None => Head::recognise(&network)
-                // With more or fewer names than classes it is one all the same, and that is said.
-                .or_else(|| Head::recognise(&Network { classes: None, ..network }))
-                .ok_or_else(|| format!("no family of detectors that is read here gives its outputs ({list})"))?,
-        };
+        let head = self.head(&network)?;
+        let certain = self.settings.family.is_some() || self.is_certain(&head, &network);
         self.numbers(head.outputs(), &[DType::F32, DType::F16, DType::I32, DType::I64])?;
         let habits = head.family().habits();
-        self.finish(Look::Detect(Arc::new(head)), habits, Thresholds { conf: 0.25, iou: 0.45, max_det: 300 })
+        let defaults = Thresholds { conf: 0.25, iou: 0.45, max_det: 300 };
+        Ok((self.finish(Look::Detect(Arc::new(head)), habits, defaults)?, certain))
+    }
+
+    /// The family that settings or notes name, else the one whose shapes its outputs have.
+    fn head(&self, network: &Network<'_>) -> Result<Head, Unfit> {
+        let list = self.list();
+        if let Some(name) = &self.settings.family {
+            let family: Family = name.parse()?;
+            let head = family.head(network);
+            return Ok(head.ok_or_else(|| format!("its outputs ({list}) are not those of {family}"))?);
+        }
+        let noted = self.noted_end_to_end.then(|| END_TO_END.parse::<Family>().ok()?.head(network)).flatten();
+        let head = noted
+            .or_else(|| Head::recognise(network))
+            // With more or fewer names than classes it is one all the same, and that is said.
+            .or_else(|| Head::recognise(&Network { classes: None, ..*network }));
+        Ok(head.ok_or_else(|| format!("no family of detectors that is read here gives its outputs ({list})"))?)
+    }
+
+    /// Whether names or notes say that the network, which has the shapes of `head`, is of its family. Shapes alone are alike
+    /// in many families.
+    fn is_certain(&self, head: &Head, network: &Network<'_>) -> bool {
+        if head.is_named(network) {
+            return true;
+        }
+        match head.family().name() {
+            // An RT-DETR that Ultralytics exports has a score for each of its classes behind the four sides.
+            END_TO_END => {
+                let sides_and_scores = self.labels.as_ref().is_none_or(|labels| labels.len() <= 2);
+                self.noted_end_to_end || self.noted_task == Some("detect") && !sides_and_scores
+            }
+            _ => self.labels.is_some() && head.classes().is_some(),
+        }
     }
 
     fn classifier(self) -> Result<PictureModel, Unfit> {
@@ -311,7 +372,7 @@ impl<'a> Candidate<'a> {
                 return Err(Unfit::Names(wrong_count(&labels, classes)));
             }
             (Some(labels), _) => labels,
-            (None, classes) => (0..classes.unwrap_or(0)).map(|class| format!("class_{class}")).collect(),
+            (None, classes) => (0..classes.unwrap_or(0)).map(unnamed).collect(),
         };
         let (pre, said) = (&self.settings.preprocessing, &self.settings.thresholds);
         let (scale, mean, std) =
@@ -336,6 +397,9 @@ impl<'a> Candidate<'a> {
         })
     }
 }
+
+/// The family of networks that remove duplicates in their graph.
+const END_TO_END: &str = "end2end";
 
 /// How models that judge the whole picture take it.
 const WHOLE: Habits = Habits { fit: Fit::Stretch, bgr: false, scale: 1.0 / 255.0, side: 224 };
@@ -364,6 +428,56 @@ mod tests {
         for (input, output) in [(Dim::Fixed(1), Dim::Fixed(1)), (free(), free()), (Dim::Fixed(1), free())] {
             assert!(matches!(recognise("", input, output, 1), Ok(Recognised { task: Task::See(_), .. })));
         }
+    }
+
+    /// Recognises a detector of 64 by 64 pixels with an output of `dims`, of which its file has `notes`.
+    fn noted(dims: &[usize], notes: &[(&str, &str)]) -> Recognised {
+        let notes = notes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (inputs, outputs) = (vec![tensor(&[3, 64, 64], Dim::Fixed(1))], vec![tensor(&dims[1..], Dim::Fixed(1))]);
+        let settings = ModelSettings::parse("", "model.yaml").unwrap();
+        let spec = ModelSpec { inputs, outputs, notes };
+        task(&spec, &settings, picture_input(&spec, &settings), Some(&[dims.to_vec()]), None).unwrap()
+    }
+
+    #[test]
+    fn notes_of_a_file_say_for_certain_that_a_network_picks_its_boxes() {
+        let three = ("names", "{0: 'a', 1: 'b', 2: 'c'}");
+        for (notes, certain) in [
+            (&[("end2end", "True")][..], true),
+            (&[("args", "{'batch': 1, 'half': False, 'nms': True}")], true),
+            (&[("task", "detect"), three], true),
+            (&[("end2end", "False"), ("args", "{'nms': False}")], false),
+            (&[("task", "detect"), ("names", "{0: 'a', 1: 'b'}")], false),
+            (&[three], false),
+            (&[("task", "detect")], false),
+            (&[], false),
+        ] {
+            let found = noted(&[1, 300, 6], notes);
+            let Task::See(model) = &found.task else { panic!("{notes:?}: {found:?}") };
+            assert_eq!((model.look.family(), found.certain), (Some("end2end"), certain), "{notes:?}");
+        }
+        // A note counts more than the shape, which is that of a YOLOX with one class.
+        for (notes, family) in [(&[("end2end", "true")][..], "end2end"), (&[], "yolox")] {
+            let found = noted(&[1, 84, 6], notes);
+            assert!(matches!(&found.task, Task::See(model) if model.look.family() == Some(family)), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_as_many_classes_as_a_grid_has_make_it_certain() {
+        assert!(noted(&[1, 6, 84], &[("names", "['a', 'b']")]).certain);
+        assert!(!noted(&[1, 6, 84], &[]).certain);
+    }
+
+    #[test]
+    fn names_that_cannot_be_read_are_mentioned() {
+        let notice = noted(&[1, 6, 84], &[("names", "person;car")]).notice.unwrap();
+        assert!(notice.problem.contains("expected {0: 'person', 1: 'car'} or ['person', 'car'], got \"person;car\""));
+        for names in ["{0: 'a', 1: 'b'}", "\u{feff}{0: u'a', 1: u'b'}", " "] {
+            assert_eq!(noted(&[1, 6, 84], &[("names", names)]).notice, None, "{names}");
+        }
+        let Task::See(sparse) = noted(&[1, 7, 84], &[("names", "{0:'a',2:'c'}")]).task else { panic!() };
+        assert_eq!(sparse.labels.iter().map(|label| &**label).collect::<Vec<_>>(), ["a", "class_1", "c"]);
     }
 
     #[test]

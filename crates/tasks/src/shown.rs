@@ -40,25 +40,22 @@ pub(crate) fn complete(
     file: &OnnxFile,
     settings: &ModelSettings,
 ) -> Result<Recognised, String> {
-    let Recognised { task: Task::See(mut model), notice } = recognised else { return Ok(recognised) };
-    let shown = match show(&model, site) {
-        Ok(shown) => shown,
-        Err(RunError::Interrupted) => return Err(format!("a run on a made picture took more than {:?}", site.limit)),
-        Err(error) => {
-            tracing::info!(%error, "a model is not shown made pictures: it does not run on them");
-            Shown::default()
-        }
-    };
+    let Recognised { task: Task::See(mut model), notice, certain } = recognised else { return Ok(recognised) };
+    let (shown, failure) = show(&model, site)?;
+    let notice = notice.or_else(|| failure.as_deref().map(does_not_run)).or_else(|| odd_numbers(&shown));
     if let Look::Detect(head) = &model.look {
-        let Some(contradiction) = head.contradiction(&shown) else {
-            return Ok(Recognised { notice: notice.or_else(|| odd_numbers(&shown)), task: Task::See(model) });
-        };
-        return contradicted(model, settings, &contradiction);
+        if let Some(contradiction) = head.contradiction(&shown) {
+            return contradicted(model, settings, &contradiction);
+        }
+        if !certain && !head.is_proved_by(&shown) {
+            return unproved(&model, settings, failure.as_deref());
+        }
+        return Ok(Recognised { notice, task: Task::See(model), certain });
     }
     let output = site.spec.outputs.first().and_then(|output| file.last_operators.get(&output.name));
     model.activation = settings.activation.map_or_else(|| decide(&model, output, &shown.scores), said);
-    let notice = notice.or_else(|| no_likelihoods(&model, &shown.scores)).or_else(|| odd_numbers(&shown));
-    Ok(Recognised { task: Task::See(model), notice })
+    let notice = no_likelihoods(&model, &shown.scores).or(notice);
+    Ok(Recognised { task: Task::See(model), notice, certain })
 }
 
 fn said(activation: settings::Activation) -> Activation {
@@ -78,7 +75,7 @@ fn decide(model: &PictureModel, last_operator: Option<&String>, scores: &Span) -
         Some(operator) if LOGITS.contains(&operator) => usual,
         // The softmax of a logarithm is what it is the logarithm of.
         Some("LogSoftmax") => Activation::Softmax,
-        _ if scores.least <= scores.greatest && are_likelihoods(scores) => Activation::None,
+        _ if scores.has_numbers() && are_likelihoods(scores) => Activation::None,
         _ => usual,
     }
 }
@@ -92,7 +89,7 @@ fn are_likelihoods(scores: &Span) -> bool {
 fn no_likelihoods(model: &PictureModel, scores: &Span) -> Option<Notice> {
     let only_class = model.look.classes() == Some(1);
     let counts = matches!(model.look, Look::Classify { .. }) || only_class;
-    let wrong = counts && model.activation == Activation::None && scores.least <= scores.greatest;
+    let wrong = counts && model.activation == Activation::None && scores.has_numbers();
     (wrong && !are_likelihoods(scores)).then(|| Notice {
         problem: format!(
             "its scores lie between {} and {} on made pictures, and are taken for likelihoods; those outside 0 to 1 are \
@@ -112,6 +109,14 @@ fn odd_numbers(shown: &Shown) -> Option<Notice> {
     })
 }
 
+/// That the model fails on made pictures.
+fn does_not_run(failure: &str) -> Notice {
+    Notice {
+        problem: format!("it does not run on some made pictures: {failure}"),
+        mend: "check the export: real pictures of the same content fail too".to_owned(),
+    }
+}
+
 /// What becomes of a detector whose numbers contradict its family: the word of `settings` stands, shapes alone do not count.
 fn contradicted(model: Box<PictureModel>, settings: &ModelSettings, contradiction: &str) -> Result<Recognised, String> {
     let family = model.look.family().unwrap_or_default();
@@ -120,30 +125,50 @@ fn contradicted(model: Box<PictureModel>, settings: &ModelSettings, contradictio
             problem: format!("it is read as {family}, and on made pictures its {contradiction}"),
             mend: "check `family` in model.yaml, and how the model was exported".to_owned(),
         };
-        return Ok(Recognised { task: Task::See(model), notice: Some(notice) });
+        return Ok(Recognised { task: Task::See(model), notice: Some(notice), certain: true });
     }
-    let problem = format!("its outputs have the shapes of {family}, but on made pictures its {contradiction}");
+    tensors_instead(&model, settings, &format!("on made pictures its {contradiction}"))
+}
+
+/// What becomes of a detector that only shapes speak for, and whose numbers show nothing.
+fn unproved(model: &PictureModel, settings: &ModelSettings, failure: Option<&str>) -> Result<Recognised, String> {
+    let why = match failure {
+        Some(failure) => format!("it does not run on made pictures, which would show how it writes boxes: {failure}"),
+        None => "it found nothing on made pictures, which would show how it writes boxes".to_owned(),
+    };
+    tensors_instead(model, settings, &why)
+}
+
+/// Tensors, or nothing where `settings` say that it is a detector: other families have these shapes too.
+fn tensors_instead(model: &PictureModel, settings: &ModelSettings, why: &str) -> Result<Recognised, String> {
+    let family = model.look.family().unwrap_or_default();
+    let problem = format!("its outputs have the shapes of {family}, but {why}");
     if settings.kind.is_some() {
-        return Err(format!("{problem}; say `family` if it is one all the same"));
+        return Err(format!("{problem}; say `family: {family}` if it is one all the same"));
     }
     let mend = format!(
         "if it is {family} all the same, say `family: {family}` in model.yaml; else `kind: tensors`, and ask it by \
          POST /v2/models/{{model}}/infer"
     );
-    Ok(Recognised { task: Task::Tensors, notice: Some(Notice { problem, mend }) })
+    Ok(Recognised { task: Task::Tensors, notice: Some(Notice { problem, mend }), certain: true })
 }
 
-/// Shows `model` some pictures, as many as there is time for.
-fn show(model: &PictureModel, site: &mut Site<'_>) -> Result<Shown, RunError> {
-    let (began, mut all) = (Instant::now(), Shown::default());
+/// Shows `model` some pictures, as many as there is time for; what it shows, and why it failed on some.
+fn show(model: &PictureModel, site: &mut Site<'_>) -> Result<(Shown, Option<String>), String> {
+    let (began, mut all, mut failure) = (Instant::now(), Shown::default(), None);
     for made in MADE {
-        let canvas = made.canvas(model.format);
-        all = all.and(look_at(&canvas, model, site)?);
+        match look_at(&made.canvas(model.format), model, site) {
+            Ok(shown) => all = all.and(shown),
+            Err(RunError::Interrupted) => {
+                return Err(format!("a run on a made picture took more than {:?}", site.limit));
+            }
+            Err(error) => failure = Some(error.to_string()),
+        }
         if began.elapsed() > PATIENCE {
             break;
         }
     }
-    Ok(all)
+    Ok((all, failure))
 }
 
 fn look_at(canvas: &Canvas, model: &PictureModel, site: &mut Site<'_>) -> Result<Shown, RunError> {

@@ -79,6 +79,7 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
 pub(crate) fn record_store(settings: &Settings) -> Result<Option<Arc<dyn Store>>, AssembleError> {
     let Some(folder) = &settings.data_dir else { return Ok(None) };
     private_files::create_private(settings);
+    private_files::tighten_open(settings, folder);
     Ok(Some(match &settings.database {
         Some(database) => Arc::new(Postgres::open(database.clone())?),
         None => Arc::new(Sqlite::open(Options { flush: settings.record_flush, ..Options::within(folder) })?),
@@ -93,6 +94,8 @@ pub(crate) fn consultations(settings: &Settings) -> Result<Option<Consultations>
 /// The same, on a disk that nobody can write to.
 pub(crate) fn consultations_to_read(settings: &Settings) -> Result<Option<Consultations>, AssembleError> {
     let Some(folder) = &settings.data_dir else { return Ok(None) };
+    // What is exported from it is written elsewhere.
+    private_files::create_private(settings);
     let store = Arc::new(Sqlite::open_to_read(Options::within(folder))?);
     Ok(Some(consultations_in(settings, store)))
 }

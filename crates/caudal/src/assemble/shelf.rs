@@ -5,12 +5,14 @@ use std::{path::Path, sync::Arc};
 use caudal_flow::{Shelf, ShelfOptions, SqliteShelf};
 
 use super::flows::FILE;
-use crate::settings::Settings;
+use crate::{private_files, settings::Settings};
 
 /// The shelf that the settings ask for. Without one, pipelines run as well: it is a cache.
 pub(crate) fn shelf(settings: &Settings) -> Option<Arc<dyn Shelf>> {
     let bytes = settings.flow.shelf_bytes?;
     let folder = settings.data_dir.clone().unwrap_or_else(caudal_types::cache_dir);
+    private_files::create_private(settings);
+    private_files::tighten_open(settings, &folder);
     let options = ShelfOptions { about: about(settings), ..ShelfOptions::within(&folder, bytes) };
     match SqliteShelf::open(options) {
         Ok(shelf) => Some(Arc::new(shelf)),

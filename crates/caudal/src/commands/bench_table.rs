@@ -149,6 +149,14 @@ fn around(report: &Report) -> String {
         generator.connections,
         generator.most_at_once
     );
+    if report.recorded.is_some() {
+        let _ = writeln!(
+            text,
+            "{:<11} each request is sent at its recorded time, without waiting for answers to those before: with other bodies, \
+             a slower machine or other load they queue, and take longer than recorded",
+            "note"
+        );
+    }
     for warning in &report.warnings {
         let _ = writeln!(text, "{:<11} {warning}", "warning");
     }

@@ -87,7 +87,7 @@ pub(crate) enum SettingsError {
     #[error("${name} is set and not supported: elsewhere it {effect}; here {here}")]
     Refused {
         /// The variable.
-        name: &'static str,
+        name: String,
         /// What it does in its own system.
         effect: &'static str,
         /// What to do instead.
@@ -144,17 +144,23 @@ fn in_environment(key: &'static Key, environment: &BTreeMap<String, String>) -> 
     let names = std::iter::once(own.as_str()).chain(key.aliases.iter().copied());
     names.filter_map(|name| Some((name, environment.get(name)?))).find_map(|(name, value)| {
         // A familiar name that is empty says nothing, as in `DATABASE_URL=${URL:-}`; nor does a service's address.
-        let empty = value.trim().is_empty() && name != own;
+        let empty = name != own && (value.trim().is_empty() || key.is_list() && value.trim() == "[]");
         if empty || injected::hides_setting(name, value) {
             return None;
         }
         let value = match key.value {
+            _ if key.is_list() => comma_separated(value),
             "BOOL" if legacy::is_on(value) => "true".to_owned(),
             "BOOL" if !value.trim().is_empty() && legacy::is_off(value) => "false".to_owned(),
             _ => value.clone(),
         };
         Some((value, Origin::Variable(name.to_owned())))
     })
+}
+
+/// A list as settings have it, of one that may be a JSON array, as pydantic reads lists.
+fn comma_separated(value: &str) -> String {
+    serde_json::from_str::<Vec<String>>(value).map_or_else(|_| value.to_owned(), |items| items.join(","))
 }
 
 /// What is to be said of the environment.
@@ -165,7 +171,7 @@ fn notices(values: &[Raw], environment: &BTreeMap<String, String>) -> Result<Vec
         _ => None,
     });
     let read: Vec<&str> = variables.collect();
-    let mut notices = legacy::notices(environment, &read, value("tls_terminated_by_proxy") == "true")?;
+    let mut notices = legacy::notices(environment, &read, &value)?;
     notices.extend(database::notice(values));
     notices.extend(services(environment));
     Ok(notices)
@@ -332,6 +338,9 @@ mod tests {
             ("LOG_FORMAT", "JSON"),
             ("FLUJO_STATE_MODE", "memory"),
             ("DB_POOL_SIZE", ""),
+            ("API_DOCS_ENABLED", "False"),
+            ("ALLOWED_HOSTS", r#"["ai.example", "*.clinic.example"]"#),
+            ("ALLOWED_ORIGINS", "https://a.example,https://b.example"),
         ];
         let gathered = gather_with(&[], &variables, "db_pool_size: 7").unwrap();
         for (key, expected) in [
@@ -342,10 +351,31 @@ mod tests {
             ("log_format", "json"),
             ("flow_durable", "false"),
             ("db_pool_size", "7"),
+            ("api_docs_enabled", "false"),
+            ("allowed_hosts", "ai.example,*.clinic.example"),
+            ("cors_allowed_origins", "https://a.example,https://b.example"),
         ] {
             assert_eq!(value(&gathered, key).0, expected, "{key}");
         }
         assert_eq!(gathered.notices, []);
+    }
+
+    #[test]
+    fn lists_are_read_as_json_or_separated_by_commas() {
+        for (given, expected) in [
+            ("a.example, b.example", "a.example, b.example"),
+            (r#"["*"]"#, "*"),
+            ("*", "*"),
+            ("[::1]", "[::1]"),
+            ("[]", "from.file.example"),
+            (" ", "from.file.example"),
+        ] {
+            let gathered = gather_with(&[], &[("ALLOWED_HOSTS", given)], "allowed_hosts: from.file.example").unwrap();
+            assert_eq!(value(&gathered, "allowed_hosts").0, expected, "{given}");
+            assert_eq!(gathered.notices, [], "{given}");
+        }
+        let own = gather_with(&[], &[("CAUDAL_ALLOWED_HOSTS", r#"["a.example","b.example"]"#)], "").unwrap();
+        assert_eq!(value(&own, "allowed_hosts").0, "a.example,b.example");
     }
 
     #[test]

@@ -38,6 +38,7 @@ const GROUPS: &[Group] = &[
             "grpc_port",
             "allowed_hosts",
             "cors_allowed_origins",
+            "api_docs_enabled",
             "admin_*",
             "watch",
             "log_format",

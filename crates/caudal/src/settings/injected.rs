@@ -1,4 +1,4 @@
-//! Variables that Kubernetes and Docker set for a service or a linked container whose name begins with `caudal`.
+//! Variables that Kubernetes and Docker set for a service or a linked container, such as one named `caudal-admin`.
 //!
 //! A Kubernetes service `caudal-admin` gives every pod of its namespace `CAUDAL_ADMIN_SERVICE_HOST`,
 //! `CAUDAL_ADMIN_SERVICE_PORT[_NAME]`, `CAUDAL_ADMIN_PORT=tcp://10.0.0.1:8000`, `CAUDAL_ADMIN_PORT_8000_TCP` and
@@ -24,25 +24,27 @@ pub(super) fn hides_setting(name: &str, value: &str) -> bool {
 
 /// Whether Kubernetes or Docker set the variable `name`, which begins with `CAUDAL_`.
 pub(super) fn is_injected(name: &str, value: &str, environment: &BTreeMap<String, String>) -> bool {
-    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
-    // `_PORT`, `_SERVICE_HOST` and so on follow the service's name, or its beginning is all of it.
-    let rest = format!("_{rest}");
-    if rest.ends_with("_SERVICE_HOST") {
+    name.starts_with(PREFIX) && is_of_service(name, value, environment)
+}
+
+/// Whether Kubernetes or Docker set the variable `name` for a service of any name.
+pub(super) fn is_of_service(name: &str, value: &str, environment: &BTreeMap<String, String>) -> bool {
+    if name.ends_with("_SERVICE_HOST") {
         return value.parse::<IpAddr>().is_ok();
     }
-    if rest.ends_with("_SERVICE_PORT") || rest.contains("_SERVICE_PORT_") {
+    if name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
         return value.parse::<u16>().is_ok();
     }
     // Before `_PORT`, with which `_PORT_8000_TCP_PORT` ends too.
-    if let Some((_, port)) = rest.split_once("_PORT_")
+    if let Some((_, port)) = name.split_once("_PORT_")
         && is_port_part(port)
     {
         return true;
     }
-    if rest.ends_with("_PORT") {
+    if name.ends_with("_PORT") {
         return is_service_address(value);
     }
-    is_linked(name, &rest, value, environment)
+    is_linked(name, value, environment)
 }
 
 /// Whether `part` is `8000_TCP`, `8000_TCP_ADDR` and the like.
@@ -58,16 +60,15 @@ fn is_port_part(part: &str) -> bool {
 }
 
 /// `…_NAME=/web/caudal` and `…_ENV_…`, which stand beside a `…_PORT` with an address.
-fn is_linked(name: &str, rest: &str, value: &str, environment: &BTreeMap<String, String>) -> bool {
-    let start = match rest.rfind("_ENV_") {
-        Some(at) => &rest[..at],
-        None => match rest.strip_suffix("_NAME") {
-            Some(start) if value.starts_with('/') => start,
+fn is_linked(name: &str, value: &str, environment: &BTreeMap<String, String>) -> bool {
+    let service = match name.rfind("_ENV_") {
+        Some(at) => &name[..at],
+        None => match name.strip_suffix("_NAME") {
+            Some(service) if value.starts_with('/') => service,
             _ => return false,
         },
     };
-    let port = format!("{}{start}_PORT", PREFIX.trim_end_matches('_'));
-    name != port && environment.get(&port).is_some_and(|value| is_service_address(value))
+    environment.get(&format!("{service}_PORT")).is_some_and(|value| is_service_address(value))
 }
 
 #[cfg(test)]

@@ -181,6 +181,7 @@ impl Settings {
                     max_event: read.number::<u64>("record_max_event_kb", 1, 1 << 20)? << 10,
                     timezone: read.text("record_timezone").to_owned(),
                 },
+                api_docs_enabled: read.word("api_docs_enabled", &["true", "false"], "it is true or false")? == "true",
                 metrics_enabled: read.word("metrics_enabled", &["true", "false"], "it is true or false")? == "true",
                 triton_metrics: read.word("triton_metrics", &["true", "false"], "true or false")? == "true",
                 slow_request: match read.text("slow_request_threshold_ms") {

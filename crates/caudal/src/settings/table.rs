@@ -28,6 +28,11 @@ impl Key {
         if AUTOMATIC.contains(&self.name) { "(automatic)" } else { "(not set)" }
     }
 
+    /// Whether its value is a list, separated by commas.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.value, "NAMES" | "ORIGINS")
+    }
+
     /// Its flag.
     pub(crate) fn flag(&self) -> String {
         self.name.replace('_', "-")
@@ -161,18 +166,28 @@ pub(crate) const TABLE: &[Key] = &[
         "key for admin routes, sent as Authorization: Bearer; without one the server makes a token (docs/deploy.md)",
     )),
     key("admin_insecure", "false", "BOOL", "let every caller use admin routes, without key or token"),
-    key(
-        "allowed_hosts",
-        "",
-        "NAMES",
-        "host names that requests may use beside addresses and this machine's own name, comma-separated; *.NAME for all \
-         subdomains, * for any; if not set, any name is accepted on addresses that other machines can reach",
+    known_as(
+        key(
+            "allowed_hosts",
+            "",
+            "NAMES",
+            "host names that requests may use beside addresses and this machine's own name, comma-separated; *.NAME for \
+             all subdomains, * for any; if not set, any name is accepted on addresses that other machines can reach",
+        ),
+        &["ALLOWED_HOSTS"],
     ),
-    key(
-        "cors_allowed_origins",
-        "",
-        "ORIGINS",
-        "origins whose pages may use the server from a browser (CORS), comma-separated, or *; never for admin routes",
+    known_as(
+        key(
+            "cors_allowed_origins",
+            "",
+            "ORIGINS",
+            "origins whose pages may use the server from a browser (CORS), comma-separated, or *; never for admin routes",
+        ),
+        &["ALLOWED_ORIGINS", "CORS_ORIGINS", "BACKEND_CORS_ORIGINS"],
+    ),
+    known_as(
+        key("api_docs_enabled", "true", "BOOL", "serve /docs and /openapi.json; when false they answer 404"),
+        &["API_DOCS_ENABLED"],
     ),
     live(key(
         "model_memory_mb",
@@ -629,15 +644,22 @@ mod tests {
         text += "\n## Variables of other systems\n\nA variable whose name is familiar and whose value is empty counts as not set. `DATABASE_URL` is used only where\n\
                  `data_dir` is set as well; SQLAlchemy's `postgresql+asyncpg://` and the like are read as `postgres://`.\n\
                  `FLUJO_EPHEMERAL_STATE`, `FLUJO_STATE_MODE=memory` and `FLUJO_STATE_URI=memory://` set `flow_durable: false`;\n\
-                 `LOG_FORMAT` of `json` or `text` sets `log_format`. Variables that Kubernetes sets for a service named `caudal` or\n\
-                 `caudal-…` (`CAUDAL_PORT=tcp://…`, `CAUDAL_SERVICE_HOST`) are ignored, also where one has a setting's name.\n\n\
+                 `LOG_FORMAT` of `json` or `text` sets `log_format`. Lists such as `ALLOWED_HOSTS` are separated by commas or\n\
+                 written as a JSON array. Variables that Kubernetes sets for a service (`CAUDAL_PORT=tcp://…`,\n\
+                 `CAUDAL_SERVICE_HOST`, `REDIS_PORT=tcp://…`) are ignored, also where one has the name of a setting or of a\n\
+                 variable below.\n\n\
                  These variables of the systems that Caudal replaces have no effect. One that is set is mentioned in the log at\n\
-                 start and by `caudal config`; one marked as refused keeps the server from starting:\n\n\
+                 start and by `caudal config`. One marked as refused asks for protection that Caudal does not give, and keeps the\n\
+                 server from starting; empty, `false`, `none` and the like ask for none, nor does\n\
+                 `FLUJO_GOVERNANCE_MODE=allow_all`. The same holds for the variables with `_FILE` behind their names, which name a\n\
+                 file with the value:\n\n\
                  | variable | elsewhere it | here |\n|---|---|---|\n";
         for legacy in crate::settings::legacy::LEGACY {
             let when = match legacy.when {
-                crate::settings::legacy::When::Refused => " (`true` is refused)",
-                crate::settings::legacy::When::Off => " (`false` is mentioned)",
+                crate::settings::legacy::When::Refused => " (refused)",
+                crate::settings::legacy::When::RefusedUnlessLoopback => {
+                    " (refused unless `host` is a loopback address)"
+                }
                 _ => "",
             };
             text += &format!("| `{}`{when} | {} | {} |\n", legacy.name, legacy.effect, legacy.here);

@@ -163,6 +163,9 @@ where
         call.trace.enter(route.stage());
         let request = unpack(request)?;
         let query = Query::parse(request.uri().query())?;
+        if !route.takes_images() {
+            query.refuse_image_parameters()?;
+        }
         call.deadline = Deadline::after(call.trace.start(), app.settings().request_timeout);
         query.check()?;
         query.apply(&mut call)?;

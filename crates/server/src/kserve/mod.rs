@@ -1,6 +1,7 @@
 //! KServe v2 (Open Inference Protocol): tensors in, tensors out, as JSON.
 
 mod answer;
+mod members;
 pub(crate) mod metadata;
 mod numbers;
 mod parameters;
@@ -14,7 +15,7 @@ use axum::{
     response::Response,
 };
 use caudal_tasks::{Call, ServedModel, within};
-use caudal_types::{Deadline, ErrorKind, Stage};
+use caudal_types::{Deadline, ErrorKind, Stage, shorten};
 use serde::Serialize;
 
 use crate::{
@@ -88,7 +89,6 @@ async fn run(
     name: String,
     version: Option<String>,
 ) -> Result<Answer, Problem> {
-    visit.query.refuse_image_parameters()?;
     let model = app.catalog.demand(&name, version.as_deref(), visit.id.as_str(), Some(&visit.call.trace)).await?;
     refuse_binary(&request)?;
     model.check_infer(&visit.call)?;
@@ -100,6 +100,7 @@ async fn run(
         move || Asked::read(&received.bytes, &model)
     })
     .await??;
+    check_named(&app, &name, &model, &asked)?;
     if let Some(priority) = asked.priority {
         visit.call.priority = priority;
     }
@@ -110,6 +111,23 @@ async fn run(
             visit.call.deadline = visit.call.deadline.sooner(own);
             within(visit.call.deadline, Problem::late, answer(&app, model, asked, &visit.call)).await
         }
+    }
+}
+
+/// Checks that the body names no other model or version than `model`, which was asked for as `name`.
+fn check_named(app: &App, name: &str, model: &ServedModel, asked: &Asked) -> Result<(), Problem> {
+    let contradicts = |member: &str, said: &str, is: &str| {
+        let said = shorten(said);
+        let message = format!("the member {member:?} is {said:?}, and the path asks for {is:?}");
+        Err(Problem::parameter(message, "leave it out"))
+    };
+    if let Some(said) = asked.model.as_deref().filter(|said| !app.catalog.now().are_same(said, name)) {
+        return contradicts("model_name", said, name);
+    }
+    let serving = model.version.to_string();
+    match asked.version.as_deref().filter(|said| *said != serving) {
+        Some(said) => contradicts("model_version", said, &serving),
+        None => Ok(()),
     }
 }
 

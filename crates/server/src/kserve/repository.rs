@@ -11,6 +11,7 @@ use caudal_tasks::{ChangeError, Entry};
 use caudal_types::ErrorKind;
 use serde::{Deserialize, Serialize};
 
+use super::members;
 use crate::{
     admin,
     app::App,
@@ -26,7 +27,7 @@ use crate::{
 
 /// What is asked of the index.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct IndexRequest {
     /// Only models that serve.
     #[serde(deserialize_with = "crate::json::null_is_absent")]
@@ -49,7 +50,7 @@ pub(crate) struct Indexed {
 
 /// What may be said when a model is to come or go.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ChangeRequest {
     /// None is known here; settings stand in `model.yaml`.
     #[schema(value_type = schemas::Members)]
@@ -71,14 +72,14 @@ const RESTS: &str = "resting: it is loaded when it is asked for";
 )]
 pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Response {
     door::work(app, Route::RepositoryIndex, request, |app, visit: Visit, request| async move {
-        let asked: IndexRequest = read(&app, &visit, request).await?;
+        let asked: IndexRequest = read(&app, &visit, request, &["ready"]).await?;
         let folders = app.catalog.folders().map_err(ChangeError::from)?;
         let now = app.catalog.now();
         let one = |(name, version): (String, Option<u64>)| {
             let (version, state, reason) = match now.entry(&name) {
                 Some(Entry::Ready(model)) => (Some(model.version), "READY", String::new()),
                 Some(Entry::Resting(_)) => (version, "UNAVAILABLE", RESTS.to_owned()),
-                Some(Entry::Failed(reason)) => (version, "UNAVAILABLE", reason.clone()),
+                Some(Entry::Failed(failed)) => (version, "UNAVAILABLE", failed.reason.clone()),
                 None => (version, "UNAVAILABLE", "unloaded".to_owned()),
             };
             Indexed { name, version: version.map(|number| number.to_string()), state, reason }
@@ -135,7 +136,7 @@ async fn change(
     request: Request,
     make: impl FnOnce(&App) -> Result<(), ChangeError> + Send + 'static,
 ) -> Result<Answer, Problem> {
-    let asked: ChangeRequest = read(&app, &visit, request).await?;
+    let asked: ChangeRequest = read(&app, &visit, request, &["parameters"]).await?;
     if app.settings().model_control != ModelControl::Explicit {
         return Err(Problem::new(
             ErrorKind::Forbidden,
@@ -163,17 +164,25 @@ async fn change(
     }
 }
 
-/// Reads the body; none is as good as `{}`.
-async fn read<T: Default + for<'a> Deserialize<'a>>(app: &App, visit: &Visit, request: Request) -> Result<T, Problem> {
+/// Reads the body, an object that has some of the members `known`; no body is as good as `{}`.
+async fn read<T: Default + for<'a> Deserialize<'a>>(
+    app: &App,
+    visit: &Visit,
+    request: Request,
+    known: &[&'static str],
+) -> Result<T, Problem> {
     let body = admin::read(app, &visit.call.trace, request).await?;
     if body.is_empty() {
         return Ok(T::default());
     }
     serde_json::from_slice::<Option<T>>(&body).map(Option::unwrap_or_default).map_err(|error| {
-        Problem::new(
-            ErrorKind::InvalidRequest,
-            format!("the body is not what is read here: {error}"),
-            "send {} or nothing",
-        )
+        let text = std::str::from_utf8(&body).unwrap_or_default();
+        members::unknown(text, "the request", known).unwrap_or_else(|| {
+            Problem::new(
+                ErrorKind::InvalidRequest,
+                format!("the body is not what is read here: {error}"),
+                "send {} or nothing",
+            )
+        })
     })
 }

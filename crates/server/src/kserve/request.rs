@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    numbers,
+    members, numbers,
     parameters::{self, Parameters},
 };
 use crate::{docs::schemas, json::null_is_absent, problem::Problem};
@@ -20,6 +20,9 @@ const MAX_DIMENSIONS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) id: Option<String>,
+    /// The model and the version that the body names.
+    pub(crate) model: Option<String>,
+    pub(crate) version: Option<String>,
     pub(crate) priority: Option<Priority>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) inputs: Vec<InputTensor>,
@@ -29,6 +32,7 @@ pub(crate) struct Asked {
 
 /// An inference request. Whatever may be left out may be `null` as well.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct InferRequest<'a> {
     /// Comes back in the answer.
     #[serde(borrow, default)]
@@ -42,6 +46,14 @@ pub(crate) struct InferRequest<'a> {
     /// The outputs that are wanted; all when absent.
     #[serde(borrow, default, deserialize_with = "null_is_absent")]
     outputs: Vec<Output<'a>>,
+    /// The model of the path, as KServe's client names it.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
+    model_name: Option<Cow<'a, str>>,
+    /// The version that serves.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
+    model_version: Option<Cow<'a, str>>,
 }
 
 /// What a request asks of the queue.
@@ -57,6 +69,7 @@ pub(crate) struct RequestParameters {
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = InferInput)]
+#[serde(deny_unknown_fields)]
 struct Input<'a> {
     #[serde(borrow)]
     #[schema(value_type = String)]
@@ -78,6 +91,7 @@ struct Input<'a> {
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = InferRequestedOutput)]
+#[serde(deny_unknown_fields)]
 struct Output<'a> {
     #[serde(borrow)]
     #[schema(value_type = String)]
@@ -97,8 +111,8 @@ impl Asked {
             Ok(request) => Self::of(request, model),
             // Python's json writes NaN and Infinity bare. They are looked for only here: other requests pay nothing for it.
             Err(error) => match numbers::quote_not_finite(body) {
-                Some(quoted) => Self::of(serde_json::from_slice(&quoted).map_err(|_| malformed(&error))?, model),
-                None => Err(malformed(&error)),
+                Some(quoted) => Self::of(serde_json::from_slice(&quoted).map_err(|_| refused(&quoted, &error))?, model),
+                None => Err(refused(body, &error)),
             },
         }
     }
@@ -108,8 +122,11 @@ impl Asked {
         for output in &request.outputs {
             parameters::check_output(&output.name, &output.parameters)?;
         }
+        let named = |name: Option<Cow<'_, str>>| name.filter(|name| !name.is_empty()).map(Cow::into_owned);
         Ok(Self {
             id: request.id.map(Cow::into_owned),
+            model: named(request.model_name),
+            version: named(request.model_version),
             priority: asked.priority.map(Priority::from_level),
             timeout: asked.timeout.filter(|timeout| *timeout > 0).map(Duration::from_micros),
             inputs: request.inputs.into_iter().map(|input| input.tensor(model)).collect::<Result<_, _>>()?,
@@ -118,12 +135,15 @@ impl Asked {
     }
 }
 
-fn malformed(error: &serde_json::Error) -> Problem {
-    Problem::new(
-        ErrorKind::InvalidRequest,
-        format!("the body is not an inference request: {error}"),
-        "send {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}",
-    )
+/// Why `body`, of which `error` was said, is not read.
+fn refused(body: &[u8], error: &serde_json::Error) -> Problem {
+    members::unknown_in_inference(body).unwrap_or_else(|| {
+        Problem::new(
+            ErrorKind::InvalidRequest,
+            format!("the body is not an inference request: {error}"),
+            "send {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}",
+        )
+    })
 }
 
 impl Input<'_> {

@@ -47,7 +47,6 @@ const SMALL_BODY: usize = 32 << 10;
 const FEW_VALUES: usize = 8 << 10;
 
 async fn run(app: Arc<App>, visit: Visit, request: Request) -> Result<Answer, Problem> {
-    visit.query.refuse_image_parameters()?;
     // Which model is asked stands in the body. Where there is only one it is known before.
     let only = app.catalog.now().only("embed").and_then(|name| app.catalog.get(name, None).ok());
     if let Some(model) = only {

@@ -62,7 +62,8 @@ pub(crate) struct DetectParams {
     /// Most boxes in an answer.
     #[param(minimum = 1, maximum = 30000)]
     max_det: Option<usize>,
-    /// Classes that count, by number or name, comma-separated.
+    /// Classes that count, by number or name, comma-separated; a name with a comma stands in double quotes. May be given
+    /// several times.
     classes: Option<String>,
     /// Most classes of a classification; 5 when absent.
     #[param(minimum = 1, maximum = 30000)]

@@ -58,7 +58,9 @@ impl Reader for EndToEnd {
             shown.sides = shown.sides.and(Span::of(corners));
             let inside_out = corners[2] < corners[0] - 1.0 || corners[3] < corners[1] - 1.0;
             let counts = score > LEAST && corners.iter().all(|side| side.is_finite());
-            shown.impossible += usize::from(counts && (inside_out || class.fract() != 0.0));
+            let impossible = inside_out || class.fract() != 0.0 || class < 0.0;
+            shown.impossible += usize::from(counts && impossible);
+            shown.found += usize::from(counts && !impossible);
         };
         match outputs {
             [all] => all.values.floats().chunks_exact(6).for_each(|six| look(&six[..4], six[4], six[5])),
@@ -71,6 +73,15 @@ impl Reader for EndToEnd {
             _ => {}
         }
         shown
+    }
+
+    fn is_named(&self, network: &Network<'_>) -> bool {
+        network.outputs.len() > 1
+    }
+
+    /// Places that hold nothing have whatever numbers: only a box shows how boxes are written.
+    fn is_proved_by(&self, shown: &Shown) -> bool {
+        shown.found > 0
     }
 
     fn candidates(&self, outputs: &[Output<'_>], _parts: &Parts, _input: (usize, usize), conf: f32) -> Candidates {

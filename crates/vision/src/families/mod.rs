@@ -108,6 +108,16 @@ trait Reader: Sync {
     /// Whether `network`, of which `parts` could be this family's, is so without doubt.
     fn is_sure(&self, network: &Network<'_>, parts: &Parts) -> bool;
 
+    /// Whether the names of the outputs of `network`, which [`Self::is_sure`], say that it is of this family.
+    fn is_named(&self, _network: &Network<'_>) -> bool {
+        false
+    }
+
+    /// Whether `shown` holds numbers that only networks of this family give, where nothing contradicts it.
+    fn is_proved_by(&self, shown: &Shown) -> bool {
+        shown.scores.has_numbers() && shown.sides.has_numbers()
+    }
+
     /// In what its boxes are given.
     fn unit(&self) -> Unit {
         Unit::Pixels
@@ -232,6 +242,11 @@ impl Head {
         })
     }
 
+    /// Whether the names of the outputs of `network`, whose head this is, say so.
+    pub fn is_named(&self, network: &Network<'_>) -> bool {
+        self.family.0.is_named(network) && self.family.0.is_sure(network, &self.parts)
+    }
+
     /// Its family.
     pub fn family(&self) -> Family {
         self.family
@@ -265,6 +280,11 @@ impl Head {
     /// What in `shown` cannot be of a network of this family, in words.
     pub fn contradiction(&self, shown: &Shown) -> Option<String> {
         self.family.0.unit().contradiction(shown, self.input)
+    }
+
+    /// Whether `shown` holds numbers that prove the family, where nothing contradicts it.
+    pub fn is_proved_by(&self, shown: &Shown) -> bool {
+        self.family.0.is_proved_by(shown)
     }
 
     /// Reads the boxes out of one row's outputs, given in the order of [`Self::outputs`], that are at least `conf` sure; and
@@ -413,6 +433,23 @@ mod tests {
         e2e([5.0, 0.9, 8.0, 16.0, 40.0, 56.0], Some("scores lie between"));
         e2e([24.0, 36.0, 8.0, 9.0, 0.9, 5.0], Some("turned inside out"));
         e2e([8.0, 16.0, 40.0, 56.0, 0.9, 0.3], Some("no whole number"));
+        e2e([8.0, 16.0, 40.0, 56.0, 0.9, -2.0], Some("no whole number"));
+    }
+
+    #[test]
+    fn only_a_box_proves_a_network_that_picks_its_boxes() {
+        let network =
+            Network { input: (64, 64), outputs: &[OutputShape { name: "o", dims: &[1, 1, 6] }], classes: None };
+        let head = Head::recognise(&network).unwrap();
+        let proves = |values: [f32; 6]| {
+            let shown = head.shown(&[Output { dims: &[1, 1, 6], values: Values::F32(&values) }]);
+            assert_eq!(head.contradiction(&shown), None, "{values:?}");
+            head.is_proved_by(&shown)
+        };
+        assert!(proves([8.0, 16.0, 40.0, 56.0, 0.9, 5.0]));
+        assert!(!proves([0.0, 0.0, 0.0, 0.0, 0.0, -1.0]));
+        assert!(!proves([8.0, 16.0, 40.0, 56.0, 0.01, 0.3]));
+        assert!(!head.is_proved_by(&Shown::default()) && !head.is_named(&network));
     }
 
     #[test]

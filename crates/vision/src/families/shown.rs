@@ -49,9 +49,14 @@ impl Span {
         self.least >= from && self.greatest <= to
     }
 
+    /// Whether there were numbers.
+    pub fn has_numbers(&self) -> bool {
+        self.least <= self.greatest
+    }
+
     /// The greatest distance from 0; 0 where there were no numbers.
     fn reach(&self) -> f32 {
-        if self.least > self.greatest { 0.0 } else { self.least.abs().max(self.greatest.abs()) }
+        if self.has_numbers() { self.least.abs().max(self.greatest.abs()) } else { 0.0 }
     }
 }
 
@@ -62,6 +67,8 @@ pub struct Shown {
     pub scores: Span,
     /// Sides of boxes: pixels of the input, or parts of it.
     pub sides: Span,
+    /// Boxes that count and may be boxes, of networks that pick theirs.
+    pub found: usize,
     /// Boxes that count and are turned inside out, or whose class is no whole number.
     pub impossible: usize,
 }
@@ -72,6 +79,7 @@ impl Shown {
         Self {
             scores: self.scores.and(other.scores),
             sides: self.sides.and(other.sides),
+            found: self.found + other.found,
             impossible: self.impossible + other.impossible,
         }
     }
@@ -98,7 +106,7 @@ impl Unit {
     /// What in `shown` cannot be of a network that gives boxes in this unit for an input of size `input`, in words.
     pub(super) fn contradiction(self, shown: &Shown, input: (usize, usize)) -> Option<String> {
         let scores = shown.scores;
-        if !(scores.within(-ROUNDING, 1.0 + ROUNDING) || scores == Span { odd: scores.odd, ..Span::default() }) {
+        if scores.has_numbers() && !scores.within(-ROUNDING, 1.0 + ROUNDING) {
             return Some(format!(
                 "scores lie between {} and {}, expected 0 to 1",
                 rounded(scores.least),

@@ -1,6 +1,8 @@
 //! Models of every kind that looks at pictures, real ones where they are small enough, over a real server.
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
+mod certainty;
+
 use std::process::Command;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
