@@ -25,6 +25,7 @@ use crate::{
         body::{self, BodyLimits},
         door::{self, Answer, Visitor},
     },
+    json::without_bom,
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -104,7 +105,7 @@ pub(super) async fn order<T: for<'a> Deserialize<'a> + Default>(
     if received.bytes.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice::<Option<T>>(&received.bytes)
+    serde_json::from_slice::<Option<T>>(without_bom(&received.bytes))
         .map(Option::unwrap_or_default)
         .map_err(|error| Problem::parameter(format!("the body is not understood: {error}"), hint))
 }

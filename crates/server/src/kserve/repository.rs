@@ -19,6 +19,7 @@ use crate::{
         Path, apart,
         door::{self, Answer, Visit},
     },
+    json::without_bom,
     problem::Problem,
     route::Route,
     settings::ModelControl,
@@ -169,7 +170,7 @@ async fn read<T: Default + for<'a> Deserialize<'a>>(app: &App, visit: &Visit, re
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice::<Option<T>>(&body).map(Option::unwrap_or_default).map_err(|error| {
+    serde_json::from_slice::<Option<T>>(without_bom(&body)).map(Option::unwrap_or_default).map_err(|error| {
         Problem::new(
             ErrorKind::InvalidRequest,
             format!("the body is not what is read here: {error}"),
