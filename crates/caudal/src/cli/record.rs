@@ -73,6 +73,7 @@ fn append() -> Command {
                 .help("what it says: an object, @ and a file that holds it, or - for standard input"),
         )
         .arg(option("user", "NAME").help("who says it"))
+        .arg(option("event-id", "UUID").help("the event's own id: appended again with it, it is recorded once"))
         .arg(
             option("expected-version", "N")
                 .value_parser(value_parser!(u64))
