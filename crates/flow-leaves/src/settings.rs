@@ -24,12 +24,7 @@ pub(crate) fn read<S: Settings>(said: &Value) -> Result<S, String> {
         return Err(format!("its settings are an object, not {}", said.sort()));
     }
     let json = serde_json::Value::from(&said);
-    // A tree of `serde_json` has no whole numbers beyond 64 bits: what holds such is read as text.
-    let read = match Value::from(json.clone()) == said {
-        true => serde_path_to_error::deserialize(json),
-        false => serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&said.to_json())),
-    };
-    read.map_err(|error| match error.path().to_string().as_str() {
+    serde_path_to_error::deserialize(json).map_err(|error| match error.path().to_string().as_str() {
         "." => error.inner().to_string(),
         path => format!("{path}: {}", error.inner()),
     })

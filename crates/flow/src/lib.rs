@@ -52,6 +52,6 @@ pub use step::{
     Transition, Voice,
 };
 pub use typed::Pipeline;
-pub use value::{Canonical, Data, Held, Integer, Map, Native, OutOfBounds, Value, write_canonical};
+pub use value::{Canonical, Data, Held, Map, Native, OutOfBounds, Value, write_canonical};
 pub use view::View;
 pub use words::{Expression, Shape, Undefined, WordsError};

@@ -44,7 +44,7 @@ fn work(said: &Value, settings: &Settings, call: &Call) -> Answer {
     for row in &rows {
         let cells = columns.iter().map(|name| match row.get(name) {
             // A number that is negative is no formula.
-            value @ Some(Value::Number(_) | Value::Integer(_)) => cell(value),
+            value @ Some(Value::Number(_)) => cell(value),
             value => safe(cell(value), settings.formulas),
         });
         line(&mut csv, cells);

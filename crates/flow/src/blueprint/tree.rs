@@ -118,9 +118,6 @@ fn number(word: &str) -> Option<Value> {
     if let Ok(number) = whole.parse::<i64>() {
         return Some(number.into());
     }
-    if let Some(number) = Value::whole_number(whole) {
-        return Some(number);
-    }
     if let Some(hexadecimal) = whole.strip_prefix("0x") {
         return i64::from_str_radix(hexadecimal, 16).ok().map(Value::from);
     }

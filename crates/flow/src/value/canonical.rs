@@ -40,7 +40,6 @@ impl Canonical for Value {
                 to.push(sort);
                 to.extend_from_slice(&bits);
             }
-            Self::Integer(number) => bytes(b'g', number.as_str().as_bytes(), to),
             Self::Text(text) => bytes(b't', text.as_bytes(), to),
             Self::Bytes(raw) => bytes(b'b', raw, to),
             Self::List(values) => {
@@ -92,7 +91,6 @@ impl Reading<'_> {
             b"i" => Value::Number(i64::from_le_bytes(self.word()?).into()),
             b"u" => Value::Number(u64::from_le_bytes(self.word()?).into()),
             b"f" => Value::Number(Number::from_f64(f64::from_le_bytes(self.word()?))?),
-            b"g" => Value::whole_number(&self.text()?)?,
             b"t" => Value::Text(self.text()?),
             b"b" => Value::Bytes(Bytes::copy_from_slice(self.counted()?)),
             b"l" => {

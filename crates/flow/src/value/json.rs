@@ -34,9 +34,9 @@ pub enum OutOfBounds {
 }
 
 impl Value {
-    /// Reads JSON; a byte order mark in front is no part of it.
+    /// Reads JSON.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json))
+        serde_json::from_slice(json)
     }
 
     /// As JSON. A Rust value that cannot be written is `null`.
@@ -80,7 +80,6 @@ impl Serialize for Value {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(yes) => serializer.serialize_bool(*yes),
             Self::Number(number) => number.serialize(serializer),
-            Self::Integer(number) => number.serialize(serializer),
             Self::Text(text) => serializer.serialize_str(text),
             Self::List(values) => {
                 let mut list = serializer.serialize_seq(Some(values.len()))?;
@@ -115,12 +114,9 @@ impl<'de> Deserialize<'de> for Map {
     }
 }
 
-/// A value whose whole numbers fit into 64 bits: others become floats.
-pub(super) struct Tree(pub(super) Value);
-
-impl<'de> Deserialize<'de> for Tree {
+impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
+        deserializer.deserialize_any(Reader)
     }
 }
 
@@ -142,7 +138,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        Tree::deserialize(deserializer).map(|Tree(value)| value)
+        Value::deserialize(deserializer)
     }
 
     fn visit_bool<E>(self, yes: bool) -> Result<Value, E> {
@@ -157,14 +153,6 @@ impl<'de> Visitor<'de> for Reader {
         Ok(number.into())
     }
 
-    fn visit_i128<E>(self, number: i128) -> Result<Value, E> {
-        Ok(Value::whole_number(&number.to_string()).unwrap_or_default())
-    }
-
-    fn visit_u128<E>(self, number: u128) -> Result<Value, E> {
-        Ok(Value::whole_number(&number.to_string()).unwrap_or_default())
-    }
-
     fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
         Ok(number.into())
     }
@@ -175,7 +163,7 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(Tree(value)) = seq.next_element()? {
+        while let Some(value) = seq.next_element()? {
             values.push(value);
         }
         Ok(values.into())
@@ -184,22 +172,16 @@ impl<'de> Visitor<'de> for Reader {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries: Vec<(Arc<str>, Value)> = Vec::new();
         while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            let Tree(value) = map.next_value()?;
-            entries.push((Arc::from(&*name), value));
+            entries.push((Arc::from(&*name), map.next_value()?));
         }
-        object(entries)
+        if let [(name, Value::Text(text))] = &entries[..]
+            && &**name == BYTES
+        {
+            let bytes = BASE64_STANDARD.decode(text.as_bytes());
+            return bytes.map(|bytes| Value::Bytes(Bytes::from(bytes))).map_err(A::Error::custom);
+        }
+        Ok(Value::Map(entries.into_iter().collect()))
     }
-}
-
-/// The value that an object of such members is.
-pub(super) fn object<E: serde::de::Error>(entries: Vec<(Arc<str>, Value)>) -> Result<Value, E> {
-    if let [(name, Value::Text(text))] = &entries[..]
-        && &**name == BYTES
-    {
-        let bytes = BASE64_STANDARD.decode(text.as_bytes());
-        return bytes.map(|bytes| Value::Bytes(Bytes::from(bytes))).map_err(E::custom);
-    }
-    Ok(Value::Map(entries.into_iter().collect()))
 }
 
 impl From<serde_json::Value> for Value {
@@ -218,7 +200,6 @@ impl From<serde_json::Value> for Value {
 }
 
 impl From<&Value> for serde_json::Value {
-    /// Whole numbers beyond 64 bits become floats.
     fn from(value: &Value) -> Self {
         match value {
             Value::Number(number) => Self::Number(Number::clone(number)),

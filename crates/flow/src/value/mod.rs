@@ -1,7 +1,6 @@
 //! What goes from step to step: values that are shared and never change, so that whoever holds one needs no copy.
 
 mod canonical;
-mod integer;
 mod json;
 mod map;
 mod native;
@@ -13,7 +12,6 @@ use serde_json::Number;
 
 pub(crate) use canonical::Reading;
 pub use canonical::{Canonical, write_canonical};
-pub use integer::Integer;
 pub use json::OutOfBounds;
 pub use map::Map;
 pub use native::{Data, Held, Native};
@@ -28,8 +26,6 @@ pub enum Value {
     Bool(bool),
     /// A number, as JSON has them.
     Number(Number),
-    /// A whole number beyond 64 bits.
-    Integer(Integer),
     /// A text.
     Text(Arc<str>),
     /// Values in an order.
@@ -73,12 +69,11 @@ impl Value {
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Self::Number(number) => number.as_f64(),
-            Self::Integer(number) => number.as_f64(),
             _ => None,
         }
     }
 
-    /// The whole number, if it is one of 64 bits.
+    /// The whole number, if it is one.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Self::Number(number) => number.as_i64(),
@@ -108,7 +103,6 @@ impl Value {
             Self::Null => false,
             Self::Bool(yes) => *yes,
             Self::Number(number) => number.as_f64() != Some(0.0),
-            Self::Integer(_) => true,
             Self::Text(text) => !text.is_empty(),
             Self::List(values) => !values.is_empty(),
             Self::Map(map) => !map.is_empty(),
@@ -122,7 +116,7 @@ impl Value {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "boolean",
-            Self::Number(_) | Self::Integer(_) => "number",
+            Self::Number(_) => "number",
             Self::Text(_) => "string",
             Self::List(_) => "array",
             Self::Map(_) => "object",
@@ -164,7 +158,6 @@ impl Value {
         match self {
             Self::Null | Self::Bool(_) | Self::Number(_) => 0,
             Self::Text(text) => text.len() + 16,
-            Self::Integer(number) => number.as_str().len() + 16,
             Self::List(values) => values.iter().map(|value| size_of::<Self>() + value.size()).sum::<usize>() + 16,
             Self::Map(map) => map.iter().map(|(name, value)| name.len() + 56 + value.size()).sum::<usize>() + 16,
             Self::Bytes(bytes) => bytes.len() + 32,
@@ -180,7 +173,6 @@ impl PartialEq for Value {
             (Self::Null, Self::Null) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,
             (Self::Number(a), Self::Number(b)) => a == b,
-            (Self::Integer(a), Self::Integer(b)) => a == b,
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::List(a), Self::List(b)) => Arc::ptr_eq(a, b) || a == b,
             (Self::Map(a), Self::Map(b)) => a == b,

@@ -144,17 +144,15 @@ fn replace(text: String, from: String, to: String) -> Result<String, Error> {
 }
 
 fn times(a: Word, b: Word) -> Result<Word, Error> {
-    if let (Some(a), Some(b)) = (whole(&a), whole(&b)) {
-        return a.checked_mul(b).map(Word::from).ok_or_else(|| fault("the product has more than 128 bits"));
+    if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64())
+        && let Some(product) = a.checked_mul(b)
+    {
+        return Ok(Word::from(product));
     }
     match (f64::try_from(a), f64::try_from(b)) {
         (Ok(a), Ok(b)) => Ok(Word::from(a * b)),
         _ => Err(fault("times takes two numbers")),
     }
-}
-
-fn whole(word: &Word) -> Option<i128> {
-    if word.is_integer() { i128::try_from(word.clone()).ok() } else { None }
 }
 
 fn tojson(word: Word) -> Result<String, Error> {

@@ -83,8 +83,6 @@ pub(super) fn hand(value: &Value) -> Word {
             (None, Some(number)) => Word::from(number),
             (None, None) => Word::from(number.as_f64().unwrap_or(f64::NAN)),
         },
-        // Beyond 128 bits the language has no numbers: such a one is only passed on and written.
-        Value::Integer(number) => number.as_i128().map_or_else(|| Word::from_object(Handed(value.clone())), Word::from),
         Value::Text(text) => Word::from(Arc::clone(text)),
         Value::List(_) | Value::Map(_) | Value::Bytes(_) => Word::from_object(Handed(value.clone())),
         // What cannot be written is nothing that can be looked into.
@@ -145,7 +143,6 @@ fn number(word: &Word) -> Value {
     match (word.as_i64(), u64::try_from(word.clone())) {
         (Some(number), _) => number.into(),
         (None, Ok(number)) => number.into(),
-        // Of 128 bits: written in digits.
-        (None, Err(_)) => Value::whole_number(&word.to_string()).unwrap_or_default(),
+        (None, Err(_)) => f64::try_from(word.clone()).map_or(Value::Null, Value::from),
     }
 }

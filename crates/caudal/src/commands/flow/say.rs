@@ -32,29 +32,12 @@ pub(super) fn aside(words: &str) {
     eprintln!("{}", printable_lines(words));
 }
 
-/// A value as it stands in YAML, which has numbers of 128 bits; a larger one stands as its digits in quotes.
-struct Yaml<'a>(&'a Value);
-
-impl serde::Serialize for Yaml<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Integer(number) => match number.as_i128() {
-                Some(number) => serializer.serialize_i128(number),
-                None => serializer.serialize_str(number.as_str()),
-            },
-            Value::List(values) => serializer.collect_seq(values.iter().map(Yaml)),
-            Value::Map(map) => serializer.collect_map(map.iter().map(|(name, value)| (name, Yaml(value)))),
-            other => other.serialize(serializer),
-        }
-    }
-}
-
 /// Prints what a run gave.
 pub(super) fn output(value: &Value, form: &str) {
     let pretty = || serde_json::to_string_pretty(value).unwrap_or_default();
     let text = match (form, value) {
         ("json", _) => pretty(),
-        ("yaml", _) => serde_norway::to_string(&Yaml(value)).unwrap_or_default().trim_end().to_owned(),
+        ("yaml", _) => serde_norway::to_string(value).unwrap_or_default().trim_end().to_owned(),
         ("md", Value::Text(text)) => text.to_string(),
         ("md", _) => format!("```json\n{}\n```", pretty()),
         ("raw", Value::Text(text)) | ("auto", Value::Text(text)) => text.to_string(),

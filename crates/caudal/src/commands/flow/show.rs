@@ -48,15 +48,6 @@ pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A replay beside what was recorded.
-#[derive(serde::Serialize)]
-struct Compared<'a> {
-    run_id: &'a str,
-    same: bool,
-    recorded: &'a caudal_flow::Value,
-    replay: &'a caudal_flow::Report,
-}
-
 pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Runs::Kept)?;
     let more = match matches.get_one::<String>("pipeline").map(|said| opened.pipeline(said)).transpose()?.transpose() {
@@ -69,7 +60,9 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         .map_err(|error| told(&error))?;
     let same = recorded.status == replayed.status && recorded.output == replayed.output;
     if matches.get_flag("json") {
-        say::json(&Compared { run_id: &recorded.run_id, same, recorded: &recorded.output, replay: &replayed });
+        say::json(
+            &serde_json::json!({"run_id": recorded.run_id, "same": same, "recorded": recorded.output, "replay": replayed}),
+        );
     } else {
         match replayed.status {
             "paused" => eprintln!("? it goes no further: it waits for an answer"),
