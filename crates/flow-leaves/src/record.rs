@@ -105,7 +105,8 @@ impl Append {
         let Ingested { record: event, expected } = aside(call.input.size(), read).await?;
         let (all, key, id) = (&record.consultations, shortened(&call.key()), event.id);
         let name = self.consultation(all, call).await?;
-        let appended = all.append(&name, vec![event], expected, Some(&key)).await.map_err(|error| failed(&error))?;
+        let appended =
+            all.append_once(&name, vec![event], expected, Some(&key)).await.map_err(|error| failed(&error))?;
         let id = match appended.repeated {
             false => id,
             true => all.event(&name, &appended.last.to_string()).await.map_err(|error| failed(&error))?.id,

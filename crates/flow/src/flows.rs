@@ -117,6 +117,11 @@ impl Flows {
         });
     }
 
+    /// Leaves all runs to the next process, because this one ends.
+    pub async fn leave_runs(&self) {
+        self.engine.leave_runs().await;
+    }
+
     /// Looks for runs whose process is gone: through all the first time, later through the latest.
     async fn sweep(self: &Arc<Self>, known: &mut Known) -> Result<TakenUp, RunError> {
         let most = if known.swept { PAGE.into() } else { u64::MAX };

@@ -35,6 +35,8 @@ pub(crate) struct Live {
     /// Where each step is kept before the next begins.
     pub(crate) journal: Option<Journal>,
     stop: AtomicU8,
+    /// Whether the process ends, so that another one is to recover the run.
+    leaving: AtomicBool,
     over: AtomicBool,
     wake: Notify,
 }
@@ -56,6 +58,7 @@ impl Live {
             parts,
             journal,
             stop: AtomicU8::new(GO_ON),
+            leaving: AtomicBool::new(false),
             over: AtomicBool::new(false),
             wake: Notify::new(),
         }
@@ -77,6 +80,16 @@ impl Live {
         // What was cancelled stays so.
         self.stop.fetch_max(stop, Relaxed);
         self.wake.notify_one();
+    }
+
+    /// Leaves the run where it is because the process ends: the next one recovers it.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+        self.pause();
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
     }
 
     /// Why the run does not go on, if it does not.

@@ -578,6 +578,32 @@ fn a_run_recovered_with_progress_goes_on(place: &impl Place) {
     }
 }
 
+/// A process that leaves its runs before it ends costs them no attempt.
+fn a_run_that_was_left_has_lost_no_attempt(place: &impl Place) {
+    let stuck = later("stuck", |_| async { std::future::pending().await });
+    let definition = define([Step::act("stuck", stuck)]);
+    let (runs, begun) = (place.open(), definition.clone());
+    as_a_process(async move { drop(engine(runs).begin(&begun, 1.into(), named("a")).await.unwrap()) });
+    for number in 0..=MAX_RECOVERIES {
+        let (runs, definition) = (place.open(), definition.clone());
+        let went: Vec<_> = as_a_process(async move {
+            let flows = Flows::new(engine(runs), [definition]);
+            let taken = flows.take_up().await.unwrap();
+            flows.leave_runs().await;
+            taken.into_iter().map(|(_, went)| went.map(|_| ())).collect()
+        });
+        assert_eq!(went, [Ok(())], "recovery {number}");
+        let runs = place.open();
+        let story = as_a_process(async move { Story::read(&*runs, "a").await.unwrap() });
+        assert_eq!((story.status(), story.recoveries), ("interrupted", 0));
+    }
+}
+
+#[test]
+fn a_run_that_was_left_has_lost_no_attempt_over_sqlite() {
+    a_run_that_was_left_has_lost_no_attempt(&folder().unwrap());
+}
+
 #[test]
 fn a_run_without_progress_is_given_up_over_sqlite() {
     a_run_recovered_without_progress_is_given_up(&folder().unwrap());

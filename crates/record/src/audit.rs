@@ -1,6 +1,9 @@
 //! Who read or exported what: a stream of its own, in the same store, as append-only as all others.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use caudal_store::{Append, Clock, List, NewRecord, NewStream, Order, Range, Record, StoreError, StreamId};
@@ -11,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     Consultations, RecordError,
     canonical::{canonical, sha256},
+    consultations::aside,
     reserve::WaitingNote,
     time::iso,
 };
@@ -40,10 +44,29 @@ pub struct Access {
     pub details: serde_json::Value,
 }
 
+/// How much of the audit log waits to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditBacklog {
+    /// Notes that wait.
+    pub notes: usize,
+    /// Reads of which no note was kept since the reserve for notes was full. An entry of the audit log will count them.
+    pub unnoted: u64,
+}
+
+impl AuditBacklog {
+    /// Whether nothing waits, and every read has a note.
+    pub fn is_empty(self) -> bool {
+        self.notes == 0 && self.unnoted == 0
+    }
+}
+
 /// Seconds between two tries to record something while nothing can be.
 const TRY_AGAIN: u64 = 2;
 /// Notes that are recorded in one go.
 const NOTES: usize = 500;
+/// How long a read waits for its note to be recorded, such as for another program's lock. The note then goes to the
+/// reserve.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Access {
     fn meta(&self) -> Result<Vec<u8>, RecordError> {
@@ -51,18 +74,18 @@ impl Access {
         Ok(canonical(meta.to_string().as_bytes())?)
     }
 
-    fn record(&self) -> Result<NewRecord, RecordError> {
+    fn record(&self, id: Uuid) -> Result<NewRecord, RecordError> {
         let body = canonical(&serde_json::to_vec(self).unwrap_or_default())?;
-        Ok(new_record(Uuid::now_v7(), self.operation, self.meta()?, body))
+        Ok(new_record(id, self.operation, self.meta()?, body))
     }
 
     /// The same, to be recorded later: it says when it was.
-    fn waiting(&self) -> Result<WaitingNote, RecordError> {
+    fn waiting(&self, id: Uuid) -> Result<WaitingNote, RecordError> {
         let mut body = json!(self);
         body["noted_at"] = iso(Clock::system().now()).into();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
         let body = text(canonical(body.to_string().as_bytes())?);
-        Ok(WaitingNote { id: Uuid::now_v7(), kind: self.operation.to_owned(), meta: text(self.meta()?), body })
+        Ok(WaitingNote { id, kind: self.operation.to_owned(), meta: text(self.meta()?), body })
     }
 }
 
@@ -78,8 +101,15 @@ fn new_record(id: Uuid, kind: &str, meta: Vec<u8>, body: Vec<u8>) -> NewRecord {
 
 /// Whether nothing can be recorded now, though it may be read.
 fn cannot_be_written(error: &RecordError) -> bool {
-    use StoreError::{DiskFull, Io, ReadOnly, Vanished};
-    matches!(error, RecordError::Store(DiskFull | Io(_) | ReadOnly(_) | Vanished(_)))
+    use StoreError::{DiskFull, Full, Io, ReadOnly, Unreachable, Vanished};
+    let RecordError::Store(error) = error else { return false };
+    matches!(error, DiskFull | Io(_) | ReadOnly(_) | Vanished(_) | Unreachable(_) | Full { .. })
+}
+
+/// An entry of the audit log that the server makes by itself.
+fn own_entry(operation: &'static str, details: serde_json::Value) -> Access {
+    let request_id = "none".to_owned();
+    Access { operation, consultation_id: None, user: None, from: None, request_id, details }
 }
 
 fn log() -> StreamId {
@@ -87,34 +117,47 @@ fn log() -> StreamId {
 }
 
 impl Consultations {
-    /// Takes note of something that somebody did. Done when it is on disk: in the record, or, while that cannot be written,
-    /// in the room that is kept for it.
+    /// Takes note of an access. Done when it is on disk: in the record, or, while that cannot be written, in the reserve
+    /// that is kept for it. Where the reserve is full the access is counted, and an entry of the audit log has the count
+    /// later.
     pub async fn note(&self, access: Access) -> Result<(), RecordError> {
-        match self.append_notes(vec![access.record()?]).await {
-            Ok(()) => {
-                self.record_waiting_notes();
-                Ok(())
+        let id = Uuid::now_v7();
+        // Notes that wait are recorded before this one.
+        let waits = self.reserve.len() > 0;
+        if !waits {
+            let noted = self.append_notes(vec![access.record(id)?]);
+            match tokio::time::timeout(NOTE_TIMEOUT, noted).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if !cannot_be_written(&error) => return Err(error),
+                Ok(Err(error)) => tracing::error!("notes of who reads what wait, and reads go on: {error}"),
+                // It may still be recorded: the same id then tells.
+                Err(_) => tracing::warn!("notes of who reads what wait for the store, and reads go on"),
             }
-            Err(error) if cannot_be_written(&error) && self.reserve.put(access.waiting()?) => {
-                let waiting = self.reserve.len();
-                if waiting == 1 {
-                    tracing::error!("who reads what waits to be recorded, and reads go on: {error}");
-                }
-                Ok(())
-            }
-            Err(error) => Err(error),
         }
+        let (reserve, note) = (self.reserve.clone(), access.waiting(id)?);
+        aside(move || {
+            if !reserve.put(note) {
+                reserve.count_unnoted(iso(Clock::system().now()));
+            }
+            Ok(())
+        })
+        .await?;
+        self.record_waiting_notes();
+        Ok(())
     }
 
-    /// How many notes of who read what wait to be recorded.
-    pub fn waiting_notes(&self) -> usize {
-        self.reserve.len()
+    /// How much of the audit log waits to be recorded.
+    pub fn audit_backlog(&self) -> AuditBacklog {
+        AuditBacklog { notes: self.reserve.len(), unnoted: self.reserve.unnoted().map_or(0, |unnoted| unnoted.count) }
     }
 
     /// Whether something could be recorded, as far as is known. Where nothing could, it is tried again, at most once in
-    /// two seconds: an entry of the audit log tells of it.
+    /// two seconds, by an entry of the audit log.
     pub fn is_writable(&self) -> bool {
         if !self.store.figures().refusing {
+            if !self.reserve.is_empty() {
+                self.record_waiting_notes();
+            }
             return true;
         }
         let now = self.started.elapsed().as_secs();
@@ -123,16 +166,8 @@ impl Consultations {
         if due && let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let record = self.clone();
             runtime.spawn(async move {
-                let details = serde_json::Value::Null;
-                let again = Access {
-                    operation: "WRITABLE_AGAIN",
-                    consultation_id: None,
-                    user: None,
-                    from: None,
-                    request_id: "none".to_owned(),
-                    details,
-                };
-                if let Ok(again) = again.record()
+                let again = own_entry("WRITABLE_AGAIN", serde_json::Value::Null);
+                if let Ok(again) = again.record(Uuid::now_v7())
                     && record.append_notes(vec![again]).await.is_ok()
                 {
                     record.record_waiting_notes();
@@ -152,29 +187,58 @@ impl Consultations {
         self
     }
 
-    /// Records notes that were kept back. It runs in the background.
+    /// Records in the background what waits in the reserve, and tries again until all of it is recorded.
     fn record_waiting_notes(&self) {
-        if self.reserve.len() == 0 {
-            return;
-        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let record = self.clone();
-        tokio::spawn(async move {
-            let Ok(_alone) = record.recording_notes.try_lock() else { return };
-            while record.reserve.len() > 0 {
-                let notes = record.reserve.first(NOTES);
-                for note in &notes {
-                    match record.append_notes(vec![note.record()]).await {
-                        // It was recorded before the process ended that kept it.
-                        Ok(()) | Err(RecordError::Store(StoreError::Duplicate)) => record.reserve.recorded(1),
-                        Err(error) => {
-                            tracing::warn!("who read what still waits to be recorded: {error}");
-                            return;
-                        }
+        runtime.spawn(async move {
+            // A note that came while the last ones were recorded found the lock taken.
+            while !record.reserve.is_empty() {
+                let Ok(_alone) = record.recording_notes.try_lock() else { return };
+                match record.empty_reserve().await {
+                    Ok(()) => tracing::info!("notes of who read what while nothing could be recorded are recorded now"),
+                    Err(error) => {
+                        tracing::debug!("notes of who reads what still wait to be recorded: {error}");
+                        tokio::time::sleep(Duration::from_secs(TRY_AGAIN)).await;
                     }
                 }
             }
-            tracing::info!("who read what while nothing could be recorded is recorded now");
         });
+    }
+
+    /// Records what waits in the reserve: notes, then the count of reads of which there is none.
+    async fn empty_reserve(&self) -> Result<(), RecordError> {
+        loop {
+            let notes = self.reserve.first(NOTES);
+            if notes.is_empty() {
+                break;
+            }
+            match self.append_notes(notes.iter().map(WaitingNote::record).collect()).await {
+                Ok(()) => self.leave_reserve(notes.len()).await?,
+                // One of them was recorded before the process ended that kept it.
+                Err(RecordError::Store(StoreError::Duplicate)) => {
+                    for note in &notes {
+                        match self.append_notes(vec![note.record()]).await {
+                            Ok(()) | Err(RecordError::Store(StoreError::Duplicate)) => self.leave_reserve(1).await?,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(unnoted) = self.reserve.unnoted() {
+            let entry = own_entry("READS_NOT_NOTED", json!(unnoted));
+            self.append_notes(vec![entry.record(Uuid::now_v7())?]).await?;
+            self.reserve.unnoted_recorded(&unnoted);
+        }
+        Ok(())
+    }
+
+    /// The first `count` notes of the reserve are recorded.
+    async fn leave_reserve(&self, count: usize) -> Result<(), RecordError> {
+        let reserve = Arc::clone(&self.reserve);
+        aside(move || Ok(reserve.recorded(count))).await
     }
 
     async fn append_notes(&self, records: Vec<NewRecord>) -> Result<(), RecordError> {

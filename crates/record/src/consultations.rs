@@ -26,6 +26,7 @@ use crate::{
     export::room::ExportRoom,
     folder::Folder,
     kept::{KeptState, Opened, StateKey},
+    raw::Raw,
     reserve::Reserve,
     state::State,
 };
@@ -117,7 +118,7 @@ pub struct About {
     pub session_id: String,
     /// What is known of the patient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patient_stub: Option<serde_json::Value>,
+    pub patient_stub: Option<Raw>,
     /// What the file said of it that it was imported from, such as `created_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<serde_json::Value>,
@@ -131,7 +132,8 @@ pub fn original_created_at(stream: &Stream) -> Option<Time> {
     crate::time::parse(about.original?.get("created_at")?.as_str()?)
 }
 
-/// The JSON object `shown`, with `original_created_at` where the consultation was imported and its file said one.
+/// The JSON object `shown`, with `original_created_at` where the consultation was imported and its file said one. For what
+/// holds no numbers of clients: these would lose digits in a tree.
 pub fn with_original_time(mut shown: serde_json::Value, stream: &Stream) -> serde_json::Value {
     if let (Some(shown), Some(time)) = (shown.as_object_mut(), original_created_at(stream)) {
         shown.insert("original_created_at".to_owned(), crate::time::iso(time).into());
@@ -149,6 +151,11 @@ impl Consultation {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.stream.id.name
+    }
+
+    /// What was said when it was made, as it was written: numbers keep their digits.
+    pub fn about_as_written(&self) -> Raw {
+        Raw::json_or_text(&self.stream.meta)
     }
 }
 
@@ -358,6 +365,10 @@ impl Consultations {
     async fn replay(&self, stream: &Stream, from: KeptState) -> Result<Option<KeptState>, RecordError> {
         let (name, mut made) = (&*stream.id.name, from);
         if made.state.sequence == stream.head.sequence {
+            // No event is replayed: that the last one is still there is found out by reading it.
+            if let Some(before) = stream.head.sequence.checked_sub(1) {
+                self.events(name, Range::after(before, 1)).await?;
+            }
             let holds = stream.head.sequence == 0 || made.link == stream.head.chain;
             return Ok(holds.then_some(made));
         }

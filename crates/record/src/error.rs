@@ -10,6 +10,7 @@ use crate::{
     canonical::JsonError,
     export::ExportsFull,
     kinds::{KindError, PayloadError},
+    resent::IdInUse,
 };
 
 /// Why something was not recorded, or cannot be told.
@@ -36,6 +37,9 @@ pub enum RecordError {
     /// An event's id that is none.
     #[error("{:?} is no UUID", shorten(.0))]
     EventId(Box<str>),
+    /// An event's id that another event has.
+    #[error("{0}")]
+    IdInUse(IdInUse),
     /// A name that no consultation can have.
     #[error("{0}")]
     Name(&'static str),
@@ -93,6 +97,7 @@ impl Explain for RecordError {
             Self::Store(error) => error.kind(),
             Self::NoConsultation(_) | Self::NoEvent(_) => ErrorKind::NotFound,
             Self::EventId(_) | Self::Name(_) => ErrorKind::InvalidParameter,
+            Self::IdInUse(_) => ErrorKind::Exists,
             Self::Nothing => ErrorKind::EmptyBody,
             Self::Archive(error) => error.kind(),
             Self::File { .. } => ErrorKind::StoreUnavailable,
@@ -112,6 +117,7 @@ impl Explain for RecordError {
             Self::NoConsultation(_) => "GET /consultations lists those there are; POST /consultations makes one".into(),
             Self::NoEvent(_) => "GET /consultations/{id}/events lists them".into(),
             Self::EventId(_) => "send a UUID, or leave it out: one is made".into(),
+            Self::IdInUse(in_use) => in_use.hint().into(),
             Self::Name(_) => "leave consultation_id out: one is made".into(),
             Self::Archive(error) => error.hint(),
             Self::File { .. } => "look at the data folder: its disk, and who may read and write there".into(),

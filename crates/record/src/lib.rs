@@ -18,6 +18,7 @@ mod members;
 pub mod proof;
 mod proofs;
 mod raw;
+mod resent;
 mod reserve;
 mod seals;
 pub mod soap;
@@ -26,7 +27,7 @@ pub mod time;
 pub mod timeline;
 pub mod verify;
 
-pub use audit::{AUDIT, Access};
+pub use audit::{AUDIT, Access, AuditBacklog};
 pub use consultations::{
     About, Consultation, Consultations, NewConsultation, SPACE, original_created_at, stream_of, with_original_time,
 };
@@ -35,4 +36,5 @@ pub use exports::{Checked, CheckedFile, MANIFEST, check_folder};
 pub use imports::{ImportSummary, Importer};
 pub use ingest::{Ingest, Ingested};
 pub use proofs::Verdict;
+pub use resent::{IdInUse, IdUse, Written};
 pub use seals::{Done, Sealing};

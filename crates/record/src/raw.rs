@@ -46,6 +46,55 @@ impl PartialEq for Raw {
     }
 }
 
+impl Eq for Raw {}
+
+/// `json` over several lines, each level two spaces further in. Numbers and strings stay as they are written.
+pub(crate) fn indented(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() + json.len() / 2);
+    let mut letters = json.chars().peekable();
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(letter) = letters.next() {
+        if in_string {
+            (in_string, escaped) = (letter != '"' || escaped, letter == '\\' && !escaped);
+            out.push(letter);
+            continue;
+        }
+        match letter {
+            '{' | '[' => {
+                out.push(letter);
+                while letters.next_if(char::is_ascii_whitespace).is_some() {}
+                match letters.next_if(|next| matches!(next, '}' | ']')) {
+                    Some(end) => out.push(end),
+                    None => {
+                        depth += 1;
+                        line(&mut out, depth);
+                    }
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(letter);
+            }
+            ',' => {
+                out.push(letter);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            letter if letter.is_ascii_whitespace() => {}
+            letter => {
+                in_string = letter == '"';
+                out.push(letter);
+            }
+        }
+    }
+    out
+}
+
 /// The member `key` of an object, `null` being none.
 pub(crate) fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     Members::of(object).find(|(name, value)| *name == key && *value != "null").map(|(_, value)| value)
@@ -60,5 +109,27 @@ pub(crate) fn is_filled(value: &str) -> bool {
         // One that is filled makes it so: a section of empty fields is empty.
         Some(b'{') => Members::of(value).any(|(_, value)| is_filled(value)),
         Some(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indented_json_is_what_serde_json_writes_and_keeps_numbers() {
+        for json in [
+            r#"{"a": [1, {"b": null}, []], "c": {}, "d": "x, {y}: [\"z\\"}"#,
+            r#"[true,  "á\n", {"k":[[ ], { }]}]"#,
+            "12",
+            "\"\"",
+        ] {
+            let value: serde_json::Value = serde_json::from_str(json).unwrap();
+            assert_eq!(indented(json), serde_json::to_string_pretty(&value).unwrap());
+        }
+        assert_eq!(
+            indented(r#"{"n": 12345678901234567890123, "f": 1.10}"#).matches("12345678901234567890123").count(),
+            1
+        );
     }
 }

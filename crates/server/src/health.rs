@@ -8,6 +8,7 @@ use axum::{
     response::Response,
 };
 use caudal_memory::Use;
+use caudal_record::AuditBacklog;
 use caudal_tasks::{Entry, Provider, ServedModel};
 use caudal_types::ErrorKind;
 use serde::Serialize;
@@ -24,7 +25,7 @@ use crate::{
 /// The state of the server, for people.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Health {
-    /// `degraded`: a model does not serve; `loading`: models are still being loaded.
+    /// `degraded`: a model does not serve, or nothing can be recorded; `loading`: models are still being loaded.
     #[schema(value_type = schemas::HealthStatus)]
     status: &'static str,
     /// Whether `/readyz` says that the server is ready.
@@ -163,6 +164,8 @@ struct RecordHealth {
     waiting: usize,
     /// Notes of who read what that wait until the record can be written again.
     audit_waiting: usize,
+    /// Reads of which no note was kept, because the reserve for notes was full; the audit log will have their number.
+    audit_unnoted: u64,
     connections: usize,
     connections_busy: usize,
     /// The ten statements that took longest, in milliseconds.
@@ -173,13 +176,15 @@ impl RecordHealth {
     fn of(record: &caudal_record::Consultations) -> Self {
         let figures = record.store().figures();
         let slowest = figures.slowest.iter();
+        let AuditBacklog { notes, unnoted } = record.audit_backlog();
         Self {
             store: figures.engine,
             events_appended: figures.space(caudal_record::SPACE).appended,
             commits: figures.commits,
             failures: figures.failures,
             waiting: figures.waiting,
-            audit_waiting: record.waiting_notes(),
+            audit_waiting: notes,
+            audit_unnoted: unnoted,
             connections: figures.connections,
             connections_busy: figures.connections_busy,
             slowest_ms: slowest
@@ -203,7 +208,8 @@ impl Health {
         };
         let gpus = app.memory.reading().gpus.into_iter();
         let failed_models: Vec<String> = app.catalog.now().failed().map(str::to_owned).collect();
-        let recording = app.record.as_ref().is_none_or(|record| record.waiting_notes() == 0 && record.is_writable());
+        let recording =
+            app.record.as_ref().is_none_or(|record| record.is_writable() && record.audit_backlog().is_empty());
         let status = match failed_models.is_empty() && recording {
             _ if app.is_draining() => "draining",
             _ if app.catalog.now().is_loading() => "loading",

@@ -10,3 +10,8 @@ where
 {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
+
+/// The JSON text in `body`, without a byte order mark in front: RFC 8259, 8.1, lets readers ignore it.
+pub(crate) fn without_bom(body: &[u8]) -> &[u8] {
+    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
+}

@@ -164,6 +164,7 @@ impl Server {
             connections.ended().await;
         };
         let finished = tokio::time::timeout(app.settings().exit_timeout, finish).await;
+        app.flows.leave_runs().await;
         if let Some(meter) = &app.meter {
             meter.tell(metrics::told(&app));
         }

@@ -193,7 +193,7 @@ impl Collector for Reader {
         process::encode(&mut encoder)?;
         memory::encode(&mut encoder, &app.memory)?;
         if let Some(record) = &app.record {
-            record::encode(&mut encoder, &record.store().figures())?;
+            record::encode(&mut encoder, &record.store().figures(), record.audit_backlog())?;
         }
         flow::encode(&mut encoder, &app.flows)?;
         // Nothing is sent where no collector is named: then they are 0.

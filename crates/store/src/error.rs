@@ -99,7 +99,7 @@ impl Explain for StoreError {
         match self {
             Self::NoStream(_) => "check the id; a listing tells which there are".into(),
             Self::Exists(_) => "choose another id".into(),
-            Self::Duplicate => "leave the id out, and one is made".into(),
+            Self::Duplicate => "each record has an id of its own: send another record under another id".into(),
             Self::Version { actual, .. } => {
                 format!("read what was appended meanwhile, then send expected_version {actual}").into()
             }

@@ -140,6 +140,11 @@ impl Gauges {
         }
     }
 
+    /// Whether nothing can be written, as far as is known.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.load(Relaxed)
+    }
+
     /// A group was not committed.
     pub(crate) fn failed(&self, error: &StoreError) {
         use StoreError::{DiskFull, Io, ReadOnly, Unreachable, Vanished};

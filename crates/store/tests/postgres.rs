@@ -63,6 +63,8 @@ fn what_was_changed_behind_its_back_is_never_given_back() {
         "update records set chain = decode(repeat('00', 32), 'hex') where sequence = 3",
         "update records set chain = '' where sequence = 3",
         "delete from records where sequence = 3",
+        "delete from records where sequence = 5",
+        "delete from records",
         "update records set sequence = 100 where sequence = 3",
         "update streams set meta = '{\"patient\": \"another\"}'",
         "update streams set created = created - 1",
@@ -88,6 +90,22 @@ fn what_was_changed_behind_its_back_is_never_given_back() {
             assert!(matches!(appended, Err(StoreError::Damaged(_))), "{change}: {appended:?}");
         }
     }
+}
+
+#[test]
+fn records_of_a_kind_that_were_removed_are_noticed() {
+    let Some(schema) = Schema::new() else { return };
+    let store = schema.store();
+    let kind = || Range { kind: Some("one".into()), ..Range::after(0, 9) };
+    run(async {
+        make(&*store, "a").await;
+        store.append(append("a", (0..5).map(|_| record("one", "1")).collect())).await.expect("appended");
+        assert_eq!(store.read(&id("a"), kind()).await.map(|found| found.len()), Ok(5));
+        schema.sql("delete from records where sequence = 5");
+        let read = store.read(&id("a"), kind()).await;
+        assert!(matches!(read, Err(StoreError::Damaged(_))), "{read:?}");
+        assert_eq!(store.read(&id("a"), Range::after(0, 2)).await.map(|found| found.len()), Ok(2));
+    });
 }
 
 #[test]

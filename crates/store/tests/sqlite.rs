@@ -5,7 +5,7 @@ mod contract;
 use std::{path::PathBuf, sync::Arc};
 
 use caudal_store::{
-    Clock, Store, StoreError,
+    Clock, Range, Store, StoreError,
     sqlite::{Options, Sqlite},
 };
 use contract::{Database, all, append, id, make, record, run};
@@ -214,4 +214,38 @@ fn a_log_whose_database_is_gone_is_not_begun_anew() {
     assert!(log.exists() && !folder.0.path().join("caudal.db").exists());
     std::fs::remove_file(log).expect("removed");
     Sqlite::open(options()).expect("a new store");
+}
+
+#[test]
+fn records_that_were_removed_are_noticed_by_reads_of_their_range() {
+    let (last, middle) = ("delete from records where sequence = 5", "delete from records where sequence = 3");
+    let [one, other] = [Some("one"), Some("other")];
+    for (change, kind, missing) in [
+        (last, None, 5),
+        ("delete from records where sequence > 3", None, 4),
+        ("delete from records", None, 1),
+        (last, one, 5),
+        // The one that is missing is of another kind, or of this one: nobody can tell.
+        (last, other, 5),
+        (middle, one, 3),
+    ] {
+        let folder = Folder::new();
+        let store = folder.store();
+        run(async {
+            make(&*store, "a").await;
+            let kinds = ["one", "other", "one", "other", "one"];
+            store.append(append("a", kinds.map(|kind| record(kind, "1")).into())).await.expect("appended");
+        });
+        let raw = rusqlite::Connection::open(folder.file()).expect("the database");
+        raw.execute(change, []).expect(change);
+        let read = |after, limit| {
+            let range = Range { kind: kind.map(Into::into), ..Range::after(after, limit) };
+            run(store.read(&id("a"), range))
+        };
+        let damaged = StoreError::Damaged(format!("test a has no record {missing}"));
+        assert_eq!(read(0, 9), Err(damaged), "{change}, {kind:?}");
+        if change == last {
+            assert_eq!(read(0, 1).map(|found| found.len()), Ok(1), "what stands before it is still read");
+        }
+    }
 }

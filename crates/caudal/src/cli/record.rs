@@ -73,6 +73,7 @@ fn append() -> Command {
                 .help("payload: a JSON object, @FILE, or - for standard input"),
         )
         .arg(option("user", "NAME").help("user who records it"))
+        .arg(option("event-id", "UUID").help("id of the event; appended again with the same id, it is recorded once"))
         .arg(
             option("expected-version", "N")
                 .value_parser(value_parser!(u64))

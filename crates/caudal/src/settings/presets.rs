@@ -20,6 +20,8 @@ pub(crate) const PRESETS: &[Preset] = &[
             ("max_queue_mb", "64"),
             ("max_images", "16"),
             ("max_image_megapixels", "24"),
+            // As much as one body may take of the memory for all.
+            ("max_file_size_mb", "48"),
             ("max_body_memory_mb", "64"),
             ("max_pixel_memory_mb", "256"),
             ("concurrency_limit", "256"),

@@ -357,7 +357,7 @@ pub(crate) const TABLE: &[Key] = &[
         "max_body_memory_mb",
         "256",
         "MIB",
-        "memory for all request bodies; half as much again is for unsent responses",
+        "memory for all request bodies, of which one may take three quarters; half as much again is for unsent responses",
     ),
     key("max_pixel_memory_mb", "512", "MIB", "memory for all images being decoded"),
     live(known_as(

@@ -201,13 +201,86 @@ fn an_event_has_its_own_name_once() {
     let (id, other) = (make(&server), make(&server));
     let name = "0191d2a0-0000-7000-8000-00000000a001";
     let body = message(1).replacen('{', &format!(r#"{{"event_id":"{name}","#), 1);
-    assert_eq!(well(&append(&server, &id, &body))["event_id"], name);
-    refused(&append(&server, &id, &body), 409, "exists");
-    refused(&append(&server, &other, &body), 409, "exists");
-    refused(&batch(&server, &id, &format!(r#"{{"events":[{},{body}]}}"#, message(2))), 409, "exists");
+    let first = append(&server, &id, &body);
+    assert_eq!((first.status, &well(&first)["event_id"]), (201, &json!(name)));
+    let elsewhere = append(&server, &other, &body);
+    refused(&elsewhere, 409, "exists");
+    assert_eq!(elsewhere.json()["error"]["details"], json!({"event_id": name}), "not where it is");
     refused(&append(&server, &id, &body.replace(name, "seven")), 400, "invalid_parameter");
+    let changed = append(&server, &id, &body.replace("Hola 1", "Hola 2"));
+    let words = refused(&changed, 409, "exists");
+    assert!(words.contains("other content"), "{words}");
+    assert_eq!(changed.json()["error"]["details"], json!({"event_id": name, "sequence": 1}));
+    let hint = changed.json()["error"]["hint"].as_str().unwrap().to_owned();
+    assert!(hint.contains("another event under another event_id"), "{hint}");
+    let again = message(2).replacen('{', &format!(r#"{{"event_id":"{name}","#), 1);
+    let twice = batch(&server, &id, &format!(r#"{{"events":[{},{again}]}}"#, message(2)));
+    let words = refused(&twice, 409, "exists");
+    assert!(words.starts_with("event 1 of the batch: ") && words.ends_with("none was recorded"), "{words}");
+    assert_eq!(twice.json()["error"]["details"], json!({"event_id": name, "event": 1, "sequence": 1}));
     assert_eq!((count(&server, &id), count(&server, &other)), (1, 0));
     assert_eq!(read(&server, &format!("/consultations/{id}/events/{name}"))["sequence"], 1);
+}
+
+/// The body of a message with an id of its own.
+fn named(number: u64, id: &str) -> String {
+    message(number).replacen('{', &format!(r#"{{"event_id":"{id}-0000-7000-8000-{number:012}","#), 1)
+}
+
+#[test]
+fn event_that_is_sent_again_is_answered_with_its_sequence() {
+    let server = SHARED.get();
+    let id = make(&server);
+    let body = named(1, "0191d2a1");
+    let first = append(&server, &id, &body);
+    fill(&server, &id, 2);
+    let again = append(&server, &id, &body);
+    assert_eq!((first.status, again.status), (201, 200));
+    let mut expected = first.json();
+    expected["repeated"] = true.into();
+    assert_eq!(again.json(), expected);
+    // Also where the first request moved the consultation past the version that both expect.
+    let versioned = named(2, "0191d2a1").replacen('{', r#"{"expected_version":3.0,"#, 1);
+    assert_eq!(append(&server, &id, &versioned).status, 201);
+    let again = append(&server, &id, &versioned);
+    assert_eq!((again.status, &again.json()["sequence"]), (200, &json!(4)), "{}", again.text());
+    let other = named(3, "0191d2a1").replacen('{', r#"{"expected_version":3,"#, 1);
+    refused(&append(&server, &id, &other), 409, "version_conflict");
+
+    let events = |numbers: std::ops::Range<u64>| {
+        let events: Vec<_> = numbers.map(|number| named(number, "0191d2a1")).collect();
+        format!(r#"{{"events":[{}]}}"#, events.join(","))
+    };
+    let first = batch(&server, &id, &events(10..13));
+    let again = batch(&server, &id, &events(10..13));
+    assert_eq!((first.status, again.status), (201, 200), "{}", again.text());
+    let mut expected = first.json();
+    expected["repeated"] = true.into();
+    assert_eq!(again.json(), expected);
+    let partly = batch(&server, &id, &events(12..15));
+    let words = refused(&partly, 409, "exists");
+    assert!(words.contains("is recorded already, with the sequence 7"), "{words}");
+    let twice = format!(r#"{{"events":[{0},{0}]}}"#, named(20, "0191d2a1"));
+    assert!(refused(&batch(&server, &id, &twice), 409, "exists").contains("event 1 of the batch"));
+    assert_eq!((count(&server, &id), whole(&server, &id)), (7, 7));
+}
+
+#[test]
+fn version_may_be_written_as_a_float_and_bodies_begin_with_a_mark() {
+    let server = SHARED.get();
+    let id = make(&server);
+    let at = |version: &str, number| message(number).replacen('{', &format!(r#"{{"expected_version":{version},"#), 1);
+    assert_eq!(append(&server, &id, &at("0.0", 1)).status, 201);
+    let several = |version: &str| format!(r#"{{"expected_version":{version},"events":[{}]}}"#, message(2));
+    assert_eq!(batch(&server, &id, &several("1.0")).status, 201);
+    refused(&append(&server, &id, &at("1.5", 3)), 400, "invalid_parameter");
+    refused(&batch(&server, &id, &several("1.5")), 400, "invalid_parameter");
+    refused(&batch(&server, &id, &several("\"2\"")), 400, "invalid_parameter");
+    assert_eq!(append(&server, &id, &format!("\u{feff}{}", message(3))).status, 201);
+    assert_eq!(batch(&server, &id, &format!("\u{feff}{}", several("3"))).status, 201);
+    let made = server.post_json("/consultations", "\u{feff}{\"user_id\":\"dra\"}");
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(count(&server, &id), 4);
 }
 
 #[test]

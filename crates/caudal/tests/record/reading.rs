@@ -55,6 +55,36 @@ fn a_consultation_stands_where_its_events_say() {
 }
 
 #[test]
+fn whole_numbers_beyond_64_bits_keep_their_digits() {
+    const BIG: &str = "12345678901234567890123";
+    let server = SHARED.get();
+    let made = server.post_json("/consultations", &format!(r#"{{"user_id":"dra","patient_stub":{{"folio":{BIG}}}}}"#));
+    let id = well(&made)["consultation_id"].as_str().unwrap().to_owned();
+    for (kind, payload) in [
+        ("EXTRACTION_COMPLETED", format!(r#"{{"extraction_data":{{"z":{BIG}}}}}"#)),
+        ("SYMPTOMS_UPDATED", format!(r#"{{"primary_symptoms":[{BIG}]}}"#)),
+        ("MESSAGE_RECEIVED", format!(r#"{{"message":"m","metadata":{{"id":{BIG}}}}}"#)),
+        ("SOAP_SECTION_COMPLETED", format!(r#"{{"section":"plan","content":{{"folio":{BIG}}}}}"#)),
+    ] {
+        well(&append(&server, &id, &format!(r#"{{"event_type":"{kind}","payload":{payload}}}"#)));
+    }
+    let digits = |path: &str| {
+        let text = server.get(path).text();
+        assert!(!text.contains("1.2345678901234568e"), "{path}: {text}");
+        text.matches(BIG).count()
+    };
+    assert_eq!(digits(&format!("/consultations/{id}")), 5);
+    assert_eq!(digits(&format!("/consultations/{id}/soap")), 1);
+    assert_eq!(digits(&format!("/consultations/{id}/events")), 4);
+    let export = format!(r#"{{"consultation_id":"{id}","formats":["md","json","csv"]}}"#);
+    let export = well(&server.post_json("/api/exports", &export))["export_id"].as_str().unwrap().to_owned();
+    // Of a message its words stand in the page, and not what is said about it; the note follows the events.
+    for (file, count) in [("md", 4), ("json", 5), ("csv", 4)] {
+        assert_eq!(digits(&format!("/api/exports/{export}/download/consultation.{file}")), count, "{file}");
+    }
+}
+
+#[test]
 fn what_events_come_to_is_the_same_with_and_without_snapshots() {
     let server = keeps(&["--record-snapshot-every", "3"]);
     let shared = SHARED.get();

@@ -119,6 +119,71 @@ fn a_bad_line_is_named_and_those_before_it_are_kept() {
 }
 
 #[test]
+fn doubled_id_is_named_by_its_line_and_lines_before_it_are_kept() {
+    let server = SHARED.get();
+    let named = |number: u64, id: u64| {
+        message(number).replacen('{', &format!(r#"{{"event_id":"0191d2b0-0000-7000-8000-{id:012}","#), 1)
+    };
+    for (before, id) in [(1, 1), (700, 2)] {
+        let name = make(&server);
+        let doubled = format!("{}\n{}{}\n{}", named(0, id), lines(1, before), named(before + 1, id), message(9));
+        let answer = stream(&server, &name, doubled);
+        let (line, kept) = (before + 2, before + 1);
+        let words = refused(&answer, 409, "exists");
+        assert!(words.starts_with(&format!("line {line}: ")), "{words}");
+        let details = &answer.json()["error"]["details"];
+        assert_eq!((&details["line"], &details["appended"]), (&json!(line), &json!(kept)), "{details}");
+        assert!(numbers(&all(&server, &name)).into_iter().eq(0..kept), "those before it, and none after it");
+    }
+    // The same event twice is recorded once.
+    let name = make(&server);
+    let twice = well(&stream(&server, &name, format!("{0}\n{0}\n{1}\n", named(1, 3), message(2))));
+    assert_eq!((&twice["appended"], &twice["repeated"], &twice["last_sequence"]), (&json!(2), &json!(1), &json!(2)));
+}
+
+#[test]
+fn stream_that_is_sent_again_records_what_is_missing() {
+    let server = SHARED.get();
+    let id = make(&server);
+    let named = |number: u64| {
+        message(number).replacen('{', &format!(r#"{{"event_id":"0191d2b1-0000-7000-8000-{number:012}","#), 1) + "\n"
+    };
+    let all_lines = |count: u64| (1..=count).map(named).collect::<String>();
+    let expecting =
+        |lines: &str| server.ask(&post(&format!("{}?expected_version=0", path(&id)), &[NDJSON], lines.as_bytes()));
+    assert_eq!(expecting(&all_lines(600)).status, 201);
+    let again = expecting(&all_lines(1_300));
+    assert_eq!(again.status, 201, "{}", again.text());
+    let told = again.json();
+    assert_eq!(
+        (&told["appended"], &told["repeated"], &told["last_sequence"]),
+        (&json!(700), &json!(600), &json!(1_300))
+    );
+    let whole_again = stream(&server, &id, format!("\u{feff}{}", all_lines(1_300)));
+    assert_eq!((whole_again.status, &whole_again.json()["repeated"]), (200, &json!(1_300)), "{}", whole_again.text());
+    assert!(numbers(&all(&server, &id)).into_iter().eq(1..=1_300));
+    assert_eq!(whole(&server, &id), 1_300);
+}
+
+#[test]
+fn nothing_is_recorded_after_a_group_that_was_refused() {
+    let server = SHARED.get();
+    let id = make(&server);
+    for lines in [lines(1, 5_000), lines(1, 1)] {
+        let answer = server.ask(&post(&format!("{}?expected_version=1", path(&id)), &[NDJSON], lines.as_bytes()));
+        let words = refused(&answer, 409, "version_conflict");
+        assert!(words.starts_with("line 1: ") && words.contains("; 0 events before it are kept"), "{words}");
+        assert_eq!(count(&server, &id), 0);
+    }
+    let inside = message(0).replacen('{', r#"{"expected_version":7,"#, 1);
+    let answer = stream(&server, &id, format!("{}{inside}\n{}", lines(1, 600), lines(601, 5_000)));
+    let words = refused(&answer, 409, "version_conflict");
+    assert!(words.starts_with("line 601: "), "{words}");
+    assert_eq!(answer.json()["error"]["details"], json!({"line": 601, "appended": 600, "last_sequence": 600}));
+    assert_eq!((count(&server, &id), whole(&server, &id)), (600, 600));
+}
+
+#[test]
 fn what_a_stream_expects_must_hold() {
     let server = SHARED.get();
     let id = make(&server);

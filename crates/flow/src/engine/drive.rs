@@ -112,6 +112,7 @@ async fn close(live: &Live, outcome: Outcome) -> Outcome {
     let usage = live.log.spent();
     let noted = match &outcome {
         Outcome::Completed(value) => journal.end("completed", Ok(value), usage, None).await,
+        Outcome::Paused(prompts) if prompts.is_empty() && live.is_leaving() => journal.leave().await,
         Outcome::Paused(prompts) => journal.pause(prompts).await,
         Outcome::Failed(RunError::Cancelled) => journal.end("cancelled", Err(None), usage, None).await,
         // What broke is not the run: it can be taken up again.

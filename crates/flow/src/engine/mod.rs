@@ -385,6 +385,20 @@ impl Engine {
         Ok(self.launch(name, definition, input, context, limits, Some(listed), around, timeout, Some(journal)))
     }
 
+    /// Leaves all runs where they are, because the process ends. Those that are kept are recovered by the next process, and
+    /// that they were left does not count as an attempt that failed. It takes two seconds at most.
+    pub async fn leave_runs(&self) {
+        let going: Vec<Arc<Live>> = self.parts.going().values().filter_map(|(_, live)| live.upgrade()).collect();
+        going.iter().for_each(|live| live.leave());
+        drop(going);
+        for _ in 0..LOOKS {
+            if self.parts.going().is_empty() {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Whether a run that was broken off has come to its end, within a while.
     async fn rests_soon(&self, id: &str) -> bool {
         for _ in 0..LOOKS {

@@ -20,7 +20,7 @@ pub(crate) const FORM: u32 = 1;
 /// A line of a run's journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// What sort: `step`, `paused`, `resumed`, `ended`.
+    /// What sort: `step`, `paused`, `left`, `resumed`, `ended`.
     pub kind: Box<str>,
     /// What it says, as JSON.
     pub body: Bytes,
@@ -84,7 +84,8 @@ pub struct Resumed {
 /// process that recovers it.
 pub const MAX_RECOVERIES: u32 = 3;
 
-/// How many of the latest lines, the last one first, are recoveries with nothing done in between.
+/// How many of the latest lines, the last one first, are recoveries with nothing done in between. A process that left the
+/// run before it ended is something in between: only one that ends without a word may have been ended by the run.
 pub(super) fn recoveries<'a>(latest: impl IntoIterator<Item = &'a Line>) -> u32 {
     let is_recovery =
         |line: &&Line| &*line.kind == "resumed" && line.read::<Resumed>().is_ok_and(|resumed| resumed.recovered);

@@ -112,7 +112,7 @@ impl Runs for StoredRuns {
                 };
                 // Only of a run that may be going on does anybody want to know who has it.
                 let resumed = match &last {
-                    Some(line) if matches!(&*line.kind, "step" | "resumed") => {
+                    Some(line) if matches!(&*line.kind, "step" | "left" | "resumed") => {
                         let range = Range { kind: Some("resumed".into()), ..Range::after(0, PAGE) };
                         store.read(&stream.id, range).await?.pop()
                     }

@@ -124,6 +124,7 @@ impl Story {
                 }
                 self.paused = Some(paused);
             }
+            "left" => {}
             "resumed" => {
                 self.taken_up();
                 let Resumed { owner, answers, .. } = line.read()?;

@@ -178,6 +178,11 @@ impl Journal {
         self.write(Line::new("paused", &Paused { prompts })?).await
     }
 
+    /// The process ends, and the run is left to the next one. What follows this line is no attempt that failed.
+    pub(crate) async fn leave(&self) -> Result<(), RunError> {
+        self.write(Line::new("left", &serde_json::json!({}))?).await
+    }
+
     /// The run is over.
     pub(crate) async fn end(
         &self,

@@ -7,6 +7,7 @@ use caudal_types::{nearest, shorten};
 
 use super::Walk;
 use super::error::{Fault, JsonError};
+use super::number;
 
 /// What an append says. Texts are borrowed from the body unless they hold escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,20 @@ pub struct Envelope<'a> {
     pub payload: Range<usize>,
     /// Where the canonical metadata stands in the output: an object.
     pub metadata: Option<Range<usize>>,
+}
+
+/// The whole number from 0 on that a JSON text says, as `2`, as `2.0` or as `2e0`; none if it says none.
+pub fn whole_number(json: &str) -> Option<u64> {
+    let (text, mut written) = (json.trim_ascii().as_bytes(), Vec::new());
+    matches!(text.first(), Some(b'-' | b'0'..=b'9')).then_some(())?;
+    let end = number::number(text, 0, &mut written).ok()?;
+    whole(&written).filter(|_| end == text.len())
+}
+
+/// The whole number that a number in canonical form is.
+fn whole(canonical: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(canonical).ok()?;
+    text.strip_suffix(".0").unwrap_or(text).parse().ok()
 }
 
 const FIELDS: [&str; 7] =
@@ -101,11 +116,13 @@ impl<'a> Walk<'a, '_> {
 
     /// A whole number from 0 on.
     fn count(&mut self, field: &'static str) -> Result<u64, JsonError> {
-        let digits = self.text[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let number = self.source[self.at..self.at + digits].parse();
-        let number = number.map_err(|_| Fault::WrongType { field, wanted: "a whole number from 0 on" }.at(self.at))?;
-        self.at += digits;
-        Ok(number)
+        let (at, wrong) = (self.at, Fault::WrongType { field, wanted: "a whole number from 0 on" });
+        if !matches!(self.text.get(at), Some(b'-' | b'0'..=b'9')) {
+            return Err(wrong.at(at));
+        }
+        let mut written = Vec::new();
+        self.at = number::number(self.text, at, &mut written)?;
+        whole(&written).ok_or_else(|| wrong.at(at))
     }
 
     fn null(&mut self) -> bool {

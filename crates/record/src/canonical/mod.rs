@@ -22,7 +22,7 @@ use std::ops::Range;
 use caudal_store::Digest;
 use sha2::{Digest as _, Sha256};
 
-pub use envelope::Envelope;
+pub use envelope::{Envelope, whole_number};
 pub use error::{Fault, JsonError};
 pub use number::MOST_DIGITS;
 
@@ -73,13 +73,14 @@ impl Canonicaliser {
     }
 
     /// Reads the body that appends an event: its fields, and the canonical forms of its payload and metadata, which
-    /// are appended to `out`.
+    /// are appended to `out`. A byte order mark in front of it is ignored.
     ///
     /// # Errors
     /// `text` is not such an envelope; `out` is as it was.
     pub fn envelope<'a>(&mut self, text: &'a [u8], out: &mut Vec<u8>) -> Result<Envelope<'a>, JsonError> {
         let start = out.len();
         let mut walk = Walk::new(text, self, out)?;
+        walk.byte_order_mark();
         let envelope = walk.envelope().and_then(|envelope| walk.end().map(|()| envelope));
         self.rest();
         if envelope.is_err() {
@@ -357,6 +358,14 @@ impl<'a, 'w> Walk<'a, 'w> {
         match self.here() {
             None => Ok(()),
             Some(found) => Err(Fault::Trailing(found).at(self.at)),
+        }
+    }
+
+    /// RFC 8259, 8.1: a reader may ignore a byte order mark in front of a text.
+    fn byte_order_mark(&mut self) {
+        if self.source.starts_with('\u{feff}') {
+            self.at = '\u{feff}'.len_utf8();
+            self.space();
         }
     }
 

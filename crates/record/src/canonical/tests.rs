@@ -141,6 +141,40 @@ fn an_envelope_lends_its_texts() {
 }
 
 #[test]
+fn byte_order_mark_in_front_is_no_part_of_an_envelope() {
+    let read = |body: &str| {
+        let mut out = Vec::new();
+        let envelope = Canonicaliser::default().envelope(body.as_bytes(), &mut out)?;
+        Ok::<_, JsonError>(String::from_utf8(out[envelope.payload].to_vec()).unwrap())
+    };
+    let body = "{\"event_type\": \"A\", \"payload\": {\"b\": \"\u{feff}\"}}";
+    for mark in ["\u{feff}", "\u{feff} \n"] {
+        assert_eq!(read(&format!("{mark}{body}")).as_deref(), Ok("{\"b\": \"\u{feff}\"}"));
+    }
+    assert!(read(&format!("\u{feff}\u{feff}{body}")).is_err());
+    assert!(read("\u{feff}").is_err());
+}
+
+#[test]
+fn expected_version_may_be_written_as_any_whole_number() {
+    let read = |number: &str| {
+        let body = format!(r#"{{"expected_version": {number}, "event_type": "A", "payload": {{}}}}"#);
+        Canonicaliser::default().envelope(body.as_bytes(), &mut Vec::new()).map(|envelope| envelope.expected_version)
+    };
+    for (number, version) in [("2", 2), ("2.0", 2), ("0.0", 0), ("-0", 0), ("2e2", 200), ("1.5e1", 15), ("1E+2", 100)] {
+        assert_eq!(read(number), Ok(Some(version)), "{number}");
+        assert_eq!(whole_number(number), Some(version), "{number}");
+    }
+    let wrong = Fault::WrongType { field: "expected_version", wanted: "a whole number from 0 on" };
+    for number in ["2.5", "-1", "1e30", "99999999999999999999", "\"2\"", "[2]", "true"] {
+        assert_eq!(read(number), Err(wrong.clone().at(21)), "{number}");
+        assert_eq!(whole_number(number), None, "{number}");
+    }
+    assert_eq!(read("null"), Ok(None));
+    assert_eq!(read("2."), Err(Fault::Unexpected { found: ',', wanted: "a digit" }.at(23)));
+}
+
+#[test]
 fn what_is_no_envelope_is_told_what_lacks() {
     let check = |body: &str, at: usize, fault: Fault| {
         assert_eq!(Canonicaliser::default().envelope(body.as_bytes(), &mut Vec::new()), Err(fault.at(at)), "{body}");

@@ -8,7 +8,7 @@ use caudal_store::Stream;
 use crate::event::EventView;
 use crate::members::text;
 use crate::proof::SignedHead;
-use crate::raw::member;
+use crate::raw::{indented, member};
 use crate::soap::SoapView;
 use crate::state::State;
 use crate::time::iso;
@@ -46,9 +46,7 @@ pub(super) fn end(out: &mut impl Write, state: &State, head: &SignedHead) -> io:
     }
     if let Some(note) = &view.soap_note {
         writeln!(out)?;
-        // By way of a tree: pretty printing looks into values that are kept as they stand.
-        let note = serde_json::to_value(note)?;
-        fenced(out, "json", &serde_json::to_string_pretty(&note)?)?;
+        fenced(out, "json", &indented(&serde_json::to_string(note)?))?;
     }
     writeln!(out, "\n## Head\n")?;
     fenced(out, "json", &serde_json::to_string_pretty(head)?)

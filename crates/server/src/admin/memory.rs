@@ -18,6 +18,7 @@ use crate::{
         apart,
         door::{self, Answer},
     },
+    json::without_bom,
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -184,7 +185,7 @@ impl CleanupRequest {
             return Ok(None);
         }
         let hint = "send nothing, or {\"idle_secs\": 0}";
-        let asked = serde_json::from_slice::<Option<Self>>(body)
+        let asked = serde_json::from_slice::<Option<Self>>(without_bom(body))
             .map(Option::unwrap_or_default)
             .map_err(|error| Problem::new(ErrorKind::InvalidRequest, format!("the body: {error}"), hint))?;
         match asked.idle_secs {

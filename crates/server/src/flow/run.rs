@@ -25,6 +25,7 @@ use crate::{
         body::{self, BodyLimits},
         door::{self, Answer, Visitor},
     },
+    json::without_bom,
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -105,9 +106,7 @@ pub(super) async fn order<T: for<'a> Deserialize<'a> + Default>(
     if received.bytes.is_empty() {
         return Ok(T::default());
     }
-    // A byte order mark may stand before JSON (RFC 8259, 8.1).
-    let json = received.bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&received.bytes);
-    serde_json::from_slice::<Option<T>>(json)
+    serde_json::from_slice::<Option<T>>(without_bom(&received.bytes))
         .map(Option::unwrap_or_default)
         .map_err(|error| Problem::parameter(format!("the body is not understood: {error}"), hint))
 }

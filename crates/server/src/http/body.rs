@@ -26,7 +26,7 @@ const SMALL: u64 = 64 << 10;
 /// A body without a length is paid for in steps of this.
 const STEP: u64 = 1 << 20;
 
-/// A body no larger than this, by its own word, has memory of its own to draw on.
+/// A body no larger than this, by its own word, has memory of its own to draw on, if that is so large.
 const MODEST: u64 = 2 << 20;
 
 /// Memory for all bodies. A quarter is kept for modest ones, so that a few large uploads that take their time do not
@@ -102,7 +102,13 @@ impl BodyMemory {
     }
 
     fn of(&self, length: Option<u64>) -> &ByteBudget {
-        if length.is_some_and(|length| length <= MODEST) { &self.modest } else { &self.large }
+        let most = MODEST.min(self.modest.total());
+        if length.is_some_and(|length| length <= most) { &self.modest } else { &self.large }
+    }
+
+    /// Bytes of the largest body that fits.
+    fn largest(&self) -> u64 {
+        self.large.total().max(SMALL)
     }
 }
 
@@ -138,7 +144,10 @@ impl<'a> BodyLimits<'a> {
     }
 
     fn check(&self, length: u64) -> Result<(), Problem> {
-        if length > self.bytes + self.overhead { Err(too_large(self.bytes)) } else { Ok(()) }
+        if length > self.bytes + self.overhead {
+            return Err(too_large(self.bytes));
+        }
+        if length > self.memory.largest() { Err(too_large_for_memory(self.memory.largest())) } else { Ok(()) }
     }
 }
 
@@ -235,7 +244,7 @@ impl Account<'_> {
     /// Pays for `bytes` in advance; waits until they are free. Nothing is held meanwhile but a place in line.
     async fn pay_in_line(&mut self, bytes: u64) -> Result<(), Problem> {
         if bytes > self.paid {
-            self.held.push(self.memory.take(bytes).await.map_err(|_| too_large(self.memory.total()))?);
+            self.held.push(self.memory.take(bytes).await.map_err(|_| too_large_for_memory(self.memory.total()))?);
             self.paid = bytes;
             self.share.announce(bytes)?;
         }
@@ -259,6 +268,15 @@ fn too_large(limit: u64) -> Problem {
         ErrorKind::BodyTooLarge,
         format!("the body is larger than the {} allowed", in_words(limit)),
         "send a smaller file, or raise max_file_size_mb",
+    )
+}
+
+/// A body within `max_file_size_mb` that the memory for bodies can never hold.
+fn too_large_for_memory(limit: u64) -> Problem {
+    Problem::new(
+        ErrorKind::BodyTooLarge,
+        format!("the body is larger than the {} of memory that one body may take", in_words(limit)),
+        "send a smaller file, or raise max_body_memory_mb: one body may take three quarters of it",
     )
 }
 
@@ -303,4 +321,49 @@ pub(crate) fn paused(pause: Duration) -> Problem {
         format!("nothing of the body came for {} s", pause.as_secs_f64()),
         "send the body without pauses, or raise body_timeout_secs",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use axum::body::Body;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// What comes of a body of so many bytes, with a length or without, of `file_size` allowed and `memory` for all.
+    fn read(bytes: u64, with_length: bool, file_size: u64, memory: u64) -> Result<usize, Problem> {
+        let (memory, trace) = (Arc::new(BodyMemory::new(memory)), Trace::new(Instant::now()));
+        let pause = Duration::from_secs(5);
+        let limits = BodyLimits { bytes: file_size, overhead: 0, memory: &memory, pause, trace: &trace };
+        let mut headers = HeaderMap::new();
+        if with_length {
+            headers.insert(header::CONTENT_LENGTH, bytes.into());
+        }
+        let pieces = (0..bytes.div_ceil(MIB)).map(|piece| vec![0; MIB.min(bytes - piece * MIB) as usize]);
+        let pieces: Vec<Result<Bytes, std::io::Error>> = pieces.map(|piece| Ok(piece.into())).collect();
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(super::read(&headers, body, &limits)).map(|received| received.bytes.len())
+    }
+
+    #[test]
+    fn body_beyond_the_memory_for_one_names_that_setting() {
+        for with_length in [true, false] {
+            let problem = read(13 * MIB, with_length, 50 * MIB, 16 * MIB).unwrap_err();
+            assert_eq!(problem.kind, ErrorKind::BodyTooLarge);
+            assert!(problem.message.contains("larger than the 12 MiB of memory"), "{}", problem.message);
+            assert!(problem.hint.contains("max_body_memory_mb"), "{}", problem.hint);
+            let problem = read(3 * MIB, with_length, 2 * MIB, 16 * MIB).unwrap_err();
+            assert!(problem.hint.contains("max_file_size_mb"), "{}", problem.hint);
+            assert_eq!(read(12 * MIB, with_length, 50 * MIB, 16 * MIB).unwrap(), 12 << 20);
+        }
+    }
+
+    #[test]
+    fn body_larger_than_the_memory_for_modest_ones_takes_of_the_rest() {
+        assert_eq!(read(3 * MIB / 2, true, 50 * MIB, 4 * MIB).unwrap(), 3 << 19);
+    }
 }

@@ -20,6 +20,7 @@ use crate::{
         Path, apart,
         door::{self, Answer, Visit},
     },
+    json::without_bom,
     problem::Problem,
     route::Route,
     settings::ModelControl,
@@ -175,7 +176,7 @@ async fn read<T: Default + for<'a> Deserialize<'a>>(
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice::<Option<T>>(&body).map(Option::unwrap_or_default).map_err(|error| {
+    serde_json::from_slice::<Option<T>>(without_bom(&body)).map(Option::unwrap_or_default).map_err(|error| {
         let text = std::str::from_utf8(&body).unwrap_or_default();
         members::unknown(text, "the request", known).unwrap_or_else(|| {
             Problem::new(

@@ -11,7 +11,11 @@ use super::{
     members, numbers,
     parameters::{self, Parameters},
 };
-use crate::{docs::schemas, json::null_is_absent, problem::Problem};
+use crate::{
+    docs::schemas,
+    json::{null_is_absent, without_bom},
+    problem::Problem,
+};
 
 /// More than any model's input has.
 const MAX_DIMENSIONS: usize = 16;
@@ -107,6 +111,7 @@ impl Asked {
         if body.is_empty() {
             return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send an inference request as JSON"));
         }
+        let body = without_bom(body);
         match serde_json::from_slice::<InferRequest<'_>>(body) {
             Ok(request) => Self::of(request, model),
             // Python's json writes NaN and Infinity bare. They are looked for only here: other requests pay nothing for it.

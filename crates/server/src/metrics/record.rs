@@ -3,7 +3,7 @@
 use std::fmt;
 
 use caudal_observe::Histogram;
-use caudal_record::SPACE;
+use caudal_record::{AuditBacklog, SPACE};
 use caudal_store::Figures;
 use caudal_types::{ErrorKind, Stage};
 use prometheus_client::{
@@ -31,7 +31,7 @@ pub(super) const OTEL: [(&str, &str); 4] = [
     ("fi_persist_errors_total", "fi.persist.errors"),
 ];
 
-pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
+pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, figures: &Figures, audit: AuditBacklog) -> fmt::Result {
     let help = "Time that appended events spent at each stage (fi.ingest.latency_ms).";
     let mut family = encoder.encode_descriptor("fi_ingest_latency_ms", help, None, MetricType::Histogram)?;
     for stage in [Stage::Ingest, Stage::Segment, Stage::Hash, Stage::Persist] {
@@ -64,6 +64,11 @@ pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> 
     counter(encoder, "caudal_store_commits", "Groups of appends that were committed.", figures.commits)?;
     counter(encoder, "caudal_store_failures", "Groups of appends that could not be committed.", figures.failures)?;
     gauge(encoder, "caudal_store_waiting_bytes", "Bytes of the appends that wait.", figures.waiting_bytes)?;
+    let help = "Notes of who read what that wait until the record can be written.";
+    gauge(encoder, "caudal_audit_notes_waiting", help, audit.notes as u64)?;
+    let help =
+        "Reads without a note, because the reserve for notes was full, that no entry of the audit log counts yet.";
+    gauge(encoder, "caudal_audit_reads_unnoted", help, audit.unnoted)?;
     encoder
         .encode_descriptor(
             "caudal_store_commit",

@@ -9,7 +9,7 @@ use serde::{
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::problem::Problem;
+use crate::{json::without_bom, problem::Problem};
 
 /// Most texts in one request, as OpenAI has it.
 const MAX_INPUTS: usize = 2048;
@@ -154,7 +154,8 @@ impl Asked {
         if body.is_empty() {
             return Err(Problem::new(ErrorKind::EmptyBody, "the body is empty", "send {\"model\", \"input\"} as JSON"));
         }
-        let request: EmbeddingsRequest = serde_json::from_slice(body).map_err(|error| malformed(&error.to_string()))?;
+        let request: EmbeddingsRequest =
+            serde_json::from_slice(without_bom(body)).map_err(|error| malformed(&error.to_string()))?;
         let texts: Vec<Text> = match request.input {
             Input::Text(words) => vec![Text::Words(words)],
             Input::Texts(texts) => texts.into_iter().map(Text::Words).collect(),

@@ -7,7 +7,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_record::{Consultations, Ingested, hash::Hex, time::iso};
+use caudal_record::{Consultations, Ingested, RecordError, canonical::whole_number, hash::Hex, time::iso};
 use caudal_store::{Appended, NewRecord, Range};
 use caudal_types::{ErrorKind, Stage};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use crate::{
         Path, aside, body,
         door::{self, Answer, Visitor},
     },
+    json::without_bom,
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -43,12 +44,29 @@ pub(crate) struct One {
     audit_hash: String,
     /// SHA-256 over the whole event and the one before.
     chain_hash: String,
-    /// Whether it had been appended before, by the same request under the same Idempotency-Key.
+    /// Whether it had been appended before, by the same request under the same Idempotency-Key or with the same event_id.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     repeated: bool,
 }
 
-/// Appends an event. What is answered 201 is on disk.
+/// The status of an answer to events that were appended, or had been before with the same ids. A request that is sent
+/// again under its Idempotency-Key is answered as the first time.
+fn created(repeated: bool, key: Option<&str>) -> StatusCode {
+    if repeated && key.is_none() { StatusCode::OK } else { StatusCode::CREATED }
+}
+
+/// Why events were not recorded; of an id that is in use, with where it stands.
+pub(super) fn refusal(error: RecordError) -> Problem {
+    let RecordError::IdInUse(in_use) = &error else { return error.into() };
+    let mut details = json!({"event_id": in_use.id});
+    if let Some(sequence) = in_use.sequence() {
+        details["sequence"] = sequence.into();
+    }
+    Problem::from(error).details(details)
+}
+
+/// Appends an event. What is answered 201 is on disk. An event that has been recorded already, under the same event_id and
+/// with the same content, is answered 200 with its sequence.
 #[utoipa::path(
     post,
     path = "/consultations/{id}/events",
@@ -59,7 +77,7 @@ pub(crate) struct One {
         ("Idempotency-Key" = Option<String>, Header, description = "the same request under the same key is done once"),
     ),
     request_body = schemas::NewEvent,
-    responses((status = 201, body = One), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = One), (status = 201, body = One), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventAppend, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
@@ -72,7 +90,7 @@ pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, req
         let Ingested { record: event, expected } = aside(&app, small, &visitor.call, Stage::Ingest, read).await??;
         let (event_id, digest) = (event.id, event.digest);
         visitor.call.trace.enter(Stage::Persist);
-        let appended = record.append(&id, vec![event], expected, key.as_deref()).await?;
+        let appended = record.append_once(&id, vec![event], expected, key.as_deref()).await.map_err(refusal)?;
         visitor.call.trace.enter(if appended.repeated { Stage::Store } else { Stage::Encode });
         let one = |event_id: uuid::Uuid, time, digest, chain| One {
             event_id: event_id.to_string(),
@@ -92,22 +110,34 @@ pub(crate) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, req
             }
         };
         visitor.call.trace.enter(Stage::Encode);
-        Ok(Answer::json(&one).status(StatusCode::CREATED))
+        Ok(Answer::json(&one).status(created(appended.repeated, key.as_deref())))
     })
     .await
 }
 
-/// Several events at once.
+/// Several events in one request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch<'a> {
     #[serde(borrow)]
     events: Vec<&'a RawValue>,
-    #[serde(default)]
-    expected_version: Option<u64>,
+    #[serde(borrow, default)]
+    expected_version: Option<&'a RawValue>,
 }
 
-/// Appends several events, one after the other: all of them, or none.
+impl Batch<'_> {
+    fn expected_version(&self) -> Result<Option<u64>, Problem> {
+        let Some(written) = self.expected_version else { return Ok(None) };
+        let wrong = || {
+            let hint = "send the sequence of the last event that you know of, or leave it out";
+            Problem::parameter("expected_version must be a whole number from 0 on", hint)
+        };
+        whole_number(written.get()).map(Some).ok_or_else(wrong)
+    }
+}
+
+/// Appends several events, one after the other: all of them, or none. Where all have been recorded already, under the same
+/// ids and with the same content, the answer is 200.
 #[utoipa::path(
     post,
     path = "/consultations/{id}/events/batch",
@@ -118,7 +148,7 @@ struct Batch<'a> {
         ("Idempotency-Key" = Option<String>, Header, description = "the same request under the same key is done once"),
     ),
     request_body = schemas::NewEvents,
-    responses((status = 201, body = schemas::AppendedEvents), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::AppendedEvents), (status = 201, body = schemas::AppendedEvents), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventBatch, request, false, async |app: Arc<App>, visitor: Visitor, request: Request| {
@@ -128,7 +158,7 @@ pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, r
         let received = super::json(&app, &visitor, request, largest.saturating_mul(BATCH_WEIGHS)).await?;
         let (mut ingest, small) = (super::ingest(&app), received.bytes.len() <= SMALL);
         let read = move || {
-            let batch: Batch<'_> = serde_json::from_slice(&received.bytes).map_err(|error| {
+            let batch: Batch<'_> = serde_json::from_slice(without_bom(&received.bytes)).map_err(|error| {
                 Problem::new(
                     ErrorKind::InvalidJson,
                     format!("the body is no batch of events: {error}"),
@@ -139,7 +169,7 @@ pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, r
                 let message = format!("{} events are more than the {MOST} of a batch", batch.events.len());
                 return Err(Problem::new(ErrorKind::TooManyParts, message, "POST …/events/stream takes any number"));
             }
-            let mut expected = batch.expected_version;
+            let mut expected = batch.expected_version()?;
             let mut records = Vec::with_capacity(batch.events.len());
             for (number, event) in batch.events.iter().enumerate() {
                 let wrong = |problem: Problem| {
@@ -160,7 +190,8 @@ pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, r
         let (records, expected) = aside(&app, small, &visitor.call, Stage::Ingest, read).await??;
         let sent: Vec<_> = records.iter().map(|record| (record.id, record.digest)).collect();
         visitor.call.trace.enter(Stage::Persist);
-        let appended = record.append(&id, records, expected, key.as_deref()).await?;
+        let appended = record.append_once(&id, records, expected, key.as_deref()).await;
+        let appended = appended.map_err(refusal_of_batch)?;
         visitor.call.trace.enter(if appended.repeated { Stage::Store } else { Stage::Encode });
         let (events, time) = match appended.repeated {
             false => (sent, appended.time),
@@ -181,9 +212,20 @@ pub(crate) async fn batch(State(app): State<Arc<App>>, Path(id): Path<String>, r
         if appended.repeated {
             answer["repeated"] = true.into();
         }
-        Ok(Answer::json(&answer).status(StatusCode::CREATED))
+        Ok(Answer::json(&answer).status(created(appended.repeated, key.as_deref())))
     })
     .await
+}
+
+/// Why no event of a batch was recorded; of an id that is in use, with the number of the event that has it.
+fn refusal_of_batch(error: RecordError) -> Problem {
+    let RecordError::IdInUse(in_use) = &error else { return error.into() };
+    let index = in_use.index;
+    let problem = refusal(error);
+    let mut details = problem.details.clone().unwrap_or_default();
+    details["event"] = index.into();
+    let message = format!("event {index} of the batch: {}; none was recorded", problem.message);
+    Problem { message, ..problem.details(details) }
 }
 
 /// The ids and digests of events that were appended before, and when that was.

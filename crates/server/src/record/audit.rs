@@ -67,7 +67,7 @@ pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Resp
 }
 
 /// What is noted.
-const OPERATIONS: [&str; 13] = [
+const OPERATIONS: [&str; 14] = [
     "CONSULTATIONS_LISTED",
     "CONSULTATION_READ",
     "SOAP_READ",
@@ -81,6 +81,7 @@ const OPERATIONS: [&str; 13] = [
     "EXPORTED",
     "EXPORT_DOWNLOADED",
     "WRITABLE_AGAIN",
+    "READS_NOT_NOTED",
 ];
 
 /// What is noted at all.

@@ -7,7 +7,15 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use caudal_record::{Consultation, NewConsultation, hash::Hex, soap::SoapView, time::iso, with_original_time};
+use caudal_record::{
+    Consultation, NewConsultation,
+    hash::Hex,
+    original_created_at,
+    soap::SoapView,
+    state::{Raw, State as ConsultationState},
+    time::iso,
+    with_original_time,
+};
 use caudal_types::{ErrorKind, Stage};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -124,6 +132,41 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
+/// A consultation as it is shown. No tree is made of it: numbers keep the digits that were sent.
+#[derive(Serialize)]
+struct Shown<'a> {
+    consultation: Details<'a>,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    consultation_id: &'a str,
+    about: Raw,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_created_at: Option<String>,
+    updated_at: String,
+    event_count: u64,
+    chain_hash: String,
+    state: &'a ConsultationState,
+}
+
+impl<'a> Details<'a> {
+    fn of(consultation: &'a Consultation, state: &'a ConsultationState) -> Self {
+        let stream = &consultation.stream;
+        Self {
+            consultation_id: &stream.id.name,
+            about: consultation.about_as_written(),
+            created_at: iso(stream.created),
+            original_created_at: original_created_at(stream).map(iso),
+            updated_at: iso(stream.head.time),
+            event_count: stream.head.sequence,
+            chain_hash: Hex(stream.head.chain).to_string(),
+            state,
+        }
+    }
+}
+
 /// Shows a consultation: where it stands, by all its events.
 #[utoipa::path(
     get,
@@ -135,18 +178,9 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::Consultation, request, false, async |app: Arc<App>, visitor: Visitor, _: Request| {
-        let (Consultation { stream, about, .. }, state) = stands(&app, &visitor, &id, "CONSULTATION_READ").await?;
+        let (consultation, state) = stands(&app, &visitor, &id, "CONSULTATION_READ").await?;
         visitor.call.trace.enter(Stage::Encode);
-        let shown = json!({
-            "consultation_id": stream.id.name,
-            "about": about,
-            "created_at": iso(stream.created),
-            "updated_at": iso(stream.head.time),
-            "event_count": stream.head.sequence,
-            "chain_hash": Hex(stream.head.chain),
-            "state": state,
-        });
-        Ok(Answer::json(&json!({"consultation": with_original_time(shown, &stream)})))
+        Ok(Answer::json(&Shown { consultation: Details::of(&consultation, &state) }))
     })
     .await
 }
@@ -175,7 +209,7 @@ async fn stands(
     visitor: &Visitor,
     id: &str,
     operation: &'static str,
-) -> Result<(Consultation, caudal_record::state::State), Problem> {
+) -> Result<(Consultation, ConsultationState), Problem> {
     let record = record(app)?;
     let trace = &visitor.call.trace;
     // Both run concurrently: the time counts as reading first, then as writing the note if that is not done by then.

@@ -26,6 +26,7 @@ use crate::{
         body::{self, BodyLimits, Received},
         door::Visitor,
     },
+    json::without_bom,
     problem::Problem,
 };
 
@@ -98,7 +99,8 @@ async fn json(app: &App, visitor: &Visitor, request: Request, bytes: u64) -> Res
 
 /// What a body of JSON says: `fault` where it does not, such as "the body is no head", and `hint` is what to send.
 fn parse<'a, T: Deserialize<'a>>(received: &'a Received, fault: &str, hint: &'static str) -> Result<T, Problem> {
-    serde_json::from_slice(&received.bytes).map_err(|error| Problem::parameter(format!("{fault}: {error}"), hint))
+    serde_json::from_slice(without_bom(&received.bytes))
+        .map_err(|error| Problem::parameter(format!("{fault}: {error}"), hint))
 }
 
 /// The type of a body, which is one of `known`; the first where none is said.

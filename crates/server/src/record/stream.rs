@@ -1,11 +1,10 @@
 //! Events streamed in: one a line, any number of them, in little memory.
 //!
-//! What has come is handed to the store in groups while more comes. Few groups are on their way at a time; while they
-//! are, nothing is read, and the sender waits: that is the back-pressure.
+//! What has come is handed to the store in groups, one after the other: a group is recorded only if the one before it was.
+//! While one is on its way the next gathers; once that is full, nothing is read, and the sender waits: that is the
+//! back-pressure.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,12 +16,13 @@ use axum::{
     response::Response,
 };
 use bytes::{Buf, Bytes, BytesMut};
-use caudal_record::{Consultations, Ingest, RecordError};
-use caudal_store::{Appended, NewRecord};
+use caudal_record::{Consultations, Ingest, RecordError, Written};
+use caudal_store::{NewRecord, StoreError};
 use caudal_types::{ErrorKind, Stage, Trace};
 use futures_util::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream, FuturesOrdered},
+    FutureExt, StreamExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
 };
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
@@ -36,6 +36,7 @@ use crate::{
         Path, body,
         door::{self, Answer, Visitor},
     },
+    json::without_bom,
     problem::{ErrorAnswer, Problem},
     route::Route,
 };
@@ -44,10 +45,10 @@ const NDJSON: &str = "application/x-ndjson";
 const FORM: &str = "multipart/form-data";
 
 /// Events of a group, and about its bytes.
-const GROUP: usize = 512;
-const GROUP_BYTES: usize = 512 << 10;
-/// Groups that are on their way to the disk.
-const GROUPS: usize = 8;
+const GROUP: usize = 2_048;
+const GROUP_BYTES: usize = 2 << 20;
+/// After so many events more it is looked whether the group before is recorded, so that this one can follow it.
+const LOOK: usize = 256;
 
 /// Bytes a second that an upload must bring on average once it is older than its longest pause: a byte now and then would
 /// hold a slot for ever. An event every ten seconds brings more.
@@ -68,7 +69,7 @@ const MIN_BYTES_PER_SECOND: f64 = 10.0;
         ("expected_version" = Option<u64>, Query, description = "the sequence at which the consultation must stand"),
     ),
     request_body(content = String, content_type = "application/x-ndjson", description = "one event a line, each as POST …/events takes it"),
-    responses((status = 201, body = schemas::StreamedEvents), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
+    responses((status = 200, body = schemas::StreamedEvents), (status = 201, body = schemas::StreamedEvents), (status = "4XX", body = ErrorAnswer), (status = "5XX", body = ErrorAnswer)),
 )]
 pub(crate) async fn stream(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     door::keep(app, Route::EventStream, request, true, async |app: Arc<App>, visitor: Visitor, request: Request| {
@@ -98,11 +99,10 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, Path(id): Path<String>, 
             trace: visitor.call.trace.clone(),
             chunks,
             ingest: super::ingest(&app),
-            groups: Groups { record, id: id.clone(), expected, on_their_way: FuturesOrdered::new(), told },
+            writer: GroupWriter { record, id: id.clone(), expected, writing: None, failed: false, told },
             rest: BytesMut::new(),
             line: 0,
-            group: Vec::new(),
-            group_bytes: 0,
+            group: Group::default(),
             began: Instant::now(),
             received: 0,
             pause: settings.body_timeout,
@@ -112,7 +112,8 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, Path(id): Path<String>, 
         if !wants_acknowledgements {
             let done = intake.run().await?;
             visitor.call.trace.enter(Stage::Encode);
-            return Ok(Answer::json(&ended(&id, done)).status(StatusCode::CREATED));
+            let status = if done.new > 0 { StatusCode::CREATED } else { StatusCode::OK };
+            return Ok(Answer::json(&ended(&id, done)).status(status));
         }
         let (end, ended) = oneshot::channel();
         tokio::spawn(async move {
@@ -123,17 +124,16 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, Path(id): Path<String>, 
     .await
 }
 
-/// How far a stream has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Progress {
-    /// Its events that are on disk.
-    events: u64,
-    /// The sequence of the last of these.
-    last: u64,
-}
+/// How far a stream has come: its events that are on disk.
+type Progress = Written;
 
 fn ended(id: &str, done: Progress) -> Value {
-    json!({"consultation_id": id, "appended": done.events, "last_sequence": done.last, "event_count": done.last})
+    let mut ended =
+        json!({"consultation_id": id, "appended": done.new, "last_sequence": done.last, "event_count": done.last});
+    if done.repeated > 0 {
+        ended["repeated"] = done.repeated.into();
+    }
+    ended
 }
 
 /// Lines that tell how far it is, and one that tells how it ended.
@@ -149,8 +149,8 @@ fn acknowledgements(
             let (mut acknowledged, mut ended) = state?;
             tokio::select! {
                 Ok(()) = acknowledged.changed() => {
-                    let Progress { events, last } = *acknowledged.borrow_and_update();
-                    let told = json!({"acknowledged": events, "last_sequence": last});
+                    let Progress { new, repeated, last } = *acknowledged.borrow_and_update();
+                    let told = json!({"acknowledged": new + repeated, "last_sequence": last});
                     Some((line(&told), Some((acknowledged, ended))))
                 }
                 done = &mut ended => {
@@ -210,13 +210,12 @@ struct Intake {
     trace: Trace,
     chunks: Chunks,
     ingest: Ingest,
-    groups: Groups,
+    writer: GroupWriter,
     /// The beginning of a line whose end has not come.
     rest: BytesMut,
     /// Lines so far.
     line: u64,
-    group: Vec<NewRecord>,
-    group_bytes: usize,
+    group: Group,
     began: Instant,
     received: u64,
     pause: Duration,
@@ -224,34 +223,30 @@ struct Intake {
 }
 
 impl Intake {
-    /// Takes all in. Whatever goes wrong, what came before it is kept.
+    /// Takes all in. Whatever goes wrong, what came before it is kept, and nothing that comes after it.
     async fn run(mut self) -> Result<Progress, Problem> {
         let outcome = self.take_in().await;
         self.trace.enter(Stage::Persist);
-        let kept = match self.hand_over() {
-            Ok(()) => self.groups.finish().await,
-            Err(problem) => Err(problem),
-        };
-        let progress = self.groups.progress();
+        let kept = self.finish().await;
+        let progress = self.writer.progress();
         let problem = match (outcome, kept) {
             (Ok(()), Ok(())) => return Ok(progress),
             (_, Err(problem)) | (Err(problem), Ok(())) => problem,
         };
-        let Progress { events, last } = progress;
-        let message = format!("{}; {events} events before it are kept", problem.message);
+        let Progress { new, repeated, last } = progress;
+        let message = format!("{}; {} events before it are kept", problem.message, new + repeated);
         let mut details = problem.details.clone().unwrap_or_else(|| json!({}));
-        details["appended"] = events.into();
+        details["appended"] = new.into();
         details["last_sequence"] = last.into();
+        if repeated > 0 {
+            details["repeated"] = repeated.into();
+        }
         Err(Problem { message, ..problem.details(details) })
     }
 
     async fn take_in(&mut self) -> Result<(), Problem> {
         loop {
-            self.trace.enter(if self.groups.are_many() { Stage::Persist } else { Stage::Receive });
-            if self.groups.are_many() {
-                self.groups.settle().await?;
-                continue;
-            }
+            self.trace.enter(Stage::Receive);
             tokio::select! {
                 biased;
                 chunk = self.chunks.next() => {
@@ -259,16 +254,16 @@ impl Intake {
                     self.trace.enter(Stage::Ingest);
                     let chunk = chunk?;
                     self.check_rate(chunk.len())?;
-                    self.chunk(chunk)?;
+                    self.chunk(chunk).await?;
                 }
                 // Nothing has come meanwhile: what is there need not wait for more.
-                () = std::future::ready(()), if !self.group.is_empty() => self.hand_over()?,
-                settled = self.groups.settle(), if !self.groups.is_empty() => settled?,
+                () = std::future::ready(()), if !self.group.is_empty() && self.writer.is_idle() => self.hand_over(),
+                settled = self.writer.settle(), if !self.writer.is_idle() => settled?,
                 () = tokio::time::sleep(self.pause) => return Err(body::paused(self.pause)),
             }
         }
         let rest = std::mem::take(&mut self.rest);
-        self.one_line(&rest)
+        self.one_line(&rest).await
     }
 
     fn check_rate(&mut self, more: usize) -> Result<(), Problem> {
@@ -284,14 +279,14 @@ impl Intake {
         Ok(())
     }
 
-    fn chunk(&mut self, mut chunk: Bytes) -> Result<(), Problem> {
+    async fn chunk(&mut self, mut chunk: Bytes) -> Result<(), Problem> {
         while let Some(end) = memchr::memchr(b'\n', &chunk) {
             if self.rest.is_empty() {
-                self.one_line(&chunk[..end])?;
+                self.one_line(&chunk[..end]).await?;
             } else {
                 self.keep_rest(&chunk[..end])?;
                 let whole = std::mem::take(&mut self.rest);
-                self.one_line(&whole)?;
+                self.one_line(&whole).await?;
                 self.rest = whole;
                 self.rest.clear();
             }
@@ -309,8 +304,8 @@ impl Intake {
         Ok(())
     }
 
-    fn one_line(&mut self, line: &[u8]) -> Result<(), Problem> {
-        let line = line.trim_ascii();
+    async fn one_line(&mut self, line: &[u8]) -> Result<(), Problem> {
+        let line = without_bom(line).trim_ascii();
         // The last line has no end, or nothing behind it.
         self.line += 1;
         if line.is_empty() {
@@ -324,74 +319,145 @@ impl Intake {
             Err(error) => return Err(self.wrong(error.into())),
         };
         if let Some(expected) = ingested.expected {
-            self.hand_over()?;
-            self.groups.expected = Some(expected);
+            self.flush().await?;
+            self.writer.expected = Some(expected);
         }
-        self.group_bytes += append::weight(&ingested.record);
-        self.group.push(ingested.record);
-        match self.group.len() >= GROUP || self.group_bytes >= GROUP_BYTES {
-            true => self.hand_over(),
+        self.group.push(self.line, ingested.record);
+        match self.group.is_full() {
+            true => self.flush().await,
+            false if self.group.records.len().is_multiple_of(LOOK) => self.follow(),
             false => Ok(()),
         }
     }
 
     fn wrong(&self, problem: Problem) -> Problem {
-        let message = format!("line {}: {}", self.line, problem.message);
-        Problem { message, ..problem.details(json!({"line": self.line})) }
+        at_line(self.line, problem)
     }
 
-    fn hand_over(&mut self) -> Result<(), Problem> {
-        if !self.group.is_empty() {
-            self.group_bytes = 0;
-            let room = Vec::with_capacity(GROUP);
-            self.groups.hand_over(std::mem::replace(&mut self.group, room));
-        }
+    /// Hands over the group once the one before it is recorded.
+    async fn flush(&mut self) -> Result<(), Problem> {
+        self.trace.enter(Stage::Persist);
+        self.writer.settle().await?;
+        self.trace.enter(Stage::Ingest);
+        self.hand_over();
         Ok(())
+    }
+
+    /// Hands over the group if the one before it is recorded by now.
+    fn follow(&mut self) -> Result<(), Problem> {
+        match self.writer.settle().now_or_never() {
+            None => Ok(()),
+            Some(settled) => settled.map(|()| self.hand_over()),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let group = std::mem::take(&mut self.group);
+        if !group.is_empty() {
+            self.writer.write(group);
+        }
+    }
+
+    /// Records what is left.
+    async fn finish(&mut self) -> Result<(), Problem> {
+        self.writer.settle().await?;
+        self.hand_over();
+        self.writer.settle().await
     }
 }
 
-type OnItsWay = Pin<Box<dyn Future<Output = (u64, Result<Appended, RecordError>)> + Send>>;
+/// `problem` as that of a line.
+fn at_line(line: u64, problem: Problem) -> Problem {
+    let message = format!("line {line}: {}", problem.message);
+    let mut details = problem.details.clone().unwrap_or_else(|| json!({}));
+    details["line"] = line.into();
+    Problem { message, ..problem.details(details) }
+}
 
-/// Groups on their way to the disk, in order.
-struct Groups {
+/// Events that are recorded together, and the lines in which they stood.
+#[derive(Default)]
+struct Group {
+    lines: Vec<u64>,
+    records: Vec<NewRecord>,
+    bytes: usize,
+}
+
+impl Group {
+    fn push(&mut self, line: u64, record: NewRecord) {
+        self.bytes += append::weight(&record);
+        self.lines.push(line);
+        self.records.push(record);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.len() >= GROUP || self.bytes >= GROUP_BYTES
+    }
+}
+
+/// Writes groups, one after the other.
+struct GroupWriter {
     record: Consultations,
     id: String,
+    /// The version that the next group expects.
     expected: Option<u64>,
-    on_their_way: FuturesOrdered<OnItsWay>,
+    writing: Option<Writing>,
+    /// A group was not recorded whole: none is after it.
+    failed: bool,
     told: watch::Sender<Progress>,
 }
 
-impl Groups {
-    fn is_empty(&self) -> bool {
-        self.on_their_way.is_empty()
-    }
+/// A group on its way to the disk.
+struct Writing {
+    lines: Vec<u64>,
+    written: BoxFuture<'static, (Written, Option<RecordError>)>,
+}
 
-    fn are_many(&self) -> bool {
-        self.on_their_way.len() >= GROUPS
+impl GroupWriter {
+    fn is_idle(&self) -> bool {
+        self.writing.is_none()
     }
 
     fn progress(&self) -> Progress {
         *self.told.borrow()
     }
 
-    fn hand_over(&mut self, group: Vec<NewRecord>) {
-        let events = group.len() as u64;
-        let appended = self.record.append(&self.id, group, self.expected.take(), None);
-        self.on_their_way.push_back(Box::pin(async move { (events, appended.await) }));
-    }
-
-    /// Waits for the oldest group.
-    async fn settle(&mut self) -> Result<(), Problem> {
-        let Some((events, outcome)) = self.on_their_way.next().await else { return Ok(()) };
-        let last = outcome?.last;
-        self.told.send_modify(|progress| *progress = Progress { events: progress.events + events, last });
-        Ok(())
-    }
-
-    async fn finish(&mut self) -> Result<(), Problem> {
-        while !self.is_empty() {
-            self.settle().await?;
+    /// Begins to write a group; the one before it is settled.
+    fn write(&mut self, group: Group) {
+        if self.failed {
+            return;
         }
-        Ok(())
+        let Group { lines, records, .. } = group;
+        let written = self.record.append_new(&self.id, records, self.expected.take());
+        self.writing = Some(Writing { lines, written });
+    }
+
+    /// Waits for the group that is on its way.
+    async fn settle(&mut self) -> Result<(), Problem> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let (written, error) = (&mut writing.written).await;
+        let lines = self.writing.take().map(|writing| writing.lines).unwrap_or_default();
+        if written != Written::default() {
+            self.told.send_modify(|progress| {
+                let last = progress.last.max(written.last);
+                let (new, repeated) = (progress.new + written.new, progress.repeated + written.repeated);
+                *progress = Progress { new, repeated, last };
+            });
+        }
+        let Some(error) = error else { return Ok(()) };
+        self.failed = true;
+        // Other faults are those of the whole group.
+        let line = match &error {
+            RecordError::IdInUse(in_use) => lines.get(in_use.index),
+            RecordError::Store(StoreError::Version { .. }) => lines.first(),
+            _ => None,
+        };
+        Err(match line.copied() {
+            Some(line) => at_line(line, append::refusal(error)),
+            None => error.into(),
+        })
     }
 }

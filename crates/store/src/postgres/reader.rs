@@ -17,9 +17,10 @@ use crate::{
     verified::verified,
 };
 
-/// A stream, with the link of its last record that an archive holds.
+/// A stream, with the link of its last record that an archive holds, and the sequence of the last that the table holds.
 const STREAM: &str = "select {STREAM},
-        (select a.chain from sealed a where a.stream = s.key and a.last = s.sealed limit 1)
+        (select a.chain from sealed a where a.stream = s.key and a.last = s.sealed limit 1),
+        (select max(r.sequence) from records r where r.stream = s.key)
     from streams s where s.space = $1 and s.name = $2";
 
 /// Records in order, as many as there may be, each with the link of the one before where that is not given anyway.
@@ -35,6 +36,10 @@ const READ: &str = "select {RECORD}, case when $6::text is not null or r.place =
         order by r.sequence limit $4) r
     where r.bytes <= $5::bigint or r.place = 1
     order by r.sequence";
+
+/// How many records of a stream the table holds that no archive has.
+const COUNT: &str = "select count(*) from records r join streams s on s.key = r.stream
+    where s.space = $1 and s.name = $2 and r.sequence > s.sealed";
 
 /// Asks, with a statement that the connection remembers.
 async fn query(client: &Object, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
@@ -89,18 +94,25 @@ pub(super) async fn read(client: &mut Object, id: &StreamId, range: &Range) -> R
     let (after, limit, most) = (signed(range.after), i64::from(range.limit), signed(range.bytes as u64));
     let kind = range.kind.as_deref().map(|kind| if kind.contains('\0') { "" } else { kind });
     let (space, name) = (&*id.space, &*id.name);
+    let count = client.prepare_cached(COUNT).await.map_err(fault)?;
     let named: [&(dyn ToSql + Sync); 2] = [&space, &name];
     let ranged: [&(dyn ToSql + Sync); 6] = [&space, &name, &after, &limit, &most, &kind];
     // One look at the database, in one round trip: between two statements, an archive could take the rows away.
-    let (begun, found, records, ended) = futures_util::future::join4(
+    let (begun, found, records, counted, ended) = futures_util::future::join5(
         client.batch_execute("begin isolation level repeatable read read only"),
         client.query(&stream, &named),
         client.query(&read, &ranged),
+        async {
+            match kind {
+                None => Ok(Vec::new()),
+                Some(_) => client.query(&count, &named).await,
+            }
+        },
         client.batch_execute("commit"),
     )
     .await;
     begun.and(ended).map_err(fault)?;
-    let (found, records) = (found.map_err(fault)?, records.map_err(fault)?);
+    let (found, records, counted) = (found.map_err(fault)?, records.map_err(fault)?, counted.map_err(fault)?);
     let row = found.first().ok_or_else(|| StoreError::NoStream(id.clone()))?;
     let (_, stream) = rows::stream(row)?;
     let sealed: Option<&[u8]> = value(row, 10)?;
@@ -114,7 +126,27 @@ pub(super) async fn read(client: &mut Object, id: &StreamId, range: &Range) -> R
         verified(id, &link, &record)?;
         read.push(record);
     }
+    let reached = read.last().map_or(range.after, |last| last.sequence);
+    check_all_there(&stream, value(row, 11)?, reached, counted.first())?;
     Ok(read)
+}
+
+/// Refuses what lacks records. The link of a record shows that one before it is missing; that the last ones are missing
+/// shows by the stream's head alone, and among records of one kind by their number.
+fn check_all_there(stream: &Stream, last: Option<i64>, reached: u64, counted: Option<&Row>) -> Result<(), StoreError> {
+    let (head, sealed) = (stream.head.sequence, stream.sealed);
+    let missing = |which: String| {
+        Err(StoreError::Damaged(format!("{} {} has no record {which}", stream.id.space, stream.id.name)))
+    };
+    if let Some(row) = counted {
+        let (count, expected) = (number(row, 0)?, head.saturating_sub(sealed));
+        return match count < expected {
+            true => missing(format!("for each of the numbers {} to {head}", sealed + 1)),
+            false => Ok(()),
+        };
+    }
+    let last = last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0).max(sealed);
+    if last < head && last <= reached && reached < head { missing((last + 1).to_string()) } else { Ok(()) }
 }
 
 /// The chain's link of the record before the one in `row`, wherever that is.

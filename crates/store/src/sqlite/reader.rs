@@ -179,12 +179,13 @@ pub(super) fn read(connection: &Connection, id: &StreamId, range: &Range) -> Res
     let after = range.after.max(stream.sealed).min(i64::MAX as u64);
     let mut statement = look.prepare_cached(&sql).map_err(fault)?;
     let mut found = statement.query(params![key, after, range.limit, kind]).map_err(fault)?;
-    let (mut records, mut bytes) = (Vec::new(), 0);
+    let (mut records, mut bytes, mut cut) = (Vec::new(), 0, false);
     let mut before: Option<(u64, Digest)> = None;
     while let Some(row) = found.next().map_err(fault)? {
         let record = rows::record(row).map_err(fault)?;
         bytes += record.body.len() + record.meta.len();
         if bytes > range.bytes && !records.is_empty() {
+            cut = true;
             break;
         }
         let place = record.sequence - 1;
@@ -196,7 +197,42 @@ pub(super) fn read(connection: &Connection, id: &StreamId, range: &Range) -> Res
         before = Some((record.sequence, record.chain));
         records.push(record);
     }
+    let reached = before.map_or(after, |(sequence, _)| sequence);
+    let ends = !cut && records.len() < range.limit as usize;
+    let until = if ends { stream.head.sequence.max(reached) } else { reached };
+    check_all_there(&look, key, &stream, Looked { after, reached, until, by_kind: kind.is_some() })?;
     Ok(records)
+}
+
+/// What a read has looked through: the records after `after` up to `until`, of which `reached` was the last that was found.
+struct Looked {
+    after: u64,
+    reached: u64,
+    until: u64,
+    by_kind: bool,
+}
+
+/// Refuses what lacks records. The link of a record shows that one before it is missing; that the last ones are missing
+/// shows by the stream's head alone, and among records of one kind by their number.
+fn check_all_there(look: &Connection, key: i64, stream: &Stream, looked: Looked) -> Result<(), StoreError> {
+    let Looked { after, reached, until, by_kind } = looked;
+    let missing =
+        |which: u64| StoreError::Damaged(format!("{} {} has no record {which}", stream.id.space, stream.id.name));
+    if !by_kind {
+        return if reached < until { Err(missing(reached + 1)) } else { Ok(()) };
+    }
+    let sql = "select count(*) from records where stream = ?1 and sequence > ?2 and sequence <= ?3";
+    let mut statement = look.prepare_cached(sql).map_err(fault)?;
+    let count: u64 = statement.query_row(params![key, after, until], |row| row.get(0)).map_err(fault)?;
+    if count == until.saturating_sub(after) {
+        return Ok(());
+    }
+    // The first that is missing follows the last of those that stand in their places.
+    let sql =
+        "select min(?2 + place) from (select sequence, row_number() over (order by sequence) as place from records
+               where stream = ?1 and sequence > ?2 and sequence <= ?3) where sequence <> ?2 + place";
+    let first: Option<u64> = look.query_row(sql, params![key, after, until], |row| row.get(0)).map_err(fault)?;
+    Err(missing(first.unwrap_or(after + count + 1)))
 }
 
 /// The chain's link of the record at `sequence`, wherever that is.

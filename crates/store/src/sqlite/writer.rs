@@ -159,6 +159,9 @@ impl Work {
         let start = Instant::now();
         match self.commit(&jobs) {
             Ok(outcomes) => {
+                if self.gauges.is_refusing() {
+                    tracing::info!("records can be written again");
+                }
                 let records = jobs.iter().zip(&outcomes).filter_map(|(job, outcome)| job.appended(outcome));
                 self.gauges.committed(records, start.elapsed());
                 for ((job, place), outcome) in group.into_iter().zip(outcomes) {
@@ -209,7 +212,7 @@ impl Work {
     fn commit(&mut self, jobs: &[&Job]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
         // Nothing is acknowledged into a file that has no name any more.
         if let Err(error) = self.place.check() {
-            tracing::error!("what was to be recorded was not: {error}");
+            self.report(&error);
             return Err(error);
         }
         let mut connection = match self.connection.take() {
@@ -227,10 +230,19 @@ impl Work {
                 // After a failed flush nobody knows what the kernel holds: read from the disk again.
                 let kept = matches!(error, StoreError::Duplicate | StoreError::DiskFull | StoreError::Unreachable(_));
                 self.connection = kept.then_some(connection);
-                tracing::error!("what was to be recorded was not: {error}");
+                self.report(error);
             }
         }
         outcome
+    }
+
+    /// Logs a failure: the first as an error; those that follow it in the same state, with each retry, and ids that
+    /// callers send twice, for debugging.
+    fn report(&self, error: &StoreError) {
+        match self.gauges.is_refusing() || *error == StoreError::Duplicate {
+            false => tracing::error!("what was to be recorded was not: {error}"),
+            true => tracing::debug!("what was to be recorded was not: {error}"),
+        }
     }
 }
 

@@ -16,6 +16,8 @@ struct Event<'a> {
     payload: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
     expected_version: Option<u64>,
 }
 
@@ -33,6 +35,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         event_type: text(matches, "type").expect("it is required"),
         payload: &payload,
         user_id: text(matches, "user"),
+        event_id: text(matches, "event-id"),
         expected_version: matches.get_one("expected-version").copied(),
     };
     let body = serde_json::to_vec(&event).expect("it is plain data");
@@ -43,15 +46,19 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         make(&opened, name, event.user_id.unwrap_or("unknown"))?;
     }
     let (event_id, digest) = (record.id, record.digest);
-    let appended = opened.wait(opened.record.append(name, vec![record], expected, None))?;
-    tell(json!({
+    let appended = opened.wait(opened.record.append_once(name, vec![record], expected, None))?;
+    let mut told = json!({
         "event_id": event_id,
         "consultation_id": name,
         "sequence": appended.last,
         "timestamp": iso(appended.time),
         "audit_hash": Hex(digest),
         "chain_hash": Hex(appended.chain),
-    }))?;
+    });
+    if appended.repeated {
+        told["repeated"] = true.into();
+    }
+    tell(told)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,7 +68,9 @@ fn payload(said: &str) -> Result<Box<RawValue>, CommandError> {
         None if said == "-" => contents(Path::new(said))?,
         None => said.as_bytes().to_vec(),
     };
-    serde_json::from_slice(&bytes).map_err(|error| {
+    // Editors on Windows put a byte order mark in front.
+    let json = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    serde_json::from_slice(json).map_err(|error| {
         usage(format!("the payload is no JSON: {error}; send an object, such as '{{\"message\": \"Hola\"}}'"))
     })
 }

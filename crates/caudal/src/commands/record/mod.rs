@@ -116,7 +116,11 @@ impl Opened {
             from: Some("command line".to_owned()),
             request_id: format!("process {}", std::process::id()),
             details: Value::Null,
-        }))
+        }))?;
+        if self.record.audit_backlog().notes > 0 {
+            eprintln!("the record cannot be written now: it may be that no note is kept that it was read");
+        }
+        Ok(())
     }
 }
 

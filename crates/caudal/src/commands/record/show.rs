@@ -3,12 +3,33 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use caudal_record::{
-    Consultation, hash::Hex, original_created_at, soap::SoapView, state::State, time::iso, with_original_time,
+    Consultation,
+    hash::Hex,
+    original_created_at,
+    soap::SoapView,
+    state::{Raw, State},
+    time::iso,
 };
 use clap::ArgMatches;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{Absent, CommandError, Opened, deliver, id, tell};
+
+/// A consultation as it is printed. No tree is made of it: numbers keep the digits that were sent.
+#[derive(Serialize)]
+struct Shown<'a> {
+    consultation_id: &'a str,
+    about: Raw,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_created_at: Option<String>,
+    updated_at: String,
+    event_count: u64,
+    archived_events: u64,
+    chain_hash: String,
+    state: &'a State,
+    soap: SoapView,
+}
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Absent::Refuse)?;
@@ -18,20 +39,18 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     match matches.get_flag("json") {
         false => tell(words(&consultation, &state, &soap).trim_end()).map(drop)?,
         true => deliver(
-            &with_original_time(
-                json!({
-                    "consultation_id": stream.id.name,
-                    "about": consultation.about,
-                    "created_at": iso(stream.created),
-                    "updated_at": iso(stream.head.time),
-                    "event_count": stream.head.sequence,
-                    "archived_events": stream.sealed,
-                    "chain_hash": Hex(stream.head.chain),
-                    "state": state,
-                    "soap": soap,
-                }),
-                stream,
-            ),
+            &Shown {
+                consultation_id: &stream.id.name,
+                about: consultation.about_as_written(),
+                created_at: iso(stream.created),
+                original_created_at: original_created_at(stream).map(iso),
+                updated_at: iso(stream.head.time),
+                event_count: stream.head.sequence,
+                archived_events: stream.sealed,
+                chain_hash: Hex(stream.head.chain).to_string(),
+                state: &state,
+                soap,
+            },
             None,
         )?,
     }

@@ -230,7 +230,7 @@ pub(crate) struct AppendedEvents {
     last_sequence: u64,
     timestamp: String,
     events: Vec<AppendedEvent>,
-    /// Whether they had been appended before, by the same request under the same Idempotency-Key.
+    /// Whether they had been appended before, by the same request under the same Idempotency-Key or with the same ids.
     #[schema(required = false)]
     repeated: bool,
 }
@@ -249,6 +249,9 @@ pub(crate) struct StreamedEvents {
     consultation_id: String,
     /// Events that were appended.
     appended: u64,
+    /// Events that had been recorded before, under the same ids and with the same content; absent if there are none.
+    #[schema(nullable = false)]
+    repeated: Option<u64>,
     last_sequence: u64,
     event_count: u64,
 }
