@@ -441,7 +441,7 @@ impl Door {
             "{} {} failed: {}",
             self.route.method(),
             self.path,
-            problem.message,
+            problem.for_log(),
         );
     }
 
