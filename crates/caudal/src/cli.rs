@@ -10,6 +10,9 @@ mod flow;
 mod media;
 mod record;
 
+/// The command in which a server tries a model before it loads it.
+pub(crate) const TRY_COMMAND: &str = "try-model";
+
 /// The whole command line.
 pub(crate) fn command() -> Command {
     Command::new("caudal")
@@ -30,6 +33,7 @@ pub(crate) fn command() -> Command {
         .subcommand(flow::command())
         .subcommand(config())
         .subcommand(read_events())
+        .subcommand(try_model())
 }
 
 fn read_events() -> Command {
@@ -42,6 +46,19 @@ fn read_events() -> Command {
         .arg(number("memory-mb", "4096").help("address space"))
         .arg(number("cpu-seconds", "3600").help("CPU time"))
         .arg(number("patience", "30").help("CPU seconds in which it has to find something more"))
+}
+
+fn try_model() -> Command {
+    let number = |name| option(name, "N").value_parser(value_parser!(u64).range(1..));
+    let path =
+        |name| option(name, "PATH").value_parser(value_parser!(PathBuf)).required(true).allow_hyphen_values(true);
+    Command::new(TRY_COMMAND)
+        .about("Loads a model, to see what that takes")
+        .hide(true)
+        .args([path("library"), path("repository")])
+        .arg(option("model", "NAME").required(true).allow_hyphen_values(true))
+        .args([number("parent").required(true), number("run-limit-ms").required(true)])
+        .args(["instances", "threads", "max-batch-size"].map(number))
 }
 
 fn serve() -> Command {

@@ -1,13 +1,14 @@
 //! Where log lines go and which are kept.
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     fmt,
     io::IsTerminal,
     sync::{Mutex, OnceLock, PoisonError},
 };
 
 use caudal_types::with_request;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Subscriber, field::display};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
@@ -82,15 +83,20 @@ where
     F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        with_request(|id| {
-            let Some(id) = id else { return self.inner.format_event(context, writer, event) };
-            let mut line = String::new();
-            self.inner.format_event(context, Writer::new(&mut line), event)?;
-            let line = line.trim_end();
-            match (self.form, line.strip_suffix('}')) {
-                (Form::Json, Some(line)) => writeln!(writer, "{line},\"request_id\":{}}}", serde_json::Value::from(id)),
-                _ => writeln!(writer, "{line} request_id={id:?}"),
+        let mut line = String::new();
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end();
+        let line = match self.form {
+            Form::Json => caudal_types::printable(line),
+            // Fields are made printable one by one: what colours the line stays.
+            Form::Text => line.into(),
+        };
+        with_request(|id| match (self.form, id, line.strip_suffix('}')) {
+            (_, None, _) => writeln!(writer, "{line}"),
+            (Form::Json, Some(id), Some(line)) => {
+                writeln!(writer, "{line},\"request_id\":{}}}", serde_json::Value::from(id))
             }
+            (_, Some(id), _) => writeln!(writer, "{line} request_id={id:?}"),
         })
     }
 }
@@ -106,6 +112,24 @@ fn remember<S: 'static>(handle: Handle<EnvFilter, S>) {
         let _ = handle.reload(filter);
     };
     let _ = SET_FILTER.set(Box::new(set));
+}
+
+/// Logs panics from now on, where they would be printed else. A message that was put together is left out: it may hold what
+/// a request brought. Where the panic was stands there, and in the backtrace that `RUST_BACKTRACE=1` asks for.
+pub(crate) fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let words = panic.payload().downcast_ref::<&'static str>();
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| display(backtrace));
+        let (place, thread) = (panic.location().map(display), std::thread::current());
+        tracing::error!(
+            thread = thread.name(),
+            place,
+            backtrace,
+            "panic: {}",
+            words.unwrap_or(&"the message is not logged")
+        );
+    }));
 }
 
 /// Logs at another level from now on.
@@ -136,25 +160,70 @@ fn known(level: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use caudal_types::on_behalf_of;
+
     use super::*;
 
+    /// What is logged while `work` is done, in text and in JSON.
+    fn logged(work: impl Fn()) -> [String; 2] {
+        [Form::Text, Form::Json].map(|form| {
+            let said = Arc::new(Mutex::new(Vec::new()));
+            let own = Arc::clone(&said);
+            let builder = tracing_subscriber::fmt().with_writer(move || Said(Arc::clone(&own)));
+            let format = Format::default().with_target(false).with_ansi(false);
+            match form {
+                Form::Text => {
+                    let format = Named { inner: format, form };
+                    tracing::subscriber::with_default(builder.fmt_fields(OneLine).event_format(format).finish(), &work);
+                }
+                Form::Json => {
+                    let format = Named { inner: format.json().flatten_event(true), form };
+                    let builder = builder.fmt_fields(JsonFields::new()).event_format(format);
+                    tracing::subscriber::with_default(builder.finish(), &work);
+                }
+            }
+            String::from_utf8(said.lock().unwrap().clone()).unwrap()
+        })
+    }
+
     #[test]
-    fn text_lines_hold_no_line_breaks_or_control_characters_of_fields() {
-        let said = std::sync::Arc::new(Mutex::new(Vec::new()));
-        let writer = {
-            let said = std::sync::Arc::clone(&said);
-            move || Said(std::sync::Arc::clone(&said))
-        };
-        let format = Named { inner: Format::default().with_target(false).with_ansi(false), form: Form::Text };
-        let logger = tracing_subscriber::fmt().fmt_fields(OneLine).event_format(format).with_writer(writer).finish();
-        tracing::subscriber::with_default(logger, || {
-            let words = "a\n2026-01-01T00:00:00Z  INFO forged\r\u{1b}[2J\u{9b}\u{202e}";
+    fn lines_hold_no_line_breaks_or_control_characters_of_fields() {
+        let words = "a\n2026-01-01T00:00:00Z  INFO forged\r\u{1b}[2J\u{9b}\u{202e}";
+        let [text, json] = logged(|| {
+            on_behalf_of("id", || tracing::warn!(words, debug = ?words, "{words}"));
             tracing::warn!(words, debug = ?words, "{words}");
         });
-        let text = String::from_utf8(said.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.lines().count(), 1, "{text:?}");
-        assert!(!text.trim_end().contains(|letter: char| letter.is_control() || letter == '\u{202e}'), "{text:?}");
-        assert!(text.contains(r"a\n2026") && text.contains(r"forged\r\x1b[2J\u{9b}\u{202e}"), "{text:?}");
+        for lines in [&text, &json] {
+            assert_eq!(lines.lines().count(), 2, "{lines:?}");
+            let acts = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
+            assert!(!lines.contains(acts), "{lines:?}");
+        }
+        assert!(text.contains(r"a\n2026") && text.contains(r"forged\r\x1b[2J"), "{text:?}");
+        let read: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(read.iter().all(|line| line["words"] == words && line["message"] == words), "{json}");
+        assert_eq!((&read[0]["request_id"], read[1].get("request_id")), (&"id".into(), None));
+    }
+
+    #[test]
+    fn panics_are_logged_without_what_was_put_together() {
+        let before = std::panic::take_hook();
+        log_panics();
+        let said = logged(|| {
+            let name = "Juana";
+            assert!(std::panic::catch_unwind(|| panic!("{name} is not a number")).is_err());
+            assert!(std::panic::catch_unwind(|| panic!("a constant")).is_err());
+        });
+        std::panic::set_hook(before);
+        for lines in said {
+            assert!(!lines.contains("Juana"), "{lines}");
+            assert!(
+                lines.contains("panic: the message is not logged") && lines.contains("panic: a constant"),
+                "{lines}"
+            );
+            assert!(lines.contains("logging.rs:"), "where it was: {lines}");
+        }
     }
 
     struct Said(std::sync::Arc<Mutex<Vec<u8>>>);

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     };
     let code = commands::run(&matches).unwrap_or_else(|error| {
         logging::finish();
-        eprintln!("caudal: {}", caudal_types::printable_lines(&error.to_string()));
+        eprintln!("caudal: {error}");
         error.exit_code()
     });
     logging::finish();

@@ -1,5 +1,6 @@
 //! Standard output and standard error of commands. The macros of this module stand in for those of `std`, which panic
-//! where nobody reads any more (`caudal config | head -3`) or nothing can be written (`> /dev/full`).
+//! where nobody reads any more (`caudal config | head -3`) or nothing can be written (`> /dev/full`). What they print may hold
+//! words of a server, a model or a caller: what would act on a terminal is printed as escapes, which JSON reads as the same.
 //!
 //! A closed pipe ends the process as it ends other programs, by SIGPIPE. The signal itself stays ignored: sockets and
 //! pipes to child processes must not end a server or a run of a pipeline.
@@ -36,7 +37,7 @@ macro_rules! eprintln {
 /// Writes to standard output; ends the process where that fails.
 pub(crate) fn write(words: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
-    let written = out.write_fmt(words).and_then(|()| out.flush());
+    let written = out.write_all(printable(words).as_bytes()).and_then(|()| out.flush());
     drop(out);
     if let Err(error) = written {
         fail(&error);
@@ -45,7 +46,11 @@ pub(crate) fn write(words: fmt::Arguments<'_>) {
 
 /// Writes to standard error as far as possible.
 pub(crate) fn write_error(words: fmt::Arguments<'_>) {
-    let _ = io::stderr().lock().write_fmt(words);
+    let _ = io::stderr().lock().write_all(printable(words).as_bytes());
+}
+
+fn printable(words: fmt::Arguments<'_>) -> String {
+    caudal_types::printable_lines(&words.to_string()).into_owned()
 }
 
 /// Ends the process because standard output cannot be written: quietly where its reader is gone, else with a message.

@@ -3,12 +3,13 @@
 
 use std::{
     io::Write,
+    thread,
     time::{Duration, Instant},
 };
 
 use caudal_testkit::{
-    Repo, Server, Shared, fixture,
-    http::{Answer, Ask, Connection, form, post, tensor_request},
+    Graph, Numbers, Repo, Server, Shared, fixture,
+    http::{Answer, Ask, Connection, form, get, post, tensor_request},
 };
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
@@ -16,6 +17,12 @@ const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
 static SHARED: Shared = Shared::new(|| {
     let repo =
         Repo::nanodet("aliases: [small]").model("double", "double", "").model("broken", "double", "kind: detect");
+    let table = Graph::default()
+        .input("id", Numbers::I64, &[1])
+        .floats("rows", &[3], &[0.0; 3])
+        .node("Gather", &["rows", "id"], &["row"], &[])
+        .output("row", Numbers::F32, &[1]);
+    let repo = repo.file("table/1/model.onnx", &table.bytes());
     Server::start(CAUDAL, &repo, &["--body-timeout-secs", "1", "--header-timeout-secs", "1"])
 });
 
@@ -152,6 +159,21 @@ fn uploads_that_are_too_large_get_to_read_their_answer() {
 }
 
 #[test]
+fn rest_of_a_refused_body_is_no_slow_head() {
+    let server = SHARED.get();
+    let mut connection = server.connect();
+    let length = [("Content-Length", "80")];
+    connection.send_head(&Ask { method: "POST", path: "/predict/none", headers: &length, body: None }).unwrap();
+    check(&connection.read().unwrap(), 404, "model_not_found");
+    // Longer than a head may take, and never silent.
+    for _ in 0..8 {
+        thread::sleep(Duration::from_millis(300));
+        connection.send(&[0; 10]).unwrap();
+    }
+    assert_eq!(connection.ask(&get("/livez")).unwrap().status, 200, "the connection is as good as before");
+}
+
+#[test]
 fn names_and_values_that_are_wrong() {
     let server = SHARED.get();
     let bus = fixture("double_decker_bus.jpg");
@@ -224,6 +246,17 @@ fn tensors_that_do_not_fit() {
     let binary = [("Inference-Header-Content-Length", "10")];
     assert_eq!(server.ask(&post("/v2/models/double/infer", &binary, b"0123456789")).status, 415);
     assert_eq!(server.post_json("/v2/models/none/infer", "{}").status, 404);
+}
+
+#[test]
+fn values_on_which_a_model_fails_are_told_and_not_logged() {
+    let server = SHARED.get();
+    let body = r#"{"inputs": [{"name": "id", "shape": [1], "datatype": "INT64", "data": [19700101]}]}"#;
+    let failed = server.post_json("/v2/models/table/infer", body);
+    assert_eq!((failed.status, failed.text().contains("19700101")), (500, true), "{}", failed.text());
+    let line = server.log_line("/v2/models/table/infer failed");
+    assert!(line.contains("Gather"), "the log says where: {line}");
+    assert!(!server.log().contains("19700101"), "{}", server.log());
 }
 
 #[test]

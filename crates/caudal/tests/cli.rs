@@ -206,3 +206,16 @@ fn the_profile_of_a_model_has_one_column_of_kinds() {
     let help = said(&Command::new(CAUDAL).args(["models", "profile", "--help"]).output().unwrap());
     assert!(help.contains("<MODEL>") && help.contains("its folder in the repository"), "{help}");
 }
+
+#[test]
+fn what_commands_print_holds_no_escapes() {
+    let name = "m\u{1b}[2J\u{9b}31m\u{202e}";
+    let repo = Repo::new().file(&format!("{name}/1/model.onnx"), b"no model");
+    for command in [&["models", "doctor"][..], &["models", "list"], &["models", "show", name], &["detect", "x.jpg"]] {
+        let printed = said(&run(&repo, command));
+        let acts = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
+        assert!(!printed.contains(acts) && printed.contains("31m"), "{command:?}: {printed:?}");
+    }
+    let found: Value = serde_json::from_slice(&run(&repo, &["models", "doctor", "--json"]).stdout).unwrap();
+    assert!(found[0]["place"].as_str().unwrap().contains(name), "JSON says the same: {found}");
+}

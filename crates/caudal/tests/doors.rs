@@ -14,6 +14,7 @@ use caudal_testkit::{
     Repo, Server,
     http::{self, Answer, Ask, Connection, get, post, tensor_request},
 };
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
 
@@ -188,6 +189,21 @@ fn who_administers_comes_in_though_all_other_places_are_taken() {
     assert_eq!(only.ask(&get("/livez")).unwrap().status, 200);
     let _waits = server.connect();
     assert_eq!(server.ask_at(admin(&server), &get("/admin/memory")).status, 200);
+}
+
+#[test]
+fn files_that_run_out_are_logged_once_and_connections_accepted_again() {
+    let server = start(&[]);
+    let pid = Pid::from_raw(server.pid().cast_signed()).unwrap();
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count() as u64;
+    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open + 5), maximum: Some(1024) }).unwrap();
+    let held: Vec<_> = (0..20).map(|_| Connection::open(server.address()).unwrap()).collect();
+    server.log_line("cannot accept connections");
+    // It tries again ten times a second.
+    thread::sleep(Duration::from_millis(400));
+    assert_eq!(server.log().matches("cannot accept connections").count(), 1, "{}", server.log());
+    drop(held);
+    assert_eq!(server.get("/livez").status, 200);
 }
 
 #[test]

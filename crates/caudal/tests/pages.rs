@@ -72,6 +72,11 @@ fn page_of_other_site_changes_nothing() {
     }
     // A browser too old to say where a request comes from has only this type to hide JSON in.
     refused(&server.ask(&post(&events, &text, EVENT.as_bytes())), 415, "unsupported_media_type", "text/plain");
+    let hidden = [("Content-Type", "application/json"), ("Content-Type", "text/plain;application/json")];
+    refused(&server.ask(&post(&events, &hidden, EVENT.as_bytes())), 415, "unsupported_media_type", "two types");
+    for path in [INFER, "/v1/embeddings", "/admin/memory/cleanup", &events] {
+        refused(&server.ask(&post(path, &typed, b"{}")), 415, "unsupported_media_type", path);
+    }
     assert_eq!(consultations(&server), before);
     assert_eq!(server.get(&events).json()["event_count"], 0);
     // Programs and the server's own page are served as ever.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use caudal_testkit::{
-    Repo, Server,
+    Graph, Numbers, Repo, Server,
     http::{Answer, Ask, Connection, once, post, tensor_request},
     model_file,
 };
@@ -101,6 +101,40 @@ fn a_load_has_an_end_and_the_next_one_goes_on() {
     assert_eq!((change(&server, "m", "load").status, infer(&server).status), (200, 200));
     let line = server.log_line("model not loaded");
     assert!(line.contains("a run of one row was stopped after 2.5 s"), "{line}");
+}
+
+/// A model whose output is x and the sum of all that `nodes` make as `big`.
+fn summing(nodes: impl Fn(Graph) -> Graph) -> Vec<u8> {
+    let graph = Graph::default().input("x", Numbers::F32, &[1]).output("y", Numbers::F32, &[1]);
+    nodes(graph)
+        .node("ReduceSum", &["big"], &["sum"], &[("keepdims", 0)])
+        .node("Add", &["x", "sum"], &["y"], &[])
+        .bytes()
+}
+
+#[test]
+fn a_load_has_a_bound_of_memory_and_what_serves_goes_on() {
+    let constant =
+        summing(|graph| graph.integers("size", &[1], &[600_000_000]).node("ConstantOfShape", &["size"], &["big"], &[]));
+    // The same in a run: the size follows from an input, so it is no constant.
+    let warm_up = summing(|graph| {
+        let graph = graph.integers("most", &[1], &[600_000_000]).node("Cast", &["x"], &["whole"], &[("to", 7)]);
+        graph.node("Add", &["whole", "most"], &["size"], &[]).node("ConstantOfShape", &["size"], &["big"], &[])
+    });
+    let repo = Repo::new().model("m", "double", "").file("constant/1/model.onnx", &constant);
+    let repo = repo.file("warm_up/1/model.onnx", &warm_up);
+    let bounds = ["--load-model", "m", "--model-load-memory-mb", "100"];
+    let server = Server::start(CAUDAL, &repo, &[EXPLICIT, &bounds].concat());
+    let before = server.peak();
+    for model in ["constant", "warm_up"] {
+        let refused = change(&server, model, "load");
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        let said = refused.text();
+        assert!(said.contains("takes more than 164 MiB of memory") && said.contains("model_load_memory_mb"), "{said}");
+        assert_eq!(infer(&server).status, 200, "beside {model}");
+    }
+    assert!(server.peak() < before + (100 << 20), "none of it in the server: {} and {before}", server.peak());
+    assert_eq!((change(&server, "m", "unload").status, change(&server, "m", "load").status), (200, 200));
 }
 
 #[test]

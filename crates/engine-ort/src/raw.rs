@@ -5,7 +5,7 @@
 //! The C interface itself allows concurrent `Run` calls on one session (onnxruntime_c_api.h, OrtApi::Run).
 
 use std::{
-    ffi::{CStr, CString, c_char, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     marker::PhantomData,
     path::Path,
     ptr,
@@ -157,6 +157,9 @@ pub(crate) fn left_to_cpu(session: &Session) -> Result<usize> {
     Ok(left)
 }
 
+/// The level at which ONNX Runtime logs what ends the process, and nothing else.
+const FATAL: c_int = sys::OrtLoggingLevel::ORT_LOGGING_LEVEL_FATAL as c_int;
+
 /// Options of a run; other threads may stop the run through them.
 pub(crate) struct RunOptions(ptr::NonNull<sys::OrtRunOptions>);
 
@@ -171,7 +174,11 @@ impl RunOptions {
         let mut options = ptr::null_mut();
         // SAFETY: the call writes a pointer to new options, or an error and nothing.
         check(unsafe { (ort::api().CreateRunOptions)(&mut options) })?;
-        ptr::NonNull::new(options).map(Self).ok_or_else(|| "no run options were made".to_owned())
+        let options = ptr::NonNull::new(options).map(Self).ok_or_else(|| "no run options were made".to_owned())?;
+        // What fails comes back as an error. ONNX Runtime would log it as well, with values of the inputs.
+        // SAFETY: the options were made above.
+        check(unsafe { (ort::api().RunOptionsSetRunLogSeverityLevel)(options.0.as_ptr(), FATAL) })?;
+        Ok(options)
     }
 
     pub(crate) fn set_stopped(&self, stopped: bool) {

@@ -155,3 +155,37 @@ pub enum RunError {
     #[error("the model failed on this input: {0}")]
     Failed(String),
 }
+
+impl RunError {
+    /// Its words for a log: what an operator says of its input may hold values that a caller sent, and is left out.
+    pub fn for_log(&self) -> Cow<'static, str> {
+        match self {
+            Self::Interrupted => "the run was stopped".into(),
+            Self::Failed(words) => match without_values(words) {
+                "" => "the model failed on its input".into(),
+                words => format!("the model failed on its input: {words}").into(),
+            },
+        }
+    }
+}
+
+/// The beginning of a failure's words, which names the operator; nothing of words that are of another form.
+pub fn without_values(words: &str) -> &str {
+    /// ONNX Runtime's words: which node failed, this, and what its operator says.
+    const SAYS: &str = " Status Message:";
+    words.split_once(SAYS).map_or("", |(operator, _)| operator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_in_a_log_names_the_operator_and_holds_no_values() {
+        let failed = |words: &str| RunError::Failed(words.to_owned()).for_log().into_owned();
+        let node = "Non-zero status code returned while running Gather node. Name:'ids'";
+        let said = failed(&format!("{node} Status Message: idx=1970 must be within the inclusive range [-10,9]"));
+        assert_eq!(said, format!("the model failed on its input: {node}"));
+        assert_eq!(failed("invalid: 'Juana'"), "the model failed on its input");
+    }
+}

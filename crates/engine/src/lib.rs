@@ -12,7 +12,7 @@ mod provider;
 pub mod repository;
 mod spec;
 
-pub use backend::{Backend, Instance, Interrupt, LoadError, Model, Outputs, RunError};
+pub use backend::{Backend, Instance, Interrupt, LoadError, Model, Outputs, RunError, without_values};
 pub use operators::{Operator, OperatorProfile};
 pub use provider::{GraphOptimization, LoadOptions, Precision, Provider, UnknownProvider, names};
 pub use spec::{Dim, ModelSpec, TensorSpec};

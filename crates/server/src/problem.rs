@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::http::StatusCode;
 use caudal_record::RecordError;
-use caudal_tasks::{ChangeError, TaskError, Unavailable};
+use caudal_tasks::{ChangeError, TaskError, Unavailable, without_values};
 use caudal_types::{ErrorKind, Explain};
 use serde::Serialize;
 
@@ -63,6 +63,15 @@ impl Problem {
 
     fn explain(error: &dyn Explain) -> Self {
         Self::new(error.kind(), error.to_string(), error.hint())
+    }
+
+    /// Its message as it may be logged: what a model says of its input may hold values of it, which are for the caller alone.
+    pub(crate) fn for_log(&self) -> &str {
+        match (self.kind, without_values(&self.message)) {
+            (ErrorKind::InferenceFailed, "") => "the model failed on this input",
+            (ErrorKind::InferenceFailed, operator) => operator,
+            _ => &self.message,
+        }
     }
 
     /// The error as it stands in an answer.

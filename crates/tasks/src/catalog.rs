@@ -21,7 +21,7 @@ use caudal_types::{ErrorKind, Explain};
 
 use crate::{
     Defaults, Entry, Failed, ModelError, Models, ServedModel, Stay, Unavailable, demand::Resting, ledger::Ledger, load,
-    operators, prove::prove,
+    operators, prove::prove, trial::Trial,
 };
 
 /// All models of a repository. Whoever asks sees them as they are at that moment; those that come and go do so at once,
@@ -32,6 +32,8 @@ pub struct Catalog {
     backend: Arc<dyn Backend>,
     defaults: ArcSwap<Defaults>,
     stay: ArcSwap<Stay>,
+    /// Tries models before they are loaded.
+    trial: Option<Trial>,
     changes: Changes,
     /// Held by whoever changes the models, one at a time.
     turn: Mutex<Turn>,
@@ -168,7 +170,13 @@ impl Catalog {
     pub fn new(repository: Repository, backend: Arc<dyn Backend>, defaults: Defaults, stay: Stay) -> Self {
         let (now, turn, waking) = (ArcSwap::default(), Mutex::default(), Arc::default());
         let (defaults, stay) = (ArcSwap::from_pointee(defaults), ArcSwap::from_pointee(stay));
-        Self { now, repository, backend, defaults, stay, changes: Changes::default(), turn, waking }
+        Self { now, repository, backend, defaults, stay, trial: None, changes: Changes::default(), turn, waking }
+    }
+
+    /// The same, in which each model passes `trial` before it is loaded.
+    #[must_use]
+    pub fn with_trial(self, trial: Option<Trial>) -> Self {
+        Self { trial, ..self }
     }
 
     /// Loads all models of the repository, as far as there is room: the rest are brought when they are asked for. One
@@ -271,7 +279,9 @@ impl Catalog {
     ) -> Result<Arc<ServedModel>, ChangeError> {
         turn.look(folder);
         let loaded = self.make_room(turn, folder).and_then(|()| {
-            let load = load(folder, &*self.backend, &self.defaults.load());
+            let defaults = self.defaults.load();
+            let tried = self.trial.as_ref().map_or(Ok(()), |trial| trial.check(folder, &defaults, self.stay().memory));
+            let load = tried.and_then(|()| load(folder, &*self.backend, &defaults));
             let failed = |error: ModelError| {
                 let (reason, for_callers) = (error.to_string(), error.for_callers().map(str::to_owned));
                 ChangeError::Load { reason, for_callers, hint: error.hint(), serving: false }

@@ -35,9 +35,10 @@ mod resembles;
 mod see;
 mod shown;
 mod text_model;
+pub mod trial;
 
 pub use caudal_batcher::{Depth, Policy, Ragged, Stats};
-pub use caudal_engine::{Operator, OperatorProfile, Provider, TensorSpec};
+pub use caudal_engine::{Operator, OperatorProfile, Provider, TensorSpec, without_values};
 pub use caudal_vision::{Activation, Detection, Likely, Mask, MaskForm, Thresholds};
 
 pub use call::{Call, within};

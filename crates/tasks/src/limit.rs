@@ -17,6 +17,15 @@ pub(crate) fn run_within(
     inputs: &[TensorView<'_>],
     outputs: &mut Outputs<'_>,
 ) -> Result<(), RunError> {
+    work_within(limit, instance, |instance| instance.run(inputs, outputs))
+}
+
+/// Lets `work` run `instance`, and stops its run when the work has taken `limit`.
+pub(crate) fn work_within(
+    limit: Duration,
+    instance: &mut dyn Instance,
+    work: impl FnOnce(&mut dyn Instance) -> Result<(), RunError>,
+) -> Result<(), RunError> {
     let interrupt = instance.interrupt();
     thread::scope(|scope| {
         let (done, waits) = channel::<()>();
@@ -27,7 +36,7 @@ pub(crate) fn run_within(
             }
             (over, interrupt)
         });
-        let ran = instance.run(inputs, outputs);
+        let ran = work(instance);
         drop(done);
         if let Ok((true, interrupt)) = watch.join() {
             interrupt.reset();

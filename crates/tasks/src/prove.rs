@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use caudal_batcher::KeptRun;
-use caudal_engine::{Instance, TensorSpec, repository::Prove};
+use caudal_engine::{Instance, RunError, TensorSpec, repository::Prove};
 use caudal_types::{Shape, TensorView};
 
-use crate::{ServedModel, numbers::number};
+use crate::{ServedModel, limit::work_within, numbers::number};
 
 /// What came out of one run: the numbers of each output, and how long it took.
 struct Answered {
@@ -23,16 +23,19 @@ pub(crate) fn prove(old: &ServedModel, new: &ServedModel, asked: &Prove) -> Resu
     }
     check_specs(&old.spec.inputs, &new.spec.inputs, "takes")?;
     check_specs(&old.spec.outputs, &new.spec.outputs, "gives")?;
-    let instance = |model: &ServedModel| model.model.instance(model.plan().threads).map_err(|error| error.to_string());
-    let (mut old_runner, mut new_runner) = (instance(old)?, instance(new)?);
+    let runner = |model: &ServedModel| {
+        let instance = model.model.instance(model.plan().threads).map_err(|error| error.to_string())?;
+        Ok::<_, String>(Runner { instance, limit: model.run_limit })
+    };
+    let (mut old_runner, mut new_runner) = (runner(old)?, runner(new)?);
     let (mut deviation, mut slowdowns) = (0.0, Vec::new());
     for (i, run) in kept.iter().enumerate() {
         if i == 0 {
             // The first lays out memory.
-            answer(&mut *old_runner, run)?;
-            answer(&mut *new_runner, run)?;
+            old_runner.answer(run)?;
+            new_runner.answer(run)?;
         }
-        let (before, after) = (answer(&mut *old_runner, run)?, answer(&mut *new_runner, run)?);
+        let (before, after) = (old_runner.answer(run)?, new_runner.answer(run)?);
         deviation = f64::max(deviation, deviates(&before, &after)?);
         slowdowns.push(after.took.as_secs_f64() / before.took.as_secs_f64().max(1e-9));
     }
@@ -63,16 +66,29 @@ fn check_specs(old: &[TensorSpec], new: &[TensorSpec], does: &str) -> Result<(),
     }
 }
 
-fn answer(runner: &mut dyn Instance, run: &KeptRun) -> Result<Answered, String> {
-    let (views, mut outputs) = (run.views(), Vec::new());
-    let began = Instant::now();
-    let mut took = Duration::ZERO;
-    let ran = runner.run(&views, &mut |views| {
-        took = began.elapsed();
-        outputs = views.iter().map(|view| (view.shape.to_vec(), numbers(view))).collect();
-    });
-    ran.map_err(|error| error.to_string())?;
-    Ok(Answered { outputs, took })
+/// Runs what was kept on one of the two. The inputs are callers', and a model's time may follow from them.
+struct Runner {
+    instance: Box<dyn Instance>,
+    /// Longest that a run may take.
+    limit: Duration,
+}
+
+impl Runner {
+    fn answer(&mut self, run: &KeptRun) -> Result<Answered, String> {
+        let (views, mut outputs, mut took) = (run.views(), Vec::new(), Duration::ZERO);
+        let ran = work_within(self.limit, &mut *self.instance, |instance| {
+            let began = Instant::now();
+            instance.run(&views, &mut |views| {
+                took = began.elapsed();
+                outputs = views.iter().map(|view| (view.shape.to_vec(), numbers(view))).collect();
+            })
+        });
+        ran.map_err(|error| match error {
+            RunError::Interrupted => format!("a run was stopped after {:.1} s", self.limit.as_secs_f64()),
+            error @ RunError::Failed(_) => error.for_log().into_owned(),
+        })?;
+        Ok(Answered { outputs, took })
+    }
 }
 
 fn numbers(view: &TensorView<'_>) -> Vec<f64> {

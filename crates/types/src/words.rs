@@ -14,7 +14,8 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
 }
 
 /// `text` as it may stand in a line for people: without line breaks, and without what moves a cursor, clears a screen or
-/// turns the direction of writing. These are written as `\n`, `\x1b`, `\u{202e}`.
+/// turns the direction of writing. These are written as `\n`, `\x1b`, `\u202e`. A line of JSON still says the same: what may
+/// stand in its strings is written as JSON's own escapes.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
@@ -36,8 +37,8 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            letter if letter.is_ascii() => out.push_str(&format!("\\x{:02x}", letter as u32)),
-            letter => out.push_str(&format!("\\u{{{:x}}}", letter as u32)),
+            '\0'..='\x1f' => out.push_str(&format!("\\x{:02x}", letter as u32)),
+            letter => out.push_str(&format!("\\u{:04x}", letter as u32)),
         }
     }
     out.into()
@@ -45,7 +46,8 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
 
 /// Whether a terminal or a viewer does something else with it than to show it.
 fn acts(letter: char) -> bool {
-    let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     letter.is_control() || turns
 }
 
@@ -96,8 +98,10 @@ mod tests {
     #[test]
     fn printable_text_shows_what_would_act_on_a_terminal() {
         let wild = "a\n\r\t\u{1b}[2J\u{7f}\u{9b}\u{202e}ñ";
-        assert_eq!(printable(wild), r"a\n\r\t\x1b[2J\x7f\u{9b}\u{202e}ñ");
-        assert_eq!(printable_lines(wild), "a\n\\r\t\\x1b[2J\\x7f\\u{9b}\\u{202e}ñ");
+        assert_eq!(printable(wild), r"a\n\r\t\x1b[2J\u007f\u009b\u202eñ");
+        assert_eq!(printable_lines(wild), "a\n\\r\t\\x1b[2J\\u007f\\u009b\\u202eñ");
+        let json = "{\"words\": \"\\u001b[2J\u{7f}\u{9b}2J\u{61c}\"}";
+        assert_eq!(printable(json), r#"{"words": "\u001b[2J\u007f\u009b2J\u061c"}"#, "what JSON leaves as it is");
         assert!(matches!(printable("plain ñ 日本"), Cow::Borrowed(_)));
     }
 

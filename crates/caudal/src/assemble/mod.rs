@@ -31,6 +31,7 @@ use crate::{
 pub(crate) mod flows;
 mod no_backend;
 mod shelf;
+mod trial;
 
 use no_backend::NoBackend;
 
@@ -244,7 +245,7 @@ pub(crate) fn server(
         simd_jpeg: caudal_vision::JPEG_SIMD,
         config,
     };
-    let catalog = Arc::new(empty_catalog(settings, backend)?);
+    let catalog = Arc::new(empty_catalog(settings, backend)?.with_trial(trial::trial(settings)));
     let pictures = pictures(settings)?;
     let record = kept.map(|kept| kept.record.clone());
     let models = Models { catalog: Arc::clone(&catalog), pictures: pictures.clone() };

@@ -24,6 +24,7 @@ mod sealing;
 mod seen;
 mod serve;
 mod token;
+mod try_model;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
@@ -86,6 +87,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("flow", matches)) => flow::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some((caudal_record::archive::IMPORT_COMMAND, matches)) => read_events::run(matches),
+        Some((cli::TRY_COMMAND, matches)) => try_model::run(matches),
         _ => Err(CommandError::Other("see `caudal --help`".to_owned())),
     }
 }

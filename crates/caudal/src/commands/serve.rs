@@ -26,6 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let began = Instant::now();
     let loaded = load(matches, false)?;
+    logging::log_panics();
     for notice in &loaded.notices {
         match notice.warns {
             true => tracing::warn!("{}", notice.text),
@@ -33,6 +34,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         }
     }
     refuse_unused_database(&loaded)?;
+    warn_of_short_key(&loaded.raw);
     raise_open_files();
     let Loaded { raw, settings, .. } = loaded;
     let mut reload = Reload::new(matches, raw.clone());
@@ -166,6 +168,17 @@ fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// Wrong keys are not counted, so a short one can be found by trying.
+fn warn_of_short_key(raw: &[Raw]) {
+    const SHORT: usize = 16;
+    let key = raw.iter().find(|raw| raw.key == "admin_key").map_or("", |raw| raw.value.trim());
+    if !key.is_empty() && key.len() < SHORT {
+        tracing::warn!(
+            "admin_key has fewer than {SHORT} characters and can be guessed: `openssl rand -hex 32` makes a good one"
+        );
     }
 }
 

@@ -54,8 +54,15 @@ const fn live(mut key: Key) -> Key {
 }
 
 /// Settings whose value is found where none is given: by planning, by measuring, by searching.
-const AUTOMATIC: [&str; 6] =
-    ["onnxruntime_library", "io_threads", "decode_threads", "instances", "threads", "max_batch_size"];
+const AUTOMATIC: [&str; 7] = [
+    "onnxruntime_library",
+    "io_threads",
+    "decode_threads",
+    "instances",
+    "threads",
+    "max_batch_size",
+    "model_load_memory_mb",
+];
 
 /// All settings, in the order in which people meet them.
 pub(crate) const TABLE: &[Key] = &[
@@ -195,6 +202,19 @@ pub(crate) const TABLE: &[Key] = &[
         "MIB",
         "memory limit for all models together; models that do not fit are loaded on demand",
     )),
+    key(
+        "model_load_memory_mb",
+        "",
+        "MIB",
+        "memory that loading a model may take beside 8 times its files, in a process that tries it first; half of what is \
+         free when absent",
+    ),
+    key(
+        "model_load_timeout_secs",
+        "60",
+        "SECS",
+        "how long that process may take, and a second more for each 16 MiB of the files; 0: models are loaded without a trial",
+    ),
     key(
         "idle_unload_secs",
         "",

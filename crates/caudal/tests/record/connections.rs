@@ -1,6 +1,7 @@
 //! Connections whose answer takes long: they stay as long as the client takes some of it, and count as long as they last.
 
 use std::{
+    fs,
     io::Read,
     thread,
     time::{Duration, Instant},
@@ -39,6 +40,29 @@ fn follower_stays_connected_longer_than_the_keep_alive_timeout() {
         let heard = follower.read_chunk().unwrap().expect("the stream continues");
         assert!(String::from_utf8(heard).unwrap().contains(&format!("Hola {number}\"")), "event {number}");
     }
+}
+
+#[test]
+fn followers_that_hear_nothing_cost_no_reads() {
+    const FOLLOWERS: u64 = 150;
+    let server = keeps(&["--memory-monitoring", "false"]);
+    let id = make(&server);
+    let follow = |_| {
+        let mut follower = Connection::open(server.address()).unwrap();
+        follower.send_head(&get(&format!("/consultations/{id}/events/stream"))).unwrap();
+        assert_eq!(follower.read_head().unwrap().status, 200);
+        follower
+    };
+    let _followers: Vec<_> = (0..FOLLOWERS).map(follow).collect();
+    let reads = || -> u64 {
+        let counts = fs::read_to_string(format!("/proc/{}/io", server.pid())).unwrap();
+        counts.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
+    };
+    let before = reads();
+    // The database is looked at once a second for all of them.
+    thread::sleep(Duration::from_millis(1500));
+    let grown = reads() - before;
+    assert!(grown < FOLLOWERS, "{grown} reads for {FOLLOWERS} followers");
 }
 
 #[test]

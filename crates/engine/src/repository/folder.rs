@@ -1,6 +1,7 @@
 //! Models, versions and settings as they lie in the folder.
 
 use std::{
+    collections::BTreeSet,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io,
@@ -197,6 +198,15 @@ impl ModelFolder {
         let file = self.inspect(version)?;
         let beside = |name: &String| version.file.with_file_name(name).metadata().map_or(0, |meta| meta.len());
         Ok(file.bytes + file.external_files.iter().map(beside).sum::<u64>())
+    }
+
+    /// All files that decide how `version` loads: those beside `model.yaml`, those beside its file, and those that it names.
+    pub fn files(&self, version: &ModelVersion) -> Result<Vec<PathBuf>, FolderError> {
+        let named = self.inspect(version)?.external_files;
+        let named = named.iter().map(|name| version.file.with_file_name(name));
+        let beside = entries(&self.path).into_iter().chain(version.file.parent().map(entries).into_iter().flatten());
+        let all = beside.filter(|path| !is_hidden(path)).chain(named).filter(|path| path.is_file());
+        Ok(all.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     /// Tells whether anything in the folder has changed: names, lengths and times of its files and of those in its

@@ -76,7 +76,7 @@ fn check_type(request: &Request) -> Result<(), Problem> {
         let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         kind.trim_ascii().eq_ignore_ascii_case(b"text/plain")
     };
-    match changes && request.headers().get(header::CONTENT_TYPE).is_some_and(is_text) {
+    match changes && request.headers().get_all(header::CONTENT_TYPE).iter().any(is_text) {
         true => Err(Problem::new(
             ErrorKind::UnsupportedMediaType,
             "no route reads a body of type text/plain",

@@ -128,8 +128,9 @@ impl AllowedOrigins {
 /// True unless a page of another origin sends the request. What the browser says of itself goes before what can be compared, because a
 /// proxy may have changed Host.
 fn is_own(headers: &HeaderMap, authority: Option<&Authority<'_>>) -> bool {
-    if let Some(site) = headers.get(SITE) {
-        return matches!(site.as_bytes(), b"same-origin" | b"none");
+    let mut sites = headers.get_all(SITE).iter().peekable();
+    if sites.peek().is_some() {
+        return sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"));
     }
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
@@ -195,6 +196,7 @@ mod tests {
             FETCHED,
             &[("sec-fetch-site", "same-site")],
             &[("sec-fetch-site", "garbage")],
+            &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")],
             &[("origin", "https://evil.example")],
             &[("origin", "null")],
             &[("origin", "http://localhost:3000")],

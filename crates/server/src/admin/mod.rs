@@ -42,5 +42,5 @@ pub(crate) fn ask(
 /// Reads the body of an admin request.
 pub(crate) async fn read(app: &App, trace: &Trace, request: Request) -> Result<Bytes, Problem> {
     let (head, body) = request.into_parts();
-    Ok(body::read(&head.headers, body, &BodyLimits::new(app, trace, MAX_BODY)).await?.bytes.clone())
+    Ok(body::read_json(&head.headers, body, &BodyLimits::new(app, trace, MAX_BODY)).await?.bytes.clone())
 }

@@ -102,7 +102,7 @@ pub(super) async fn order<T: for<'a> Deserialize<'a> + Default>(
     hint: &'static str,
 ) -> Result<T, Problem> {
     let (parts, body) = request.into_parts();
-    let received = body::read(&parts.headers, body, &BodyLimits::of(app, &visitor.call.trace)).await?;
+    let received = body::read_json(&parts.headers, body, &BodyLimits::of(app, &visitor.call.trace)).await?;
     if received.bytes.is_empty() {
         return Ok(T::default());
     }

@@ -1,14 +1,15 @@
 //! Activity of one connection: what its timeouts are judged by.
 //!
-//! A connection is busy from the end of a request's head until the answer is sent. A follower of events that hears
-//! nothing is busy and stays; a client that takes nothing of its answer is not, and goes.
+//! A connection is busy from the end of a request's head until the answer is sent and the request's body has ended, which
+//! may be later: a body that was refused is still read for a while. A follower of events that hears nothing is busy and
+//! stays; a client that takes nothing of its answer is not, and goes.
 
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -40,8 +41,8 @@ pub(super) struct ConnectionTimeouts {
 #[derive(Debug)]
 pub(super) struct Activity {
     opened: Instant,
-    /// Whether a request is in progress: its head has come, its answer's body has not ended.
-    busy: AtomicBool,
+    /// Bodies in progress, of requests whose head has come and of their answers.
+    bodies: AtomicUsize,
     asked: AtomicBool,
     /// When it last became idle: at its beginning or with its last answer.
     idle_since: AtomicU64,
@@ -55,7 +56,7 @@ impl Activity {
     pub(super) fn new() -> Self {
         Self {
             opened: Instant::now(),
-            busy: AtomicBool::new(false),
+            bodies: AtomicUsize::new(0),
             asked: AtomicBool::new(false),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
@@ -73,12 +74,16 @@ impl Activity {
         !self.asked() && self.head_since.load(Relaxed) != 0
     }
 
-    /// A request's head is whole: the connection is busy until the guard is dropped.
+    /// A request's head is whole: the connection is busy until the guard and its clones are dropped.
     pub(super) fn begin_request(self: &Arc<Self>) -> RequestInProgress {
-        self.busy.store(true, Relaxed);
         self.asked.store(true, Relaxed);
         self.head_since.store(0, Relaxed);
+        self.bodies.fetch_add(1, Relaxed);
         RequestInProgress(Arc::clone(self))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.bodies.load(Relaxed) > 0
     }
 
     /// Whether a head takes too long to arrive, nothing has come for too long, or nothing of an answer was taken for
@@ -86,7 +91,7 @@ impl Activity {
     pub(super) fn is_overdue(&self, timeouts: ConnectionTimeouts) -> bool {
         let since = |moment: u64| Duration::from_millis(self.now().saturating_sub(moment));
         match (self.blocked_since.load(Relaxed), self.head_since.load(Relaxed)) {
-            (0, _) if self.busy.load(Relaxed) => false,
+            (0, _) if self.is_busy() => false,
             (0, 0) => since(self.idle_since.load(Relaxed)) >= timeouts.keep_alive,
             (0, head) => since(head) >= timeouts.header,
             (blocked, _) => since(blocked) >= timeouts.keep_alive,
@@ -99,7 +104,7 @@ impl Activity {
     }
 
     fn record_read(&self) {
-        if !self.busy.load(Relaxed) && self.head_since.load(Relaxed) == 0 {
+        if !self.is_busy() && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(self.now(), Relaxed);
         }
     }
@@ -122,13 +127,20 @@ impl Activity {
     }
 }
 
-/// A request that is answered; its connection is busy meanwhile.
+/// A request that is received or answered; its connection is busy meanwhile.
 pub(super) struct RequestInProgress(Arc<Activity>);
+
+impl Clone for RequestInProgress {
+    fn clone(&self) -> Self {
+        self.0.bodies.fetch_add(1, Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl Drop for RequestInProgress {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.now(), Relaxed);
-        self.0.busy.store(false, Relaxed);
+        self.0.bodies.fetch_sub(1, Relaxed);
     }
 }
 
@@ -301,6 +313,24 @@ mod tests {
         assert!(!activity.is_overdue(NOW), "it takes some again");
         drop(request);
         assert!(activity.is_overdue(NOW), "idle again");
+    }
+
+    #[test]
+    fn rest_of_a_refused_body_is_no_head() {
+        let activity = Arc::new(Activity::new());
+        let answer = activity.begin_request();
+        let body = answer.clone();
+        drop(answer);
+        activity.record_read();
+        assert!(!activity.is_overdue(NOW), "the body still comes");
+        let next = activity.begin_request();
+        drop(body);
+        assert!(!activity.is_overdue(NOW), "the next request is in progress");
+        drop(next);
+        let only_heads = ConnectionTimeouts { header: Duration::ZERO, ..LATER };
+        assert!(!activity.is_overdue(only_heads), "nothing of a head has come");
+        activity.record_read();
+        assert!(activity.is_overdue(only_heads), "now it has");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use bytes::{Bytes, BytesMut};
 use caudal_tasks::{ByteBudget, Held};
@@ -185,6 +185,21 @@ impl Drop for Share {
         self.of.arrived.fetch_sub(self.arrived, Relaxed);
         self.of.announced.fetch_sub(self.announced, Relaxed);
     }
+}
+
+/// Reads `body` as [`read`] does, where JSON is expected. Its type may be any that clients put on JSON, but no form: pages may
+/// send these to other sites.
+pub(crate) async fn read_json(headers: &HeaderMap, body: Body, limits: &BodyLimits<'_>) -> Result<Received, Problem> {
+    let is_form =
+        |value: &HeaderValue| value.as_bytes().get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"));
+    if headers.get_all(header::CONTENT_TYPE).iter().any(is_form) {
+        return Err(Problem::new(
+            ErrorKind::UnsupportedMediaType,
+            "this route reads JSON, not a form",
+            "send JSON as application/json; GET /docs lists what each route reads",
+        ));
+    }
+    read(headers, body, limits).await
 }
 
 /// Reads `body`, whose length `headers` may tell. What is too large by its own word is refused unread.

@@ -142,7 +142,7 @@ impl Connections {
         let io = TokioIo::new(TrackedStream::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let in_progress = activity.begin_request();
-            let mut request: Request = request.map(|body| Body::new(Lingering::new(body)));
+            let mut request: Request = request.map(|body| Body::new(Lingering::new(body, &in_progress)));
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }

@@ -444,7 +444,7 @@ impl Door {
             "{} {} failed: {}",
             self.route.method(),
             self.path,
-            problem.message,
+            problem.for_log(),
         );
     }
 

@@ -14,17 +14,19 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::activity::RequestInProgress;
+
 /// Most bytes that are read in vain.
 const MOST_BYTES: u64 = 256 << 20;
 /// Longest time that this may take.
 const MOST_TIME: Duration = Duration::from_secs(10);
 
-/// A request's body; what is left of it when it is dropped is read and discarded.
-pub(crate) struct Lingering(Option<Incoming>);
+/// A request's body; what is left of it when it is dropped is read and discarded. The connection is busy until its end.
+pub(super) struct Lingering(Option<(Incoming, RequestInProgress)>);
 
 impl Lingering {
-    pub(crate) fn new(body: Incoming) -> Self {
-        Self((!body.is_end_stream()).then_some(body))
+    pub(super) fn new(body: Incoming, request: &RequestInProgress) -> Self {
+        Self((!body.is_end_stream()).then(|| (body, request.clone())))
     }
 }
 
@@ -36,7 +38,7 @@ impl Body for Lingering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
+        let Some((body, _)) = &mut self.0 else { return Poll::Ready(None) };
         let frame = Pin::new(&mut *body).poll_frame(context);
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) || body.is_end_stream() {
             self.0 = None;
@@ -49,16 +51,19 @@ impl Body for Lingering {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
     }
 }
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        if let Some(body) = self.0.take()
+        if let Some((body, request)) = self.0.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(tokio::time::timeout(MOST_TIME, discard(body)));
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(MOST_TIME, discard(body)).await;
+                drop(request);
+            });
         }
     }
 }

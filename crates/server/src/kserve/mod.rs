@@ -93,7 +93,7 @@ async fn run(
     refuse_binary(&request)?;
     model.check_infer(&visit.call)?;
     let (head, body) = request.into_parts();
-    let received = body::read(&head.headers, body, &BodyLimits::of(&app, &visit.call.trace)).await?;
+    let received = body::read_json(&head.headers, body, &BodyLimits::of(&app, &visit.call.trace)).await?;
     let small = received.bytes.len() <= SMALL;
     let asked = aside(&app, small, &visit.call, Stage::Decode, {
         let model = Arc::clone(&model);

@@ -53,7 +53,7 @@ async fn run(app: Arc<App>, visit: Visit, request: Request) -> Result<Answer, Pr
         model.check_embed(&visit.call)?;
     }
     let (head, body) = request.into_parts();
-    let received = body::read(&head.headers, body, &BodyLimits::of(&app, &visit.call.trace)).await?;
+    let received = body::read_json(&head.headers, body, &BodyLimits::of(&app, &visit.call.trace)).await?;
     let small = received.bytes.len() <= SMALL_BODY;
     let asked = aside(&app, small, &visit.call, Stage::Decode, move || Asked::read(&received.bytes)).await??;
     let model = app.catalog.demand(&asked.model, None, visit.id.as_str(), Some(&visit.call.trace)).await?;

@@ -98,22 +98,21 @@ impl Tree {
         if step.status == Status::Running {
             return bar.set_message(caudal_types::printable(&step.name).into_owned());
         }
-        let why = step.error.map(|error| format!("  {}", caudal_types::printable(&error.message))).unwrap_or_default();
+        let why = step.error.map(|error| format!("  {}", error.message)).unwrap_or_default();
         let remembered = if step.cache_hit { "  remembered" } else { "" };
         let indent = bar.clone();
         indent.set_style(plain(self.depth(place)));
-        indent.finish_with_message(format!(
-            "{} {}  {}{remembered}{why}",
-            say::sign(step.status.name()),
-            step.name,
-            say::time(step.duration_ms)
-        ));
+        let (sign, name, time) = (say::sign(step.status.name()), step.name, say::time(step.duration_ms));
+        let words = format!("{sign} {name}  {time}{remembered}{why}");
+        indent.finish_with_message(caudal_types::printable(&words).into_owned());
     }
 
     fn say(&mut self, place: usize, words: &str) {
         let Some(step) = StepReport::of(&self.entries, place) else { return };
         if let Some(bar) = self.bar(place) {
-            bar.set_message(format!("{}  {}", step.name, caudal_types::printable(&caudal_types::shorten(words))));
+            bar.set_message(
+                caudal_types::printable(&format!("{}  {}", step.name, caudal_types::shorten(words))).into_owned(),
+            );
         }
     }
 }

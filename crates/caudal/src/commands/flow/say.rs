@@ -24,12 +24,12 @@ pub(super) fn json(value: &impl serde::Serialize) {
 
 /// Prints a line for people.
 pub(super) fn line(words: &str) {
-    println!("{}", printable_lines(words));
+    println!("{words}");
 }
 
 /// Prints a line for people on standard error.
 pub(super) fn aside(words: &str) {
-    eprintln!("{}", printable_lines(words));
+    eprintln!("{words}");
 }
 
 /// Prints what a run gave.
@@ -81,9 +81,8 @@ pub(super) fn short(value: &Value) -> String {
 
 /// The table of a run's steps on standard error.
 pub(super) fn summary(report: &Report) {
-    let mut err = std::io::stderr().lock();
     let width = report.steps.iter().map(|step| step.path.chars().count()).max().unwrap_or(4).clamp(4, 60);
-    let _ = writeln!(err, "  {:width$}  {:>9}  {:>5}  {:>7}  {:>9}", "step", "time", "tries", "tokens", "USD");
+    eprintln!("  {:width$}  {:>9}  {:>5}  {:>7}  {:>9}", "step", "time", "tries", "tokens", "USD");
     for step in &report.steps {
         let tokens = step.usage.tokens_in + step.usage.tokens_out;
         let remembered = match (step.cache_hit, step.recalled) {
@@ -91,8 +90,7 @@ pub(super) fn summary(report: &Report) {
             (_, true) => "  done before",
             _ => "",
         };
-        let _ = writeln!(
-            err,
+        eprintln!(
             "{} {:width$}  {:>9}  {:>5}  {tokens:>7}  {:>9.4}{remembered}",
             sign(step.status.name()),
             printable(&step.path),
@@ -103,9 +101,9 @@ pub(super) fn summary(report: &Report) {
     }
     let usage = report.usage;
     let tokens = usage.tokens_in + usage.tokens_out;
-    let _ = writeln!(err, "  in all {}, {tokens} tokens, {:.4} USD", time(report.duration_ms), usage.cost_usd);
+    eprintln!("  in all {}, {tokens} tokens, {:.4} USD", time(report.duration_ms), usage.cost_usd);
     if !report.critical_path.is_empty() {
-        let _ = writeln!(err, "  it waited for {}", report.critical_path.join(" → "));
+        eprintln!("  it waited for {}", report.critical_path.join(" → "));
     }
 }
 
