@@ -46,7 +46,7 @@ pub(super) fn output(value: &Value, form: &str) {
     };
     // A program gets it as it is.
     let text = if std::io::stdout().is_terminal() { printable_lines(&text) } else { text.as_str().into() };
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    println!("{text}");
 }
 
 /// A time for people.
