@@ -3,6 +3,8 @@
 
 use std::ffi::OsString;
 
+use caudal_types::available_cpus;
+
 use crate::{
     call::{Call, Heard},
     error::MediaError,
@@ -182,6 +184,9 @@ impl Workshop<'_> {
                 if track.shown != out.shown {
                     return Err(mismatch("the number of frames that are shown", track.shown, out.shown));
                 }
+                if track.untimed {
+                    shift = Some(compare_frames(&self.frame_times(source)?, &self.frame_times(result)?)?);
+                }
             } else if expected.len() != found.len()
                 || compare_times("", &expected, &found, moved.unwrap_or(0.0)).is_err()
             {
@@ -196,6 +201,15 @@ impl Workshop<'_> {
         }
         let seconds = compare_lengths(source, result, video, audio)?;
         Ok(Checked { frames, seconds, lost })
+    }
+
+    /// When each frame of the video is shown, in seconds; by decoding where its packets do not say so.
+    pub(crate) fn frame_times(&self, read: &Read) -> Result<Vec<f64>, MediaError> {
+        let Some((stream, track)) = read.video() else { return Ok(Vec::new()) };
+        match track.shown_times(stream) {
+            Some(times) => Ok(times),
+            None => self.decoded(&read.film, stream, available_cpus()),
+        }
     }
 
     /// When a decoder shows each frame that it makes of `stream`, in seconds.
@@ -236,13 +250,13 @@ impl Workshop<'_> {
     }
 }
 
-/// What was encoded are the frames that a decoder shows. Comes back with how much later the result shows them.
-fn compare_frames(decoded: &[f64], found: &[f64]) -> Result<f64, MediaError> {
-    if decoded.len() != found.len() {
-        return Err(mismatch("the number of frames", decoded.len(), found.len()));
+/// As many frames, each shown when it was. Comes back with how much later the result shows them.
+pub(crate) fn compare_frames(expected: &[f64], found: &[f64]) -> Result<f64, MediaError> {
+    if expected.len() != found.len() {
+        return Err(mismatch("the number of frames", expected.len(), found.len()));
     }
-    let shift = found.first().zip(decoded.first()).map_or(0.0, |(found, decoded)| found - decoded);
-    compare_times("frame {}", decoded, found, shift)?;
+    let shift = found.first().zip(expected.first()).map_or(0.0, |(found, expected)| found - expected);
+    compare_times("frame {}", expected, found, shift)?;
     Ok(shift)
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     call::Call,
-    check::{Read, compare_packets, earliest, sound_shift},
+    check::{Read, compare_frames, compare_packets, earliest, sound_shift},
     error::MediaError,
     film::{Film, Stream},
     guard::Reach,
@@ -23,7 +23,7 @@ use crate::{
     sequence::{Placed, TrackView, arrange},
     source::{Source, file_url},
     split::PartNote,
-    timeline::span,
+    timeline::{Packet, span},
     transcode::{list_input, meter_words},
     workshop::{Program, Workshop},
     wrapping::Wrapping,
@@ -165,6 +165,13 @@ impl Workshop<'_> {
             let moved = sound_shift(&result.film, stream, &expected, &found, moved);
             compare_packets(&format!("stream {place}"), expected, &found, moved)?;
         }
+        if reads.iter().filter_map(Read::video).any(|(_, track)| track.untimed) {
+            let mut times = Vec::new();
+            for (read, placed) in reads.iter().zip(placed) {
+                times.extend(self.frame_times(read)?.into_iter().map(|time| time - placed.origin + placed.start));
+            }
+            compare_frames(&times, &self.frame_times(&result)?)?;
+        }
         let shown = reads.iter().filter_map(|read| Some(read.video()?.1.shown)).sum::<u64>();
         let found = result.video().map_or(0, |(_, track)| track.shown);
         if shown != found {
@@ -190,8 +197,9 @@ fn times(reads: &[Read], placed: &[Placed], track: usize) -> Vec<Option<f64>> {
 fn put_in_order(reads: &[Read], wrapping: Wrapping) -> Result<Vec<Placed>, MediaError> {
     for (number, read) in reads.iter().enumerate() {
         let Some((_, track)) = read.video() else { continue };
-        let first = track.packets.iter().position(|packet| packet.shown).unwrap_or(0);
-        let may = if number == 0 && wrapping.is_mov() { first as u64 } else { 0 };
+        let before = |packet: &&Packet| !packet.shown && packet.pts < track.first;
+        let at_the_beginning = track.packets.iter().filter(before).count() as u64;
+        let may = if number == 0 && wrapping.is_mov() { at_the_beginning } else { 0 };
         if track.hidden() > may {
             return Err(MediaError::Hidden { file: read.film.source.file.clone(), frames: track.hidden() });
         }
@@ -200,8 +208,8 @@ fn put_in_order(reads: &[Read], wrapping: Wrapping) -> Result<Vec<Placed>, Media
         .iter()
         .map(|read| read.tracks().iter().map(|(stream, track)| track_view(stream, track, &track.packets)).collect())
         .collect();
-    let lengths: Vec<Option<f64>> = reads.iter().map(PartNote::of).collect();
-    Ok(arrange(&films, &lengths, reads[0].video().is_none(), wrapping.is_mov()))
+    let notes: Vec<Option<PartNote>> = reads.iter().map(PartNote::of).collect();
+    Ok(arrange(&films, &notes, reads[0].video().is_none(), wrapping.is_mov()))
 }
 
 /// Where sound is silent because a film's is shorter than its picture.

@@ -225,7 +225,8 @@ impl Explain for MediaError {
                 "nothing was written; twice the result's size must be free beside the output".into()
             }
             Self::Mismatch { .. } => {
-                "nothing was written; the source may be damaged: play it, or try --segments 1 and --encoder software"
+                "nothing was written; the source may be damaged: play it, or encode it by `caudal media transcode`, \
+                 with --segments 1 and --encoder software if it was that"
                     .into()
             }
             Self::Stopped => "nothing was written".into(),

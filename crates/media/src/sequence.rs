@@ -8,7 +8,7 @@
 //! play them one after the other, so what would pile up is left out: packets that are hidden, and the last ones of a
 //! film as soon as they would make the next film's sound late by more than half a packet.
 
-use crate::{film::Ratio, timeline::Packet};
+use crate::{film::Ratio, split::PartNote, timeline::Packet};
 
 /// Two moments nearer than this are the same, in seconds: Matroska's are whole milliseconds.
 const SAME: f64 = 0.002;
@@ -59,18 +59,21 @@ pub(crate) struct Placed {
     pub(crate) pauses: Vec<f64>,
 }
 
-/// The places of `films`, whose tracks stand in one order; the first leads. Some last as long as `lengths` say, in
-/// seconds. Where `hides`, the whole may hide what the first film hides at its beginning.
+/// The places of `films`, whose tracks stand in one order; the first leads. Some say themselves when they begin and how
+/// long they last (`notes`). Where `hides`, the whole may hide what the first film hides at its beginning.
 pub(crate) fn arrange(
     films: &[Vec<TrackView>],
-    lengths: &[Option<f64>],
+    notes: &[Option<PartNote>],
     leader_is_sound: bool,
     hides: bool,
 ) -> Vec<Placed> {
     let mut start = 0.0;
     let place = |(number, film): (usize, &Vec<TrackView>)| {
-        let (origin, length) = extent(film);
-        let length = lengths.get(number).copied().flatten().unwrap_or(length);
+        let first = film.first().and_then(|view| Some(view.seconds(view.first?)));
+        let (origin, length) = match first.zip(notes.get(number).copied().flatten()) {
+            Some((first, note)) => (first - note.lead, note.seconds),
+            None => extent(film),
+        };
         let placed =
             Placed { origin, start, length, dropped: vec![Vec::new(); film.len()], pauses: vec![0.0; film.len()] };
         start += length;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     call::Call,
-    check::{ROUNDING, Read, compare_packets, earliest, sound_shift},
+    check::{ROUNDING, Read, compare_frames, compare_packets, earliest, sound_shift},
     error::MediaError,
     film::Kind,
     guard::Reach,
@@ -146,7 +146,7 @@ impl Workshop<'_> {
             let copy = ["-c", "copy", "-copyinkf", "-map_metadata", "-1", "-map_chapters", "-1"];
             arguments.extend(copy.map(OsString::from));
             arguments.extend(bitstream);
-            let note = PartNote { packets: cut.packets[0].len(), seconds: cut.to - cut.from };
+            let note = PartNote::new(read, cut);
             arguments.extend(["-metadata".into(), format!("comment={note}").into()]);
             arguments.extend(["-output_ts_offset".into(), format!("{:.6}", -cut.from).into()]);
             if ending == "mp4" {
@@ -171,6 +171,10 @@ impl Workshop<'_> {
             let file = name(number, ending);
             let piece = self.read(Source::open(&made.join(&file), &self.limits)?, "checking")?;
             compare_part(read, cut, &piece)?;
+            if read.video().is_some_and(|(_, track)| track.untimed) {
+                let times = self.frame_times(read)?.into_iter().map(|time| time - cut.from);
+                compare_frames(&times.collect::<Vec<_>>(), &self.frame_times(&piece)?)?;
+            }
             segments.push(Piece {
                 file,
                 start: cut.from - cuts[0].from,
@@ -198,15 +202,34 @@ pub(crate) struct PartNote {
     /// Packets of its first track, by which it is known that it was not changed.
     packets: usize,
     /// How long it lasts.
-    seconds: f64,
+    pub(crate) seconds: f64,
+    /// How long after its beginning the first packet is presented; writers of containers may move all of them.
+    pub(crate) lead: f64,
 }
 
 impl PartNote {
-    /// How long the part lasts that `read` is.
-    pub(crate) fn of(read: &Read) -> Option<f64> {
+    /// What the part that `cut` is should say.
+    fn new(read: &Read, cut: &Cut) -> Self {
+        let range = cut.packets[0].clone();
+        let first = read.tracks().first().and_then(|(stream, track)| {
+            let shown = track.packets[range.clone()].iter().filter(|packet| packet.shown);
+            Some(stream.time_base.seconds(shown.filter_map(|packet| packet.pts).min()?))
+        });
+        Self {
+            packets: range.len(),
+            seconds: cut.to - cut.from,
+            lead: first.map_or(0.0, |first| first - cut.from).max(0.0),
+        }
+    }
+
+    /// What the film that `read` is says, if that can be true.
+    pub(crate) fn of(read: &Read) -> Option<Self> {
         let packets = read.tracks().first().map(|(_, track)| track.packets.len());
-        let valid = |note: &Self| Some(note.packets) == packets && note.seconds > 0.0 && note.seconds.is_finite();
-        read.film.part.filter(valid).map(|note| note.seconds)
+        let valid = |note: &Self| {
+            let times = note.seconds > 0.0 && note.seconds.is_finite() && note.lead.is_finite();
+            times && Some(note.packets) == packets
+        };
+        read.film.part.filter(valid)
     }
 }
 
@@ -215,7 +238,7 @@ const NOTE: &str = "cut by caudal media split";
 
 impl std::fmt::Display for PartNote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{NOTE}, {} packets, {:.9} s", self.packets, self.seconds)
+        write!(f, "{NOTE}, {} packets, {:.9} s, begins {:.9} s before", self.packets, self.seconds, self.lead)
     }
 }
 
@@ -227,7 +250,8 @@ impl std::str::FromStr for PartNote {
         let mut field = |unit: &str| fields.next().and_then(|field| field.strip_suffix(unit));
         let packets = field(" packets").and_then(|number| number.parse().ok()).ok_or(())?;
         let seconds = field(" s").and_then(|number| number.parse().ok()).ok_or(())?;
-        Ok(Self { packets, seconds })
+        let lead = field(" s before").and_then(|field| field.strip_prefix("begins ")?.parse().ok()).ok_or(())?;
+        Ok(Self { packets, seconds, lead })
     }
 }
 
@@ -251,7 +275,7 @@ fn compare_part(read: &Read, cut: &Cut, piece: &Read) -> Result<(), MediaError> 
             same(&format!("the number of frames shown by {file}"), shown as u64, out.shown)?;
         }
     }
-    let (lasts, told) = (cut.to - cut.from, PartNote::of(piece).unwrap_or(0.0));
+    let (lasts, told) = (cut.to - cut.from, PartNote::of(piece).map_or(0.0, |note| note.seconds));
     if (lasts - told).abs() > ROUNDING {
         let what = format!("how long {file} says that it lasts");
         return Err(differs(&what, format!("{lasts:.4} s"), format!("{told:.4} s")));
@@ -342,9 +366,11 @@ mod tests {
 
     #[test]
     fn a_part_is_known_by_its_comment() {
-        let note = PartNote { packets: 25, seconds: 1.001 };
+        let note = PartNote { packets: 25, seconds: 1.001, lead: 0.25 };
         assert_eq!(note.to_string().parse(), Ok(note));
-        for text in ["", "holiday", NOTE, &format!("{NOTE}, 25 packets"), &format!("{NOTE}, x packets, 1 s")] {
+        for text in
+            ["", "holiday", NOTE, &format!("{NOTE}, 25 packets"), &format!("{NOTE}, x packets, 1 s, begins 0 s before")]
+        {
             assert!(text.parse::<PartNote>().is_err(), "{text}");
         }
     }

@@ -173,7 +173,7 @@ fn plan(
     let cutting = Cutting::Decoding { exact: read.film.source.container.has_index() };
     let frames = if track.untimed { Vec::new() } else { track.frames() };
     let parts = plan::cut(&frames, wanted, cutting).unwrap_or_default();
-    if parts.len() < shares.segments && order.segments.is_some() {
+    if parts.len().max(1) < shares.segments && order.segments.is_some() {
         let why = if track.untimed { "its frames do not say when they are shown" } else { "it has no more key frames" };
         notes.push(format!("{} of {} segments: {why}", parts.len().max(1), shares.segments));
     }

@@ -1,6 +1,8 @@
 //! Films cut into parts, which are joined again: nothing is lost, and nothing has moved.
 
-use crate::{beeps, picture, same_frames, studio};
+use caudal_media::MediaError;
+
+use crate::{beeps, picture, same_frames, same_times, studio};
 
 /// Pauses before key frames, as of a screen or a camera that wakes.
 const PAUSES: &str =
@@ -32,6 +34,7 @@ fn sound_of_all_kinds_has_no_holes_where_parts_meet() {
         ("pcm.mov", "-c:a pcm_s16le"),
         ("flac.mkv", "-c:a flac"),
         ("mpeg.ts", "-c:a mp2"),
+        ("opus.mkv", "-c:v libvpx -deadline realtime -cpu-used 8 -c:a libopus"),
     ];
     for (name, more) in films {
         studio.film(name, 4, more);
@@ -73,4 +76,18 @@ fn sound_alone_is_cut_and_joined() {
             "{name}: {before:?} {after:?}"
         );
     }
+}
+
+/// A program stream does not say when each of its frames is shown, and a container that must say so gets it wrong.
+#[test]
+fn frames_without_time_stamps_are_compared_by_decoding() {
+    let Some(studio) = studio() else { return };
+    studio.ffmpeg(&format!("{} -c:v mpeg2video -g 10 -bf 2 -r 25 frames.mpg", picture(2)));
+    let source = studio.frames("frames.mpg");
+    let before = studio.entries();
+    let refused = studio.split("frames.mpg", "parts", 2).map(|_| ());
+    assert!(matches!(refused, Err(MediaError::Mismatch { .. })), "{refused:?}");
+    assert_eq!(studio.entries(), before);
+    studio.transcode("frames.mpg", "out.mp4", 2).unwrap();
+    same_times(&source, &studio.frames("out.mp4"));
 }
