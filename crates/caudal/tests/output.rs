@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use caudal_testkit::{Repo, Server, fixture_path};
+use caudal_testkit::{Repo, Server, find_program, fixture_path};
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
 const SIGPIPE: i32 = 13;
@@ -22,7 +22,12 @@ fn printing(small: &Repo, detector: &Repo) -> Vec<Vec<String>> {
     };
     let with_models = |words: &[&str]| with(small, words);
     let plain = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    vec![
+    let hello = concat!(env!("CARGO_MANIFEST_DIR"), "/src/commands/flow/hello.yaml");
+    let media: Vec<Vec<String>> = match find_program(&["ffprobe"]) {
+        Some(_) => vec![plain(&["media", "probe", "silence.wav"]), plain(&["media", "probe", "--json", "silence.wav"])],
+        None => Vec::new(),
+    };
+    let others = vec![
         with_models(&["config"]),
         with_models(&["config", "--json"]),
         plain(&["models", "schema"]),
@@ -37,9 +42,29 @@ fn printing(small: &Repo, detector: &Repo) -> Vec<Vec<String>> {
         with_models(&["embed", "--model", "enc", "good news"]),
         plain(&["flow", "schema"]),
         plain(&["flow", "leaves"]),
+        plain(&["flow", "validate", hello]),
+        plain(&["flow", "validate", hello, "--json"]),
+        plain(&["flow", "explain", hello]),
+        plain(&["flow", "run", hello, "--ephemeral"]),
+        plain(&["flow", "run", hello, "--ephemeral", "--json"]),
         plain(&["serve", "--help"]),
         plain(&["--version"]),
-    ]
+    ];
+    others.into_iter().chain(media).collect()
+}
+
+/// A tenth of a second without a sound, as WAV.
+fn silence() -> Vec<u8> {
+    let (rate, samples) = (8000_u32, vec![0; 1600]);
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + samples.len() as u32).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend(rate.to_le_bytes());
+    wav.extend((2 * rate).to_le_bytes());
+    wav.extend(b"\x02\0\x10\0data");
+    wav.extend((samples.len() as u32).to_le_bytes());
+    wav.extend(samples);
+    wav
 }
 
 fn small() -> Repo {
@@ -49,6 +74,7 @@ fn small() -> Repo {
 /// Runs a command with `output` as its standard output.
 fn run(words: &[String], output: impl Into<Stdio>) -> Output {
     let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("silence.wav"), silence()).unwrap();
     let child = Command::new(CAUDAL).args(words).current_dir(home.path()).stdout(output).stderr(Stdio::piped()).spawn();
     child.unwrap().wait_with_output().unwrap()
 }

@@ -1,6 +1,7 @@
 //! Films that are alike, put one after the other without encoding.
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     fs,
     os::unix::fs::symlink,
@@ -10,15 +11,19 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    call::{Call, Meter},
-    check::Read,
+    call::Call,
+    check::{Read, compare_frames, compare_packets, earliest, sound_shift},
     error::MediaError,
     film::{Film, Stream},
     guard::Reach,
+    ingest::track_view,
     order::MOST_PARTS,
+    packets::Edits,
     place::{Place, Shape},
+    sequence::{Placed, TrackView, arrange},
     source::{Source, file_url},
-    timeline::span,
+    split::PartNote,
+    timeline::{Packet, span},
     transcode::{list_input, meter_words},
     workshop::{Program, Workshop},
     wrapping::Wrapping,
@@ -48,7 +53,13 @@ pub struct Joined {
     pub frames: u64,
     /// How many films it was made of.
     pub inputs: usize,
+    /// What people should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
+
+/// A pause shorter than this is not worth a word, in seconds.
+const PAUSE: f64 = 0.1;
 
 impl Workshop<'_> {
     /// Joins films as `order` says.
@@ -64,33 +75,61 @@ impl Workshop<'_> {
             order.inputs.iter().map(|input| Source::open(input, &self.limits)).collect::<Result<_, _>>()?;
         let paths: Vec<&Path> = sources.iter().map(|source| source.path.as_path()).collect();
         let place = Place::prepare(&order.output, Shape::File, order.replace, &paths)?;
-        let films: Vec<Film> = order.inputs.iter().map(|input| self.probe(input)).collect::<Result<_, _>>()?;
-        alike(&films)?;
-        let read = |film: Film| Ok(Read { timeline: self.timeline(&film, "reading")?, film });
-        let reads: Vec<Read> = films.into_iter().map(read).collect::<Result<_, MediaError>>()?;
+        let (mut reads, mut notes) = (Vec::new(), Vec::new());
+        for (number, source) in sources.into_iter().enumerate() {
+            let work = place.work().join(number.to_string());
+            fs::create_dir(&work).map_err(MediaError::io(&work))?;
+            reads.push(self.ingest(source, &work, &mut notes)?);
+        }
+        // Of several films the same is said once.
+        let mut said = HashSet::new();
+        notes.retain(|note: &String| said.insert(note.clone()));
+        alike(&reads)?;
+        let placed = put_in_order(&reads, wrapping)?;
+        notes.extend(pauses(&reads, &placed));
         let made = place.work().join("whole");
-        self.join_films(&reads, wrapping, place.work(), &made)?;
-        let (frames, seconds) = self.check_joined(&reads, &made)?;
+        self.join_films(&reads, &placed, wrapping, place.work(), &made)?;
+        let (frames, seconds) = self.check_joined(&reads, &placed, &made)?;
         let bytes = fs::metadata(&made).map_err(MediaError::io(&made))?.len();
         let output = place.target().to_owned();
         place.commit(&made)?;
-        Ok(Joined { output, bytes, seconds, frames, inputs: reads.len() })
+        Ok(Joined { output, bytes, seconds, frames, inputs: reads.len(), notes })
     }
 
-    fn join_films(&self, reads: &[Read], wrapping: Wrapping, work: &Path, made: &Path) -> Result<(), MediaError> {
-        let list = write_list(reads, work)?;
+    fn join_films(
+        &self,
+        reads: &[Read],
+        placed: &[Placed],
+        wrapping: Wrapping,
+        work: &Path,
+        made: &Path,
+    ) -> Result<(), MediaError> {
+        let list = write_list(reads, placed, work)?;
         let mut demuxers: Vec<&str> = reads.iter().map(|read| read.film.source.container.demuxer()).collect();
         demuxers.sort_unstable();
         demuxers.dedup();
         let mut arguments = meter_words();
         arguments.extend(list_input(&format!("concat,{}", demuxers.join(",")), &list));
-        let first = &reads[0].film;
-        for stream in taken(first) {
+        let mut bitstream = Vec::new();
+        for (track, (stream, _)) in reads[0].tracks().into_iter().enumerate() {
             arguments.extend(["-map".into(), format!("0:{}", stream.index).into()]);
+            let mut before = 0;
+            let dropped = reads.iter().zip(placed).flat_map(|(read, placed)| {
+                let first = before;
+                before += read.tracks()[track].1.packets.len();
+                placed.dropped[track].iter().map(move |packet| first + packet)
+            });
+            let filters = Edits::without(dropped).filters().into_iter();
+            bitstream.extend(filters.flat_map(|filters| [format!("-bsf:{track}").into(), OsString::from(filters)]));
         }
-        arguments.extend(["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"].map(OsString::from));
-        if wrapping.is_mov() && first.video().is_some_and(|stream| stream.codec == "hevc") {
-            arguments.extend(["-tag:v".into(), "hvc1".into()]);
+        arguments.extend(["-c", "copy", "-copyinkf", "-map_metadata", "-1", "-map_chapters", "-1"].map(OsString::from));
+        arguments.extend(bitstream);
+        if wrapping.is_mov() {
+            // What comes before the first frame is hidden by an edit, instead of all being later.
+            arguments.extend(["-avoid_negative_ts", "disabled"].map(OsString::from));
+            if reads[0].video().is_some_and(|(stream, _)| stream.codec == "hevc") {
+                arguments.extend(["-tag:v".into(), "hvc1".into()]);
+            }
         }
         arguments.extend(wrapping.words().iter().map(OsString::from));
         arguments.push(file_url(made));
@@ -99,62 +138,114 @@ impl Workshop<'_> {
         let reach = Reach { reads: seen, writes: vec![work.to_owned()], devices: false };
         let what = "joining".to_owned();
         let call = Call { what, program: Program::Ffmpeg, arguments, reach, folder: None, abort: None };
-        let (mut meter, of) = (Meter::default(), reads.iter().filter_map(|read| read.film.seconds).sum());
-        call.run(self, &mut |line| {
-            let heard = meter.hear(line);
-            self.tell("joining", (meter.micros as f64 / 1e6).clamp(0.0, of), of, meter.frames);
-            heard
-        })?;
-        Ok(())
+        let seconds = placed.last().map(|last| last.start + last.length);
+        self.copy(call, "joining", &Film { seconds, ..reads[0].film.clone() })
     }
 
-    /// All packets of all films, and no others.
-    fn check_joined(&self, reads: &[Read], made: &Path) -> Result<(u64, f64), MediaError> {
+    /// All packets of all films that should be there, each at its time, and no others.
+    fn check_joined(&self, reads: &[Read], placed: &[Placed], made: &Path) -> Result<(u64, f64), MediaError> {
         let source = Source { file: "the result".to_owned(), ..Source::open(made, &self.limits)? };
         let result = self.read(source, "checking")?;
-        let counts = |read: &Read| {
-            let video = read.video().map(|(_, track)| track.packets);
-            video.into_iter().chain(read.audio().iter().map(|(_, track)| track.packets)).collect::<Vec<_>>()
+        let expected: Vec<Vec<Option<f64>>> =
+            (0..reads[0].tracks().len()).map(|track| times(reads, placed, track)).collect();
+        let found = result.tracks();
+        let mismatch = |what: &str, expected: String, found: String| MediaError::Mismatch {
+            what: what.to_owned(),
+            expected,
+            found,
         };
-        let mut expected = vec![0; counts(&reads[0]).len()];
-        for read in reads {
-            expected.iter_mut().zip(counts(read)).for_each(|(sum, count)| *sum += count);
+        if expected.len() != found.len() {
+            return Err(mismatch("the number of tracks", expected.len().to_string(), found.len().to_string()));
         }
-        let found = counts(&result);
-        if expected != found {
-            return Err(MediaError::Mismatch {
-                what: "the number of packets of each stream".to_owned(),
-                expected: format!("{expected:?}"),
-                found: format!("{found:?}"),
-            });
+        let mut moved = None;
+        for (place, (expected, (stream, track))) in expected.into_iter().zip(&found).enumerate() {
+            let found = track.times(stream);
+            // One container writes times before 0, another moves all tracks.
+            let moved = *moved.get_or_insert(earliest(&found) - earliest(&expected));
+            let moved = sound_shift(&result.film, stream, &expected, &found, moved);
+            compare_packets(&format!("stream {place}"), expected, &found, moved)?;
         }
-        let length = |read: &Read| span(&read.film, &read.timeline, |_| true).map_or(0.0, |(from, to)| to - from);
-        let (wanted, seconds) = (reads.iter().map(length).sum::<f64>(), length(&result));
-        // Each film may bring what its decoder needs before its first frame: sound of a tenth of a second, two frames.
-        if (wanted - seconds).abs() > 0.1 * reads.len() as f64 {
-            return Err(MediaError::Mismatch {
-                what: "the length".to_owned(),
-                expected: format!("{wanted:.3} s"),
-                found: format!("{seconds:.3} s"),
-            });
+        if reads.iter().filter_map(Read::video).any(|(_, track)| track.untimed) {
+            let mut times = Vec::new();
+            for (read, placed) in reads.iter().zip(placed) {
+                times.extend(self.frame_times(read)?.into_iter().map(|time| time - placed.origin + placed.start));
+            }
+            compare_frames(&times, &self.frame_times(&result)?)?;
         }
-        Ok((result.video().map_or(0, |(_, track)| track.packets), seconds))
+        let shown = reads.iter().filter_map(|read| Some(read.video()?.1.shown)).sum::<u64>();
+        let found = result.video().map_or(0, |(_, track)| track.shown);
+        if shown != found {
+            return Err(mismatch("the number of frames that are shown", shown.to_string(), found.to_string()));
+        }
+        let seconds = span(&result.film, &result.timeline, |_| true).map_or(0.0, |(from, to)| to - from);
+        Ok((result.video().map_or(0, |(_, track)| track.packets.len() as u64), seconds))
     }
+}
+
+/// When each packet of a track should be presented in the whole.
+fn times(reads: &[Read], placed: &[Placed], track: usize) -> Vec<Option<f64>> {
+    let of_film = reads.iter().zip(placed).flat_map(|(read, placed)| {
+        let (stream, of) = read.tracks()[track];
+        let dropped: HashSet<usize> = placed.dropped[track].iter().copied().collect();
+        let kept = of.times(stream).into_iter().enumerate().filter(move |(packet, _)| !dropped.contains(packet));
+        kept.map(|(_, time)| Some(time? - placed.origin + placed.start))
+    });
+    of_film.collect()
+}
+
+/// When each film begins. Frames that an edit list hides can stay hidden at the beginning of an MP4 alone.
+fn put_in_order(reads: &[Read], wrapping: Wrapping) -> Result<Vec<Placed>, MediaError> {
+    for (number, read) in reads.iter().enumerate() {
+        let Some((_, track)) = read.video() else { continue };
+        let before = |packet: &&Packet| !packet.shown && packet.pts < track.first;
+        let at_the_beginning = track.packets.iter().filter(before).count() as u64;
+        let may = if number == 0 && wrapping.is_mov() { at_the_beginning } else { 0 };
+        if track.hidden() > may {
+            return Err(MediaError::Hidden { file: read.film.source.file.clone(), frames: track.hidden() });
+        }
+    }
+    let films: Vec<Vec<TrackView>> = reads
+        .iter()
+        .map(|read| read.tracks().iter().map(|(stream, track)| track_view(stream, track, &track.packets)).collect())
+        .collect();
+    let notes: Vec<Option<PartNote>> = reads.iter().map(PartNote::of).collect();
+    Ok(arrange(&films, &notes, reads[0].video().is_none(), wrapping.is_mov()))
+}
+
+/// Where sound is silent because a film's is shorter than its picture.
+fn pauses(reads: &[Read], placed: &[Placed]) -> Vec<String> {
+    let of_film = reads.iter().zip(placed).flat_map(|(read, placed)| {
+        let longest = placed.pauses.iter().copied().fold(0.0, f64::max);
+        (longest >= PAUSE).then(|| {
+            let (file, start) = (&read.film.source.file, placed.start);
+            format!("sound is silent for {longest:.3} s before {start:.3} s, where {file} begins: the film before it has none there")
+        })
+    });
+    of_film.collect()
 }
 
 fn taken(film: &Film) -> impl Iterator<Item = &Stream> {
     film.video().into_iter().chain(film.audio())
 }
 
-/// The films by names of our own: what they are called means something to lists.
-fn write_list(reads: &[Read], work: &Path) -> Result<PathBuf, MediaError> {
+/// The films by names of our own: what they are called means something to lists. ffmpeg begins each with what it takes
+/// for its first moment, which is made up for here.
+fn write_list(reads: &[Read], placed: &[Placed], work: &Path) -> Result<PathBuf, MediaError> {
     let mut text = "ffconcat version 1.0\n".to_owned();
+    let begins = |place: usize| {
+        let placed = placed.get(place)?;
+        Some(placed.start + reads[place].film.start - placed.origin)
+    };
     for (place, read) in reads.iter().enumerate() {
         let name = format!("film_{place}");
         let link = work.join(&name);
         symlink(&read.film.source.path, &link).map_err(MediaError::io(&link))?;
-        let end = span(&read.film, &read.timeline, |_| true).map_or(0.0, |(_, to)| to);
-        text += &format!("file {name}\nduration {:.6}\n", (end - read.film.start).max(0.0));
+        text += &format!("file {name}\n");
+        if let Some((begins, next)) = begins(place).zip(begins(place + 1)) {
+            // Counted from the beginning, so that what is rounded does not add up.
+            let micros = |seconds: f64| (seconds * 1e6).round() / 1e6;
+            text += &format!("duration {:.6}\n", micros(next) - micros(begins));
+        }
     }
     let list = work.join("list.ffconcat");
     fs::write(&list, text).map_err(MediaError::io(&list))?;
@@ -162,13 +253,16 @@ fn write_list(reads: &[Read], work: &Path) -> Result<PathBuf, MediaError> {
 }
 
 /// All films have the same streams, as far as a decoder must know them beforehand.
-fn alike(films: &[Film]) -> Result<(), MediaError> {
-    let first = &films[0];
-    if taken(first).next().is_none() {
+fn alike(reads: &[Read]) -> Result<(), MediaError> {
+    let first = &reads[0].film;
+    if reads[0].tracks().is_empty() {
         return Err(MediaError::Lacks { file: first.source.file.clone(), lacks: "video or sound" });
     }
-    for film in &films[1..] {
-        if let Some(what) = difference(first, film) {
+    for read in &reads[1..] {
+        let film = &read.film;
+        let tracks = |read: &Read| read.tracks().iter().map(|(stream, _)| stream.index).collect::<Vec<_>>();
+        let empty = || (tracks(&reads[0]) != tracks(read)).then(|| "one of its streams has no packets".to_owned());
+        if let Some(what) = difference(first, film).or_else(empty) {
             let (first, file) = (first.source.file.clone(), film.source.file.clone());
             return Err(MediaError::Differ { first, file, what });
         }

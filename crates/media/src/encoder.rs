@@ -261,11 +261,11 @@ impl Workshop<'_> {
             &mut |line| {
                 let mut words = line.split_whitespace();
                 if words.next().is_some_and(|flags| flags.starts_with('V') && flags.len() == 6) {
-                    names.lock().expect("nobody panics here").extend(words.next().map(str::to_owned));
+                    names.lock().expect("no thread panics while it holds this").extend(words.next().map(str::to_owned));
                 }
             },
         )?;
-        Ok(names.into_inner().expect("nobody panics here"))
+        Ok(names.into_inner().expect("no thread panics while it holds this"))
     }
 
     fn try_out(&self, encoder: &Encoder, quality: &Quality, width: u32, height: u32) -> Result<(), MediaError> {

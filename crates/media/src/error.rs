@@ -40,6 +40,34 @@ pub enum MediaError {
         /// What ffprobe said.
         said: String,
     },
+    /// The file is shorter than its container promises.
+    #[error("{file} is not whole: {missing}")]
+    Torn {
+        /// Its name.
+        file: String,
+        /// What is missing.
+        missing: String,
+    },
+    /// Time stamps run back in a container whose streams cannot be put on one clock.
+    #[error("{file} has time stamps that run back, at {seconds:.3} s (packet {packet} of stream {stream})")]
+    RunsBack {
+        /// Its name.
+        file: String,
+        /// The stream.
+        stream: usize,
+        /// The first packet that does.
+        packet: usize,
+        /// When the packet before it is presented.
+        seconds: f64,
+    },
+    /// An edit list hides frames, and a copy would show them.
+    #[error("{file} has {frames} frames that its edit list hides, and a copy would show them")]
+    Hidden {
+        /// Its name.
+        file: String,
+        /// How many.
+        frames: u64,
+    },
     /// The film lacks what was asked for.
     #[error("{file} has no {lacks}")]
     Lacks {
@@ -153,10 +181,12 @@ impl Explain for MediaError {
         match self {
             Self::NoProgram(_) | Self::TooOld { .. } | Self::NoEncoder { .. } => ErrorKind::NotBuiltIn,
             Self::Unreadable { .. } => ErrorKind::NotFound,
-            Self::Refused { .. } | Self::Broken { .. } => ErrorKind::UnsupportedMediaType,
+            Self::Refused { .. } | Self::Broken { .. } | Self::Torn { .. } | Self::RunsBack { .. } => {
+                ErrorKind::UnsupportedMediaType
+            }
             Self::TooMuch { .. } => ErrorKind::BodyTooLarge,
             Self::Order(_) | Self::Exists(_) | Self::Same(_) => ErrorKind::InvalidParameter,
-            Self::Lacks { .. } | Self::Differ { .. } => ErrorKind::InvalidRequest,
+            Self::Lacks { .. } | Self::Differ { .. } | Self::Hidden { .. } => ErrorKind::InvalidRequest,
             Self::Stalled { .. } => ErrorKind::DeadlineExceeded,
             Self::Stopped => ErrorKind::ClientGone,
             Self::Failed { .. } | Self::Killed { .. } | Self::DiskFull { .. } => ErrorKind::ExportFailed,
@@ -174,6 +204,11 @@ impl Explain for MediaError {
                     .into()
             }
             Self::Broken { .. } => "check that the file is whole".into(),
+            Self::Torn { .. } => {
+                "fetch the file again; `ffmpeg -i FILE -c copy rest.mkv` makes a film of what is there".into()
+            }
+            Self::RunsBack { .. } => "`ffmpeg -i FILE rest.mkv` makes a film on one clock of it".into(),
+            Self::Hidden { .. } => "`caudal media transcode` makes a film of what is shown, which can be copied".into(),
             Self::Lacks { .. } => "`caudal media probe` tells what it has".into(),
             Self::TooMuch { .. } => "see the limits in `caudal media transcode --help`".into(),
             Self::Order(_) => "see `caudal media --help`".into(),
@@ -190,7 +225,8 @@ impl Explain for MediaError {
                 "nothing was written; twice the result's size must be free beside the output".into()
             }
             Self::Mismatch { .. } => {
-                "nothing was written; the source may be damaged: play it, or try --segments 1 and --encoder software"
+                "nothing was written; the source may be damaged: play it, or encode it by `caudal media transcode`, \
+                 with --segments 1 and --encoder software if it was that"
                     .into()
             }
             Self::Stopped => "nothing was written".into(),

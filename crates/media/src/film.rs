@@ -1,6 +1,6 @@
 //! What a film consists of, as ffprobe tells it from the file's head.
 
-use std::{ffi::OsString, path::Path};
+use std::{collections::HashMap, ffi::OsString, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,8 @@ use crate::{
     error::MediaError,
     guard::Reach,
     source::Source,
+    split::PartNote,
+    whole,
     workshop::{Program, Workshop},
 };
 
@@ -25,12 +27,18 @@ pub struct Film {
     pub start: f64,
     /// How long it plays, in seconds, as its head says; not all heads do.
     pub seconds: Option<f64>,
+    /// What is missing of the file by what its container promises, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torn: Option<String>,
     /// Its streams.
     pub streams: Vec<Stream>,
+    /// What it says of itself, if it is a part of a film that was split.
+    #[serde(skip)]
+    pub(crate) part: Option<PartNote>,
 }
 
 /// What a stream holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Pictures that move.
@@ -39,12 +47,15 @@ pub enum Kind {
     Audio,
     /// A picture that stands for the whole, such as a record's cover.
     Cover,
-    /// Subtitles, data, attachments.
+    /// Text, or pictures of text, for the video.
+    Subtitle,
+    /// Data, attachments.
+    #[default]
     Other,
 }
 
 /// One stream.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stream {
     /// Its number within the file.
     pub index: usize,
@@ -62,6 +73,10 @@ pub struct Stream {
     pub height: u32,
     /// How pixels are laid out.
     pub pix_fmt: Option<String>,
+    /// Whether pixels may be transparent.
+    pub alpha: bool,
+    /// Whether frames consist of two fields, each with every other row.
+    pub interlaced: bool,
     /// Degrees by which a player turns it.
     pub rotation: i32,
     /// Frames a second, on average, as the head says.
@@ -73,6 +88,9 @@ pub struct Stream {
     /// A checksum of what the decoder must know beforehand.
     #[serde(skip)]
     pub extradata: Option<String>,
+    /// When it ends, in ticks, as ffprobe takes it to.
+    #[serde(skip)]
+    pub(crate) told_end: Option<i64>,
 }
 
 /// A fraction above nothing.
@@ -82,6 +100,12 @@ pub struct Ratio {
     pub num: u32,
     /// Below the line.
     pub den: u32,
+}
+
+impl Default for Ratio {
+    fn default() -> Self {
+        Self { num: 1, den: 1_000_000 }
+    }
 }
 
 impl Serialize for Ratio {
@@ -102,7 +126,12 @@ impl Ratio {
         ticks as f64 * f64::from(self.num) / f64::from(self.den)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// How many of it `seconds` are.
+    pub(crate) fn ticks(self, seconds: f64) -> i64 {
+        (seconds * f64::from(self.den) / f64::from(self.num)).round() as i64
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (num, den) = text.split_once('/')?;
         let (num, den) = (num.parse().ok()?, den.parse().ok()?);
         (num > 0 && den > 0).then_some(Self { num, den })
@@ -132,6 +161,8 @@ struct Told {
 struct ToldFormat {
     start_time: Option<String>,
     duration: Option<String>,
+    #[serde(default)]
+    tags: HashMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +182,11 @@ struct ToldStream {
     sample_rate: Option<String>,
     channels: Option<u32>,
     extradata_hash: Option<String>,
+    start_pts: Option<i64>,
+    duration_ts: Option<i64>,
+    field_order: Option<String>,
+    #[serde(default)]
+    tags: HashMap<String, String>,
     #[serde(default)]
     disposition: Disposition,
     #[serde(default)]
@@ -169,21 +205,35 @@ struct SideData {
     rotation: Option<f64>,
 }
 
+/// Names of layouts of pixels that may be transparent begin so.
+const ALPHA: [&str; 10] = ["yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "ayuv", "vuya"];
+
 impl ToldStream {
+    fn tag(&self, name: &str) -> Option<&str> {
+        let tag = self.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        tag.map(|(_, value)| value.as_str())
+    }
+
     fn stream(self) -> Stream {
         let cover = self.disposition.attached_pic + self.disposition.timed_thumbnails > 0;
         let fps = self.avg_frame_rate.as_deref().and_then(Ratio::parse);
+        let time_base = Ratio::parse(&self.time_base).unwrap_or_default();
+        let alpha = self.pix_fmt.as_ref().is_some_and(|name| ALPHA.iter().any(|alpha| name.starts_with(alpha)));
         Stream {
+            told_end: self.start_pts.zip(self.duration_ts).map(|(start, duration)| start.saturating_add(duration)),
+            alpha: alpha || self.tag("alpha_mode") == Some("1"),
+            interlaced: matches!(self.field_order.as_deref(), Some("tt" | "bb" | "tb" | "bt")),
             index: self.index,
             kind: match self.codec_type.as_deref() {
                 Some("video") if cover => Kind::Cover,
                 Some("video") => Kind::Video,
                 Some("audio") => Kind::Audio,
+                Some("subtitle") => Kind::Subtitle,
                 _ => Kind::Other,
             },
             codec: self.codec_name.unwrap_or_else(|| "unknown".to_owned()),
             profile: self.profile,
-            time_base: Ratio::parse(&self.time_base).unwrap_or(Ratio { num: 1, den: 1_000_000 }),
+            time_base,
             width: self.width,
             height: self.height,
             pix_fmt: self.pix_fmt,
@@ -201,9 +251,12 @@ fn parse(source: Source, json: &str) -> Result<Film, MediaError> {
     let broken = |said: String| MediaError::Broken { file: source.file.clone(), said };
     let told: Told = serde_json::from_str(json).map_err(|error| broken(format!("ffprobe's answer: {error}")))?;
     let number = |text: Option<String>| text.and_then(|text| text.parse::<f64>().ok()).filter(|n| n.is_finite());
+    let comment = told.format.tags.iter().find(|(key, _)| key.eq_ignore_ascii_case("comment"));
     Ok(Film {
+        part: comment.and_then(|(_, text)| text.parse().ok()),
         start: number(told.format.start_time).unwrap_or(0.0),
         seconds: number(told.format.duration),
+        torn: None,
         streams: told.streams.into_iter().map(ToldStream::stream).collect(),
         source,
     })
@@ -222,8 +275,9 @@ impl Workshop<'_> {
 
     pub(crate) fn look(&self, source: Source) -> Result<Film, MediaError> {
         const ENTRIES: &str = "format=start_time,duration:stream=index,codec_name,codec_type,profile,time_base,width,height,\
-                               pix_fmt,avg_frame_rate,sample_rate,channels,extradata_hash:stream_disposition=attached_pic,\
-                               timed_thumbnails:stream_side_data=rotation";
+                               pix_fmt,avg_frame_rate,sample_rate,channels,extradata_hash,start_pts,duration_ts,field_order:\
+                               stream_disposition=attached_pic,timed_thumbnails:stream_side_data=rotation:\
+                               stream_tags=alpha_mode,ALPHA_MODE:format_tags=comment,COMMENT";
         let mut arguments: Vec<OsString> =
             ["-v", "error", "-show_data_hash", "CRC32", "-show_entries", ENTRIES].map(OsString::from).into();
         arguments.extend(["-of".into(), "json".into()]);
@@ -244,11 +298,14 @@ impl Workshop<'_> {
         match said {
             Err(MediaError::Failed { said, .. }) => Err(MediaError::Broken { file: source.file, said: clean(&said) }),
             Err(other) => Err(other),
-            Ok(_) => parse(source, &json),
+            Ok(_) => {
+                let torn = whole::missing(&source).map_err(MediaError::io(&source.path))?;
+                Ok(Film { torn, ..parse(source, &json)? })
+            }
         }
     }
 
-    fn check_limits(&self, film: &Film) -> Result<(), MediaError> {
+    pub(crate) fn check_limits(&self, film: &Film) -> Result<(), MediaError> {
         let limits = &self.limits;
         let too_much =
             |found: String, most: String| MediaError::TooMuch { file: film.source.file.clone(), found, most };

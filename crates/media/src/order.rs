@@ -2,11 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    encoder::Quality,
-    error::MediaError,
-    film::{Film, Kind},
-};
+use crate::{encoder::Quality, error::MediaError, film::Film, losses};
 
 /// More parts than this are a mistake.
 pub(crate) const MOST_PARTS: usize = 1000;
@@ -70,23 +66,16 @@ impl Order {
         Ok(())
     }
 
-    /// What of the film is left out, in words.
+    /// What encoding takes away from the film, in words.
     pub(crate) fn notes(&self, film: &Film) -> Result<Vec<String>, MediaError> {
-        let videos = film.streams.iter().filter(|stream| stream.kind == Kind::Video).count();
-        let sounds = film.audio().count();
-        let takes_video = self.video != Video::Drop && videos > 0;
-        if !takes_video && (self.audio == Audio::Drop || sounds == 0) {
+        let takes_video = self.video != Video::Drop && film.video().is_some();
+        if !takes_video && (self.audio == Audio::Drop || film.audio().next().is_none()) {
             let lacks = if self.video == Video::Drop { "sound" } else { "video" };
             return Err(MediaError::Lacks { file: film.source.file.clone(), lacks });
         }
-        let rest = film.streams.iter().filter(|stream| matches!(stream.kind, Kind::Cover | Kind::Other)).count();
-        let mut notes = Vec::new();
-        if videos > 1 {
-            notes.push(format!("the first of {videos} videos was taken"));
-        }
-        if rest > 0 {
-            notes.push(format!("{rest} streams that are neither video nor sound were left out"));
-        }
-        Ok(notes)
+        Ok(match (&self.video, film.video()) {
+            (Video::Encode(quality), Some(video)) => losses::in_encoding(video, quality.codec),
+            _ => Vec::new(),
+        })
     }
 }

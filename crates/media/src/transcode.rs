@@ -6,7 +6,10 @@
 //! is like: open groups, variable rates, edits. Sound is not cut, for each seam between two runs of its encoder would be
 //! heard.
 
+mod join;
+
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -27,6 +30,7 @@ use crate::{
     error::MediaError,
     film::{Film, Kind, Stream},
     guard::Reach,
+    losses,
     order::{Audio, Order, Video},
     place::{Place, Shape},
     plan::{self, Cutting, Part, Shares},
@@ -49,7 +53,7 @@ pub struct Report {
     pub seconds: f64,
     /// Frames of its video, which are as many as the source's.
     pub frames: u64,
-    /// Whether frames were counted by decoding the source, for its packets are more; their times were not compared then.
+    /// Whether the source was decoded to know its frames and their times, for its packets are others.
     pub counted: bool,
     /// What encoded the video.
     pub encoder: Option<&'static str>,
@@ -92,24 +96,26 @@ impl Workshop<'_> {
         order.check()?;
         let source = Source::open(&order.input, &self.limits)?;
         let place = Place::prepare(&order.output, Shape::File, order.replace, &[&source.path])?;
-        let film = self.probe(&order.input)?;
-        let read = Read { timeline: self.timeline(&film, "reading")?, film };
-        let mut notes = order.notes(&read.film)?;
+        let (mut notes, source_bytes) = (Vec::new(), source.bytes);
+        let read = self.ingest(source, place.work(), &mut notes)?;
+        notes.extend(order.notes(&read.film)?);
         notes.extend(self.unguarded());
         let encoder = self.encoder(order, &read.film, &mut notes)?;
         let (parts, shares) = plan(order, &read, encoder.as_ref(), cpus, &mut notes);
         let work = Work { workshop: self, order, wrapping, read: &read, place: place.work(), encoder, parts, shares };
         let encoding = Instant::now();
-        work.encode()?;
+        notes.extend(work.encode()?);
         let encode_seconds = encoding.elapsed().as_secs_f64();
         let made = place.work().join(format!("whole.{}", ending(&order.output)));
         work.join(&made)?;
         let checked = work.check(&made)?;
-        if checked.counted {
-            notes.push("some of the source's packets make no frame: its frames were counted by decoding it".to_owned());
+        if let Some(lost) = checked.lost.filter(|lost| *lost > 0) {
+            notes.push(format!(
+                "{lost} of the source's packets of video make no frame: it begins between key frames, or is damaged"
+            ));
         }
         let bytes = fs::metadata(&made).map_err(MediaError::io(&made))?.len();
-        let (output, source_bytes) = (place.target().to_owned(), source.bytes);
+        let output = place.target().to_owned();
         place.commit(&made)?;
         Ok(Report {
             output,
@@ -117,7 +123,7 @@ impl Workshop<'_> {
             source_bytes,
             seconds: checked.seconds,
             frames: checked.frames,
-            counted: checked.counted,
+            counted: checked.lost.is_some(),
             encoder: encoder.map(|encoder| encoder.name),
             hardware: encoder.is_some_and(|encoder| encoder.is_hardware()),
             segments: shares.segments,
@@ -165,8 +171,9 @@ fn plan(
     let mut shares = plan::share(cpus, scales_to, order.segments, order.jobs);
     let wanted = if track.untimed { 1 } else { shares.segments };
     let cutting = Cutting::Decoding { exact: read.film.source.container.has_index() };
-    let parts = plan::cut(&track.frames, wanted, cutting).unwrap_or_default();
-    if parts.len() < shares.segments && order.segments.is_some() {
+    let frames = if track.untimed { Vec::new() } else { track.frames() };
+    let parts = plan::cut(&frames, wanted, cutting).unwrap_or_default();
+    if parts.len().max(1) < shares.segments && order.segments.is_some() {
         let why = if track.untimed { "its frames do not say when they are shown" } else { "it has no more key frames" };
         notes.push(format!("{} of {} segments: {why}", parts.len().max(1), shares.segments));
     }
@@ -177,10 +184,10 @@ fn plan(
 
 impl Work<'_> {
     fn audio_is_encoded(&self) -> bool {
-        matches!(self.order.audio, Audio::Aac | Audio::Opus) && self.read.film.audio().next().is_some()
+        matches!(self.order.audio, Audio::Aac | Audio::Opus) && !self.read.audio().is_empty()
     }
 
-    /// When the first of what is taken begins, in seconds of the source's clock.
+    /// When the first of what is taken begins, in seconds of the source's clock, which is the result's beginning.
     fn base(&self) -> f64 {
         let video = self.read.film.video().map(|stream| stream.index).filter(|_| self.order.video != Video::Drop);
         let taken = |stream: &Stream| match stream.kind {
@@ -190,20 +197,27 @@ impl Work<'_> {
         span(&self.read.film, &self.read.timeline, taken).map_or(0.0, |(from, _)| from)
     }
 
-    /// Runs all encoders, as many at once as were planned, and the one of the sound beside them.
-    fn encode(&self) -> Result<(), MediaError> {
+    /// Runs all encoders, as many at once as were planned, and the one of the sound beside them. Comes back with what
+    /// they complained of.
+    fn encode(&self) -> Result<Vec<String>, MediaError> {
         let segments = if self.encoder.is_some() { self.shares.segments } else { 0 };
         let (next, abort) = (AtomicUsize::new(0), AtomicBool::new(false));
         let meters = Mutex::new(vec![Meter::default(); segments + 1]);
         let first_error = Mutex::new(None);
+        let complaints = Mutex::new(BTreeSet::new());
+        let listen = |what: &'static str, said: String| {
+            let complaint =
+                said.lines().find_map(losses::complaint).map(|line| format!("ffmpeg said of the {what}: {line}"));
+            complaints.lock().expect("no thread panics while it holds this").extend(complaint);
+        };
         let fail = |error: MediaError| {
             // Those that are ended because one failed say "stopped", which is not why: the first error stands.
-            let mut first = first_error.lock().expect("nobody panics here");
+            let mut first = first_error.lock().expect("no thread panics while it holds this");
             first.get_or_insert(error);
             abort.store(true, Ordering::Relaxed);
         };
         let report = |place: usize, meter: Meter| {
-            let mut meters = meters.lock().expect("nobody panics here");
+            let mut meters = meters.lock().expect("no thread panics while it holds this");
             meters[place] = meter;
             self.tell(&meters);
         };
@@ -221,7 +235,7 @@ impl Work<'_> {
                             report(place, meter);
                             heard
                         });
-                        done.unwrap_or_else(&fail);
+                        done.map_or_else(&fail, |said| listen("video", said));
                     }
                 });
             }
@@ -232,10 +246,11 @@ impl Work<'_> {
                     report(segments, meter);
                     heard
                 });
-                done.unwrap_or_else(fail);
+                done.map_or_else(fail, |said| listen("sound", said));
             }
         });
-        first_error.into_inner().expect("nobody panics here").map_or(Ok(()), Err)
+        let complaints = complaints.into_inner().expect("no thread panics while it holds this").into_iter().collect();
+        first_error.into_inner().expect("no thread panics while it holds this").map_or(Ok(complaints), Err)
     }
 
     fn tell(&self, meters: &[Meter]) {
@@ -255,9 +270,11 @@ impl Work<'_> {
         place: usize,
         abort: &AtomicBool,
         hear: &mut (dyn FnMut(&str) -> crate::call::Heard + Send),
-    ) -> Result<(), MediaError> {
-        let (Video::Encode(quality), Some(encoder)) = (&self.order.video, self.encoder) else { return Ok(()) };
-        let Some((stream, _)) = self.read.video() else { return Ok(()) };
+    ) -> Result<String, MediaError> {
+        let (Video::Encode(quality), Some(encoder)) = (&self.order.video, self.encoder) else {
+            return Ok(String::new());
+        };
+        let Some((stream, _)) = self.read.video() else { return Ok(String::new()) };
         let part = self.parts.get(place);
         let threads = self.shares.threads.to_string();
         let mut arguments = meter_words();
@@ -274,37 +291,45 @@ impl Work<'_> {
         arguments.extend(self.read.film.source.input(&self.workshop.limits));
         let time_base = stream.time_base.to_string();
         arguments.extend(
-            ["-map", &format!("0:{}", stream.index), "-vf", &filters(part, stream, &encoder)].map(OsString::from),
+            [
+                "-map",
+                &format!("0:{}", stream.index),
+                "-vf",
+                &filters(part, self.before_first_frame(), stream, &encoder),
+            ]
+            .map(OsString::from),
         );
         arguments.extend(["-fps_mode", "passthrough", "-enc_time_base", &time_base].map(OsString::from));
         arguments.extend(encoder.words(quality, self.shares.threads, self.parts.len() > 1));
         arguments.extend(["-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4"].map(OsString::from));
+        arguments.extend(FINE_CLOCK.map(OsString::from));
         arguments.push(file_url(&self.place.join(segment(place))));
         let what = match self.shares.segments {
             1 => format!("encoding the video with {}", encoder.name),
             _ => format!("encoding segment {place} with {}", encoder.name),
         };
-        self.call(what, arguments, encoder.is_hardware(), Some(abort)).run(self.workshop, hear)?;
-        Ok(())
+        self.call(what, arguments, encoder.is_hardware(), Some(abort)).run(self.workshop, hear)
     }
 
     fn encode_audio(
         &self,
         abort: &AtomicBool,
         hear: &mut (dyn FnMut(&str) -> crate::call::Heard + Send),
-    ) -> Result<(), MediaError> {
+    ) -> Result<String, MediaError> {
         let mut arguments = meter_words();
         arguments.extend(self.read.film.source.input(&self.workshop.limits));
-        for stream in self.read.film.audio() {
+        // On the result's clock. Pauses become silence, and what overlaps is cut: some players play packets one after the
+        // other, whatever their times are.
+        let filters = format!("asetpts=PTS-({:.9})/TB,aresample=async=1:min_hard_comp=0.04", self.base());
+        for (stream, _) in self.read.audio() {
             arguments.extend(["-map".into(), format!("0:{}", stream.index).into()]);
         }
+        arguments.extend(["-af", &filters].map(OsString::from));
         let codec = if self.order.audio == Audio::Opus { "libopus" } else { "aac" };
         arguments
             .extend(["-c:a", codec, "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4"].map(OsString::from));
         arguments.push(file_url(&self.place.join(SOUND)));
-        self.call(format!("encoding the sound with {codec}"), arguments, false, Some(abort))
-            .run(self.workshop, hear)?;
-        Ok(())
+        self.call(format!("encoding the sound with {codec}"), arguments, false, Some(abort)).run(self.workshop, hear)
     }
 
     fn call<'a>(
@@ -317,73 +342,6 @@ impl Work<'_> {
         let reads = vec![self.read.film.source.path.clone()];
         let reach = Reach { reads, writes: vec![self.place.to_owned()], devices };
         Call { what, program: Program::Ffmpeg, arguments, reach, folder: None, abort }
-    }
-
-    /// Puts the parts and the sound together, each at its time.
-    fn join(&self, made: &Path) -> Result<(), MediaError> {
-        let base = self.base();
-        let mut arguments = meter_words();
-        let (mut maps, mut inputs): (Vec<String>, usize) = (Vec::new(), 0);
-        let mut input = |words: Vec<OsString>, offset: f64| {
-            arguments.extend(["-itsoffset".into(), format!("{offset:.6}").into()]);
-            arguments.extend(words);
-            inputs += 1;
-            inputs - 1
-        };
-        let source = || self.read.film.source.input(&self.workshop.limits);
-        let mut copied = None;
-        if let Some((stream, track)) = self.read.video().filter(|_| self.order.video != Video::Drop) {
-            if self.encoder.is_some() {
-                let list = self.list(stream)?;
-                let first = self.parts.first().map(|part| part.from).or(track.first).unwrap_or(0);
-                let number = input(list_input("concat,mov", &list), stream.time_base.seconds(first) - base);
-                maps.push(format!("{number}:v"));
-            } else {
-                let number = input(source(), -base);
-                copied = Some(number);
-                maps.push(format!("{number}:{}", stream.index));
-            }
-        }
-        if self.audio_is_encoded() {
-            let mut words = safe_input("mov");
-            words.extend(["-f".into(), "mov".into(), "-i".into(), file_url(&self.place.join(SOUND))]);
-            let number = input(words, -base);
-            maps.push(format!("{number}:a"));
-        } else if self.order.audio == Audio::Copy && self.read.film.audio().next().is_some() {
-            let number = copied.unwrap_or_else(|| input(source(), -base));
-            maps.extend(self.read.film.audio().map(|stream| format!("{number}:{}", stream.index)));
-        }
-        for map in maps {
-            arguments.extend(["-map".into(), map.into()]);
-        }
-        arguments.extend(["-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1"].map(OsString::from));
-        let is_hevc = matches!(&self.order.video, Video::Encode(quality) if quality.codec.name() == "hevc");
-        if is_hevc && self.wrapping.is_mov() {
-            arguments.extend(["-tag:v".into(), "hvc1".into()]);
-        }
-        arguments.extend(self.wrapping.words().iter().map(OsString::from));
-        arguments.push(file_url(made));
-        let (mut meter, of) = (Meter::default(), self.read.film.seconds.unwrap_or(0.0));
-        self.call("joining".to_owned(), arguments, false, None).run(self.workshop, &mut |line| {
-            let heard = meter.hear(line);
-            self.workshop.tell("joining", (meter.micros as f64 / 1e6).clamp(0.0, of), of, meter.frames);
-            heard
-        })?;
-        Ok(())
-    }
-
-    /// The list of parts, each with how long it lasts until the next begins.
-    fn list(&self, stream: &Stream) -> Result<PathBuf, MediaError> {
-        let mut text = "ffconcat version 1.0\n".to_owned();
-        for place in 0..self.shares.segments {
-            text += &format!("file {}\n", segment(place));
-            if let Some(Part { from, to: Some(to), .. }) = self.parts.get(place) {
-                text += &format!("duration {:.6}\n", stream.time_base.seconds(to - from));
-            }
-        }
-        let list = self.place.join("list.ffconcat");
-        fs::write(&list, text).map_err(MediaError::io(&list))?;
-        Ok(list)
     }
 
     fn check(&self, made: &Path) -> Result<Checked, MediaError> {
@@ -410,6 +368,9 @@ fn segment(place: usize) -> String {
     format!("segment_{place}.mp4")
 }
 
+/// An MP4 says when its tracks begin in ticks of the whole film, which are milliseconds otherwise.
+pub(crate) const FINE_CLOCK: [&str; 2] = ["-movie_timescale", "90000"];
+
 /// Words that make ffmpeg say how far it is, keep the source's clock and nothing else.
 pub(crate) fn meter_words() -> Vec<OsString> {
     ["-hide_banner", "-nostdin", "-v", "error", "-nostats", "-progress", "pipe:1", "-stats_period", "0.25", "-copyts"]
@@ -425,7 +386,7 @@ pub(crate) fn list_input(demuxers: &str, list: &Path) -> Vec<OsString> {
 }
 
 /// The frames of the part, counted from its first, in sizes and pixels that the encoder takes.
-fn filters(part: Option<&Part>, stream: &Stream, encoder: &Encoder) -> String {
+fn filters(part: Option<&Part>, first: i64, stream: &Stream, encoder: &Encoder) -> String {
     let mut chain: Vec<String> = Vec::new();
     match part {
         Some(Part { from, to, seek, .. }) => {
@@ -437,7 +398,7 @@ fn filters(part: Option<&Part>, stream: &Stream, encoder: &Encoder) -> String {
             }
             chain.push(format!("setpts=PTS-({from})"));
         }
-        None => chain.push("setpts=PTS-STARTPTS".to_owned()),
+        None => chain.push(format!("setpts=PTS-({first})")),
     }
     if stream.width % 2 + stream.height % 2 > 0 {
         chain.push("pad=ceil(iw/2)*2:ceil(ih/2)*2".to_owned());

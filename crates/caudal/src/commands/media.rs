@@ -178,8 +178,11 @@ fn film_table(film: &Film) -> String {
     let source = &film.source;
     let mut text =
         format!("{}  {}, {seconds}, {}\n", source.file, source.container.demuxer(), HumanBytes(source.bytes));
+    if let Some(torn) = &film.torn {
+        text += &format!("  note     it is not whole: {torn}\n");
+    }
     for stream in &film.streams {
-        text += &format!("{:>3}  {:<6} {:<12} {}\n", stream.index, kind(stream.kind), stream.codec, details(stream));
+        text += &format!("{:>3}  {:<8} {:<12} {}\n", stream.index, kind(stream.kind), stream.codec, details(stream));
     }
     text
 }
@@ -189,6 +192,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Video => "video",
         Kind::Audio => "audio",
         Kind::Cover => "cover",
+        Kind::Subtitle => "subtitle",
         Kind::Other => "other",
     }
 }
@@ -200,6 +204,8 @@ fn details(stream: &Stream) -> String {
     }
     words.extend(stream.fps.map(|fps| format!("{fps:.3} frames a second")));
     words.extend(stream.pix_fmt.clone());
+    words.extend(stream.alpha.then(|| "transparent".to_owned()));
+    words.extend(stream.interlaced.then(|| "interlaced".to_owned()));
     words.extend((stream.rotation != 0).then(|| format!("turned by {}°", stream.rotation)));
     words.extend(stream.sample_rate.map(|rate| format!("{rate} Hz")));
     words.extend(stream.channels.map(|channels| format!("{channels} channels")));
@@ -294,7 +300,7 @@ fn report_table(report: &Report) -> String {
     }
     let what = match (report.frames, report.counted) {
         (0, _) => "sound and length",
-        (_, true) => "the number of frames, sound and length",
+        (_, true) => "frames, their times, sound and length, as they were decoded,",
         (_, false) => "frames, their times, sound and length",
     };
     text += &format!("\n  checked  {what} are the source's\n");
@@ -313,8 +319,9 @@ fn concat(matches: &ArgMatches) -> Result<(), MediaError> {
 }
 
 fn joined_table(joined: &Joined) -> String {
-    let Joined { output, bytes, seconds, frames, inputs } = joined;
-    format!("{}  {seconds:.3} s, {frames} frames, {} of {inputs} films\n", output.display(), HumanBytes(*bytes))
+    let Joined { output, bytes, seconds, frames, inputs, .. } = joined;
+    let (output, bytes) = (output.display(), HumanBytes(*bytes));
+    format!("{output}  {seconds:.3} s, {frames} frames, {bytes} of {inputs} films\n") + &notes(&joined.notes)
 }
 
 #[cfg(test)]

@@ -155,6 +155,27 @@ exec "$FFMPEG" "$@" -{words} "$last""#
 }
 
 #[test]
+fn a_copy_whose_sound_has_moved_is_not_kept() {
+    let Some(studio) = studio() else { return };
+    let source = studio.plain(2.0);
+    // 54 ms later than it should be, in what was joined and in the last part.
+    let fault = r#"case "$*" in *list.ffconcat*|*segment_*) ;; *) exec "$FFMPEG" "$@";; esac
+for last; do :; done
+n=$#; i=1
+for word; do [ $i -lt $n ] && set -- "$@" "$word"; i=$((i+1)); done
+shift $n
+exec "$FFMPEG" "$@" -bsf:1 setts=pts=PTS+2400:dts=DTS+2400 "$last""#;
+    let path = studio.impostor(fault);
+    let before = studio.entries();
+    for order in [["concat", &source, "-o", "out.mp4"], ["split", &source, "-o", "parts"]] {
+        let output = studio.command(&order).env("PATH", format!("{}:/usr/bin:/bin", path.display())).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{order:?}: {}", said(&output));
+        assert!(said(&output).contains("the result differs from its source"), "{order:?}: {}", said(&output));
+        assert_eq!(studio.entries(), before, "{order:?}");
+    }
+}
+
+#[test]
 fn a_full_disk_is_said_and_leaves_nothing() {
     let Some(studio) = studio() else { return };
     let source = studio.film("noise.mp4", 6.0, &["-vf", "noise=alls=80:allf=t", "-c:v", "mpeg4", "-q:v", "2", "-an"]);
