@@ -50,6 +50,10 @@ async fn numbers_are_put_together() {
     check("aggregate", of("sum"), value!([]), value!(0.0)).await;
     check("aggregate", of("avg"), value!([]), value!(0.0)).await;
     check("aggregate", of("min"), value!([]), Value::Null).await;
+    let ids = value!([9007199254740993u64, 9007199254740992u64, 7]);
+    check("aggregate", value!({"operation": "max"}), ids.clone(), value!(9007199254740993u64)).await;
+    check("aggregate", value!({"operation": "sum"}), ids.clone(), value!(18014398509481992u64)).await;
+    check("aggregate", value!({"operation": "min"}), ids, value!(7.0)).await;
     check("aggregate", Value::Null, value!({"data": [{"a": 2}], "operation": "sum", "field": "a"}), value!(2.0)).await;
     fails("aggregate", Value::Null, value!([1]), Fault::Input, "nobody says").await;
     refused("aggregate", value!({"operation": "product"}), "operation: unknown variant `product`");

@@ -299,6 +299,8 @@ fn whole_numbers_keep_their_digits_on_their_way() {
     assert!(done.text().contains(&format!("\"output\":[{digits}]")), "{}", done.text());
     drop(server);
     assert!(place.good(&["show", "r", "--json"]).contains(&format!("\"output\":[{digits}]")));
+    let replayed = place.good(&["replay", "r", "--json"]);
+    assert!(replayed.contains(&format!("\"same\":true,\"recorded\":[{digits}]")), "{replayed}");
 }
 
 #[test]

@@ -47,8 +47,29 @@ fn work(said: &Value, settings: &Settings, call: &Call) -> Answer {
     let found = values(&data, settings.field.as_deref());
     Ok(match operation {
         Operation::Count => found.len().into(),
-        other => of_numbers(other, found.into_iter().filter_map(Value::as_f64).collect()),
+        other => {
+            let numbers = || found.iter().filter_map(|value| value.as_f64());
+            long(other, &found).unwrap_or_else(|| of_numbers(other, numbers().collect()))
+        }
     })
+}
+
+/// The least, the most or the sum of whole numbers where it is more than a float holds exactly: then it stays whole.
+fn long(operation: Operation, found: &[&Value]) -> Option<Value> {
+    let whole = |value: &&Value| match value {
+        Value::Number(number) => Some(number.as_i128()),
+        _ => None,
+    };
+    let mut numbers = found.iter().filter_map(whole);
+    let made = match operation {
+        Operation::Min => numbers.try_fold(i128::MAX, |least, number| Some(least.min(number?))),
+        Operation::Max => numbers.try_fold(i128::MIN, |most, number| Some(most.max(number?))),
+        Operation::Sum => numbers.try_fold(0, |sum: i128, number| sum.checked_add(number?)),
+        _ => None,
+    };
+    made.filter(|_| found.iter().any(|value| value.as_f64().is_some()))
+        .filter(|number| number.unsigned_abs() > 1 << f64::MANTISSA_DIGITS)
+        .map(|number| Value::Number(number.into()))
 }
 
 /// The values that are looked at.

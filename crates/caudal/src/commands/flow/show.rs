@@ -2,8 +2,9 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use caudal_flow::Report;
+use caudal_flow::{Report, Value};
 use clap::ArgMatches;
+use serde::Serialize;
 
 use super::{CommandError, Opened, Runs, again::Again, runtime, say, told};
 
@@ -48,6 +49,15 @@ pub(super) fn trace(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A run and what came of it when it was replayed, as it is printed.
+#[derive(Serialize)]
+struct Replayed<'a> {
+    run_id: &'a str,
+    same: bool,
+    recorded: &'a Value,
+    replay: &'a Report,
+}
+
 pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Runs::Kept)?;
     let named = match matches.get_one::<String>("pipeline").map(|said| opened.pipeline(said)).transpose()?.transpose() {
@@ -63,9 +73,8 @@ pub(super) fn replay(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         .map_err(|error| told(&error))?;
     let same = recorded.status == replayed.status && recorded.output == replayed.output;
     if matches.get_flag("json") {
-        say::json(
-            &serde_json::json!({"run_id": recorded.run_id, "same": same, "recorded": recorded.output, "replay": replayed}),
-        );
+        let (run_id, recorded) = (&*recorded.run_id, &recorded.output);
+        say::json(&Replayed { run_id, same, recorded, replay: &replayed });
     } else {
         match replayed.status {
             "paused" => eprintln!("? it goes no further: it waits for an answer"),
