@@ -1,7 +1,6 @@
 //! From a folder to a model that serves: check, open, warm up, measure, plan, recognise.
 
 use std::{
-    borrow::Cow,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -12,10 +11,10 @@ use caudal_engine::{
     Backend, Instance, LoadError, LoadOptions, Model, ModelSpec, Provider, RunError,
     repository::{Batching, FolderError, ModelFolder, ModelSettings, ModelVersion, OnnxFile},
 };
-use caudal_types::{CpuPlan, ErrorKind, Explain, ModelId, Shape, TensorView};
+use caudal_types::{CpuPlan, ModelId, Shape, TensorView};
 
 use crate::{
-    Joining, Measured, RunPlan, RunsOn, ServedModel, Task, TextModel,
+    Joining, Measured, ModelError, RunPlan, RunsOn, ServedModel, Task, TextModel,
     change::Change as _,
     footprint::Before,
     fused,
@@ -25,7 +24,6 @@ use crate::{
     recognise::{self, Recognised},
     shown::{self, Site},
     text_model::{TextCandidate, TextInputs},
-    trial::TrialError,
 };
 
 /// What holds for every model that says nothing else in its own settings.
@@ -49,48 +47,6 @@ pub struct Defaults {
     pub max_queue_bytes: usize,
     /// Longest that a run may take before a model serves: a longer one would answer no request in time.
     pub run_limit: Duration,
-}
-
-/// Why a model does not serve.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// Its folder is at fault.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The backend could not open it.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// It opened and would not run.
-    #[error("the model {0} opened and failed its first run: {1}")]
-    WarmUp(String, RunError),
-    /// A run has no end, or none in time.
-    #[error("the model {0} opened, and a run of one row was stopped after {limit:.1} s", limit = .1.as_secs_f64())]
-    Endless(String, Duration),
-    /// It did not pass its trial.
-    #[error(transparent)]
-    Trial(#[from] TrialError),
-    /// Its settings and its file do not agree.
-    #[error("the model {0} cannot be used as its settings say: {1}")]
-    Mismatch(String, String),
-}
-
-impl Explain for ModelError {
-    fn kind(&self) -> ErrorKind {
-        ErrorKind::ModelNotReady
-    }
-
-    fn hint(&self) -> Cow<'static, str> {
-        match self {
-            Self::Folder(_) => "`caudal models doctor` tells what is wrong and how to mend it".into(),
-            Self::Load(error) => error.hint(),
-            Self::Trial(error) => error.hint(),
-            Self::WarmUp(..) => "check the export; preprocessing.size in model.yaml sets free picture sizes".into(),
-            Self::Endless(..) => {
-                "check the export for a loop without an end; if it is only slow, raise request_timeout_ms".into()
-            }
-            Self::Mismatch(..) => "correct model.yaml; docs/models.md lists its keys".into(),
-        }
-    }
 }
 
 /// Runs at once on a graphics card: one computes while the other's rows are brought and fetched.
