@@ -75,7 +75,7 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
     }
 }
 
-/// Three quarters of the memory that the kernel allows: a run that wants more fails, and the server goes on.
+/// Three quarters of the memory that the kernel allows: a run that needs more fails, and the server keeps running.
 fn most_run_memory() -> Option<u64> {
     let caudal_memory::Reading { system, cgroup, .. } = caudal_memory::Sources::below(Path::new("/")).read();
     let limits = [system, cgroup.map(|group| group.usage)];

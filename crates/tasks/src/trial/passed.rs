@@ -96,8 +96,8 @@ pub(super) fn content(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The file at `path` by its place, its length and when it last changed, which is a time that nobody but the system's
-/// owner sets.
+/// The file at `path` by its place, its length and when it last changed, a time that only the system's owner can
+/// set.
 pub(super) fn looks(path: &Path) -> io::Result<Vec<u8>> {
     let meta = fs::metadata(path)?;
     let parts = [meta.dev(), meta.ino(), meta.len(), meta.ctime().cast_unsigned(), meta.ctime_nsec().cast_unsigned()];
