@@ -1,5 +1,5 @@
 //! Standard output and standard error of commands. The macros of this module stand in for those of `std`, which panic
-//! where nobody reads any more (`caudal config | head -3`) or nothing can be written (`> /dev/full`). What they print may hold
+//! where the reader is gone (`caudal config | head -3`) or nothing can be written (`> /dev/full`). What they print may hold
 //! words of a server, a model or a caller: what would act on a terminal is printed as escapes, which JSON reads as the same.
 //!
 //! A closed pipe ends the process as it ends other programs, by SIGPIPE. The signal itself stays ignored: sockets and

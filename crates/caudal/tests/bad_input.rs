@@ -22,8 +22,14 @@ static SHARED: Shared = Shared::new(|| {
         .floats("rows", &[3], &[0.0; 3])
         .node("Gather", &["rows", "id"], &["row"], &[])
         .output("row", Numbers::F32, &[1]);
-    let repo = repo.file("table/1/model.onnx", &table.bytes());
-    Server::start(CAUDAL, &repo, &["--body-timeout-secs", "1", "--header-timeout-secs", "1"])
+    let zeros = Graph::default()
+        .input("size", Numbers::I64, &[1])
+        .node("ConstantOfShape", &["size"], &["zeros"], &[])
+        .node("ReduceSum", &["zeros"], &["sum"], &[])
+        .output("sum", Numbers::F32, &[1]);
+    let repo = repo.file("table/1/model.onnx", &table.bytes()).file("zeros/1/model.onnx", &zeros.bytes());
+    let limits = ["--body-timeout-secs", "1", "--header-timeout-secs", "1", "--model-run-memory-mb", "512"];
+    Server::start(CAUDAL, &repo, &limits)
 });
 
 fn check(answer: &Answer, status: u16, code: &str) {
@@ -257,6 +263,19 @@ fn values_on_which_a_model_fails_are_told_and_not_logged() {
     let line = server.log_line("/v2/models/table/infer failed");
     assert!(line.contains("Gather"), "the log says where: {line}");
     assert!(!server.log().contains("19700101"), "{}", server.log());
+}
+
+#[test]
+fn memory_of_a_run_that_follows_from_values_has_a_limit() {
+    let server = SHARED.get();
+    let ask = |size: u64| {
+        let tensor = format!(r#"{{"name": "size", "shape": [1], "datatype": "INT64", "data": [{size}]}}"#);
+        server.post_json("/v2/models/zeros/infer", &format!(r#"{{"inputs": [{tensor}]}}"#))
+    };
+    let failed = ask(1 << 30);
+    assert_eq!((failed.status, failed.text().contains("model_run_memory_mb")), (500, true), "{}", failed.text());
+    assert!(server.peak() < 2 << 30, "none of the 4 GiB was taken: {}", server.peak());
+    assert_eq!(ask(1 << 10).status, 200);
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn summing(nodes: impl Fn(Graph) -> Graph) -> Vec<u8> {
 }
 
 #[test]
-fn a_load_has_a_bound_of_memory_and_what_serves_goes_on() {
+fn load_that_takes_too_much_memory_is_refused_and_loaded_models_keep_serving() {
     let constant =
         summing(|graph| graph.integers("size", &[1], &[600_000_000]).node("ConstantOfShape", &["size"], &["big"], &[]));
     // The same in a run: the size follows from an input, so it is no constant.

@@ -10,7 +10,7 @@ use std::{
 
 use caudal_engine::{
     Backend, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, OperatorProfile, Outputs, Provider,
-    RunError, names,
+    RunError, names, without_values,
 };
 use caudal_types::TensorView;
 use ort::{environment::Environment, session::builder::SessionBuilder};
@@ -34,10 +34,15 @@ pub struct OnnxRuntime {
 impl OnnxRuntime {
     /// Loads the shared library at `path`. A process can do this once.
     pub fn load(path: &Path, source_name: LibrarySource) -> Result<Self, LibraryError> {
+        Self::load_within(path, source_name, None)
+    }
+
+    /// The same; the runs of all models on the processor take at most `run_memory` bytes together, if that is given.
+    pub fn load_within(path: &Path, source_name: LibrarySource, run_memory: Option<u64>) -> Result<Self, LibraryError> {
         let unusable = |reason: String| LibraryError::Unusable { path: path.to_owned(), source_name, reason };
         let builder = ort::init_from(path).map_err(|error| unusable(words(&error)))?;
         let environment = builder.with_name("caudal").build().map_err(|error| unusable(error.to_string()))?;
-        raw::share_arena(&environment).map_err(unusable)?;
+        raw::share_arena(&environment, run_memory).map_err(unusable)?;
         let arena = session::probe(&environment).and_then(ArenaGauge::new).map_err(unusable)?;
         Ok(Self { environment, library: path.to_owned(), providers: provider::available(), arena })
     }
@@ -177,12 +182,24 @@ impl Instance for OnnxInstance {
     fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Outputs<'_>) -> Result<(), RunError> {
         self.runner.run(inputs, outputs).map_err(|reason| match self.stopper.stopped.load(Ordering::Acquire) {
             true => RunError::Interrupted,
-            false => RunError::Failed(reason),
+            false => RunError::Failed(explained(reason)),
         })
     }
 
     fn interrupt(&self) -> Arc<dyn Interrupt> {
         Arc::clone(&self.stopper) as _
+    }
+}
+
+/// `reason`, in the words of the settings where the arena has reached its limit.
+fn explained(reason: String) -> String {
+    /// The arena's words, between two numbers.
+    const ARENA_FULL: &str = "is smaller than requested bytes";
+    match reason.contains(ARENA_FULL) {
+        true => {
+            format!("{} Status Message: it needs more memory than model_run_memory_mb allows", without_values(&reason))
+        }
+        false => reason,
     }
 }
 

@@ -28,13 +28,15 @@ fn check(status: sys::OrtStatusPtr) -> Result<()> {
 }
 
 /// Gives `environment` one arena for the activations of all sessions that ask for it. What one run leaves the next may
-/// take, whichever session it belongs to: two sessions of one model, or models that take turns, need the memory once.
-pub(crate) fn share_arena(environment: &Environment) -> Result<()> {
+/// take, whichever session it belongs to: two sessions of one model, or models that take turns, need the memory once. It
+/// takes no more than `most` bytes from the system, if that is given: a run that would need more fails.
+pub(crate) fn share_arena(environment: &Environment, most: Option<u64>) -> Result<()> {
     let memory = CpuMemory::new(sys::OrtAllocatorType::OrtArenaAllocator)?;
     let mut arena = ptr::null_mut();
-    // SAFETY: no limit, and -1 asks for the library's own choices; the call writes a pointer to a new description, or
-    // an error and nothing.
-    check(unsafe { (ort::api().CreateArenaCfg)(0, -1, -1, -1, &mut arena) })?;
+    let most = most.map_or(0, |most| usize::try_from(most).unwrap_or(usize::MAX).max(1));
+    // SAFETY: a limit of 0 is none, and -1 asks for the library's own choices; the call writes a pointer to a new
+    // description, or an error and nothing.
+    check(unsafe { (ort::api().CreateArenaCfg)(most, -1, -1, -1, &mut arena) })?;
     // SAFETY: the environment, the memory's and the arena's description are alive; the call copies what it needs.
     let registered = check(unsafe {
         (ort::api().CreateAndRegisterAllocator)(environment.ptr().cast_mut(), memory.0.as_ptr(), arena)

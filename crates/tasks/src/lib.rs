@@ -46,7 +46,7 @@ pub use catalog::{Catalog, ChangeCounts, ChangeError};
 pub use decoders::Decoders;
 pub use demand::{Resting, Stay};
 pub use embed::{EmbedAsk, Embedded, Text};
-pub use error::TaskError;
+pub use error::{ModelError, TaskError};
 pub use footprint::{Footprint, resident_bytes};
 pub use infer::{InputTensor, OutputTensor, TensorError};
 pub use joining::Joining;

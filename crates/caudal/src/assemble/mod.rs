@@ -1,6 +1,6 @@
 //! The one place that joins the parts: which backend, which models, which limits.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use caudal_engine::{
     Backend, LoadError, names,
@@ -64,7 +64,7 @@ pub(crate) enum AssembleError {
 pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError> {
     let (library, source) = locate(settings.onnxruntime_library.as_deref())?;
     tracing::debug!(library = %library.display(), "ONNX Runtime");
-    let backend = OnnxRuntime::load(&library, source)?;
+    let backend = OnnxRuntime::load_within(&library, source, settings.bounds.run_memory.or_else(most_run_memory))?;
     let (asked, has) = (&settings.models.providers, backend.providers());
     match asked.first() {
         // Models that say nothing themselves could not be loaded.
@@ -73,6 +73,13 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
         }
         _ => Ok(backend),
     }
+}
+
+/// Three quarters of the memory that the kernel allows: a run that needs more fails, and the server keeps running.
+fn most_run_memory() -> Option<u64> {
+    let caudal_memory::Reading { system, cgroup, .. } = caudal_memory::Sources::below(Path::new("/")).read();
+    let limits = [system, cgroup.map(|group| group.usage)];
+    limits.into_iter().flatten().map(|usage| usage.limit / 4 * 3).min()
 }
 
 /// The store of what is recorded, where there is a folder for it. Several processes may have it open; who serves takes the

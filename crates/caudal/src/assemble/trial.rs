@@ -4,13 +4,13 @@ use std::{ffi::OsString, fs, os::unix::fs::MetadataExt, path::Path};
 
 use caudal_engine_ort::locate;
 use caudal_memory::Sources;
-use caudal_tasks::trial::Trial;
+use caudal_tasks::trial::{Known, Trial};
 
 use crate::{cli::TRY_COMMAND, settings::Settings};
 
 /// The trial that the settings ask for.
 pub(super) fn trial(settings: &Settings) -> Option<Trial> {
-    let time = settings.trial.time?;
+    let time = settings.bounds.load_time?;
     let (library, _) = locate(settings.onnxruntime_library.as_deref()).ok()?;
     let age = fs::metadata(&library).map(|meta| (meta.len(), meta.mtime())).unwrap_or_default();
     let kernel = Sources::below(Path::new("/"));
@@ -23,7 +23,8 @@ pub(super) fn trial(settings: &Settings) -> Option<Trial> {
             .chain([library.into()])
             .collect(),
         notes: caudal_types::cache_dir().join("tried-models"),
-        memory: settings.trial.memory,
+        known: Known::default(),
+        memory: settings.bounds.load_memory,
         time,
         free: Box::new(move || kernel.read().room(100.0)),
     })

@@ -1,4 +1,4 @@
-//! `caudal try-model`: the process in which a server loads a model first. Hidden: nobody types it.
+//! `caudal try-model`: the process in which a server loads a model first. Hidden: only servers start it.
 
 use std::{
     io::{self, Write as _},
@@ -67,7 +67,7 @@ fn load(matches: &ArgMatches, defaults: &Defaults) -> Result<(), Failed> {
     let folder = folder.ok_or_else(|| failed(format!("the model {name} has gone")))?;
     let mut settings = folder.settings().map_err(|error| ModelError::from(FolderError::from(error)))?;
     let version = folder.serving_version(&settings).map_err(ModelError::from)?;
-    // Constants are computed on the processor, whoever runs the rest; and a graphics card may have no memory for two.
+    // Constants are computed on the processor for every provider, and a graphics card may have no memory for two.
     (settings.providers, settings.precision) = (None, None);
     load_version(&folder, &version, settings, &backend, defaults)?;
     Ok(())

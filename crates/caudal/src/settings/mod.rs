@@ -3,6 +3,7 @@
 //! They are gathered raw, each with where it came from ([`gather`]), and resolved into what the parts want
 //! ([`Settings`]). A flag wins over a variable, a variable over the file, the file over the default.
 
+mod bounds;
 mod database;
 mod gather;
 mod groups;

@@ -17,7 +17,7 @@ use caudal_server::{
 use caudal_tasks::{Defaults, Stay};
 use caudal_types::{CpuPlan, available_cpus};
 
-use super::{Raw, SettingsError, database};
+use super::{Raw, SettingsError, bounds::ModelBounds, database};
 
 /// Which models are loaded at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(crate) struct Settings {
     pub(crate) pin_to_quota: bool,
     pub(crate) models: Defaults,
     pub(crate) stay: Stay,
-    pub(crate) trial: TrialSettings,
+    pub(crate) bounds: ModelBounds,
     pub(crate) watch: bool,
     pub(crate) load: Load,
     pub(crate) server: ServerSettings,
@@ -70,15 +70,6 @@ pub(crate) struct Settings {
     pub(crate) flow: FlowSettings,
     /// Who is told of requests and metrics, if anybody.
     pub(crate) telemetry: caudal_telemetry::Settings,
-}
-
-/// What the process may take in which a model is tried before it is loaded.
-#[derive(Debug, Clone)]
-pub(crate) struct TrialSettings {
-    /// Bytes beside what follows from the model's files.
-    pub(crate) memory: Option<u64>,
-    /// None if models are loaded without a trial.
-    pub(crate) time: Option<Duration>,
 }
 
 /// Where pipelines are, and what they may take.
@@ -141,14 +132,7 @@ impl Settings {
                 memory: read.optional("model_memory_mb", 1, 1 << 24)?.map(|mib| mib as u64 * MIB),
                 idle: read.optional_text("idle_unload_secs").map(|_| seconds("idle_unload_secs")).transpose()?,
             },
-            trial: TrialSettings {
-                memory: read
-                    .optional_text("model_load_memory_mb")
-                    .map(|_| mib("model_load_memory_mb", 1))
-                    .transpose()?,
-                time: Some(Duration::from_secs_f64(read.number("model_load_timeout_secs", 0.0, 86_400.0)?))
-                    .filter(|time| !time.is_zero()),
-            },
+            bounds: read.bounds()?,
             watch: read.word("watch", &["true", "false"], "it is true or false")? == "true",
             data_dir: read.optional_text("data_dir").map(PathBuf::from),
             data_group_read: read.word("data_group_read", &["true", "false"], "it is true or false")? == "true",
@@ -470,6 +454,7 @@ mod tests {
         refused("load_model", "nanodet", "model_control_mode explicit");
         refused("keep_alive_secs", "-1", "0.001 to 86400");
         refused("model_load_memory_mb", "0", "1 to");
+        refused("model_run_memory_mb", "0", "1 to");
         refused("model_load_timeout_secs", "-1", "0 to 86400");
         for key in ["memory_threshold_percent", "gpu_memory_threshold_percent", "memory_shed_percent"] {
             refused(key, "0", "1 to 100");

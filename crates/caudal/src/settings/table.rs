@@ -54,7 +54,7 @@ const fn live(mut key: Key) -> Key {
 }
 
 /// Settings whose value is found where none is given: by planning, by measuring, by searching.
-const AUTOMATIC: [&str; 7] = [
+const AUTOMATIC: [&str; 8] = [
     "onnxruntime_library",
     "io_threads",
     "decode_threads",
@@ -62,6 +62,7 @@ const AUTOMATIC: [&str; 7] = [
     "threads",
     "max_batch_size",
     "model_load_memory_mb",
+    "model_run_memory_mb",
 ];
 
 /// All settings, in the order in which people meet them.
@@ -214,6 +215,13 @@ pub(crate) const TABLE: &[Key] = &[
         "60",
         "SECS",
         "how long that process may take, and a second more for each 16 MiB of the files; 0: models are loaded without a trial",
+    ),
+    key(
+        "model_run_memory_mb",
+        "",
+        "MIB",
+        "memory that runs of all models on the processor may take together; a run that needs more fails; three quarters of \
+         the machine's or container's when absent",
     ),
     key(
         "idle_unload_secs",

@@ -18,7 +18,7 @@ use std::{
 };
 
 use self::process::Ended;
-pub use self::process::confine;
+pub use self::{passed::Known, process::confine};
 use crate::{Defaults, ModelError};
 use caudal_engine::{
     Provider,
@@ -48,6 +48,8 @@ pub struct Trial {
     pub about: Vec<u8>,
     /// The folder of notes of what has passed.
     pub notes: PathBuf,
+    /// What has passed since this process began: nothing at first.
+    pub known: Known,
     /// Memory that a load may take beside 8 times the model's files; half of what is free where none.
     pub memory: Option<u64>,
     /// Time that it may take, and a second more for each 16 MiB of the files.
@@ -177,8 +179,16 @@ impl Trial {
         let settings = folder.settings().map_err(FolderError::from)?;
         let version = folder.serving_version(&settings)?;
         let bounds = self.bounds(folder.weights(&version)?, most);
-        let digest = self.digest(folder, &version, defaults)?;
-        if passed::peak(&self.notes, &digest).is_some_and(|peak| peak <= bounds.memory) {
+        let files = folder.files(&version)?;
+        let (looks, digest) = self.digests(&files, folder, defaults);
+        let passed = |peak: u64| peak <= bounds.memory;
+        if self.known.peak(&looks).is_some_and(passed) {
+            return Ok(());
+        }
+        // Files are read: that takes a moment, so it is not done at each load.
+        let digest = digest();
+        if let Some(peak) = passed::peak(&self.notes, &digest).filter(|peak| passed(*peak)) {
+            self.known.note(looks, peak);
             return Ok(());
         }
         let (ended, peak) = match process::run(&self.command, &Order::new(folder, defaults).words(), bounds) {
@@ -190,6 +200,7 @@ impl Trial {
         };
         self.judge(folder, &settings, defaults, (ended, bounds))?;
         passed::note(&self.notes, &digest, peak);
+        self.known.note(looks, peak);
         Ok(())
     }
 
@@ -233,11 +244,19 @@ impl Trial {
         }
     }
 
-    fn digest(&self, folder: &ModelFolder, version: &ModelVersion, defaults: &Defaults) -> Result<String, FolderError> {
+    /// Digests of all that decides how the model loads whose `files` these are: by how they look, and by their content, once
+    /// that is asked for.
+    fn digests<'a>(
+        &self,
+        files: &'a [PathBuf],
+        folder: &'a ModelFolder,
+        defaults: &Defaults,
+    ) -> (String, impl FnOnce() -> String + use<'a>) {
         let Order { instances, threads, max_batch_size, run_limit, .. } = Order::new(folder, defaults);
         let asked = format!("{instances:?} {threads:?} {max_batch_size:?} {run_limit:?} {}", defaults.cpus.cpus);
-        let about = [env!("CARGO_PKG_VERSION").as_bytes(), &self.about, asked.as_bytes()];
-        Ok(passed::digest(&about, &folder.path, &folder.files(version)?))
+        let about = [env!("CARGO_PKG_VERSION").as_bytes(), &self.about, asked.as_bytes()].concat();
+        let looks = passed::digest(&about, &folder.path, files, passed::looks);
+        (looks, move || passed::digest(&about, &folder.path, files, passed::content))
     }
 }
 
@@ -276,6 +295,7 @@ mod tests {
             command: ["sh", "-c", script, "sh"].map(OsString::from).into(),
             about: b"library".to_vec(),
             notes: notes.to_owned(),
+            known: Known::default(),
             memory: Some(0),
             time: Duration::from_secs(60),
             free: Box::new(|| None),

@@ -1,20 +1,40 @@
 //! Notes of what has passed its trial: a file each, named by a digest of all that decides how the model loads.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::SystemTime,
 };
 
 use sha2::{Digest as _, Sha256};
 
-/// A larger file is known by its place and the time of its last change, which nobody but the system's owner sets.
+/// Largest file that is read.
 const MOST_READ: u64 = 16 << 20;
 
 /// Most notes; the oldest go.
 const MOST_NOTES: usize = 1000;
+
+/// What has passed in this process, by how its files look, and the memory that its load took.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<HashMap<String, u64>>);
+
+impl Known {
+    pub(super) fn peak(&self, looks: &str) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(looks).copied()
+    }
+
+    pub(super) fn note(&self, looks: String, peak: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_NOTES {
+            known.clear();
+        }
+        known.insert(looks, peak);
+    }
+}
 
 /// The memory that the load took for which `digest` stands, if it has passed.
 pub(super) fn peak(notes: &Path, digest: &str) -> Option<u64> {
@@ -43,31 +63,43 @@ fn remove_oldest(notes: &Path) -> io::Result<()> {
     known.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
 }
 
-/// The digest of `about` and `files`, by their paths from `folder`.
-pub(super) fn digest(about: &[&[u8]], folder: &Path, files: &[PathBuf]) -> String {
+/// The digest of `about` and of `files`, by their paths from `folder` and what `tells` them from others.
+pub(super) fn digest(
+    about: &[u8],
+    folder: &Path,
+    files: &[PathBuf],
+    tells: impl Fn(&Path) -> io::Result<Vec<u8>>,
+) -> String {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     };
-    about.iter().for_each(|part| add(part));
+    add(about);
     for file in files {
         add(file.strip_prefix(folder).unwrap_or(file).as_os_str().as_encoded_bytes());
         // One that cannot be read will be the load's business.
-        add(&content(file).unwrap_or_default());
+        add(&tells(file).unwrap_or_default());
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What tells the file at `path` from others.
-fn content(path: &Path) -> io::Result<Vec<u8>> {
+/// The file at `path` by its content, or by how it looks where it is large.
+pub(super) fn content(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    let meta = file.metadata()?;
-    if meta.len() <= MOST_READ {
-        let mut bytes = Vec::with_capacity(meta.len() as usize);
-        file.by_ref().take(MOST_READ).read_to_end(&mut bytes)?;
-        return Ok(bytes);
+    let length = file.metadata()?.len();
+    if length > MOST_READ {
+        return looks(path);
     }
-    let parts = [meta.dev(), meta.ino(), meta.len(), meta.ctime() as u64, meta.ctime_nsec() as u64];
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.by_ref().take(MOST_READ).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The file at `path` by its place, its length and when it last changed, a time that only the system's owner can
+/// set.
+pub(super) fn looks(path: &Path) -> io::Result<Vec<u8>> {
+    let meta = fs::metadata(path)?;
+    let parts = [meta.dev(), meta.ino(), meta.len(), meta.ctime().cast_unsigned(), meta.ctime_nsec().cast_unsigned()];
     Ok(parts.iter().flat_map(|part| part.to_le_bytes()).collect())
 }

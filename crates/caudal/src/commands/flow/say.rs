@@ -1,7 +1,7 @@
 //! What is printed of pipelines and runs.
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::IsTerminal as _,
     path::Path,
 };
 
