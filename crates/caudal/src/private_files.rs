@@ -16,6 +16,8 @@ use crate::settings::Settings;
 /// How names of what Caudal keeps in a data folder begin. Others, such as those of models, are their owner's matter.
 const KEPT: [&str; 8] =
     ["caudal.db", "flow-cache.db", "audit.", "archives", "exports", "lock", "head.key", "admin.token"];
+/// Where archives lie, which are written once.
+const ARCHIVES: &str = "archives";
 /// Bits of a mode that only directories and special files have.
 const STICKY: u32 = 0o1000;
 
@@ -47,7 +49,8 @@ pub(crate) fn tighten_data(settings: &Settings) {
         tracing::warn!(
             files = changed,
             folder = %folder.display(),
-            "other users of the machine could read files of the data folder: their modes are corrected"
+            "other users of the machine could read files of the data folder, or archives could be written to: their modes are \
+             corrected"
         );
     }
 }
@@ -69,6 +72,7 @@ fn tighten_one(path: &Path, denied: u32, changed: &mut usize) -> bool {
         return false;
     }
     let mode = meta.mode() & 0o7777;
+    let denied = if is_archive(path) { denied | 0o222 } else { denied };
     if mode & denied != 0 && mode & STICKY == 0 && meta.uid() == geteuid().as_raw() {
         match set_mode(path, mode & !denied) {
             Ok(()) => *changed += 1,
@@ -76,6 +80,11 @@ fn tighten_one(path: &Path, denied: u32, changed: &mut usize) -> bool {
         }
     }
     meta.is_dir()
+}
+
+fn is_archive(path: &Path) -> bool {
+    let folder = path.parent().and_then(Path::file_name);
+    folder.is_some_and(|folder| folder == ARCHIVES) && path.extension().is_some_and(|extension| extension == "h5")
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
@@ -112,5 +121,11 @@ mod tests {
         assert_eq!(mode(&elsewhere), 0o644, "links are not followed");
         tighten(&home.path().join("nothing"), 0o077, &mut changed);
         assert_eq!(changed, 4);
+        let archive = home.path().join("archives/sealed-1.h5");
+        fs::create_dir_all(home.path().join("archives")).unwrap();
+        fs::write(&archive, "x").unwrap();
+        set_mode(&archive, 0o640).unwrap();
+        tighten(&home.path().join("archives"), 0o027, &mut changed);
+        assert_eq!(mode(&archive), 0o440, "archives are written once");
     }
 }
