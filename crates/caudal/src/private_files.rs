@@ -18,6 +18,8 @@ const KEPT: [&str; 8] =
     ["caudal.db", "flow-cache.db", "audit.", "archives", "exports", "lock", "head.key", "admin.token"];
 /// Files of a folder that is Caudal's own: the database, or the key of archives beside PostgreSQL.
 const OWN: [&str; 2] = ["caudal.db", "head.key"];
+/// Where archives lie, which are written once.
+const ARCHIVES: &str = "archives";
 /// Bits of a mode that only directories and special files have.
 const STICKY: u32 = 0o1000;
 
@@ -53,7 +55,8 @@ fn tell(folder: &Path, changed: usize) {
         tracing::warn!(
             files = changed,
             folder = %folder.display(),
-            "other users of the machine could read files of the data folder: their modes are corrected"
+            "other users of the machine could read files of the data folder, or archives could be written to: their modes are \
+             corrected"
         );
     }
 }
@@ -98,13 +101,21 @@ fn tighten_one(path: &Path, modes: Modes, changed: &mut usize) -> bool {
         return false;
     }
     let mode = meta.mode() & 0o7777;
-    if mode & modes.wrong != 0 && mode & STICKY == 0 && meta.uid() == geteuid().as_raw() {
-        match set_mode(path, mode & !modes.denied) {
+    // An archive is written once, so any write permission is wrong.
+    let written_once = if is_archive(path) { 0o222 } else { 0 };
+    let (denied, wrong) = (modes.denied | written_once, modes.wrong | written_once);
+    if mode & wrong != 0 && mode & STICKY == 0 && meta.uid() == geteuid().as_raw() {
+        match set_mode(path, mode & !denied) {
             Ok(()) => *changed += 1,
             Err(error) => tracing::warn!(path = %path.display(), %error, "the mode could not be set"),
         }
     }
     meta.is_dir()
+}
+
+fn is_archive(path: &Path) -> bool {
+    let folder = path.parent().and_then(Path::file_name);
+    folder.is_some_and(|folder| folder == ARCHIVES) && path.extension().is_some_and(|extension| extension == "h5")
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
@@ -153,5 +164,11 @@ mod tests {
         set_mode(home.path(), 0o700).unwrap();
         tighten_all(&home.path().join("nothing"), modes(0o077), &mut changed);
         assert_eq!(changed, 4);
+        let archive = home.path().join("archives/sealed-1.h5");
+        fs::create_dir_all(home.path().join("archives")).unwrap();
+        fs::write(&archive, "x").unwrap();
+        set_mode(&archive, 0o640).unwrap();
+        tighten_all(&home.path().join("archives"), modes(0o027), &mut changed);
+        assert_eq!(mode(&archive), 0o440, "archives are written once");
     }
 }

@@ -2,14 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use caudal_record::archive::{ArchiveError, Codec, ImportLimits, Imported, Link, Options, Writer, import, sample};
+use caudal_record::archive::{
+    ArchiveError, Codec, ImportLimits, Imported, Link, Options, Reader, Writer, import, sample,
+};
 use serde_json::{Value, json};
 
 const CAUDAL: &str = env!("CARGO_BIN_EXE_caudal");
@@ -65,7 +69,7 @@ if len(sys.argv) > 2:
     import hdf5plugin
 path = sys.argv[1]
 file = h5py.File(path)
-assert file.attrs["format_version"] == 1
+assert file.attrs["format_version"] == 2
 found = []
 scope = {"path": path}
 exec(file.attrs["reader_hint"], scope)
@@ -199,10 +203,16 @@ if "elsewhere" in keep:
         group.create_virtual_dataset("events", layout)
 if "numbers" in keep:
     file.create_group("consultations/numbers").create_dataset("events", data=[1, 2, 3])
-if "lzf" in keep:
-    group = file.create_group("consultations/lzf")
+if "bzip2" in keep:
+    import hdf5plugin, numpy
+    group = file.create_group("consultations/z")
+    group.create_dataset("events", data=numpy.array([b"x" * 1000] * 100), **hdf5plugin.BZip2())
+if "compound" in keep:
     import numpy
-    group.create_dataset("events", data=numpy.array([b"x" * 1000] * 100), compression="lzf")
+    rows = numpy.array([(b"2025", b"{}")], dtype=[("time", "S4"), ("json", "S2")])
+    file.create_group("consultations/z").create_dataset("events", data=rows)
+if "table" in keep:
+    file.create_group("consultations/z").create_dataset("events", data=[["{}"]], dtype=h5py.string_dtype())
 file.flush()
 print("ready", flush=True)
 if "open" in keep:
@@ -267,18 +277,198 @@ fn what_lies_elsewhere_or_is_something_else_is_refused() {
     for (words, says) in [
         (&["elsewhere"][..], "another file"),
         (&["elsewhere", "external"], "another file"),
-        (&["numbers"], "does not hold strings"),
-        (&["lzf"], "stock HDF5 does not have"),
+        (&["numbers"], "numbers/events holds neither strings nor bytes"),
+        (&["bzip2"], "z/events: the required filter bzip2 (number 307)"),
+        (&["compound"], "z/events holds several values for each event (time, json)"),
+        (&["table"], "z/events has 2 dimensions"),
     ] {
         let Some((_folder, path)) = corpus(words) else { return };
-        let error = imported(&path).unwrap_err().to_string();
+        // It is told before any event is given out.
+        let error = import(Path::new(CAUDAL), &path, ImportLimits::default()).err().unwrap().to_string();
         assert!(error.contains(says) && !error.contains("secret\""), "{words:?}: {error}");
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.h5");
     fs::write(&path, "a text").unwrap();
     assert!(matches!(imported(&path), Err(ArchiveError::NotHdf5 { .. })));
+    // A pipe would be waited for without an end.
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [&*pipe, folder.path()] {
+        assert!(matches!(imported(path), Err(ArchiveError::NotRegular { .. })), "{}", path.display());
+    }
     assert!(matches!(imported(&folder.path().join("none.h5")), Err(ArchiveError::Io { .. })));
+}
+
+/// A corpus of what is easily lost or invented.
+const ODD: &str = r#"
+import hdf5plugin, h5py, numpy, os, sys
+text = h5py.string_dtype("utf-8")
+with h5py.File(sys.argv[1], "w") as file:
+    def events(name, *arguments, **words):
+        return file.create_group(b"consultations/" + name).create_dataset("events", *arguments, **words)
+    events(b"lzf", data=["{}"] * 300, dtype=text, compression="lzf")
+    events(b"lz4", data=numpy.array([b"{}"] * 300), **hdf5plugin.LZ4(nbytes=100))
+    events(b"zstd", data=["{}"] * 300, dtype=text, shuffle=True, **hdf5plugin.Zstd())
+    events(b"gaps", (8,), maxshape=(None,), chunks=(4,), dtype=text)[:3] = ["{}"] * 3
+    events(b"filled", (8,), chunks=(4,), dtype="S9", fillvalue=b'{"a": 1}')[:3] = [b"{}"] * 3
+    spaces = h5py.h5t.C_S1.copy()
+    spaces.set_size(5)
+    spaces.set_strpad(h5py.h5t.STR_SPACEPAD)
+    group = file.create_group("consultations/spaces")
+    padded = h5py.h5d.create(group.id, b"events", spaces, h5py.h5s.create_simple((2,)))
+    padded.write(h5py.h5s.ALL, h5py.h5s.ALL, numpy.array([b"{}   ", b"     "], dtype="S5"), spaces)
+    events(b"lines", data=numpy.frombuffer(b"{}\n\n \n{}\n\0\0", dtype="u1"))
+    latin = events(b"caf\xe9", data=[b"{}", b'"caf\xe9"'], dtype=h5py.string_dtype("ascii")).parent
+    latin.attrs.create("place", numpy.bytes_(b"M\xe9xico"))
+    latin.attrs["count"] = numpy.uint64(2**64 - 1)
+    linked = file.create_group("consultations/linked")
+    linked["events"] = h5py.SoftLink("/consultations/lzf/events")
+    linked["more"] = h5py.ExternalLink(sys.argv[1] + ".missing", "/")
+    file.create_dataset("consultations/list", data=[1, 2])
+    file["away"] = h5py.SoftLink("/consultations")
+    inter = file.create_group("interactions")
+    for name, kind, rows in (("session_id", text, ["lzf", "lzf"]), ("tokens", "u8", [2**64 - 1, 1]), ("score", "f8", [0.5, numpy.inf])):
+        inter.create_dataset(name, (4,), maxshape=(None,), dtype=kind)[:2] = rows
+    inter["elsewhere"] = h5py.SoftLink("/interactions/tokens")
+    for said in (file["consultations"], file["consultations/lzf/events"], inter, inter["tokens"]):
+        said.attrs["said"] = "x"
+    file.create_group("embeddings").create_dataset("vector", data=numpy.array([[0.1, 0.2]], dtype="f8"))
+"#;
+
+#[test]
+fn nothing_of_an_odd_corpus_is_lost_or_invented() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.h5");
+    let Some(mut command) = python(ODD, &[&path]) else { return };
+    output(&mut command);
+    let (mut events, mut skipped, mut about) = (BTreeMap::<String, Vec<String>>::new(), Vec::new(), Value::Null);
+    for found in imported(&path).unwrap() {
+        match found {
+            Imported::Event { consultation, json } => events.entry(consultation.to_string()).or_default().push(json),
+            Imported::Skipped(part) => skipped.push(part),
+            Imported::Consultation { name, original } if &*name == "caf%E9" => about = json!(original.attributes),
+            Imported::Consultation { .. } | Imported::Damaged { .. } => {}
+        }
+    }
+    let interactions = events.get_mut("lzf").unwrap().split_off(300);
+    let counts = [("lzf", 300), ("lz4", 300), ("zstd", 300), ("gaps", 3), ("filled", 3), ("spaces", 1), ("lines", 2)];
+    for (name, count) in counts {
+        assert_eq!(events[name], vec!["{}"; count], "{name}");
+    }
+    let bytes: Value = serde_json::from_str(&events["caf%E9"][1]).unwrap();
+    assert_eq!((&*events["caf%E9"][0], &bytes["payload"]["base64"]), ("{}", &json!("ImNhZuki")));
+    assert_eq!((&about["place"]["base64"], &about["count"]), (&json!("Tel4aWNv"), &json!(u64::MAX)));
+    let payload = |event: &String| serde_json::from_str::<Value>(event).unwrap()["payload"].clone();
+    let expected = |tokens: u64, score: Value| json!({"session_id": "lzf", "tokens": tokens, "score": score});
+    let payloads: Vec<Value> = interactions.iter().map(payload).collect();
+    assert_eq!(payloads, [expected(u64::MAX, json!(0.5)), expected(1, json!("inf"))]);
+    assert!(events["embeddings"][0].contains("float64_base64"), "{:?}", events["embeddings"]);
+    assert_eq!(events.len(), counts.len() + 2, "{:?}", events.keys());
+    skipped.sort();
+    let expected = [
+        "away (a link to another place, not followed)",
+        "consultations/@said (an attribute of all consultations)",
+        "consultations/filled/events (5 rows that hold the fill value, as those do that nothing was written to)",
+        "consultations/gaps/events (5 empty rows)",
+        "consultations/lines/events (2 empty lines)",
+        "consultations/linked/events (a link to another place, not followed)",
+        "consultations/linked/more (a link to another place, not followed)",
+        "consultations/list (2 rows)",
+        "consultations/lzf/events/@said (an attribute of a dataset)",
+        "consultations/spaces/events (1 empty rows)",
+        "interactions (2 empty rows)",
+        "interactions/@said (an attribute of all rows)",
+        "interactions/elsewhere (a link to another place, not followed)",
+        "interactions/tokens/@said (an attribute of a dataset)",
+    ];
+    assert_eq!(skipped, expected);
+}
+
+/// What is imported of a file: events, and which consultations are damaged.
+fn events_of(path: &Path) -> (Vec<Value>, Vec<String>) {
+    let (mut events, mut damaged) = (Vec::new(), Vec::new());
+    for found in imported(path).unwrap() {
+        match found {
+            Imported::Event { json, .. } => events.push(serde_json::from_str(&json).unwrap()),
+            Imported::Damaged { consultation, .. } => damaged.push(consultation.to_string()),
+            Imported::Consultation { .. } | Imported::Skipped(_) => {}
+        }
+    }
+    events.sort_by_key(|event: &Value| (event["consultation_id"].to_string(), event["sequence"].as_u64()));
+    (events, damaged)
+}
+
+#[test]
+fn archives_without_their_index_are_imported_with_any_codec() {
+    let folder = tempfile::tempdir().unwrap();
+    for codec in ["none", "gzip-1", "gzip-9", "lzf", "lz4", "zstd-1", "zstd-3", "zstd-19"] {
+        let path = folder.path().join(format!("{codec}.h5"));
+        seal(&path, codec.parse().unwrap());
+        let (with_index, damaged) = events_of(&path);
+        assert_eq!((with_index.len(), damaged.len()), (1_503, 0), "{codec}");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[..512].fill(0);
+        let without = folder.path().join("without.h5");
+        fs::write(&without, &bytes).unwrap();
+        assert!(events_of(&without) == (with_index, damaged), "{codec}: the data say something else than the index");
+    }
+    // Format 1 had its index behind the end of HDF5, which programs that open a file to write cut off.
+    let bytes = include_bytes!("../../record/tests/data/format-1.h5");
+    let end = u64::from_le_bytes(bytes[28..36].try_into().unwrap());
+    let path = folder.path().join("format-1.h5");
+    fs::write(&path, bytes).unwrap();
+    let whole = events_of(&path);
+    fs::write(&path, &bytes[..usize::try_from(end).unwrap()]).unwrap();
+    assert_eq!((events_of(&path), whole.0.len()), (whole.clone(), 6));
+}
+
+#[test]
+fn damaged_consultation_of_an_archive_keeps_no_other_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.h5");
+    let events = seal(&path, Codec::None);
+    let mut bytes = fs::read(&path).unwrap();
+    let id = events[1]["event_id"].as_str().unwrap();
+    let at = bytes.windows(id.len()).position(|window| window == id.as_bytes()).unwrap();
+    bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+    for root in [bytes[..512].to_vec(), vec![0; 512]] {
+        let damaged = folder.path().join("damaged.h5");
+        fs::write(&damaged, [&root[..], &bytes[512..]].concat()).unwrap();
+        let (events, damaged) = events_of(&damaged);
+        assert_eq!((events.len(), damaged.len()), (1_500, 1));
+    }
+}
+
+#[test]
+fn programs_that_open_an_archive_to_write_leave_it_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.h5");
+    let events = seal(&path, Codec::default());
+    let sealed = fs::read(&path).unwrap();
+    // As root may, whom modes do not stop.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let open = r#"
+import sys, h5py
+for mode in ("a", "r+"):
+    with h5py.File(sys.argv[1], mode) as file:
+        list(file["consultations"])
+"#;
+    let Some(mut command) = python(open, &[&path]) else { return };
+    output(&mut command);
+    assert!(fs::read(&path).unwrap() == sealed, "nothing was changed");
+    let write = r#"
+import sys, h5py
+with h5py.File(sys.argv[1], "a") as file:
+    file.attrs["seen"] = "yes"
+    file["consultations"].attrs["seen"] = "yes"
+    file.create_dataset("frame", data=list(range(10000)))
+"#;
+    output(&mut python(write, &[&path]).unwrap());
+    let reader = Reader::open(&path).unwrap();
+    let error = reader.verify(1, &|_| {}).unwrap_err().to_string();
+    assert!(error.contains("its events are whole, but the rest of the file"), "{error}");
+    assert_eq!(events_of(&path).0.len(), events.len());
 }
 
 #[test]

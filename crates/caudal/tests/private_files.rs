@@ -85,6 +85,9 @@ fn files_belong_to_the_user_alone_under_any_umask() {
         }
         let open: Vec<_> = found.iter().filter(|(_, mode)| mode & 0o077 != 0).collect();
         assert!(open.is_empty(), "umask {umask}: {open:?}");
+        let archives: Vec<_> =
+            found.iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "h5")).collect();
+        assert!(!archives.is_empty() && archives.iter().all(|(_, mode)| *mode == 0o400), "{archives:?}");
         let token = server.token_file().unwrap();
         assert_eq!(fs::metadata(token).unwrap().mode() & 0o077, 0);
     }
@@ -98,7 +101,7 @@ fn files_of_an_earlier_start_are_corrected_and_others_left_alone() {
     drop(server);
     let data = home.path().join("data");
     for (path, mode) in modes(&data) {
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode | if path.is_dir() { 0o055 } else { 0o044 }))
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode | if path.is_dir() { 0o055 } else { 0o244 }))
             .unwrap();
     }
     let other = data.join("notes.txt");
@@ -111,6 +114,8 @@ fn files_of_an_earlier_start_are_corrected_and_others_left_alone() {
         .filter(|(path, mode)| mode & 0o077 != 0 && *path != other && !path.ends_with("models"))
         .collect();
     assert!(open.is_empty(), "{open:?}");
+    let written = |(path, mode): &(PathBuf, u32)| path.extension().is_some_and(|end| end == "h5") && mode & 0o222 != 0;
+    assert!(!modes(&data).iter().any(written), "archives are written once");
     assert_eq!(fs::metadata(&other).unwrap().mode() & 0o777, 0o644, "not Caudal's");
 }
 

@@ -12,7 +12,11 @@ use caudal_store::{Range, Record, Sealed, StreamId};
 use ed25519_dalek::SigningKey;
 use tempfile::NamedTempFile;
 
-use crate::{archive::Reader, error::RecordError, hash::Hex};
+use crate::{
+    archive::{ArchiveError, Reader},
+    error::RecordError,
+    hash::Hex,
+};
 
 /// Archives that are kept open.
 const OPEN: usize = 256;
@@ -75,7 +79,10 @@ impl Folder {
             let reader = self.reader(&part.file)?;
             while after < part.last {
                 let some = reader.read(id, after, STEP.min(range.limit as usize))?;
-                let Some(last) = some.last() else { break };
+                let Some(last) = some.last() else {
+                    let what = format!("event {} of {} is not in it", after + 1, id.name);
+                    return Err(ArchiveError::Damaged { path: reader.path().to_owned(), what }.into());
+                };
                 after = last.sequence;
                 for record in some {
                     if range.kind.as_ref().is_some_and(|kind| *kind != record.kind) {

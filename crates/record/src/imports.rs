@@ -1,11 +1,13 @@
 //! Events of another system taken in: each once, however often that is tried, and nothing of what it said lost.
 
+mod times;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
 };
 
-use caudal_store::{Clock, NewRecord, Range, StoreError, Time};
+use caudal_store::{Clock, NewRecord, Range, StoreError};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest as _, Sha256};
@@ -20,8 +22,9 @@ use crate::{
     hash::Hash,
     kinds::{Kind, LONGEST_NAME},
     stream_of,
-    time::{iso, parse},
+    time::iso,
 };
+use times::own_time;
 
 /// Events that are appended in one go, and about the most bytes of these.
 const CHUNK: usize = 500;
@@ -30,6 +33,8 @@ const CHUNK_BYTES: usize = 4 << 20;
 const STEP: u32 = 2_000;
 /// The namespace of types that are not ours.
 const SPACE: &str = "imported";
+/// The type of events that are no text.
+pub(crate) const BYTES: &str = "imported:BYTES";
 /// Names under which an event's metadata keeps what would be lost.
 const OURS: [&str; 10] = [
     "imported_at",
@@ -61,10 +66,14 @@ pub struct ImportSummary {
     pub renamed: u64,
     /// Events that are no JSON which can be recorded, kept as a text.
     pub as_text: u64,
+    /// Events that are no text, kept in base64.
+    pub as_bytes: u64,
     /// Events whose audit hash in the file is not that of their payload.
     pub wrong_hashes: u64,
     /// Parts of the file that are not carried over.
     pub skipped: Vec<String>,
+    /// Consultations of an archive that are not what was written, and so are not carried over, and why.
+    pub damaged: Vec<String>,
 }
 
 /// Takes events in, consultation by consultation.
@@ -133,6 +142,11 @@ impl Importer {
         self.done.skipped.push(part);
     }
 
+    /// Takes note of a consultation that cannot be carried over.
+    pub fn damaged(&mut self, consultation: &str, words: &str) {
+        self.done.damaged.push(format!("{consultation}: {words}"));
+    }
+
     /// Takes an event of the consultation `given`, in the order of the file.
     ///
     /// # Errors
@@ -156,6 +170,7 @@ impl Importer {
         }
         self.done.renamed += u64::from(coming.renamed);
         self.done.as_text += u64::from(coming.as_text);
+        self.done.as_bytes += u64::from(*coming.record.kind == *BYTES);
         self.done.wrong_hashes += u64::from(coming.wrong_hash);
         current.bytes += json.len();
         current.chunk.push(Coming { record: coming.record, json, position });
@@ -388,30 +403,6 @@ impl Foreign<'_> {
     }
 }
 
-/// The time of an event as its file has it: that of an earlier import, else the first of its members that is a time.
-fn own_time(members: &Members<'_>) -> Option<Time> {
-    let said = members.get("metadata").and_then(|said| serde_json::from_str::<Members<'_>>(said.get()).ok());
-    let said = said.unwrap_or_default();
-    let earlier = said.get("imported_at").and_then(|_| said.get(OCCURRED_AT));
-    let own = ["timestamp", OCCURRED_AT, "created_at", "time"].into_iter().filter_map(|name| members.get(name));
-    earlier.into_iter().chain(own).chain(said.get("timestamp")).find_map(|value| time_of(value))
-}
-
-/// A time as JSON: a text, or seconds, milliseconds or microseconds since 1970.
-fn time_of(value: &RawValue) -> Option<Time> {
-    if let Ok(text) = serde_json::from_str::<Cow<'_, str>>(value.get()) {
-        return parse(&text);
-    }
-    let number: f64 = serde_json::from_str(value.get()).ok()?;
-    let micros = match number {
-        _ if number < 0.0 => return None,
-        seconds if seconds < 1e11 => seconds * 1e6,
-        millis if millis < 1e14 => millis * 1e3,
-        micros => micros,
-    };
-    (micros < 253_402_300_800e6).then_some(micros as Time)
-}
-
 /// What was said of the event stays where it was; what bears a name of ours moves a step down.
 fn keep_metadata(meta: &mut BTreeMap<String, Box<RawValue>>, said: Option<&RawValue>) {
     let Some(said) = said else { return };
@@ -490,84 +481,4 @@ fn raw(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn read(json: &str) -> (NewRecord, Value, Value) {
-        let foreign = Foreign { given: "session_1", name: "session_1", from: "corpus.h5", at: "now" };
-        let mut ingest = Ingest::new("import", "UTC");
-        let own = event_id(json);
-        let id = own.unwrap_or_else(|| derived("session_1", 1, json));
-        let record = foreign.read(&mut ingest, json, id, own.is_some()).unwrap().record;
-        let [body, meta] = [&record.body, &record.meta].map(|text| serde_json::from_slice(text).unwrap());
-        (record, body, meta)
-    }
-
-    #[test]
-    fn nothing_that_an_event_said_is_lost() {
-        let id = "8a6e0804-2bd0-4672-b79d-d97027f9071a";
-        let event = json!({
-            "event_id": id, "consultation_id": "session_1", "event_type": "MESSAGE_RECEIVED", "mood": "calm",
-            "payload": {"message": "Hola"}, "metadata": {"user_id": "dr", "imported_at": "1999"},
-            "timestamp": "2025-10-29T10:00:00+00:00", "audit_hash": "ab",
-        });
-        let (record, body, meta) = read(&event.to_string());
-        assert_eq!((&*record.kind, record.id.to_string().as_str()), ("MESSAGE_RECEIVED", id));
-        assert_eq!(body, json!({"message": "Hola"}));
-        let expected = json!({
-            "imported_at": "now", "imported_from": "corpus.h5", "original_timestamp": "2025-10-29T10:00:00+00:00",
-            "occurred_at": "2025-10-29T10:00:00.000000Z",
-            "original_audit_hash": "ab", "original_members": {"mood": "calm"}, "user_id": "dr",
-            "original_metadata": {"imported_at": "1999"}, "source": "import", "timezone": "UTC",
-        });
-        assert_eq!(meta, expected);
-    }
-
-    #[test]
-    fn event_keeps_the_time_that_its_file_says() {
-        let time = |event: Value| read(&event.to_string()).2["occurred_at"].clone();
-        let at = json!("2025-10-29T16:00:00.000000Z");
-        assert_eq!(time(json!({"timestamp": "2025-10-29T10:00:00-06:00"})), at);
-        assert_eq!(time(json!({"created_at": "2025-10-29T16:00:00"})), at);
-        assert_eq!(time(json!({"timestamp": 1_761_753_600})), at);
-        assert_eq!(time(json!({"timestamp": 1_761_753_600_000_i64})), at);
-        assert_eq!(time(json!({"timestamp": "soon", "metadata": {"timestamp": "2025-10-29T16:00:00Z"}})), at);
-        let earlier = json!({"imported_at": "2025-12-01T00:00:00Z", "occurred_at": "2025-10-29T16:00:00Z"});
-        assert_eq!(time(json!({"timestamp": "2025-12-01T00:00:00Z", "metadata": earlier})), at, "imported twice");
-        assert_eq!(time(json!({"timestamp": "soon"})), Value::Null);
-        let (record, ..) = read(&json!({"timestamp": "2025-10-29T10:00:00-06:00"}).to_string());
-        assert_eq!(crate::event::occurred(&record.meta).map(iso), at.as_str().map(str::to_owned));
-    }
-
-    #[test]
-    fn types_that_are_not_ours_get_a_namespace() {
-        let kind = |name: &str, payload: Value| {
-            let (record, _, meta) = read(&json!({"event_type": name, "payload": payload}).to_string());
-            (record.kind.to_string(), meta["original_event_type"].clone())
-        };
-        assert_eq!(kind("VITALS_SEEN", json!({})), ("imported:VITALS_SEEN".into(), json!("VITALS_SEEN")));
-        assert_eq!(kind("clinic:NOTE", json!({})), ("clinic:NOTE".into(), Value::Null));
-        assert_eq!(kind("two words", json!({})), ("imported:two_words".into(), json!("two words")));
-        // One of ours that does not hold what it must.
-        assert_eq!(kind("URGENCY_CLASSIFIED", json!({})).0, "imported:URGENCY_CLASSIFIED");
-        assert_eq!(kind("MESSAGE_RECEIVED", json!("x")).0, "imported:MESSAGE_RECEIVED");
-    }
-
-    #[test]
-    fn what_is_no_json_is_kept_as_it_is() {
-        for text in ["a text", r#"{"a": NaN}"#, r#"{"a": 1, "a": 2}"#, "[1]"] {
-            let (record, body, _) = read(text);
-            assert_eq!((&*record.kind, &body["text"]), ("imported:TEXT", &json!(text)));
-        }
-    }
-
-    #[test]
-    fn names_become_names_that_can_be() {
-        assert_eq!(our_name("session_1"), "session_1");
-        for given in ["señora x", "", "../../etc", "..", &"x".repeat(300)] {
-            assert!(named(&our_name(given)).is_ok(), "{given}: {}", our_name(given));
-        }
-        assert_ne!(our_name("a b"), our_name("a_b"));
-    }
-}
+mod tests;

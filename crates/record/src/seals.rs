@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use caudal_store::{Archive, ArchiveNote, ArchivePart, Clock, Head, List, Order, Range, Stream, Time};
+use caudal_store::{Archive, ArchiveNote, ArchivePart, Clock, Digest, Head, List, Order, Range, Stream, Time};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
@@ -218,7 +218,8 @@ fn left_in(folder: &Path, known: &[ArchiveNote]) -> Result<Vec<PathBuf>, RecordE
     for entry in fs::read_dir(folder).map_err(wrong())? {
         let entry = entry.map_err(wrong())?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = name.trim_start_matches('.').starts_with("sealed-") && name.contains(".h5");
+        // What `reindex` keeps ends otherwise.
+        let ours = name.starts_with(".sealed-") || name.starts_with("sealed-") && name.ends_with(".h5");
         if ours && !known.iter().any(|note| *note.file == *name) {
             left.push(entry.path());
         }
@@ -239,20 +240,24 @@ fn describe(sealed: &Sealed) -> Result<Archive, RecordError> {
         }
     };
     let parts: Result<Vec<_>, _> = reader.streams().map(|found| found.map(part)).collect();
-    let mut file = fs::File::open(path).map_err(RecordError::file(path))?;
-    let (mut hash, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match std::io::Read::read(&mut file, &mut piece).map_err(RecordError::file(path))? {
-            0 => break,
-            count => hash.update(&piece[..count]),
-        }
-    }
     let note = ArchiveNote {
         file: path.file_name().map(|name| name.to_string_lossy().into()).unwrap_or_default(),
         time: Clock::system().now(),
         records: sealed.records,
         bytes: sealed.bytes_out,
-        digest: hash.finalize().into(),
+        digest: digest_of(path)?,
     };
     Ok(Archive { note, parts: parts?.into_iter().filter(|part| part.last.sequence >= part.first).collect() })
+}
+
+/// SHA-256 of a file.
+pub(crate) fn digest_of(path: &Path) -> Result<Digest, RecordError> {
+    let mut file = fs::File::open(path).map_err(RecordError::file(path))?;
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match std::io::Read::read(&mut file, &mut piece).map_err(RecordError::file(path))? {
+            0 => return Ok(hash.finalize().into()),
+            count => hash.update(&piece[..count]),
+        }
+    }
 }

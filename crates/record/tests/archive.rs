@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -224,18 +225,63 @@ fn what_is_cut_short_or_something_else_is_told() {
         error
     };
     let mut random = fastrand::Rng::with_seed(5);
-    for length in (0..50).map(|_| random.usize(..whole.len())).chain([0, 1, 7, 8, 255, 256, whole.len() - 1]) {
+    for length in (0..50).map(|_| random.usize(..whole.len())).chain([0, 1, 7, 8, 511, 512, whole.len() - 1]) {
         let error = error(&whole[..length]);
         let fits = match length {
             0..8 => matches!(error, ArchiveError::NotHdf5 { .. }),
-            _ => matches!(error, ArchiveError::Truncated { .. } | ArchiveError::NotOurs { .. }),
+            _ => matches!(error, ArchiveError::Truncated { .. }),
         };
         assert!(fits, "{length}: {error}");
     }
     assert!(matches!(error(b"a text, and no archive"), ArchiveError::NotHdf5 { .. }));
-    assert!(matches!(error(&[&whole[..], &[0]].concat()), ArchiveError::NotOurs { .. }));
-    assert!(matches!(error(&[&whole[..], &whole[whole.len() - 256..]].concat()), ArchiveError::Damaged { .. }));
+    let without_root = [&[0; 512], &whole[512..]].concat();
+    assert!(matches!(error(&without_root), ArchiveError::NotOurs { .. }));
+    assert!(matches!(error(&without_root[..without_root.len() - 1]), ArchiveError::Truncated { .. }));
+    // What is added behind an archive does no harm, and is told.
+    fs::write(folder.path().join("b.h5"), [&whole[..], &[0]].concat()).unwrap();
+    let reader = Reader::open(&folder.path().join("b.h5")).unwrap();
+    assert!(matches!(reader.verify(1, &|_| {}), Err(ArchiveError::Damaged { .. })));
     assert!(matches!(Reader::open(Path::new("/nonexistent.h5")), Err(ArchiveError::Io { .. })));
+}
+
+/// An archive of format 1, as it was written before format 2: two consultations of three events, by zstd-3.
+const FORMAT_1: &[u8] = include_bytes!("data/format-1.h5");
+
+#[test]
+fn archives_of_format_1_are_read_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.h5");
+    fs::write(&path, FORMAT_1).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(reader.verify(2, &|_| {}).unwrap().records, 6);
+    for name in ["c1", "c2"] {
+        let id = StreamId::new("consultation", name);
+        let records = reader.read(&id, 0, 10).unwrap();
+        let part = reader.stream(&id).unwrap().unwrap();
+        assert_eq!((records.len(), records[2].chain), (3, part.link));
+        assert_eq!(records[1].body, "{\"message\": \"dolor 2 ñ\"}");
+    }
+    let error = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        Reader::open(&path).and_then(|reader| reader.verify(1, &|_| {})).expect_err("it is not whole")
+    };
+    let mut random = fastrand::Rng::with_seed(19);
+    for _ in 0..200 {
+        let mut bytes = FORMAT_1.to_vec();
+        let at = random.usize(..bytes.len());
+        bytes[at] ^= 1 << random.u8(..8);
+        assert!(matches!(error(&bytes), ArchiveError::Damaged { .. }), "byte {at}");
+    }
+    assert!(matches!(error(&[FORMAT_1, &[0]].concat()), ArchiveError::NotOurs { .. }));
+    let tail = &FORMAT_1[FORMAT_1.len() - 256..];
+    assert!(matches!(error(&[FORMAT_1, tail].concat()), ArchiveError::Damaged { .. }));
+}
+
+#[test]
+fn sealed_archives_are_not_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _) = sealed(folder.path(), Codec::None);
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o333, 0);
 }
 
 /// Runs in a process of its own, see below.

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::{
+    chain::Digest,
     error::StoreError,
     figures::Figures,
     record::{Head, NewRecord, Record, Stream, StreamId, Time},
@@ -46,7 +47,8 @@ pub trait Store: Send + Sync + 'static {
     fn snapshot(&self, id: &StreamId) -> Reply<Option<Snapshot>>;
 
     /// Takes note of an archive: the records that it holds are here no more, all of them or none. The room that they
-    /// take is given back little by little.
+    /// take is given back little by little. An archive without parts is one that is known and whose file was written
+    /// again: what is known of that file is replaced.
     fn seal(&self, archive: Archive) -> Reply<()>;
 
     /// The archives, oldest first.
@@ -243,4 +245,6 @@ pub struct Sealed {
     pub first: u64,
     /// The sequence of the last.
     pub last: u64,
+    /// The link of the last.
+    pub chain: Digest,
 }

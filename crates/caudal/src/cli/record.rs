@@ -28,6 +28,7 @@ pub(super) fn command() -> Command {
         key(),
         receipt(),
         seal(),
+        reindex(),
         export(),
         import(),
         stats(),
@@ -150,13 +151,24 @@ fn seal() -> Command {
                 .conflicts_with("id")
                 .help("only consultations without new events for this long"),
         )
-        .arg(option("codec", "CODEC").help("none, gzip-1 to 9, lzf, lz4 or zstd-1 to 19 [default: seal_codec]"))
+        .arg(codec())
         .arg(
             option("size-limit", "SIZE")
                 .value_parser(size)
                 .help("size at which an archive file is closed [default: seal_file_mb]"),
         )
         .arg(json("print one JSON object"))
+}
+
+fn reindex() -> Command {
+    Command::new("reindex")
+        .about("Writes archives again that are not as they were sealed, by the events in them")
+        .after_help(
+            "Archives whose index is damaged, or that another program has written to. Each is verified before it takes the\n\
+             place of the file, which stays beside it under another name.",
+        )
+        .arg(codec())
+        .arg(json("answer as one JSON object"))
 }
 
 fn export() -> Command {
@@ -218,6 +230,10 @@ fn output() -> Arg {
 
 fn public_key() -> Arg {
     option("key", "HEX").help("public key that must have signed it, as printed by `caudal record key`")
+}
+
+fn codec() -> Arg {
+    option("codec", "CODEC").help("none, gzip-1 to 9, lzf, lz4 or zstd-1 to 19 [default: seal_codec]")
 }
 
 fn json(help: &'static str) -> Arg {

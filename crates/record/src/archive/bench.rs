@@ -218,7 +218,7 @@ fn size(path: &Path) -> Result<u64, ArchiveError> {
 fn strings(path: &Path, codec: Codec, lines: &[String]) -> Result<Timed, ArchiveError> {
     let began = Instant::now();
     let write = || {
-        let file = hdf5::File::create(path)?;
+        let file = hdf5::File::create(path, 0)?;
         codec.with_filters(0, |filters| {
             // Without the checksum: nobody who writes strings has it.
             file.root()?.write_strings("events", lines, &filters[..filters.len() - 1])
@@ -245,7 +245,7 @@ fn chunks(path: &Path, codec: Codec, text: &[u8]) -> Result<Timed, ArchiveError>
     let chunk = Options::default().chunk;
     let pack_failed = || ArchiveError::io(path, "pack a chunk of it");
     let began = Instant::now();
-    let file = hdf5::File::create(path).map_err(ArchiveError::hdf5(path))?;
+    let file = hdf5::File::create(path, 0).map_err(ArchiveError::hdf5(path))?;
     let root = file.root().map_err(ArchiveError::hdf5(path))?;
     let set = codec.with_filters(chunk, |filters| root.create_bytes("events", chunk.into(), false, filters));
     let set = set.map_err(ArchiveError::hdf5(path))?;

@@ -66,6 +66,10 @@ impl FromStr for Codec {
     }
 }
 
+/// Numbers of filters, as registered with the HDF Group.
+pub(super) const LZF_FILTER: i32 = 32000;
+pub(super) const LZ4_FILTER: i32 = 32004;
+pub(super) const ZSTD_FILTER: i32 = 32015;
 /// LZF of h5py: its filter's version, liblzf's.
 const LZF_VERSIONS: [u32; 2] = [4, 0x0105];
 /// Most that a chunk may claim to hold once unpacked.
@@ -85,9 +89,9 @@ impl Codec {
         match self {
             Self::None => None,
             Self::Gzip(_) => Some(1),
-            Self::Lzf => Some(32000),
-            Self::Lz4 => Some(32004),
-            Self::Zstd(_) => Some(32015),
+            Self::Lzf => Some(LZF_FILTER),
+            Self::Lz4 => Some(LZ4_FILTER),
+            Self::Zstd(_) => Some(ZSTD_FILTER),
         }
     }
 
@@ -149,7 +153,7 @@ impl Codec {
                 ZlibDecoder::new(bytes).take(length as u64 + 1).read_to_end(&mut plain).ok()?;
                 plain.into()
             }
-            Self::Lzf => lzf::decompress(bytes, length)?.into(),
+            Self::Lzf => unpack_lzf(bytes, length)?.into(),
             Self::Lz4 => unpack_lz4(bytes, length)?.into(),
             Self::Zstd(_) => unpack_zstd(bytes, length).ok()?.into(),
         };
@@ -191,15 +195,37 @@ fn pack_lz4(plain: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn unpack_lz4(bytes: &[u8], length: usize) -> Option<Vec<u8>> {
-    let (head, block) = bytes.split_at_checked(16)?;
-    if head[..8] != (length as u64).to_be_bytes() {
-        return None;
+/// Undoes HDF5's LZ4 filter where that makes at most `most` bytes. Other programs write several blocks.
+pub(super) fn unpack_lz4(bytes: &[u8], most: usize) -> Option<Vec<u8>> {
+    let (total, rest) = bytes.split_first_chunk()?;
+    let (block, mut rest) = rest.split_first_chunk()?;
+    let total = usize::try_from(u64::from_be_bytes(*total)).ok().filter(|total| *total <= most)?;
+    let block = u32::from_be_bytes(*block) as usize;
+    let mut plain = Vec::new();
+    while plain.len() < total {
+        let length = block.min(total - plain.len());
+        let (size, after) = rest.split_first_chunk()?;
+        let (packed, after) = after.split_at_checked(u32::from_be_bytes(*size) as usize)?;
+        match packed.len() == length {
+            true => plain.extend_from_slice(packed),
+            false => plain.extend(lz4_flex::block::decompress(packed, length).ok()?),
+        }
+        rest = after;
     }
-    match block.len() == length {
-        true => Some(block.to_vec()),
-        false => lz4_flex::block::decompress(block, length).ok(),
-    }
+    Some(plain)
+}
+
+/// Undoes LZF where that makes at most `most` bytes.
+pub(super) fn unpack_lzf(bytes: &[u8], most: usize) -> Option<Vec<u8>> {
+    lzf::decompress(bytes, most)
+}
+
+/// Undoes Zstandard where that makes at most `most` bytes. Other programs write frames that do not say their length.
+pub(super) fn unpack_zstd_stream(bytes: &[u8], most: usize) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let frames = zstd::stream::read::Decoder::with_buffer(bytes).ok()?;
+    frames.take(most as u64 + 1).read_to_end(&mut plain).ok()?;
+    (plain.len() <= most).then_some(plain)
 }
 
 #[cfg(test)]
@@ -232,6 +258,30 @@ mod tests {
                 assert_eq!(codec.unpack(&packed.bytes, packed.as_is, plain.len() + 1), None, "{codec}");
             }
         }
+    }
+
+    #[test]
+    fn chunks_of_other_programs_are_unpacked() {
+        let plain = "dolor de cabeza, ".repeat(1_000).into_bytes();
+        // LZ4 in blocks of 5,000 bytes, one of which is stored as it is.
+        let mut lz4 = [(plain.len() as u64).to_be_bytes().as_slice(), &5_000_u32.to_be_bytes()].concat();
+        for (number, block) in plain.chunks(5_000).enumerate() {
+            let packed = if number == 1 { block.to_vec() } else { lz4_flex::block::compress(block) };
+            lz4.extend_from_slice(&(packed.len() as u32).to_be_bytes());
+            lz4.extend_from_slice(&packed);
+        }
+        assert_eq!(unpack_lz4(&lz4, plain.len()), Some(plain.clone()));
+        let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        zstd.write_all(&plain).unwrap();
+        let zstd = zstd.finish().unwrap();
+        assert_eq!(unpack_zstd_stream(&zstd, plain.len()), Some(plain.clone()));
+        let lzf = lzf::compress(&plain).unwrap();
+        assert_eq!(unpack_lzf(&lzf, 1 << 30), Some(plain.clone()));
+        let most = plain.len() - 1;
+        assert_eq!(
+            (unpack_lz4(&lz4, most), unpack_zstd_stream(&zstd, most), unpack_lzf(&lzf, most)),
+            (None, None, None)
+        );
     }
 
     #[test]

@@ -35,8 +35,14 @@ pub enum ArchiveError {
         /// The file.
         path: PathBuf,
     },
-    /// An HDF5 file without the index that Caudal writes behind it.
-    #[error("{} is an HDF5 file without Caudal's index at its end", path.display())]
+    /// Something that is read from its beginning to its end alone, or a folder.
+    #[error("{} is not a regular file", path.display())]
+    NotRegular {
+        /// The path.
+        path: PathBuf,
+    },
+    /// An HDF5 file without the index that Caudal writes into it.
+    #[error("{} is an HDF5 file without Caudal's index", path.display())]
     NotOurs {
         /// The file.
         path: PathBuf,
@@ -75,12 +81,20 @@ pub enum ArchiveError {
         /// What the HDF5 library said.
         words: String,
     },
-    /// Chunks went through a filter that the HDF5 library here does not have.
-    #[error("{} needs a filter that stock HDF5 does not have ({words})", path.display())]
+    /// Chunks went through a filter that neither the HDF5 library nor Caudal can undo.
+    #[error("{} cannot be unpacked: {words}", path.display())]
     FilterMissing {
         /// The file.
         path: PathBuf,
         /// What the HDF5 library said.
+        words: String,
+    },
+    /// What stands where events should is something else.
+    #[error("{}: {words}", path.display())]
+    NotEvents {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
         words: String,
     },
     /// The HDF5 library refused.
@@ -155,8 +169,10 @@ impl Explain for ArchiveError {
             Self::NotHdf5 { .. } | Self::NotOurs { .. } | Self::Truncated { .. } | Self::Damaged { .. } => {
                 ErrorKind::ArchiveDamaged
             }
-            Self::Codec(_) => ErrorKind::InvalidParameter,
-            Self::OpenElsewhere { .. } | Self::FilterMissing { .. } | Self::Import { .. } => ErrorKind::InvalidRequest,
+            Self::Codec(_) | Self::NotRegular { .. } => ErrorKind::InvalidParameter,
+            Self::OpenElsewhere { .. } | Self::FilterMissing { .. } | Self::NotEvents { .. } | Self::Import { .. } => {
+                ErrorKind::InvalidRequest
+            }
             Self::Io { .. } | Self::DiskFull { .. } | Self::Version { .. } | Self::Hdf5 { .. } | Self::Unfit { .. } => {
                 ErrorKind::Internal
             }
@@ -167,18 +183,29 @@ impl Explain for ArchiveError {
         match self {
             Self::Io { .. } => "look at the folder's permissions and at the disk",
             Self::DiskFull { .. } => "free some room; nothing has left the store",
-            Self::NotHdf5 { .. } | Self::NotOurs { .. } => {
+            Self::NotHdf5 { .. } => {
                 "archives are made by `caudal record seal`; files of others are read by `caudal record import`"
             }
-            Self::Truncated { .. } | Self::Damaged { .. } => {
-                "bring the file back from a backup; `caudal record verify` tells which parts are whole"
+            Self::NotRegular { .. } => "HDF5 is read from many places at a time: copy it to a file, and name that",
+            Self::NotOurs { .. } | Self::Truncated { .. } | Self::Damaged { .. } => {
+                "`caudal record reindex` writes the archive again from the events in it, and tells which cannot be read; \
+                 bring those back from a backup"
             }
             Self::Version { .. } => "read it with the Caudal that wrote it, or a later one",
+            // `h5clear` writes into the file that it is given.
+            Self::OpenElsewhere { words, .. } if words.contains("unable to lock file") => {
+                "close it there; if no program has it open, its disk may not support locks: set \
+                 HDF5_USE_FILE_LOCKING=FALSE for this command"
+            }
             Self::OpenElsewhere { .. } => {
-                "close it there; if its writer died, `h5clear -s FILE` makes it readable, at your own judgement"
+                "close it there; if its writer died, copy the file, run `h5clear -s COPY`, and import the copy"
             }
             Self::FilterMissing { .. } => {
                 "write it anew with gzip: `h5repack -f GZIP=4 IN OUT`, with the plugins of hdf5plugin"
+            }
+            Self::NotEvents { .. } => {
+                "write the JSON of the events into a dataset of strings of one dimension, and import that; nothing was \
+                 imported"
             }
             Self::Hdf5 { .. } => "look at the file with h5ls or h5dump",
             Self::Unfit { .. } => "verify the stream; a damaged record is not archived",

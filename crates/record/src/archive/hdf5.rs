@@ -1,8 +1,8 @@
 //! The few calls of the HDF5 library that archives need, made safe: groups, attributes, chunks as they are, strings.
 //!
 //! The library is the reference one, in C, and not safe for threads: every call here takes the one lock that its Rust
-//! bindings keep for that. Our own archives are read without it (`reader.rs`); files of others are read in a process of
-//! their own (`worker.rs`).
+//! bindings keep for that. Our own archives are read without it (`reader.rs`); files of others, and archives without
+//! their index, are read in a process of their own (`worker.rs`).
 // The library is C, so each call is unsafe. What makes them sound is said once, here: ids are checked when they are
 // made and closed exactly once (`Id`), pointers go to values that outlive the call, and lengths are those of the values.
 #![allow(unsafe_code)]
@@ -20,32 +20,35 @@ use hdf5_metno_sys::{
     h5::{H5open, hsize_t},
     h5a::{H5Aclose, H5Acreate2, H5Aexists, H5Aopen, H5Aread, H5Awrite},
     h5d::{
-        H5D_layout_t, H5Dchunk_iter, H5Dcreate2, H5Dget_create_plist, H5Dget_space, H5Dget_type, H5Dopen2, H5Dread,
-        H5Dset_extent, H5Dwrite, H5Dwrite_chunk,
+        H5D_alloc_time_t, H5D_fill_time_t, H5D_layout_t, H5Dchunk_iter, H5Dcreate2, H5Dget_create_plist, H5Dget_offset,
+        H5Dget_space, H5Dopen2, H5Dset_extent, H5Dwrite, H5Dwrite_chunk,
     },
     h5e::{H5E_direction_t, H5E_error2_t, H5Eclear2, H5Eset_auto2, H5Ewalk2},
-    h5f::{H5F_ACC_RDONLY, H5F_ACC_TRUNC, H5F_close_degree_t, H5F_libver_t, H5Fclose, H5Fcreate, H5Fopen},
+    h5f::{
+        H5F_ACC_RDONLY, H5F_ACC_RDWR, H5F_ACC_TRUNC, H5F_close_degree_t, H5F_libver_t, H5Fclose, H5Fcreate, H5Fopen,
+    },
     h5g::{H5Gcreate2, H5Gopen2},
     h5i::{H5Idec_ref, hid_t},
     h5p::{
-        H5P_CLS_DATASET_CREATE, H5P_CLS_FILE_ACCESS, H5P_CLS_GROUP_CREATE, H5Pcreate, H5Pget_external_count,
-        H5Pget_layout, H5Pset_chunk, H5Pset_dset_no_attrs_hint, H5Pset_est_link_info, H5Pset_fclose_degree,
-        H5Pset_file_locking, H5Pset_filter, H5Pset_libver_bounds, H5Pset_obj_track_times,
+        H5P_CLS_DATASET_CREATE, H5P_CLS_FILE_ACCESS, H5P_CLS_FILE_CREATE, H5P_CLS_GROUP_CREATE, H5Pcreate,
+        H5Pget_external_count, H5Pget_layout, H5Pset_alloc_time, H5Pset_chunk, H5Pset_dset_no_attrs_hint,
+        H5Pset_est_link_info, H5Pset_fclose_degree, H5Pset_file_locking, H5Pset_fill_time, H5Pset_filter,
+        H5Pset_libver_bounds, H5Pset_obj_track_times, H5Pset_userblock,
     },
     h5s::{
         H5S_UNLIMITED, H5S_class_t, H5S_seloper_t, H5Screate, H5Screate_simple, H5Sget_simple_extent_dims,
         H5Sget_simple_extent_ndims, H5Sselect_hyperslab,
     },
-    h5t::{
-        H5T_C_S1, H5T_NATIVE_UINT8, H5T_NATIVE_UINT64, H5T_VARIABLE, H5T_cset_t, H5Tcopy, H5Tget_size,
-        H5Tis_variable_str, H5Treclaim, H5Tset_cset, H5Tset_size,
-    },
+    h5t::{H5T_C_S1, H5T_NATIVE_UINT8, H5T_NATIVE_UINT64, H5T_VARIABLE, H5T_cset_t, H5Tcopy, H5Tset_cset, H5Tset_size},
     h5z::{H5Z_FILTER_DEFLATE, H5Z_FILTER_SHUFFLE, H5Z_FLAG_OPTIONAL},
 };
 
+mod filters;
 mod read;
+mod strings;
 
-pub(super) use read::Class;
+pub(super) use filters::register as register_filters;
+pub(super) use read::{Class, Link, text_value};
 
 unsafe extern "C" {
     /// As the library's header has it; the bindings take a pointer instead of a mask.
@@ -149,14 +152,14 @@ pub(super) struct ChunkPlace {
 pub(super) struct File(Id);
 
 impl File {
-    /// A new file, in the format of HDF5 1.10: its metadata have checksums, and any library since 2016 reads it.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    /// A new file, in the format of HDF5 1.10: its metadata have checksums, and any library since 2016 reads it. Its first
+    /// `user_block` bytes, 0 or 512 or a multiple of that by a power of two, the library leaves to its users.
+    pub(super) fn create(path: &Path, user_block: u64) -> Result<Self> {
         Self::with_access(path, false, |path, access| unsafe {
             let version = H5F_libver_t::H5F_LIBVER_V110;
-            match H5Pset_libver_bounds(access, version, version) {
-                ..0 => -1,
-                _ => H5Fcreate(path, H5F_ACC_TRUNC, DEFAULT, access),
-            }
+            let Ok(how) = Id::new(H5Pcreate(*H5P_CLS_FILE_CREATE)) else { return -1 };
+            let set = [H5Pset_libver_bounds(access, version, version), H5Pset_userblock(how.0, user_block)];
+            if set.iter().any(|code| *code < 0) { -1 } else { H5Fcreate(path, H5F_ACC_TRUNC, how.0, access) }
         })
     }
 
@@ -168,6 +171,11 @@ impl File {
     /// A file that only we can have open, to be read.
     pub(super) fn open_own(path: &Path) -> Result<Self> {
         Self::with_access(path, false, |path, access| unsafe { H5Fopen(path, H5F_ACC_RDONLY, access) })
+    }
+
+    /// A file that only we can have open, to which something is to be added.
+    pub(super) fn open_to_add(path: &Path) -> Result<Self> {
+        Self::with_access(path, false, |path, access| unsafe { H5Fopen(path, H5F_ACC_RDWR, access) })
     }
 
     fn with_access(path: &Path, lock: bool, open: impl FnOnce(*const c_char, hid_t) -> hid_t) -> Result<Self> {
@@ -206,7 +214,10 @@ impl Group {
 
     /// A group within it.
     pub(super) fn group(&self, name: &str) -> Result<Self> {
-        let name = words(name)?;
+        self.group_at(&words(name)?)
+    }
+
+    fn group_at(&self, name: &CStr) -> Result<Self> {
         alone(|| Id::new(unsafe { H5Gopen2(self.0.0, name.as_ptr(), DEFAULT) }).map(Self))
     }
 
@@ -308,9 +319,28 @@ impl Group {
         }
     }
 
+    /// Makes room for `length` bytes in one piece, as a dataset, and tells where in the file it begins. What stands there is
+    /// whatever the caller writes there once the file is closed.
+    pub(super) fn reserve(&self, name: &str, length: u64) -> Result<u64> {
+        let name = words(name)?;
+        alone(|| unsafe {
+            let how = Id::new(H5Pcreate(*H5P_CLS_DATASET_CREATE))?;
+            done(H5Pset_obj_track_times(how.0, 0))?;
+            done(H5Pset_alloc_time(how.0, H5D_alloc_time_t::H5D_ALLOC_TIME_EARLY))?;
+            done(H5Pset_fill_time(how.0, H5D_fill_time_t::H5D_FILL_TIME_NEVER))?;
+            let space = Id::new(H5Screate_simple(1, &length, &length))?;
+            let kind = *H5T_NATIVE_UINT8;
+            let set = Id::new(H5Dcreate2(self.0.0, name.as_ptr(), kind, space.0, DEFAULT, how.0, DEFAULT))?;
+            Dataset(set).address().ok_or_else(|| Failed("no room was made in the file".to_owned()))
+        })
+    }
+
     /// A dataset within it. One whose bytes lie in other files is refused.
     pub(super) fn dataset(&self, name: &str) -> Result<Dataset> {
-        let name = words(name)?;
+        self.dataset_at(&words(name)?)
+    }
+
+    fn dataset_at(&self, name: &CStr) -> Result<Dataset> {
         alone(|| unsafe {
             let set = Id::new(H5Dopen2(self.0.0, name.as_ptr(), DEFAULT))?;
             let how = Id::new(H5Dget_create_plist(set.0))?;
@@ -335,6 +365,12 @@ impl Dataset {
             done(H5Sget_simple_extent_dims(space.0, &raw mut length, ptr::null_mut()))?;
             Ok(length)
         })
+    }
+
+    /// Where in the file its bytes begin, if they lie there in one piece.
+    pub(super) fn address(&self) -> Option<u64> {
+        // The library says an address of ones where there is none.
+        Some(alone(|| unsafe { H5Dget_offset(self.0.0) })).filter(|address| *address != u64::MAX)
     }
 
     /// Makes it so long.
@@ -365,39 +401,6 @@ impl Dataset {
         let mut places: Vec<ChunkPlace> = Vec::new();
         alone(|| done(unsafe { H5Dchunk_iter(self.0.0, DEFAULT, Some(gather), (&raw mut places).cast()) }))?;
         Ok(places)
-    }
-
-    /// `count` strings from `start` on, of variable or fixed length. Places that nobody wrote are empty.
-    pub(super) fn strings(&self, start: u64, count: usize) -> Result<Vec<Vec<u8>>> {
-        if self.class()? != Class::Text {
-            return Err(Failed("a dataset of events does not hold strings".to_owned()));
-        }
-        alone(|| unsafe {
-            let kind = Id::new(H5Dget_type(self.0.0))?;
-            let variable = H5Tis_variable_str(kind.0) > 0;
-            let (place, many) = (Id::new(H5Dget_space(self.0.0))?, count as hsize_t);
-            let select = H5S_seloper_t::H5S_SELECT_SET;
-            done(H5Sselect_hyperslab(place.0, select, &start, ptr::null(), &many, ptr::null()))?;
-            let memory = Id::new(H5Screate_simple(1, &many, ptr::null()))?;
-            if variable {
-                let mut texts: Vec<*mut c_char> = vec![ptr::null_mut(); count];
-                done(H5Dread(self.0.0, kind.0, memory.0, place.0, DEFAULT, texts.as_mut_ptr().cast()))?;
-                let copy = |text: &*mut c_char| {
-                    if text.is_null() { Vec::new() } else { CStr::from_ptr(*text).to_bytes().to_vec() }
-                };
-                let copies = texts.iter().map(copy).collect();
-                done(H5Treclaim(kind.0, memory.0, DEFAULT, texts.as_mut_ptr().cast()))?;
-                return Ok(copies);
-            }
-            let size = H5Tget_size(kind.0);
-            if size == 0 || size.saturating_mul(count) > 1 << 30 {
-                return Err(Failed("strings of a length that cannot be".to_owned()));
-            }
-            let mut bytes = vec![0_u8; size * count];
-            done(H5Dread(self.0.0, kind.0, memory.0, place.0, DEFAULT, bytes.as_mut_ptr().cast()))?;
-            let until_zero = |text: &[u8]| text.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
-            Ok(bytes.chunks(size).map(until_zero).collect())
-        })
     }
 }
 

@@ -1,7 +1,8 @@
-//! Events out of HDF5 files: of archives of ours by their index (`own.rs`), of files of others by a process that may crash
-//! (`worker.rs`).
+//! Events out of HDF5 files: of archives of ours by their index (`own.rs`), of files of others, and of archives whose index
+//! is gone, by a process that may crash (`worker.rs`).
 
 use std::{
+    collections::VecDeque,
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
@@ -11,6 +12,7 @@ use std::{
 use super::{
     error::ArchiveError,
     own::Own,
+    reader::open_regular,
     worker::{STUCK, Said, Why},
 };
 
@@ -62,6 +64,13 @@ pub enum Imported {
     },
     /// A part of the file that is not carried over: its path within.
     Skipped(String),
+    /// A consultation of an archive of ours that is not what was written. None of its events is given out.
+    Damaged {
+        /// Its name.
+        consultation: Arc<str>,
+        /// What is wrong with it.
+        words: String,
+    },
 }
 
 /// The contents of a file, as they come.
@@ -89,33 +98,57 @@ pub struct Foreign {
     limits: ImportLimits,
     child: Child,
     from: BufReader<ChildStdout>,
+    /// What has been found already and is given out first.
+    ahead: VecDeque<Imported>,
     consultation: Arc<str>,
     events: u64,
     bytes: u64,
     over: bool,
 }
 
+/// The variable of the environment that tells the HDF5 library whether to lock files.
+const LOCKING: &str = "HDF5_USE_FILE_LOCKING";
+
 /// Reads the events of `file` by `program`, which is `caudal`.
 ///
 /// # Errors
-/// Where the process cannot be started. What is wrong with the file comes as the last item.
+/// Where the process cannot be started, or the file is none that events can be read of. What is wrong with it further on comes
+/// as the last item.
 pub fn import(program: &Path, file: &Path, limits: ImportLimits) -> Result<Import, ArchiveError> {
     // The library's words for it are long.
-    std::fs::File::open(file).map_err(ArchiveError::io(file, "open it"))?;
-    match Own::open(file)? {
-        Some(own) => Ok(Import::Own(Box::new(own))),
-        None => foreign(program, file, limits).map(Import::Foreign),
+    open_regular(file)?;
+    match Own::open(file) {
+        Ok(Some(own)) => Ok(Import::Own(Box::new(own))),
+        Ok(None) => foreign(program, file, limits).map(Import::Foreign),
+        // The events may be whole all the same.
+        Err(error @ ArchiveError::Damaged { .. }) => {
+            foreign(program, file, limits).map(Import::Foreign).map_err(|_| error)
+        }
+        Err(error) => Err(error),
     }
 }
 
 fn foreign(program: &Path, file: &Path, limits: ImportLimits) -> Result<Foreign, ArchiveError> {
     let mut command = Command::new(program);
     command.arg(IMPORT_COMMAND).arg("--patience").arg(limits.patience.to_string()).arg("--").arg(file).env_clear();
+    if let Some(locking) = std::env::var_os(LOCKING) {
+        command.env(LOCKING, locking);
+    }
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.map_err(ArchiveError::io(program, "start it"))?;
     let from = BufReader::new(child.stdout.take().expect("it was piped"));
-    let (path, consultation) = (file.to_owned(), Arc::from(""));
-    Ok(Foreign { path, limits, child, from, consultation, events: 0, bytes: 0, over: false })
+    let (path, consultation, ahead) = (file.to_owned(), Arc::from(""), VecDeque::new());
+    let mut foreign = Foreign { path, limits, child, from, ahead, consultation, events: 0, bytes: 0, over: false };
+    // A file that is refused is refused before anything is made of it.
+    while let Some(found) = foreign.advance()? {
+        let skipped = matches!(found, Imported::Skipped(_));
+        foreign.ahead.push_back(found);
+        if !skipped {
+            return Ok(foreign);
+        }
+    }
+    foreign.over = true;
+    Ok(foreign)
 }
 
 impl Foreign {
@@ -126,10 +159,11 @@ impl Foreign {
                 Imported::Consultation { name: Arc::clone(&self.consultation), original: Original::default() }
             }
             Said::About(attributes) => {
-                let original = Original { meta: None, attributes };
+                let original = original(attributes);
                 Imported::Consultation { name: Arc::clone(&self.consultation), original }
             }
             Said::Skipped(part) => Imported::Skipped(part),
+            Said::Damaged { consultation, words } => Imported::Damaged { consultation: consultation.into(), words },
             Said::Event(json) => {
                 self.events += 1;
                 Imported::Event { consultation: Arc::clone(&self.consultation), json }
@@ -178,8 +212,8 @@ impl Foreign {
             Why::NotHdf5 => ArchiveError::NotHdf5 { path },
             Why::OpenElsewhere => ArchiveError::OpenElsewhere { path, words },
             Why::FilterMissing => ArchiveError::FilterMissing { path, words },
-            Why::Damaged => ArchiveError::Damaged { path, what: words },
-            Why::Other => ArchiveError::Import { path, words },
+            Why::NotEvents => ArchiveError::NotEvents { path, words },
+            Why::Damaged | Why::Other => ArchiveError::Import { path, words },
         }
     }
 
@@ -188,10 +222,21 @@ impl Foreign {
     }
 }
 
+/// What the attributes of a consultation say. Archives of ours have what was said when it was made among them.
+fn original(mut attributes: serde_json::Map<String, serde_json::Value>) -> Original {
+    let is_ours = attributes.contains_key("chain_head");
+    let meta = if is_ours { attributes.remove("meta") } else { None };
+    let meta = meta.and_then(|meta| Some(meta.as_str()?.as_bytes().into()));
+    Original { meta, attributes }
+}
+
 impl Iterator for Foreign {
     type Item = Result<Imported, ArchiveError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(found) = self.ahead.pop_front() {
+            return Some(Ok(found));
+        }
         if self.over {
             return None;
         }

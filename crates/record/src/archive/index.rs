@@ -1,24 +1,30 @@
-//! The index behind an archive: where each stream's chunks lie, and the checksums of all bytes of the file.
+//! The index of an archive: where each stream's chunks lie, and the checksums of all bytes of the file.
 //!
-//! An HDF5 file ends where its superblock says; what stands behind is not looked at by the library. There we write, in
-//! this order (numbers little-endian; `docs/archive.md` has the tables):
+//! It is part of the HDF5 file, so that programs which open the file to write keep it: HDF5 cuts a file to its own end when
+//! it is closed, so nothing that stands behind that end is safe. It has three parts (numbers little-endian;
+//! `docs/archive.md` has the tables):
 //!
 //! 1. an **entry** per stream, with its chunks;
 //! 2. the **directory**: for each stream, in the order of its key, where its entry is and the entry's SHA-256;
-//! 3. the **tail** of 256 bytes: the sizes of all this, the SHA-256 of the HDF5 part and of the directory, its own.
+//! 3. the **root**: the sizes of all this, the SHA-256 of the rest of the file and of the directory, its own.
+//!
+//! Entries and directory are the dataset [`DATASET`]; the root is the user block, the first 512 bytes of the file, which
+//! HDF5 leaves to its users. In format 1 all three stood behind the HDF5 part, the root (of 256 bytes) last.
 //!
 //! So every byte of the file is covered by some SHA-256, and a record is read by three small reads and its chunk, each
-//! checked before it is looked at, without the HDF5 library: damage is told, and cannot crash anybody.
+//! checked before it is looked at, without the HDF5 library: damage is an error, and crashes nothing.
 
 use caudal_store::{Digest, Head, Stream, StreamId, Time};
 use sha2::{Digest as _, Sha256};
 
-/// How a tail begins, and how the file ends.
-const MAGIC: &[u8; 8] = b"CAUDALH5";
-/// Bytes of the tail.
+/// How a root begins and ends.
+pub(super) const MAGIC: &[u8; 8] = b"CAUDALH5";
+/// Bytes of the root, which are those of the user block.
+pub(super) const ROOT: usize = 512;
+/// Bytes of the root in format 1, where it was the end of the file.
 pub(super) const TAIL: usize = 256;
-/// Bytes of the tail that its own SHA-256 covers.
-const COVERED: usize = TAIL - 32 - MAGIC.len();
+/// The dataset of entries and directory, in the root group.
+pub(super) const DATASET: &str = "caudal_index";
 /// Bytes of a line of the directory.
 pub(super) const PLACE: usize = 64;
 
@@ -209,12 +215,14 @@ impl Place {
     }
 }
 
-/// The end of the file.
+/// What is read first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tail {
+pub(super) struct Root {
     pub(super) format: u32,
-    /// Bytes of the HDF5 part.
+    /// Where the HDF5 part ended when it was sealed.
     pub(super) hdf5: u64,
+    /// Where the entries begin; the directory follows them.
+    pub(super) index: u64,
     /// Bytes of all entries.
     pub(super) entries: u64,
     /// Lines of the directory.
@@ -226,15 +234,16 @@ pub(super) struct Tail {
     pub(super) made: Time,
     /// The codec's name.
     pub(super) codec: String,
-    /// SHA-256 of the HDF5 part.
+    /// SHA-256 of the HDF5 part; without the user block, where that is the root.
     pub(super) hdf5_sum: Digest,
     /// SHA-256 of the directory.
     pub(super) directory_sum: Digest,
 }
 
-impl Tail {
-    pub(super) fn encode(&self) -> [u8; TAIL] {
-        let mut to = Vec::with_capacity(TAIL);
+impl Root {
+    /// The user block.
+    pub(super) fn encode(&self) -> [u8; ROOT] {
+        let mut to = Vec::with_capacity(ROOT);
         to.extend_from_slice(MAGIC);
         to.extend_from_slice(&self.format.to_le_bytes());
         to.extend_from_slice(&0_u32.to_le_bytes());
@@ -244,27 +253,24 @@ impl Tail {
         to.extend_from_slice(&self.made.to_le_bytes());
         let mut codec = [0; 16];
         codec[..self.codec.len()].copy_from_slice(self.codec.as_bytes());
-        for part in [&codec[..], &self.hdf5_sum, &self.directory_sum] {
+        for part in [&codec[..], &self.hdf5_sum, &self.directory_sum, &self.index.to_le_bytes()] {
             to.extend_from_slice(part);
         }
-        to.resize(COVERED, 0);
+        to.resize(covered(ROOT), 0);
         let sum = Sha256::digest(&to);
         to.extend_from_slice(&sum);
         to.extend_from_slice(MAGIC);
         to.try_into().expect("the parts add up to its length")
     }
 
-    /// The tail that these bytes are; in words why they are none.
-    pub(super) fn decode(bytes: &[u8; TAIL]) -> Result<Self, &'static str> {
-        let (begins, ends) = (bytes.starts_with(MAGIC), bytes.ends_with(MAGIC));
-        if !begins && !ends {
-            return Err("no index stands at its end");
+    /// The root that these bytes are, of either length; in words why they are none.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        let (covered, rest) = bytes.split_at(covered(bytes.len()));
+        let fits = rest.len() == 32 + MAGIC.len() && rest[..32] == Sha256::digest(covered)[..];
+        if !fits || !bytes.starts_with(MAGIC) || !bytes.ends_with(MAGIC) {
+            return Err("the root of its index is not what was written");
         }
-        let (covered, rest) = bytes.split_at(COVERED);
-        if !begins || !ends || rest[..32] != Sha256::digest(covered)[..] {
-            return Err("the tail of its index is not what was written");
-        }
-        Self::fields(&covered[MAGIC.len()..]).ok_or("the tail of its index makes no sense")
+        Self::fields(&covered[MAGIC.len()..]).ok_or("the root of its index makes no sense")
     }
 
     fn fields(bytes: &[u8]) -> Option<Self> {
@@ -275,12 +281,27 @@ impl Tail {
         let made = from.time()?;
         let codec = std::str::from_utf8(from.take(16)?).ok()?.trim_end_matches('\0').to_owned();
         let (hdf5_sum, directory_sum) = (from.array()?, from.array()?);
-        Some(Self { format, hdf5, entries, streams, records, plain, made, codec, hdf5_sum, directory_sum })
+        let index = if format == 1 { hdf5 } else { from.u64()? };
+        Some(Self { format, hdf5, index, entries, streams, records, plain, made, codec, hdf5_sum, directory_sum })
     }
 
-    /// The length of the whole file, where that can be.
-    pub(super) fn file_length(&self) -> Option<u64> {
-        let directory = self.streams.checked_mul(PLACE as u64)?;
-        self.hdf5.checked_add(self.entries)?.checked_add(directory)?.checked_add(TAIL as u64)
+    /// Where the directory begins, and where it ends, if that can be.
+    pub(super) fn directory(&self) -> Option<(u64, u64)> {
+        let begin = self.index.checked_add(self.entries)?;
+        Some((begin, begin.checked_add(self.streams.checked_mul(PLACE as u64)?)?))
     }
+
+    /// The length of the whole file when it was sealed, where that can be.
+    pub(super) fn file_length(&self) -> Option<u64> {
+        let (_, end) = self.directory()?;
+        match self.format {
+            1 => end.checked_add(TAIL as u64),
+            _ => Some(self.hdf5).filter(|length| end <= *length),
+        }
+    }
+}
+
+/// How many bytes of a root of `length` bytes its own SHA-256 covers.
+fn covered(length: usize) -> usize {
+    length.saturating_sub(32 + MAGIC.len())
 }

@@ -79,7 +79,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
     let (pairs, odd) = text.as_bytes().as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let bytes: Vec<u8> =
@@ -112,13 +112,9 @@ fn even_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>
 /// Reads a line back; `before` is the link of the record before. Says in words what is wrong with it.
 ///
 /// The digest is the line's; whether it is that of the body, [`digest_fits`] tells.
-pub(super) fn read(line: &[u8], before: &[u8; 32]) -> Result<Record, String> {
+pub(crate) fn read(line: &[u8], before: &[u8; 32]) -> Result<Record, String> {
     let fields: Fields<'_> = serde_json::from_slice(line).map_err(|error| format!("no event stands there: {error}"))?;
-    let time = fields.timestamp.get();
-    let time = match time.strip_prefix('"').and_then(|time| time.strip_suffix('"')) {
-        Some(text) => moment(text),
-        None => time.parse().ok(),
-    };
+    let time = moment(fields.timestamp.get().trim_matches('"'));
     let digest = unhex(fields.audit_hash).ok_or("its audit_hash is none")?;
     let body = bytes(fields.payload, fields.payload_base64).ok_or("its payload is missing")?;
     let meta = bytes(fields.metadata, fields.metadata_base64).ok_or("its metadata are missing")?;
@@ -149,7 +145,11 @@ fn bytes(raw: Option<&RawValue>, base64: Option<&str>) -> Option<Bytes> {
     }
 }
 
-fn moment(text: &str) -> Option<Time> {
+/// The time that [`time`] has written, without its quotation marks.
+pub(super) fn moment(text: &str) -> Option<Time> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
     let since = humantime::parse_rfc3339(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Time::try_from(since.as_micros()).ok()
 }

@@ -52,9 +52,9 @@ fn copy(out: &mut Vec<u8>, distance: usize, length: usize) {
     }
 }
 
-/// Decompresses to `length` bytes; `None` where it is anything else.
-pub(super) fn decompress(packed: &[u8], length: usize) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(length);
+/// Decompresses to at most `most` bytes; `None` where they are more, or nothing that was compressed.
+pub(super) fn decompress(packed: &[u8], most: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(most.min(packed.len().saturating_mul(4)));
     let mut rest = packed.iter();
     while let Some(control) = rest.next().map(|byte| usize::from(*byte)) {
         if control < LONGEST_RUN {
@@ -70,9 +70,9 @@ pub(super) fn decompress(packed: &[u8], length: usize) -> Option<Vec<u8>> {
                 out.push(out[at]);
             }
         }
-        if out.len() > length {
+        if out.len() > most {
             return None;
         }
     }
-    (out.len() == length).then_some(out)
+    Some(out)
 }

@@ -12,10 +12,11 @@
 //!
 //! **Why the reference library writes.** An archive is for decades, so its bytes come from the library that defines the
 //! format. It is C, slow to open and not safe for threads, and crashes on damaged files; so nothing of ours is read with
-//! it: behind the HDF5 part stands an index of our own (`index.rs`).
+//! it: each archive has an index of our own (`index.rs`).
 
 pub mod bench;
 mod codec;
+mod columns;
 mod corpus;
 mod error;
 mod fletcher;
@@ -31,6 +32,7 @@ mod reader;
 pub mod sample;
 mod seal;
 mod series;
+mod unindexed;
 mod verify;
 mod worker;
 mod writer;
@@ -38,12 +40,14 @@ mod writer;
 pub use codec::Codec;
 pub use error::ArchiveError;
 pub use import::{Foreign, IMPORT_COMMAND, Import, ImportLimits, Imported, Original, import};
+pub(crate) use line::read as read_line;
 pub use own::Own;
 pub use reader::{Part, Reader, Summary};
+pub(crate) use seal::sync_folder;
 pub use series::Series;
 pub use verify::Report;
 pub use worker::{WorkerLimits, import_worker};
 pub use writer::{Added, Link, Options, Sealed, Writer};
 
-/// The format that this build writes, and reads.
-pub const FORMAT: u32 = 1;
+/// The format that this build writes. It reads the one before as well.
+pub const FORMAT: u32 = 2;

@@ -1,5 +1,5 @@
-//! The contents of an archive of ours, for an import: read by its index, every byte and every link of the chain checked
-//! before anything is given out.
+//! The contents of an archive of ours, for an import: read by its index. The bytes and the links of each consultation are
+//! checked before any of its events are given out; one that is damaged is named.
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
@@ -28,10 +28,10 @@ pub struct Own {
 }
 
 impl Own {
-    /// Opens `file` where it is an archive of ours, and checks all of it; `None` where it is another file.
+    /// Opens `file` where it is an archive of ours, and checks its consultations; `None` where it is another file.
     ///
     /// # Errors
-    /// Where it is an archive and damaged, or of a later format.
+    /// Where it is an archive whose index is damaged, or of a later format.
     pub(super) fn open(file: &Path) -> Result<Option<Self>, ArchiveError> {
         let reader = match Reader::open(file) {
             Ok(reader) => reader,
@@ -42,10 +42,12 @@ impl Own {
             Err(error) => return Err(error),
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        reader.verify(threads, &|_| {})?;
-        let mut parts: Vec<Part> = reader.streams().collect::<Result<_, _>>()?;
+        let (mut parts, damaged) = reader.sift(threads)?;
         parts.sort_by(|one, other| one.stream.id.name.cmp(&other.stream.id.name));
-        Ok(Some(Self { reader, parts: parts.into(), current: None, ready: VecDeque::new(), failed: false }))
+        let damaged = damaged
+            .into_iter()
+            .map(|(id, error)| Imported::Damaged { consultation: Arc::from(&*id.name), words: error.to_string() });
+        Ok(Some(Self { reader, parts: parts.into(), current: None, ready: damaged.collect(), failed: false }))
     }
 
     /// Its codec.

@@ -2,19 +2,21 @@
 //! library. Every byte is checked before it is looked at.
 
 use std::{
-    fs::File,
-    os::unix::fs::FileExt as _,
+    fs::{File, OpenOptions},
+    ops::Range,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use caudal_store::{Digest, Record, Stream, StreamId, Time};
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     FORMAT,
     codec::Codec,
     error::ArchiveError,
-    index::{Chunk, Entry, PLACE, Place, TAIL, Tail, key},
+    index::{Chunk, Entry, MAGIC, PLACE, Place, ROOT, Root, TAIL, key},
     line,
 };
 
@@ -28,7 +30,7 @@ const PIECE: usize = 1 << 20;
 pub struct Reader {
     path: PathBuf,
     file: File,
-    tail: Tail,
+    root: Root,
     codec: Codec,
     directory: Box<[Place]>,
 }
@@ -66,24 +68,30 @@ pub struct Part {
 }
 
 impl Reader {
-    /// Opens an archive. Its tail and its directory are checked, no more.
+    /// Opens an archive. Its root and its directory are checked, no more. What other programs have added to the file since it
+    /// was sealed does no harm as long as they have left alone what is read.
     ///
     /// # Errors
-    /// Where it is no archive of ours, cut short, of a later format, or damaged in tail or directory.
+    /// Where it is no archive of ours, cut short, of a later format, or damaged in root or directory.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
-        let file = File::open(path).map_err(ArchiveError::io(path, "open it"))?;
+        let file = open_regular(path)?;
         let length = file.metadata().map_err(ArchiveError::io(path, "look at it"))?.len();
-        let tail = read_tail(path, &file, length)?;
-        if tail.format != FORMAT {
-            return Err(ArchiveError::Version { path: path.to_owned(), found: tail.format });
+        let root = read_root(path, &file, length)?;
+        if !(1..=FORMAT).contains(&root.format) {
+            return Err(ArchiveError::Version { path: path.to_owned(), found: root.format });
         }
-        if tail.file_length() != Some(length) {
-            return Err(ArchiveError::damaged(path, "bytes were added or taken out"));
+        match root.file_length() {
+            Some(wants) if length < wants => {
+                return Err(ArchiveError::Truncated { path: path.into(), has: length, wants });
+            }
+            Some(_) => {}
+            None => return Err(ArchiveError::damaged(path, "the root of its index makes no sense")),
         }
-        let codec = tail.codec.parse().map_err(|_| ArchiveError::damaged(path, "its codec is unknown"))?;
-        let mut reader = Self { path: path.to_owned(), file, tail, codec, directory: Box::default() };
-        let lines = reader.bytes(reader.tail.hdf5 + reader.tail.entries, reader.tail.streams as usize * PLACE)?;
-        if reader.tail.directory_sum != Sha256::digest(&lines)[..] {
+        let codec = root.codec.parse().map_err(|_| ArchiveError::damaged(path, "its codec is unknown"))?;
+        let mut reader = Self { path: path.to_owned(), file, root, codec, directory: Box::default() };
+        let begins = reader.root.index + reader.root.entries;
+        let lines = reader.bytes(begins, reader.root.streams as usize * PLACE)?;
+        if reader.root.directory_sum != Sha256::digest(&lines)[..] {
             return Err(reader.damaged("the directory of its index is not what was written"));
         }
         reader.directory = lines.as_chunks::<PLACE>().0.iter().filter_map(Place::decode).collect();
@@ -97,8 +105,8 @@ impl Reader {
 
     /// What it says of itself.
     pub fn summary(&self) -> Summary {
-        let Tail { made, streams, records, plain, .. } = self.tail;
-        let bytes_out = self.tail.file_length().unwrap_or_default();
+        let Root { made, streams, records, plain, .. } = self.root;
+        let bytes_out = self.root.file_length().unwrap_or_default();
         Summary { codec: self.codec, made, streams, records, bytes_in: plain, bytes_out }
     }
 
@@ -154,14 +162,14 @@ impl Reader {
         &self.directory
     }
 
-    pub(super) fn tail(&self) -> &Tail {
-        &self.tail
+    pub(super) fn root(&self) -> &Root {
+        &self.root
     }
 
     pub(super) fn entry(&self, place: &Place) -> Result<Entry, ArchiveError> {
-        let end = self.tail.hdf5 + self.tail.entries;
+        let end = self.root.index + self.root.entries;
         let within =
-            place.offset >= self.tail.hdf5 && place.offset.checked_add(place.length).is_some_and(|at| at <= end);
+            place.offset >= self.root.index && place.offset.checked_add(place.length).is_some_and(|at| at <= end);
         if !within {
             return Err(self.damaged("an entry lies outside its index"));
         }
@@ -188,14 +196,21 @@ impl Reader {
 
     fn stored(&self, chunk: &Chunk) -> Result<Vec<u8>, ArchiveError> {
         match chunk.address.checked_add(chunk.stored.into()) {
-            Some(end) if end <= self.tail.hdf5 => self.bytes(chunk.address, chunk.stored as usize),
+            Some(end) if end <= self.root.hdf5 => self.bytes(chunk.address, chunk.stored as usize),
             _ => Err(self.damaged("a chunk lies outside the file")),
         }
     }
 
-    /// SHA-256 of the HDF5 part.
+    /// SHA-256 of the HDF5 part, without the root.
     pub(super) fn hdf5_sum(&self) -> Result<Digest, ArchiveError> {
-        sum(&self.path, &self.file, self.tail.hdf5)
+        let begins = if self.root.format == 1 { 0 } else { ROOT as u64 };
+        sum(&self.path, &self.file, begins..self.root.hdf5)
+    }
+
+    /// Whether the file has as many bytes as when it was sealed.
+    pub(super) fn has_its_length(&self) -> Result<bool, ArchiveError> {
+        let found = self.file.metadata().map_err(ArchiveError::io(&self.path, "look at it"))?;
+        Ok(self.root.file_length() == Some(found.len()))
     }
 
     fn bytes(&self, at: u64, length: usize) -> Result<Vec<u8>, ArchiveError> {
@@ -210,17 +225,28 @@ impl Reader {
 }
 
 impl Entry {
-    fn part(self) -> Part {
+    pub(super) fn part(self) -> Part {
         let last = self.first + self.count - 1;
         Part { first: self.first, last, before: self.before, link: self.last, stream: self.stream }
     }
 }
 
-/// SHA-256 of the first `length` bytes of a file.
-pub(super) fn sum(path: &Path, file: &File, length: u64) -> Result<Digest, ArchiveError> {
-    let (mut hash, mut at, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
-    while at < length {
-        let piece = &mut piece[..(length - at).min(PIECE as u64) as usize];
+/// Opens a file to read; without waiting, where it is a pipe that nothing is written to.
+pub(super) fn open_regular(path: &Path) -> Result<File, ArchiveError> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file =
+        OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(ArchiveError::io(path, "open it"))?;
+    match file.metadata().map_err(ArchiveError::io(path, "look at it"))?.is_file() {
+        true => Ok(file),
+        false => Err(ArchiveError::NotRegular { path: path.to_owned() }),
+    }
+}
+
+/// SHA-256 of some bytes of a file.
+pub(super) fn sum(path: &Path, file: &File, bytes: Range<u64>) -> Result<Digest, ArchiveError> {
+    let (mut hash, mut at, mut piece) = (Sha256::new(), bytes.start, vec![0; PIECE]);
+    while at < bytes.end {
+        let piece = &mut piece[..(bytes.end - at).min(PIECE as u64) as usize];
         file.read_exact_at(piece, at).map_err(ArchiveError::io(path, "read it"))?;
         hash.update(&piece);
         at += piece.len() as u64;
@@ -228,36 +254,44 @@ pub(super) fn sum(path: &Path, file: &File, length: u64) -> Result<Digest, Archi
     Ok(hash.finalize().into())
 }
 
-fn read_tail(path: &Path, file: &File, length: u64) -> Result<Tail, ArchiveError> {
+/// The root: the first bytes of the file, or in format 1 the last.
+fn read_root(path: &Path, file: &File, length: u64) -> Result<Root, ArchiveError> {
     let read = |bytes: &mut [u8], at| file.read_exact_at(bytes, at).map_err(ArchiveError::io(path, "read it"));
-    let mut head = [0; 64];
-    let have = length.min(64) as usize;
-    read(&mut head[..have], 0)?;
-    let looks = head.starts_with(SIGNATURE);
-    let mut bytes = [0; TAIL];
-    if let Some(at) = length.checked_sub(TAIL as u64) {
-        read(&mut bytes, at)?;
+    // With the superblock that stands behind the user block.
+    let mut begin = [0; ROOT + 64];
+    read(&mut begin[..length.min((ROOT + 64) as u64) as usize], 0)?;
+    let (block, superblock) = begin.split_at(ROOT);
+    if block.starts_with(MAGIC) || block.ends_with(MAGIC) {
+        return match length < ROOT as u64 {
+            true => Err(ArchiveError::Truncated { path: path.to_owned(), has: length, wants: ROOT as u64 }),
+            false => Root::decode(block).map_err(|words| ArchiveError::damaged(path, words)),
+        };
     }
-    // A tail that is whole makes it ours, whatever became of its beginning.
-    match Tail::decode(&bytes) {
-        Ok(tail) => Ok(tail),
-        Err(_) if have == 0 || !looks && !bytes.ends_with(b"CAUDALH5") => {
-            Err(ArchiveError::NotHdf5 { path: path.to_owned() })
-        }
-        Err(words) if bytes.ends_with(b"CAUDALH5") || bytes.starts_with(b"CAUDALH5") => {
-            Err(ArchiveError::damaged(path, words))
-        }
-        Err(_) => Err(cut_short(path, &head, length)),
+    let mut tail = [0; TAIL];
+    if let Some(at) = length.checked_sub(TAIL as u64) {
+        read(&mut tail, at)?;
+    }
+    if tail.starts_with(MAGIC) || tail.ends_with(MAGIC) {
+        let whole_length = |root: &Root| root.format != 1 || root.file_length() == Some(length);
+        return match Root::decode(&tail) {
+            Ok(root) if whole_length(&root) => Ok(root),
+            Ok(_) => Err(ArchiveError::damaged(path, "bytes were added or taken out")),
+            Err(words) => Err(ArchiveError::damaged(path, words)),
+        };
+    }
+    match [block, superblock].into_iter().find(|bytes| bytes.starts_with(SIGNATURE)) {
+        Some(superblock) => Err(without_index(path, superblock, length)),
+        None => Err(ArchiveError::NotHdf5 { path: path.to_owned() }),
     }
 }
 
-/// Whether an HDF5 file without our index is shorter than its superblock says.
-fn cut_short(path: &Path, head: &[u8; 64], length: u64) -> ArchiveError {
-    // Superblocks 2 and 3 with addresses of 8 bytes: where the file ends stands at byte 28.
-    let ends = u64::from_le_bytes(head[28..36].try_into().expect("it has 8 bytes"));
+/// An HDF5 file without our index, which may be shorter than its superblock says.
+fn without_index(path: &Path, superblock: &[u8], length: u64) -> ArchiveError {
     let path = path.to_owned();
-    match matches!(head[8], 2 | 3) && head[9] == 8 && ends >= length {
-        true => ArchiveError::Truncated { path, has: length, wants: ends.saturating_add(TAIL as u64) },
+    // Superblocks 2 and 3 with addresses of 8 bytes: where the file ends stands at byte 28.
+    let ends = superblock.get(28..36).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    match matches!(superblock[8], 2 | 3) && superblock[9] == 8 && ends > length {
+        true => ArchiveError::Truncated { path, has: length, wants: ends },
         false => ArchiveError::NotOurs { path },
     }
 }

@@ -3,14 +3,19 @@
 
 use std::{
     ops::Range,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
 };
+
+use caudal_store::StreamId;
 
 use super::{
     error::ArchiveError,
     index::{Entry, Place},
     line,
-    reader::{Lines, Reader},
+    reader::{Lines, Part, Reader},
 };
 
 /// What was found whole.
@@ -50,15 +55,37 @@ impl Reader {
         Ok(Report { streams: summary.streams, records, bytes: summary.bytes_out })
     }
 
+    /// The streams that are whole by their entries and records, and those that are not, each with the first thing that is
+    /// not what was written. An entry that is damaged is an error of the index.
+    pub(super) fn sift(&self, threads: usize) -> Result<(Vec<Part>, Vec<(StreamId, ArchiveError)>), ArchiveError> {
+        let entries: Vec<Entry> = self.directory().iter().map(|place| self.entry(place)).collect::<Result<_, _>>()?;
+        let (next, damaged) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            while let Some(entry) = entries.get(next.fetch_add(1, Relaxed)) {
+                if let Err(error) = self.check_entry(entry, threads, &|_| {}) {
+                    damaged.lock().unwrap_or_else(PoisonError::into_inner).push((entry.stream.id.clone(), error));
+                }
+            }
+            Ok(0)
+        };
+        on_threads(threads, &work)?;
+        let damaged = damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let is_whole = |part: &Part| damaged.iter().all(|(id, _)| *id != part.stream.id);
+        Ok((entries.into_iter().map(Entry::part).filter(is_whole).collect(), damaged))
+    }
+
     fn check(&self, place: &Place, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<u64, ArchiveError> {
-        let entry = self.entry(place)?;
+        self.check_entry(&self.entry(place)?, threads, progress)
+    }
+
+    fn check_entry(&self, entry: &Entry, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<u64, ArchiveError> {
         let next = AtomicUsize::new(0);
         let work = || {
             let mut records = 0;
             while let begin = next.fetch_add(STRETCH, Relaxed)
                 && begin < entry.chunks.len()
             {
-                let found = self.check_stretch(&entry, begin..(begin + STRETCH).min(entry.chunks.len()))?;
+                let found = self.check_stretch(entry, begin..(begin + STRETCH).min(entry.chunks.len()))?;
                 progress(found);
                 records += found;
             }
@@ -104,14 +131,14 @@ impl Reader {
 
     /// What no record covers: what HDF5 keeps about them, and the index itself.
     fn check_sums(&self, records: u64) -> Result<(), ArchiveError> {
-        let tail = self.tail();
-        if self.hdf5_sum()? != tail.hdf5_sum {
-            return Err(self.damaged("what HDF5 keeps about its groups and datasets is not what was written"));
-        }
+        let root = self.root();
         let entries: u64 = self.directory().iter().map(|place| place.length).sum();
-        match entries == tail.entries && records == tail.records {
+        if entries != root.entries || records != root.records {
+            return Err(self.damaged("the parts of its index do not add up"));
+        }
+        match self.hdf5_sum()? == root.hdf5_sum && self.has_its_length()? {
             true => Ok(()),
-            false => Err(self.damaged("the parts of its index do not add up")),
+            false => Err(self.damaged("its events are whole, but the rest of the file is not what was written")),
         }
     }
 }

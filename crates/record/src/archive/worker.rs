@@ -51,6 +51,8 @@ pub(super) enum Said {
     Event(String),
     /// Something that is not carried over.
     Skipped(String),
+    /// A consultation of an archive of ours that is not what was written, and why.
+    Damaged { consultation: String, words: String },
     /// All has been read: so many events.
     Done(u64),
     /// It could not go on.
@@ -64,6 +66,7 @@ pub(super) enum Why {
     NotHdf5,
     OpenElsewhere,
     FilterMissing,
+    NotEvents,
     Damaged,
     Other,
 }
@@ -128,6 +131,7 @@ fn failed(error: &ArchiveError) -> Said {
         ArchiveError::NotHdf5 { .. } => (Why::NotHdf5, String::new()),
         ArchiveError::OpenElsewhere { words, .. } => (Why::OpenElsewhere, words.clone()),
         ArchiveError::FilterMissing { words, .. } => (Why::FilterMissing, words.clone()),
+        ArchiveError::NotEvents { words, .. } => (Why::NotEvents, words.clone()),
         ArchiveError::Damaged { what, .. } => (Why::Damaged, what.clone()),
         ArchiveError::Hdf5 { words, .. } => (Why::Other, words.clone()),
         other => (Why::Other, other.to_string()),

@@ -16,7 +16,7 @@ use super::{
     codec::Codec,
     error::ArchiveError,
     hdf5,
-    index::{Chunk, Entry, key},
+    index::{Chunk, Entry, ROOT, key},
     line, names,
     pool::{Pool, Ticket},
     reader::Reader,
@@ -91,7 +91,7 @@ pub struct Writer {
     /// `None` once it has been closed.
     file: Option<hdf5::File>,
     /// Held by whoever writes the file; gone with the process.
-    _lock: File,
+    lock: File,
     spaces: HashMap<String, hdf5::Group>,
     pool: Pool,
     /// What is to be written, in order; chunks may still be with the pool.
@@ -136,13 +136,13 @@ impl Writer {
         lock.try_lock().map_err(|error| ArchiveError::io(&part, "have it alone")(error.into()))?;
         let pool =
             Pool::new(options.codec, options.threads).map_err(ArchiveError::io(&part, "start threads for it"))?;
-        let file = hdf5::File::create(&part).map_err(ArchiveError::hdf5(&part))?;
+        let file = hdf5::File::create(&part, ROOT as u64).map_err(ArchiveError::hdf5(&part))?;
         let writer = Self {
             path: path.to_owned(),
             part,
             options,
             file: Some(file),
-            _lock: lock,
+            lock,
             spaces: HashMap::new(),
             pool,
             waiting: VecDeque::new(),
@@ -317,7 +317,7 @@ impl Writer {
     }
 
     /// Makes the file whole: closes it, finds its chunks by the HDF5 library again, writes the index, makes it durable,
-    /// reads back every event, and gives it its name.
+    /// reads back every event, gives it its name, and takes from all the permission to write to it.
     ///
     /// # Errors
     /// Where any of this fails; nothing is left then.
@@ -327,12 +327,14 @@ impl Writer {
         let file = self.file.take().expect("it is closed here");
         file.close().map_err(ArchiveError::hdf5(&self.part))?;
         let mut entries = std::mem::take(&mut self.entries);
-        seal::locate(&self.part, &mut entries)?;
-        seal::append_index(&self.part, &entries, self.options.codec, now())?;
+        let place = seal::locate(&self.part, &mut entries)?;
+        seal::write_index(&self.part, place, &entries, self.options.codec, now())?;
+        seal::check_place(&self.part, place)?;
         let reader = Reader::open(&self.part)?;
         let report = reader.verify(self.options.threads, &|_| {})?;
         let summary = reader.summary();
         fs::rename(&self.part, &self.path).map_err(ArchiveError::io(&self.path, "rename it"))?;
+        seal::make_read_only(&self.lock).map_err(ArchiveError::io(&self.path, "make it read-only"))?;
         seal::sync_folder(&self.path)?;
         Ok(Sealed {
             path: self.path.clone(),
@@ -411,9 +413,8 @@ impl Growing {
             group.set_number("first_sequence", entry.first)?;
             group.set_text("chain_before", &line::hex(&entry.before))?;
         }
-        // Attributes have room for 64 KiB; the index keeps it whole.
+        // The text lies in a heap of the file: an attribute's own limit of 64 KiB does not count.
         if let Ok(meta) = std::str::from_utf8(&stream.meta)
-            && meta.len() <= 32 * 1024
             && !meta.contains('\0')
         {
             group.set_text("meta", meta)?;

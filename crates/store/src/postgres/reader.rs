@@ -196,8 +196,10 @@ pub(super) async fn archives(client: &Object) -> Result<Vec<ArchiveNote>, StoreE
 
 pub(super) async fn sealed(client: &Object, id: &StreamId) -> Result<Vec<Sealed>, StoreError> {
     let (key, _) = keyed(client, id).await?.ok_or_else(|| StoreError::NoStream(id.clone()))?;
-    let sql = "select file, first, last from sealed where stream = $1 order by first";
-    let part = |row: &Row| Ok(Sealed { file: text(row, 0)?, first: number(row, 1)?, last: number(row, 2)? });
+    let sql = "select file, first, last, chain from sealed where stream = $1 order by first";
+    let part = |row: &Row| {
+        Ok(Sealed { file: text(row, 0)?, first: number(row, 1)?, last: number(row, 2)?, chain: digest(row, 3)? })
+    };
     query(client, sql, &[&key]).await?.iter().map(part).collect()
 }
 

@@ -33,7 +33,10 @@ async fn mark(client: &Object, archive: &Archive) -> Result<Result<(), StoreErro
     let locked = client.query(&lock, &[&spaces, &names]).await?;
     let mut streams: Vec<(i64, Stream)> = locked.iter().map(rows::stream).collect::<Result<_, _>>()?;
     let note = &archive.note;
-    let sql = "insert into archives (file, time, records, bytes, digest, guard) values ($1, $2, $3, $4, $5, $6)";
+    let sql = match archive.parts.is_empty() {
+        true => "update archives set time = $2, records = $3, bytes = $4, digest = $5, guard = $6 where file = $1",
+        false => "insert into archives (file, time, records, bytes, digest, guard) values ($1, $2, $3, $4, $5, $6)",
+    };
     let (records, bytes) = (signed(note.records), signed(note.bytes));
     let guard = guard::archive(note);
     client.execute(sql, &[&&*note.file, &note.time, &records, &bytes, &&note.digest[..], &&guard[..]]).await?;

@@ -287,10 +287,11 @@ pub(super) fn archives(connection: &Connection) -> Result<Vec<ArchiveNote>, Stor
 
 pub(super) fn sealed(connection: &Connection, id: &StreamId) -> Result<Vec<Sealed>, StoreError> {
     let (key, _) = keyed(connection, id)?.ok_or_else(|| StoreError::NoStream(id.clone()))?;
-    let sql = "select file, first, last from sealed where stream = ?1 order by first";
+    let sql = "select file, first, last, chain from sealed where stream = ?1 order by first";
     let mut statement = connection.prepare_cached(sql).map_err(fault)?;
-    let found = statement
-        .query_map(params![key], |row| Ok(Sealed { file: row.get(0)?, first: row.get(1)?, last: row.get(2)? }));
+    let found = statement.query_map(params![key], |row| {
+        Ok(Sealed { file: row.get(0)?, first: row.get(1)?, last: row.get(2)?, chain: row.get(3)? })
+    });
     found.and_then(Iterator::collect).map_err(fault)
 }
 

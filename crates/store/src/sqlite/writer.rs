@@ -410,7 +410,10 @@ fn seal(change: &Transaction<'_>, heads: &mut Heads, archive: &Archive) -> Outco
         }
     }
     let note = &archive.note;
-    let sql = "insert into archives (file, time, records, bytes, digest, guard) values (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql = match archive.parts.is_empty() {
+        true => "update archives set time = ?2, records = ?3, bytes = ?4, digest = ?5, guard = ?6 where file = ?1",
+        false => "insert into archives (file, time, records, bytes, digest, guard) values (?1, ?2, ?3, ?4, ?5, ?6)",
+    };
     let mut statement = change.prepare_cached(sql).map_err(fault)?;
     let values = params![note.file, note.time, note.records, note.bytes, note.digest, guard::archive(note)];
     statement.execute(values).map_err(fault)?;

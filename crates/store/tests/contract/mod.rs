@@ -355,7 +355,13 @@ pub(crate) async fn sealed_records_leave_no_trace_but_the_chain(database: &impl 
     let parts = store.sealed(&id("a")).await.expect("archives");
     let parts: Vec<_> = parts.iter().map(|part| (&*part.file, part.first, part.last)).collect();
     assert_eq!(parts, [("one", 1, 6), ("two", 7, 9)]);
-    assert_eq!(store.archives().await.expect("archives").len(), 2);
+    // A file that was written again has another digest, and holds what it held.
+    let again = ArchiveNote { file: "one".into(), time: 7, records: 6, bytes: 200, digest: [4; 32] };
+    store.seal(Archive { note: again.clone(), parts: Vec::new() }).await.expect("noted");
+    assert_eq!(store.archives().await.expect("archives"), [again, archive("two", 7, head(9)).note]);
+    assert_eq!(store.check().await, Ok(Vec::new()));
+    let links = store.sealed(&id("a")).await.expect("archives").into_iter().map(|part| part.chain);
+    assert!(links.eq([head(6).chain, head(9).chain]));
     assert_eq!(store.find(first).await, Ok(Some((id("a"), 1))), "it is known where it stood");
     let duplicate = append("a", vec![NewRecord { id: first, ..record("one", "1") }]);
     assert_eq!(store.append(duplicate).await, Err(StoreError::Duplicate));

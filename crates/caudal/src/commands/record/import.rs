@@ -26,6 +26,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     for found in found {
         match found.map_err(|error| explained(&error.into()))? {
             Imported::Skipped(part) => importer.skipped(part),
+            Imported::Damaged { consultation, words } => importer.damaged(&consultation, &words),
             Imported::Consultation { name, original } => {
                 opened.runtime.block_on(importer.consultation(&name, original)).map_err(failed)?;
             }
@@ -42,7 +43,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         true => deliver(&done, None)?,
         false => tell(words(&done)).map(drop)?,
     }
-    Ok(if done.differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if done.differing == 0 && done.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn failed(error: RecordError) -> CommandError {
@@ -67,11 +68,18 @@ fn words(done: &ImportSummary) -> String {
     line(done.differing, "events were there already and say something else in the file now: they stay as they were");
     line(done.renamed, "events have a type that is not ours, or not what it asks for: it got the namespace imported:");
     line(done.as_text, "events are no JSON that can be recorded: kept as a text, of type imported:TEXT");
+    line(done.as_bytes, "events are no UTF-8 text: kept in base64, of type imported:BYTES");
     line(done.wrong_hashes, "events have an audit hash that is not their payload's: kept as original_audit_hash");
-    line(done.skipped.len() as u64, "parts of the file are not carried over:");
-    lines.extend(done.skipped.iter().take(NAMED).map(|part| format!("  {part}")));
-    if done.skipped.len() > NAMED {
-        lines.push("  … (--json names all)".to_owned());
-    }
+    let mut name = |parts: &[String], words: &str| {
+        if !parts.is_empty() {
+            lines.push(format!("{} {words}", parts.len()));
+            lines.extend(parts.iter().take(NAMED).map(|part| format!("  {part}")));
+        }
+        if parts.len() > NAMED {
+            lines.push("  … (--json names all)".to_owned());
+        }
+    };
+    name(&done.skipped, "parts of the file are not carried over:");
+    name(&done.damaged, "consultations are damaged, and are not carried over:");
     lines.join("\n")
 }

@@ -6,6 +6,7 @@ mod export;
 mod import;
 mod list;
 mod proofs;
+mod reindex;
 mod seal;
 mod show;
 mod stats;
@@ -43,6 +44,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("receipt", matches)) => proofs::receipt(matches),
         Some(("verify-receipt", matches)) => proofs::verify_receipt(matches),
         Some(("seal", matches)) => seal::run(matches),
+        Some(("reindex", matches)) => reindex::run(matches),
         Some(("export", matches)) => export::run(matches),
         Some(("verify-export", matches)) => export::verify(matches),
         Some(("import", matches)) => import::run(matches),

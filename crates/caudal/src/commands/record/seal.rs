@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use caudal_record::{
     RecordError, Sealing,
-    archive::{ArchiveError, Options},
+    archive::{ArchiveError, Codec, Options},
 };
 use caudal_store::{Clock, StoreError};
 use caudal_types::Explain as _;
@@ -16,11 +16,8 @@ use super::{Absent, CommandError, Opened, bar, deliver, explained, other, tell, 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Absent::Refuse)?;
     let policy = &opened.settings.seal;
-    let mut options = Options { codec: policy.codec, limit: policy.limit, ..Options::default() };
-    if let Some(codec) = text(matches, "codec") {
-        let wrong = |error: ArchiveError| usage(format!("{error}; {}", error.hint()));
-        options.codec = codec.parse().map_err(wrong)?;
-    }
+    let mut options = Options { limit: policy.limit, ..Options::default() };
+    options.codec = codec(matches, policy.codec)?;
     options.limit = matches.get_one("size-limit").copied().unwrap_or(options.limit);
     let older = matches.get_one::<Duration>("older-than").copied().unwrap_or_default();
     let older = i64::try_from(older.as_micros()).unwrap_or(i64::MAX);
@@ -48,4 +45,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The codec that is asked for, if one is.
+pub(super) fn codec(matches: &ArgMatches, default: Codec) -> Result<Codec, CommandError> {
+    let Some(codec) = text(matches, "codec") else { return Ok(default) };
+    codec.parse().map_err(|error: ArchiveError| usage(format!("{error}; {}", error.hint())))
 }

@@ -15,6 +15,7 @@ use caudal_record::{
     verify::Verifier,
 };
 use caudal_store::{ArchiveNote, List, Order, Range, Stream};
+use caudal_types::Explain as _;
 use clap::ArgMatches;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -225,7 +226,7 @@ fn archives(opened: &Opened, notes: &[ArchiveNote], found: &mut Found) {
         let read = Reader::open(&path).and_then(|reader| reader.verify(threads, &|records| bar.inc(records)));
         let place = || format!("archive {}", note.file);
         match read.map_err(RecordError::from) {
-            Err(error) => found.bad(place(), error),
+            Err(error) => found.bad(place(), format!("{error}; {}", error.hint())),
             // Whole in itself, it could still be another than the one that was sealed.
             Ok(_) => match sum(&path) {
                 Ok(digest) if digest == note.digest => {}
