@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use caudal_types::with_request;
+use caudal_types::read_request_id;
 use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -82,7 +82,7 @@ where
     F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        with_request(|id| {
+        read_request_id(|id| {
             let Some(id) = id else { return self.inner.format_event(context, writer, event) };
             let mut line = String::new();
             self.inner.format_event(context, Writer::new(&mut line), event)?;

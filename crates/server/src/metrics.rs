@@ -26,7 +26,7 @@ use caudal_observe::{Histogram, Section, Snapshot, Summary};
 use caudal_sight::Counted;
 use caudal_tasks::Stats;
 use caudal_telemetry::{Meter, Tracer};
-use caudal_types::{ErrorKind, Stage, Stamps};
+use caudal_types::{ErrorKind, Stage, StageTimes};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text::encode},
@@ -101,7 +101,7 @@ impl HttpMetrics {
     }
 
     /// Counts where a request's time went.
-    pub(crate) fn count_stages(&self, route: Route, stamps: &Stamps) {
+    pub(crate) fn count_stages(&self, route: Route, stamps: &StageTimes) {
         for (stage, spent) in stamps.iter() {
             STAGES[route as usize][stage as usize].record(spent.as_nanos() as u64);
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use caudal_types::{ModelId, Run, Stage, Stamps, Steps};
+use caudal_types::{ModelId, PipelineSteps, Run, Stage, StageTimes};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::KeyValue,
@@ -43,9 +43,9 @@ pub struct Finished {
     /// Bytes of its answer.
     pub sent: u64,
     /// Where its time went.
-    pub stamps: Stamps,
+    pub stamps: StageTimes,
     /// The steps of the pipeline that ran for it.
-    pub steps: Option<Arc<Steps>>,
+    pub steps: Option<Arc<PipelineSteps>>,
 }
 
 /// Which stages are spans.
@@ -54,7 +54,7 @@ fn told(stages: bool) -> impl Fn(&(Stage, Duration, Duration)) -> bool {
 }
 
 /// Each stage with when it began, after the arrival, and how long it took.
-fn stretches(stamps: &Stamps) -> impl Iterator<Item = (Stage, Duration, Duration)> + '_ {
+fn stretches(stamps: &StageTimes) -> impl Iterator<Item = (Stage, Duration, Duration)> + '_ {
     let mut began = Duration::ZERO;
     stamps.iter().map(move |(stage, spent)| {
         let from = began;
@@ -116,7 +116,7 @@ impl Finished {
                 text("caudal.flow.step.kind", step.kind),
                 number("caudal.flow.step.attempts", step.attempts.into()),
             ];
-            if step.remembered {
+            if step.cached {
                 attributes.push(text("caudal.flow.step.cache", "hit"));
             }
             into.push(Span {
@@ -149,7 +149,7 @@ impl Finished {
     }
 
     /// The span around a pipeline's run that no request waited for.
-    fn run(&self, run: &Steps, own: SpanId, began: u64) -> Span {
+    fn run(&self, run: &PipelineSteps, own: SpanId, began: u64) -> Span {
         let mut attributes = vec![text("caudal.flow.pipeline", &*run.pipeline), text("caudal.flow.run.id", &*run.run)];
         attributes.extend(self.error.map(|code| text("error.type", code)));
         Span {
@@ -231,7 +231,7 @@ pub(crate) fn export(of: &[(String, String)], spans: Vec<Span>) -> ExportTraceSe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use caudal_types::{StepStamp, TraceId};
+    use caudal_types::{StepTiming, TraceId};
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
     use std::time::Instant;
 
@@ -239,7 +239,7 @@ mod tests {
 
     fn finished(status: u16, parent: Option<Parent>) -> Finished {
         let start = Instant::now();
-        let mut stamps = Stamps::new(start);
+        let mut stamps = StageTimes::new(start);
         stamps.enter(Stage::Queue, start + 2 * MS);
         stamps.enter(Stage::Infer, start + 5 * MS);
         stamps.enter(Stage::Encode, start + 12 * MS);
@@ -304,17 +304,17 @@ mod tests {
 
     #[test]
     fn steps_of_a_pipeline_stand_within_each_other() {
-        let step = |path: &str, status, began: u32, took: u32| StepStamp {
+        let step = |path: &str, status, began: u32, took: u32| StepTiming {
             path: path.into(),
             kind: "step",
             status,
             began: began * MS,
             took: took * MS,
             attempts: 2,
-            remembered: false,
+            cached: false,
         };
         let steps = [step("both", "completed", 3, 6), step("both/a", "completed", 3, 4), step("end", "failed", 9, 1)];
-        let steps = Steps { run: "r".into(), pipeline: "p".into(), steps: steps.into() };
+        let steps = PipelineSteps { run: "r".into(), pipeline: "p".into(), steps: steps.into() };
         let spans = spans(Finished { steps: Some(Arc::new(steps)), ..finished(200, None) }, false);
         let [around, _, _, both, a, end] = &spans[..] else { panic!("{spans:?}") };
         assert_eq!((&*both.name, &*a.name, &*end.name), ("both", "a", "end"));
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_run_that_no_request_waited_for_is_a_span_of_its_own() {
-        let steps = Some(Arc::new(Steps { run: "r".into(), pipeline: "p".into(), steps: Box::default() }));
+        let steps = Some(Arc::new(PipelineSteps { run: "r".into(), pipeline: "p".into(), steps: Box::default() }));
         let run = Finished { steps, method: "", route: None, error: Some("step_failed"), ..finished(500, None) };
         let spans = spans(run, false);
         assert_eq!((&*spans[0].name, spans[0].kind), ("flow p", SpanKind::Internal as i32));

@@ -8,7 +8,7 @@ use std::{
 use caudal_flow::{Going, Outcome, Report, StepReport};
 use caudal_sight::Kept;
 use caudal_telemetry::{Context, Finished};
-use caudal_types::{Explain, Stage, Stamps, StepStamp, Steps};
+use caudal_types::{Explain, PipelineSteps, Stage, StageTimes, StepTiming};
 
 use crate::{app::App, problem::Problem, route::Route};
 
@@ -16,19 +16,19 @@ use crate::{app::App, problem::Problem, route::Route};
 const TOLD: usize = 256;
 
 /// The steps of a run that began so long after its request.
-pub(super) fn stamps(report: &Report, began: Duration) -> Steps {
+pub(super) fn stamps(report: &Report, began: Duration) -> PipelineSteps {
     let time = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3);
-    let stamp = |step: &StepReport| StepStamp {
+    let stamp = |step: &StepReport| StepTiming {
         path: step.path.as_str().into(),
         kind: step.kind,
         status: step.status.name(),
         began: began + time(step.began_ms),
         took: time(step.duration_ms),
         attempts: step.attempts,
-        remembered: step.cache_hit,
+        cached: step.cache_hit,
     };
     let steps = report.steps.iter().take(TOLD).map(stamp).collect();
-    Steps { run: (*report.run_id).into(), pipeline: (*report.pipeline).into(), steps }
+    PipelineSteps { run: (*report.run_id).into(), pipeline: (*report.pipeline).into(), steps }
 }
 
 /// Waits for the end of a run in place of who does not; `context` is its place in the trace of who began it.
@@ -44,7 +44,7 @@ pub(crate) fn tell(app: &Arc<App>, going: Going, context: Option<Context>) {
 }
 
 fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context: Option<Context>) {
-    let mut stamps_of = Stamps::new(start);
+    let mut stamps_of = StageTimes::new(start);
     stamps_of.enter(Stage::Flow, start);
     stamps_of.enter(Stage::Flow, start + Duration::from_secs_f64(report.duration_ms.max(0.0) / 1e3));
     let (status, error) = match outcome {
