@@ -57,7 +57,7 @@ const FAMILIAR: [(&str, &str, &str); 2] =
 static STAGES: LazyLock<Vec<[Section; Stage::ALL.len()]>> = LazyLock::new(|| {
     let section = |route: Route, stage: Stage| match stage {
         Stage::Receive | Stage::Load | Stage::Store | Stage::Persist | Stage::Flow | Stage::Wait | Stage::Queue => {
-            Section::waiting(stage.name(), route.title())
+            Section::new_waiting(stage.name(), route.title())
         }
         _ => Section::new(stage.name(), route.title()),
     };
@@ -246,7 +246,7 @@ fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
     for stage in Stage::ALL {
         let of =
             |summary: &&Summary| STAGES.iter().any(|route| ptr::eq(&raw const route[stage as usize], summary.section));
-        let all = summaries.iter().filter(of).map(|summary| summary.times.clone()).reduce(|a, b| a.and(&b));
+        let all = summaries.iter().filter(of).map(|summary| summary.times.clone()).reduce(|a, b| a.merged_with(&b));
         seconds(&mut family, &[("stage", stage.name())], &all.unwrap_or_else(|| Histogram::new().snapshot()))?;
     }
     let settings = app.settings();

@@ -54,7 +54,7 @@ fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context:
     };
     let steps = Some(Arc::new(stamps(report, Duration::ZERO)));
     let context = context.or_else(|| app.tracer.as_ref()?.begin(None, true, String::new));
-    if caudal_observe::enabled() {
+    if caudal_observe::is_enabled() {
         let kept = Kept {
             id: (*report.run_id).into(),
             status,

@@ -357,7 +357,7 @@ impl Door {
             app.metrics.count_stages(self.route, &stamps);
             app.breaches.count(&app.settings().profiling.budgets, self.route, &stamps);
         }
-        if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::enabled()) {
+        if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::is_enabled()) {
             let (id, status) = (self.id.as_str().into(), status.as_u16());
             let Self { received, connection, error, .. } = self;
             let (asked, trace_id, steps) = (trace.model(), self.trace_id(), trace.pipeline_steps());
