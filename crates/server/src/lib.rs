@@ -38,7 +38,7 @@ use std::{
 };
 
 use caudal_flow::{TakenUp, journal::MAX_RECOVERIES};
-use caudal_memory::Manager;
+use caudal_memory::MemoryMonitor;
 use caudal_tasks::{Defaults, Stay};
 use caudal_telemetry::{Meter, Telemetry};
 use futures_util::future::join_all;
@@ -116,7 +116,7 @@ impl Server {
     }
 
     /// The watch over memory: to it belongs whoever can give some back.
-    pub fn memory(&self) -> &Manager {
+    pub fn memory(&self) -> &MemoryMonitor {
         &self.app.memory
     }
 
@@ -140,7 +140,7 @@ impl Server {
         tell(&app);
         let each = Arc::downgrade(&app);
         let working = move || each.upgrade().is_some_and(|app| app.working() > 0);
-        if let Err(error) = app.memory.watch(working) {
+        if let Err(error) = app.memory.start_watching(working) {
             tracing::error!(%error, "memory is not watched: its thread could not be started");
         }
         let entrances = entrances(&app, listeners);

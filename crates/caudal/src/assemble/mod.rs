@@ -250,7 +250,7 @@ pub(crate) fn server(
     let flows = flows::flows(settings, kept.map(|kept| Arc::clone(&kept.store)), parts)?;
     let rooms = Rooms { catalog: Arc::clone(&catalog), pictures, record, flows };
     let server = Server::new(listeners, rooms, server_settings, facts, telemetry)?;
-    server.memory().hook("allocator", |_| crate::allocator::purge());
+    server.memory().register_hook("allocator", |_| crate::allocator::purge());
     Ok(Assembled { server, catalog, token })
 }
 
