@@ -1,4 +1,4 @@
-//! Makes Rust of the description of pprof's format.
+//! Generates Rust code from the pprof format's protobuf file.
 
 use protobuf_codegen::{Codegen, Customize};
 

@@ -31,7 +31,7 @@ fn the_stamps_tell_waiting_from_running() {
     let second = queue.admit(request()).unwrap().submit(row(2.0), trace.clone());
     wait(first).unwrap();
     wait(second).unwrap();
-    let stamps = trace.stamps();
+    let stamps = trace.stage_times();
     assert!(stamps.spent(Stage::Queue) >= 20 * MS, "{stamps:?}");
     assert!(stamps.spent(Stage::Infer) >= 30 * MS, "{stamps:?}");
 }

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use caudal_types::with_request;
+use caudal_types::read_request_id;
 use tracing::{Event, Subscriber, field::display};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
@@ -91,7 +91,7 @@ where
             // Fields are made printable one by one: what colours the line stays.
             Form::Text => line.into(),
         };
-        with_request(|id| match (self.form, id, line.strip_suffix('}')) {
+        read_request_id(|id| match (self.form, id, line.strip_suffix('}')) {
             (_, None, _) => writeln!(writer, "{line}"),
             (Form::Json, Some(id), Some(line)) => {
                 writeln!(writer, "{line},\"request_id\":{}}}", serde_json::Value::from(id))

@@ -65,7 +65,7 @@ impl Drop for Finish<'_> {
 
 fn read(answer: &Answer) -> Profile {
     assert_eq!(answer.status, 200, "{}", answer.text());
-    Profile::read(&answer.body).unwrap()
+    Profile::from_bytes(&answer.body).unwrap()
 }
 
 fn has(stack: &Stack, frame: &str) -> bool {
@@ -99,19 +99,19 @@ fn a_profile_shows_each_role_and_the_library_with_their_shares() {
         (profile, [share(0), share(1), share(2)])
     });
     let known = |stack: &Stack| ["infer-", "decode-", "io-"].iter().any(|role| stack.frames[0].starts_with(role));
-    let all = profile.share(known);
+    let all = profile.share_where(known);
     for (role, truth) in truth {
-        let found = profile.share(|stack| stack.frames[0].starts_with(role)) / all;
+        let found = profile.share_where(|stack| stack.frames[0].starts_with(role)) / all;
         println!("{role}: {:.1} % of CPU time, {:.1} % of samples", 100.0 * truth, 100.0 * found);
         assert!((truth - found).abs() < 0.03, "{role}: {truth:.3} of CPU time, {found:.3} of samples");
     }
-    let infer = profile.share(|stack| stack.frames[0].starts_with("infer-"));
-    let in_library = profile.share(|stack| stack.frames[0].starts_with("infer-") && has(stack, LIBRARY)) / infer;
+    let infer = profile.share_where(|stack| stack.frames[0].starts_with("infer-"));
+    let in_library = profile.share_where(|stack| stack.frames[0].starts_with("infer-") && has(stack, LIBRARY)) / infer;
     assert!(in_library > 0.8, "an instance does little but run its model: {in_library:.3}");
     // What called into the library is seen through it.
     let called = profile
-        .share(|stack| has(stack, LIBRARY) && stack.frames.iter().any(|name| name.contains("caudal_engine_ort")));
-    let of = profile.share(|stack| has(stack, LIBRARY));
+        .share_where(|stack| has(stack, LIBRARY) && stack.frames.iter().any(|name| name.contains("caudal_engine_ort")));
+    let of = profile.share_where(|stack| has(stack, LIBRARY));
     println!("{:.1} % of the library's stacks begin in our code", 100.0 * called / of);
     assert!(called / of > 0.7, "{called:.3} of {of:.3}");
 }
@@ -172,7 +172,7 @@ fn idle_server_gives_an_empty_profile_that_says_so() {
     const WORDS: &str = "idle: no CPU samples. Send requests while profiling";
     let server = start(&[]);
     let profile = read(&server.get("/debug/pprof/profile?seconds=1&hz=1"));
-    assert!(profile.is_idle(), "{}", profile.collapsed());
+    assert!(profile.is_idle(), "{}", profile.to_collapsed());
     for form in ["flamegraph?", "collapsed?", "profile?format=speedscope&"] {
         let answer = server.get(&format!("/debug/pprof/{form}seconds=1&hz=1"));
         assert_eq!(answer.status, 200, "{form}: {}", answer.text());
@@ -205,11 +205,12 @@ fn operators_stand_on_the_librarys_frames_by_their_share() {
         under_load(&server, || read(&server.get("/debug/pprof/collapsed?seconds=2&hz=1000&operators=nanodet")));
     let operators = |stack: &Stack| of_operators(stack, "nanodet").is_some();
     let library = |stack: &Stack| operators(stack) || stack.frames.last().is_some_and(|name| name == LIBRARY);
-    let all = profile.share(library);
-    assert!(profile.share(operators) / all > 0.7, "{}", profile.collapsed());
+    let all = profile.share_where(library);
+    assert!(profile.share_where(operators) / all > 0.7, "{}", profile.to_collapsed());
     for kind in told["kinds"].as_array().unwrap().iter().take(3) {
         let (name, share) = (kind["kind"].as_str().unwrap(), kind["share"].as_f64().unwrap());
-        let found = profile.share(|stack| of_operators(stack, "nanodet").is_some_and(|frames| frames[0] == name)) / all;
+        let found =
+            profile.share_where(|stack| of_operators(stack, "nanodet").is_some_and(|frames| frames[0] == name)) / all;
         println!("{name}: {:.1} % of a run, {:.1} % of the library's samples", 100.0 * share, 100.0 * found);
         // Two measurements on a busy machine; who gets what of one of them is tested beside the code.
         assert!((share - found).abs() < 0.2, "{name}: {share:.3} of a run, {found:.3} of samples");
@@ -217,7 +218,7 @@ fn operators_stand_on_the_librarys_frames_by_their_share() {
     let node = told["operators"][0]["name"].as_str().unwrap();
     let found =
         |stack: &Stack| of_operators(stack, "nanodet").is_some_and(|frames| frames.len() == 2 && frames[1] == node);
-    assert!(profile.stacks.iter().any(found), "{node} is missing: {}", profile.collapsed());
+    assert!(profile.stacks.iter().any(found), "{node} is missing: {}", profile.to_collapsed());
     let missing = server.get("/debug/pprof/flamegraph?seconds=1&operators=nobody");
     assert_eq!((missing.status, missing.code().as_str()), (404, "model_not_found"));
 }
@@ -236,7 +237,7 @@ fn operators_stand_where_their_own_model_ran() {
     );
     let (profile, _) =
         under_load(&server, || read(&server.get("/debug/pprof/collapsed?seconds=1&hz=1000&operators=other")));
-    assert!(profile.share(|stack| has(stack, LIBRARY)) > 0.5);
+    assert!(profile.share_where(|stack| has(stack, LIBRARY)) > 0.5);
     assert!(profile.stacks.iter().all(|stack| of_operators(stack, "other").is_none()), "nobody asked it");
     let folder = tempfile::tempdir().unwrap();
     let url = format!("http://{}", server.address());
@@ -245,9 +246,9 @@ fn operators_stand_where_their_own_model_ran() {
         caudal(folder.path(), &[&arguments[..], &["--format", "collapsed", "-o", "other.txt"]].concat())
     });
     assert!(output.status.success(), "{}", told(&output));
-    let profile = Profile::read(&fs::read(folder.path().join("other.txt")).unwrap()).unwrap();
+    let profile = Profile::from_bytes(&fs::read(folder.path().join("other.txt")).unwrap()).unwrap();
     let named = |stack: &&Stack| of_operators(stack, "other").is_some();
-    assert!(profile.stacks.iter().any(|stack| named(&stack)), "{}", profile.collapsed());
+    assert!(profile.stacks.iter().any(|stack| named(&stack)), "{}", profile.to_collapsed());
     assert!(profile.stacks.iter().filter(named).all(|stack| stack.frames[0].starts_with("infer-")));
 }
 
@@ -255,8 +256,8 @@ fn operators_stand_where_their_own_model_ran() {
 fn threads_of_the_librarys_own_are_named() {
     let server = Server::start(CAUDAL, &Repo::nanodet("instances: 1\nthreads: 2"), &[]);
     let (profile, _) = under_load(&server, || read(&server.get("/debug/pprof/collapsed?seconds=2&hz=1000")));
-    assert!(profile.share(|stack| stack.frames[0] == "infer-pool") > 0.1, "{}", profile.collapsed());
-    assert_eq!(profile.share(|stack| stack.frames[0] == "unnamed"), 0.0, "{}", profile.collapsed());
+    assert!(profile.share_where(|stack| stack.frames[0] == "infer-pool") > 0.1, "{}", profile.to_collapsed());
+    assert_eq!(profile.share_where(|stack| stack.frames[0] == "unnamed"), 0.0, "{}", profile.to_collapsed());
 }
 
 /// A connection that asks for a profile, which has begun, and does not wait for it.
@@ -318,11 +319,11 @@ fn many_profiles_under_load_harm_nobody() {
         for round in 0..count {
             match round % 10 {
                 0 => {
-                    seen += read(&server.get("/debug/pprof/profile?seconds=1&hz=1000")).count();
+                    seen += read(&server.get("/debug/pprof/profile?seconds=1&hz=1000")).total_count();
                     continue;
                 }
                 5 if cfg!(feature = "jemalloc") => {
-                    assert!(read(&server.get("/debug/pprof/heap")).amount() > 0);
+                    assert!(read(&server.get("/debug/pprof/heap")).total_amount() > 0);
                     continue;
                 }
                 _ => {}
@@ -381,9 +382,13 @@ fn the_heap_shows_our_memory_and_the_librarys() {
     assert_eq!(heap.kind, caudal_profiler::Kind::Heap);
     assert!(heap.stacks.iter().any(|stack| has(stack, LIBRARY)), "ONNX Runtime allocates by the same allocator");
     let ours = heap.stacks.iter().any(|stack| stack.frames.iter().any(|name| name.contains("caudal")));
-    assert!(ours, "{}", heap.collapsed());
+    assert!(ours, "{}", heap.to_collapsed());
     let resident = server.resident();
-    assert!(heap.amount() > resident / 10 && heap.amount() < 2 * resident, "{} of {resident}", heap.amount());
+    assert!(
+        heap.total_amount() > resident / 10 && heap.total_amount() < 2 * resident,
+        "{} of {resident}",
+        heap.total_amount()
+    );
     let svg = server.get("/debug/pprof/heap?format=svg").text();
     assert!(svg.contains("libonnxruntime") && svg.contains("bytes"));
     let long = server.get("/debug/pprof/heap?seconds=3");
@@ -411,7 +416,7 @@ fn the_command_asks_a_server_by_its_address_and_by_its_process() {
         let arguments = ["profile", "--pid", &pid, "--seconds", "1", "--format", "pprof", "-o", "own.pb.gz"];
         let by_pid = caudal(folder.path(), &arguments);
         assert!(by_pid.status.success(), "{}", told(&by_pid));
-        assert!(Profile::read(&fs::read(folder.path().join("own.pb.gz")).unwrap()).unwrap().count() > 0);
+        assert!(Profile::from_bytes(&fs::read(folder.path().join("own.pb.gz")).unwrap()).unwrap().total_count() > 0);
     });
 }
 
@@ -449,9 +454,9 @@ fn a_whole_run_is_profiled_from_its_start_to_its_end() {
     let arguments = [&arguments[..], &pictures, &["--model-repository", repository]].concat();
     let output = caudal(folder.path(), &arguments);
     assert!(output.status.success(), "{}", told(&output));
-    let profile = Profile::read(&fs::read(folder.path().join("run.txt")).unwrap()).unwrap();
-    let share = profile.share(|stack| has(stack, LIBRARY));
-    assert!(share > 0.3, "{share}: {}", profile.collapsed());
+    let profile = Profile::from_bytes(&fs::read(folder.path().join("run.txt")).unwrap()).unwrap();
+    let share = profile.share_where(|stack| has(stack, LIBRARY));
+    assert!(share > 0.3, "{share}: {}", profile.to_collapsed());
     assert!(profile.stacks.iter().any(|stack| stack.frames[0] == "main"));
     let failed = caudal(folder.path(), &["profile", "-o", "x.svg", "--", "detect", "not-there.jpg"]);
     assert!(!failed.status.success(), "what went wrong is told: {}", told(&failed));

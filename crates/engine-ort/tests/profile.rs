@@ -55,15 +55,15 @@ fn the_librarys_share_is_that_of_its_cpu_time() {
     let truth = in_library / (worked() - before);
     let profile = recording.finish().unwrap();
     let thread = "the_librarys_sh";
-    let own = profile.share(|stack| stack.frames[0] == thread);
+    let own = profile.share_where(|stack| stack.frames[0] == thread);
     let found = profile
-        .share(|stack| stack.frames[0] == thread && stack.frames.iter().any(|name| name.contains("onnxruntime")))
+        .share_where(|stack| stack.frames[0] == thread && stack.frames.iter().any(|name| name.contains("onnxruntime")))
         / own;
     println!("in ONNX Runtime: {:.1} % of CPU time, {:.1} % of samples", 100.0 * truth, 100.0 * found);
     assert!((0.3..0.95).contains(&truth), "it should have been about half: {truth:.3}");
     assert!((truth - found).abs() < 0.03, "{truth:.3} of CPU time, {found:.3} of samples");
     println!(
         "{:.1} % of stacks do not reach their thread's beginning",
-        100.0 * profile.broken as f64 / profile.count() as f64
+        100.0 * profile.truncated as f64 / profile.total_count() as f64
     );
 }

@@ -1,4 +1,4 @@
-//! Who can give memory back, and what each of them did.
+//! Cleanup hooks, and reports of their runs.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,74 +11,75 @@ use std::{
 
 use serde::Serialize;
 
-use crate::history::now;
+use crate::history::unix_seconds;
 
-/// What hooks are asked for.
+/// A request to free memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
-    /// For how long nobody may have asked for what they let go.
+pub struct CleanupRequest {
+    /// Only memory that was not used for this long is freed.
     pub idle: Duration,
-    /// Why they run.
-    pub why: Why,
+    /// Reason of the cleanup.
+    pub why: CleanupReason,
 }
 
-/// Why hooks ran.
+/// Reason of a cleanup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Why {
+pub enum CleanupReason {
     /// Memory was short.
     Pressure,
-    /// Somebody asked.
-    Asked,
+    /// An operator requested it.
+    #[serde(rename = "asked")]
+    Requested,
 }
 
-/// What one hook did.
+/// The run of one hook.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Ran {
-    /// Its name.
+pub struct HookRun {
+    /// Name of the hook.
     pub hook: &'static str,
-    /// In its own words.
+    /// Its own description of what it did.
     pub did: String,
-    /// By how many bytes the process shrank meanwhile. What it gave to the allocator shows when that gives it back.
+    /// Decrease of the process's resident memory. Memory freed to the allocator shows when the allocator returns it.
     pub freed_bytes: u64,
-    /// Milliseconds that it took.
+    /// Duration in milliseconds.
     pub took_ms: f64,
 }
 
-/// What all hooks did.
+/// A run of all hooks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct CleanupReport {
     /// Seconds since 1970.
     pub at: u64,
-    /// Why they ran.
-    pub why: Why,
+    /// Reason of the cleanup.
+    pub why: CleanupReason,
     /// Resident bytes of the process before.
     pub resident_before_bytes: u64,
-    /// And after.
+    /// Resident bytes of the process after.
     pub resident_after_bytes: u64,
-    /// One after the other.
-    pub hooks: Vec<Ran>,
+    /// The runs, in order.
+    pub hooks: Vec<HookRun>,
 }
 
-impl Report {
-    /// By how many bytes the process shrank.
-    pub fn freed(&self) -> u64 {
+impl CleanupReport {
+    /// Decrease of the process's resident memory.
+    pub fn freed_bytes(&self) -> u64 {
         self.resident_before_bytes.saturating_sub(self.resident_after_bytes)
     }
 }
 
-/// A hook and what it has done so far.
+/// A hook and its totals.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HookState {
-    /// Its name.
+pub struct HookStats {
+    /// Name.
     pub name: &'static str,
-    /// How often it ran.
+    /// Number of runs.
     pub runs: u64,
-    /// By how many bytes the process shrank during all its runs.
+    /// Total decrease of the process's resident memory during its runs.
     pub freed_bytes: u64,
 }
 
-type Work = dyn Fn(&Ask) -> String + Send + Sync;
+type Work = dyn Fn(&CleanupRequest) -> String + Send + Sync;
 
 struct Hook {
     name: &'static str,
@@ -87,35 +88,40 @@ struct Hook {
     freed: AtomicU64,
 }
 
-/// All hooks, in the order in which they run.
+/// All hooks, in the order of their runs.
 #[derive(Default)]
 pub(crate) struct Hooks {
     list: Mutex<Vec<Arc<Hook>>>,
     rounds: AtomicU64,
-    /// Held while they run: one round at a time.
-    last: Mutex<Option<Report>>,
+    /// Locked while hooks run, so that there is one run at a time.
+    last: Mutex<Option<CleanupReport>>,
 }
 
 impl Hooks {
-    pub(crate) fn add(&self, name: &'static str, work: Box<Work>) {
-        lock(&self.list).push(Arc::new(Hook { name, work, runs: AtomicU64::new(0), freed: AtomicU64::new(0) }));
+    pub(crate) fn register(&self, name: &'static str, work: Box<Work>) {
+        lock_unpoisoned(&self.list).push(Arc::new(Hook {
+            name,
+            work,
+            runs: AtomicU64::new(0),
+            freed: AtomicU64::new(0),
+        }));
     }
 
-    /// Runs all of them; whoever comes while they run waits, and gets what that round did.
-    pub(crate) fn run(&self, ask: &Ask, resident: impl Fn() -> u64) -> Report {
-        let asked_in = self.rounds.load(Relaxed);
-        let mut last = lock(&self.last);
-        if self.rounds.load(Relaxed) != asked_in
+    /// Runs all hooks; a concurrent caller waits and gets the report of that run.
+    pub(crate) fn run_hooks(&self, request: &CleanupRequest, resident: impl Fn() -> u64) -> CleanupReport {
+        let round_at_call = self.rounds.load(Relaxed);
+        let mut last = lock_unpoisoned(&self.last);
+        if self.rounds.load(Relaxed) != round_at_call
             && let Some(report) = &*last
         {
             return report.clone();
         }
-        let hooks = lock(&self.list).clone();
+        let hooks = lock_unpoisoned(&self.list).clone();
         let before = resident();
-        let ran = hooks.iter().map(|hook| hook.run(ask, &resident)).collect();
-        let report = Report {
-            at: now(),
-            why: ask.why,
+        let ran = hooks.iter().map(|hook| hook.run_hook(request, &resident)).collect();
+        let report = CleanupReport {
+            at: unix_seconds(),
+            why: request.why,
             resident_before_bytes: before,
             resident_after_bytes: resident(),
             hooks: ran,
@@ -125,40 +131,40 @@ impl Hooks {
         report
     }
 
-    /// What the last round did; none as long as the first runs.
-    pub(crate) fn last(&self) -> Option<Report> {
+    /// Report of the last run; `None` while hooks run.
+    pub(crate) fn last_report(&self) -> Option<CleanupReport> {
         self.last.try_lock().ok()?.clone()
     }
 
-    pub(crate) fn states(&self) -> Vec<HookState> {
-        let state = |hook: &Arc<Hook>| HookState {
+    pub(crate) fn hook_stats(&self) -> Vec<HookStats> {
+        let state = |hook: &Arc<Hook>| HookStats {
             name: hook.name,
             runs: hook.runs.load(Relaxed),
             freed_bytes: hook.freed.load(Relaxed),
         };
-        lock(&self.list).iter().map(state).collect()
+        lock_unpoisoned(&self.list).iter().map(state).collect()
     }
 }
 
 impl Hook {
-    fn run(&self, ask: &Ask, resident: impl Fn() -> u64) -> Ran {
+    fn run_hook(&self, request: &CleanupRequest, resident: impl Fn() -> u64) -> HookRun {
         let (before, since) = (resident(), Instant::now());
-        // One that breaks must not keep the others from giving memory back.
-        let did = catch_unwind(AssertUnwindSafe(|| (self.work)(ask)));
+        // A panic of one hook must not keep the others from freeing memory.
+        let did = catch_unwind(AssertUnwindSafe(|| (self.work)(request)));
         let took = since.elapsed();
         let freed = before.saturating_sub(resident());
         self.runs.fetch_add(1, Relaxed);
         self.freed.fetch_add(freed, Relaxed);
-        Ran {
+        HookRun {
             hook: self.name,
-            did: did.unwrap_or_else(|_| "it broke off; see the log".to_owned()),
+            did: did.unwrap_or_else(|_| "the hook panicked; see the log".to_owned()),
             freed_bytes: freed,
             took_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
         }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -167,29 +173,29 @@ mod tests {
     use super::*;
     use std::{sync::Barrier, thread};
 
-    const ASK: Ask = Ask { idle: Duration::ZERO, why: Why::Asked };
+    const REQUEST: CleanupRequest = CleanupRequest { idle: Duration::ZERO, why: CleanupReason::Requested };
 
     #[test]
-    fn hooks_run_in_order_and_one_that_breaks_hinders_nobody() {
+    fn hooks_run_in_order_despite_a_panic() {
         let (hooks, held) = (Hooks::default(), Arc::new(AtomicU64::new(100)));
         for (name, give) in [("first", 30), ("second", 5)] {
             let held = Arc::clone(&held);
-            hooks.add(name, Box::new(move |_| format!("{}", held.fetch_sub(give, Relaxed))));
+            hooks.register(name, Box::new(move |_| format!("{}", held.fetch_sub(give, Relaxed))));
         }
-        hooks.add("broken", Box::new(|_| panic!("on purpose")));
-        let report = hooks.run(&ASK, || held.load(Relaxed));
+        hooks.register("broken", Box::new(|_| panic!("on purpose")));
+        let report = hooks.run_hooks(&REQUEST, || held.load(Relaxed));
         let ran: Vec<_> = report.hooks.iter().map(|ran| (ran.hook, &ran.did[..], ran.freed_bytes)).collect();
-        assert_eq!(ran, [("first", "100", 30), ("second", "70", 5), ("broken", "it broke off; see the log", 0)]);
-        assert_eq!((report.freed(), hooks.last()), (35, Some(report)));
-        let states = hooks.states();
+        assert_eq!(ran, [("first", "100", 30), ("second", "70", 5), ("broken", "the hook panicked; see the log", 0)]);
+        assert_eq!((report.freed_bytes(), hooks.last_report()), (35, Some(report)));
+        let states = hooks.hook_stats();
         assert_eq!((states[0].runs, states[0].freed_bytes, states[2].runs), (1, 30, 1));
     }
 
     #[test]
-    fn who_comes_while_they_run_gets_what_that_round_did() {
+    fn concurrent_cleanups_share_one_run() {
         let (hooks, gate) = (Arc::new(Hooks::default()), Arc::new(Barrier::new(2)));
         let inside = Arc::clone(&gate);
-        hooks.add(
+        hooks.register(
             "slow",
             Box::new(move |_| {
                 inside.wait();
@@ -199,15 +205,15 @@ mod tests {
         );
         let run = |hooks: &Arc<Hooks>| {
             let hooks = Arc::clone(hooks);
-            thread::spawn(move || hooks.run(&ASK, || 0))
+            thread::spawn(move || hooks.run_hooks(&REQUEST, || 0))
         };
         let first = run(&hooks);
         gate.wait();
         let second = run(&hooks);
-        // The second has come when it waits for the lock: give it the time to, then let the first end.
+        // The second call has to reach the lock before the first run ends: give it time.
         thread::sleep(Duration::from_millis(50));
         gate.wait();
         assert_eq!(first.join().unwrap(), second.join().unwrap());
-        assert_eq!(hooks.states()[0].runs, 1);
+        assert_eq!(hooks.hook_stats()[0].runs, 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Memory of NVIDIA's GPUs, by the library of their driver, which is looked for at run time.
+//! Memory of NVIDIA GPUs, read with the driver's library (NVML), which is loaded at run time.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,36 +7,36 @@ use std::{
 
 use nvml_wrapper::Nvml;
 
-use crate::reading::{Gpu, Use};
+use crate::reading::{Gpu, MemoryUsage};
 
-/// The driver is asked no oftener: a question may take a millisecond, and nobody is killed for memory of a GPU.
-const EVERY: Duration = Duration::from_secs(1);
+/// Minimum interval between readings: one may take a millisecond, and the kernel does not kill for GPU memory.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The GPUs of this machine.
 pub(crate) struct Gpus {
-    /// None where there is no driver, or none that answers: that is how most machines are.
+    /// `None` without a working driver, as on most machines.
     nvml: Option<Nvml>,
     last: Mutex<Option<(Instant, Vec<Gpu>)>>,
 }
 
 impl Gpus {
-    pub(crate) fn none() -> Self {
+    pub(crate) fn disabled() -> Self {
         Self { nvml: None, last: Mutex::default() }
     }
 
-    pub(crate) fn find() -> Self {
-        let nvml = Nvml::init().inspect_err(|error| tracing::debug!(%error, "no GPU is watched")).ok();
+    pub(crate) fn discover() -> Self {
+        let nvml = Nvml::init().inspect_err(|error| tracing::debug!(%error, "gpu memory is not monitored")).ok();
         Self { nvml, last: Mutex::default() }
     }
 
-    pub(crate) fn read(&self) -> Vec<Gpu> {
+    pub(crate) fn read_all(&self) -> Vec<Gpu> {
         let Some(nvml) = &self.nvml else { return Vec::new() };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((at, gpus)) if at.elapsed() < EVERY => gpus.clone(),
+            Some((at, gpus)) if at.elapsed() < READ_INTERVAL => gpus.clone(),
             _ => {
                 let gpus: Vec<Gpu> =
-                    (0..nvml.device_count().unwrap_or(0)).filter_map(|index| read(nvml, index)).collect();
+                    (0..nvml.device_count().unwrap_or(0)).filter_map(|index| read_gpu(nvml, index)).collect();
                 *last = Some((Instant::now(), gpus.clone()));
                 gpus
             }
@@ -44,10 +44,10 @@ impl Gpus {
     }
 }
 
-/// A GPU that does not answer is left out: one that fell off its bus must not stop the watch.
-fn read(nvml: &Nvml, index: u32) -> Option<Gpu> {
+/// Reads one GPU; `None` if it does not respond, so that a failed GPU does not stop monitoring.
+fn read_gpu(nvml: &Nvml, index: u32) -> Option<Gpu> {
     let device = nvml.device_by_index(index).ok()?;
     let memory = device.memory_info().ok()?;
     let name = device.name().unwrap_or_else(|_| format!("GPU {index}"));
-    Some(Gpu { name, usage: Use { used: memory.used, limit: memory.total } })
+    Some(Gpu { name, usage: MemoryUsage { used: memory.used, limit: memory.total } })
 }

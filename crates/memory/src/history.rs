@@ -1,4 +1,4 @@
-//! What memory was like.
+//! History of memory readings.
 
 use std::{
     collections::VecDeque,
@@ -9,31 +9,31 @@ use serde::Serialize;
 
 use crate::{level::Level, reading::Reading};
 
-/// Readings that are remembered: at one a minute, four hours.
-const KEPT: usize = 240;
+/// Number of stored samples: four hours at one per minute.
+const MAX_SAMPLES: usize = 240;
 
-/// Memory at one moment.
+/// Memory use at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Past {
+pub struct MemorySample {
     /// Seconds since 1970.
     pub at: u64,
-    /// How short it was.
+    /// Memory level.
     pub level: Level,
-    /// Of the machine.
+    /// Use of the machine's memory.
     pub system_percent: Option<f64>,
-    /// Of the control group that was nearest to its limit.
+    /// Use of the control group nearest to its limit.
     pub cgroup_percent: Option<f64>,
-    /// Of the fullest GPU.
+    /// Use of the fullest GPU.
     pub gpu_percent: Option<f64>,
     /// Resident bytes of this process.
     pub process_bytes: u64,
 }
 
-impl Past {
-    pub(crate) fn of(reading: &Reading, level: Level) -> Self {
+impl MemorySample {
+    pub(crate) fn from_reading(reading: &Reading, level: Level) -> Self {
         let percent = |percent: f64| (percent * 100.0).round() / 100.0;
         Self {
-            at: now(),
+            at: unix_seconds(),
             level,
             system_percent: reading.system.map(|system| percent(system.percent())),
             cgroup_percent: reading.cgroup.as_ref().map(|group| percent(group.usage.percent())),
@@ -44,23 +44,23 @@ impl Past {
 }
 
 /// Seconds since 1970.
-pub(crate) fn now() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }
 
-/// The last readings, oldest first.
+/// The latest samples, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct History(VecDeque<Past>);
+pub(crate) struct History(VecDeque<MemorySample>);
 
 impl History {
-    pub(crate) fn push(&mut self, past: Past) {
-        if self.0.len() == KEPT {
+    pub(crate) fn push_sample(&mut self, sample: MemorySample) {
+        if self.0.len() == MAX_SAMPLES {
             self.0.pop_front();
         }
-        self.0.push_back(past);
+        self.0.push_back(sample);
     }
 
-    pub(crate) fn all(&self) -> Vec<Past> {
+    pub(crate) fn to_samples(&self) -> Vec<MemorySample> {
         self.0.iter().cloned().collect()
     }
 }
@@ -70,12 +70,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_forgets_the_oldest() {
+    fn history_drops_the_oldest_sample() {
         let mut history = History::default();
-        for bytes in 0..KEPT as u64 + 10 {
-            history.push(Past::of(&Reading { process: bytes, ..Default::default() }, Level::Normal));
+        for bytes in 0..MAX_SAMPLES as u64 + 10 {
+            history.push_sample(MemorySample::from_reading(
+                &Reading { process: bytes, ..Default::default() },
+                Level::Normal,
+            ));
         }
-        let all = history.all();
-        assert_eq!((all.len(), all[0].process_bytes), (KEPT, 10));
+        let all = history.to_samples();
+        assert_eq!((all.len(), all[0].process_bytes), (MAX_SAMPLES, 10));
     }
 }

@@ -1,28 +1,28 @@
-//! How short memory is. Pure: figures in, a level out.
+//! Memory levels, computed from percentages with hysteresis.
 
 use serde::Serialize;
 
-/// How short memory is, and so what is done.
+/// Severity of memory pressure, which decides the reaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Level {
-    /// There is enough.
+    /// Enough memory.
     #[default]
     Normal,
-    /// What is held for later is given back.
+    /// Cached memory is freed.
     Elevated,
-    /// Somebody is told.
+    /// An alert is sent.
     High,
-    /// New work is turned away.
+    /// New work is refused.
     Critical,
 }
 
 impl Level {
-    /// All of them, upward.
+    /// All levels, in ascending order.
     pub const ALL: [Self; 4] = [Self::Normal, Self::Elevated, Self::High, Self::Critical];
 
-    /// Its name.
+    /// Name of the level.
     pub fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -33,66 +33,66 @@ impl Level {
     }
 }
 
-/// From which percentage on a level holds; infinity where it never does.
+/// Percentages at which levels start; infinity disables one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Steps {
-    /// Of [`Level::Elevated`].
+pub struct LevelThresholds {
+    /// Start of [`Level::Elevated`].
     pub elevated: f64,
-    /// Of [`Level::High`].
+    /// Start of [`Level::High`].
     pub high: f64,
-    /// Of [`Level::Critical`].
+    /// Start of [`Level::Critical`].
     pub critical: f64,
 }
 
-impl Steps {
-    /// The highest level whose step `percent` has reached.
-    fn reached(&self, percent: f64) -> Level {
-        self.highest(|step| percent >= step)
+impl LevelThresholds {
+    /// The highest level whose threshold `percent` has reached.
+    fn level_at(&self, percent: f64) -> Level {
+        self.highest_where(|threshold| percent >= threshold)
     }
 
-    /// The same, where a step is only left when `percent` is clearly below it.
-    fn held(&self, percent: f64) -> Level {
-        self.highest(|step| percent >= step - MARGIN.min(step / 10.0))
+    /// The highest level whose threshold, less a margin, `percent` has reached.
+    fn level_with_margin(&self, percent: f64) -> Level {
+        self.highest_where(|threshold| percent >= threshold - HYSTERESIS_PERCENT.min(threshold / 10.0))
     }
 
-    fn highest(&self, is_reached: impl Fn(f64) -> bool) -> Level {
-        let steps = [(self.critical, Level::Critical), (self.high, Level::High), (self.elevated, Level::Elevated)];
-        steps.into_iter().find(|(step, _)| is_reached(*step)).map_or(Level::Normal, |(_, level)| level)
+    fn highest_where(&self, is_reached: impl Fn(f64) -> bool) -> Level {
+        let thresholds = [(self.critical, Level::Critical), (self.high, Level::High), (self.elevated, Level::Elevated)];
+        thresholds.into_iter().find(|(threshold, _)| is_reached(*threshold)).map_or(Level::Normal, |(_, level)| level)
     }
 }
 
-/// Percent by which memory must be below a step for its level to end, or a tenth of the step if that is less.
-const MARGIN: f64 = 3.0;
+/// Percentage points below a threshold at which its level ends; a tenth of the threshold if that is less.
+const HYSTERESIS_PERCENT: f64 = 3.0;
 
-/// Looks in a row that must agree before a level ends: memory that is given back in the middle of a burst comes again.
-const CALM: u32 = 4;
+/// Consecutive readings that must be lower before a level falls, because memory freed during a burst is taken again.
+const READINGS_BEFORE_FALL: u32 = 4;
 
-/// The level of memory that is looked at again and again. It rises at once, and falls late: who sheds work sees memory
-/// fall, and must not take that for a reason to let all of it in again.
+/// The level over several readings. It rises immediately and falls late: while work is refused, memory falls, which
+/// must not lead to accepting all of it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Gauge {
+pub struct LevelTracker {
     level: Level,
-    calm: u32,
+    readings_below: u32,
 }
 
-impl Gauge {
-    /// The level after memory was found to be `percent` full.
-    pub fn look(&mut self, percent: f64, steps: &Steps) -> Level {
-        let (reached, held) = (steps.reached(percent), steps.held(percent));
+impl LevelTracker {
+    /// Updates the level with a reading of `percent`.
+    pub fn update(&mut self, percent: f64, thresholds: &LevelThresholds) -> Level {
+        let (reached, held) = (thresholds.level_at(percent), thresholds.level_with_margin(percent));
         if reached >= self.level {
-            *self = Self { level: reached, calm: 0 };
+            *self = Self { level: reached, readings_below: 0 };
         } else if held < self.level {
-            self.calm += 1;
-            if self.calm >= CALM {
-                *self = Self { level: held, calm: 0 };
+            self.readings_below += 1;
+            if self.readings_below >= READINGS_BEFORE_FALL {
+                *self = Self { level: held, readings_below: 0 };
             }
         } else {
-            self.calm = 0;
+            self.readings_below = 0;
         }
         self.level
     }
 
-    /// The level as it is.
+    /// The current level.
     pub fn level(&self) -> Level {
         self.level
     }
@@ -103,73 +103,74 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const STEPS: Steps = Steps { elevated: 80.0, high: 85.0, critical: 95.0 };
+    const THRESHOLDS: LevelThresholds = LevelThresholds { elevated: 80.0, high: 85.0, critical: 95.0 };
 
     fn check(percents: &[f64], expected: &[Level]) {
-        let mut gauge = Gauge::default();
-        let levels: Vec<Level> = percents.iter().map(|percent| gauge.look(*percent, &STEPS)).collect();
+        let mut tracker = LevelTracker::default();
+        let levels: Vec<Level> = percents.iter().map(|percent| tracker.update(*percent, &THRESHOLDS)).collect();
         assert_eq!(levels, expected, "{percents:?}");
     }
 
     use Level::{Critical, Elevated, High, Normal};
 
     #[test]
-    fn it_rises_at_once_and_as_far_as_it_must() {
+    fn level_rises_immediately() {
         check(&[50.0, 79.9, 80.0, 85.0, 95.0], &[Normal, Normal, Elevated, High, Critical]);
         check(&[50.0, 99.0], &[Normal, Critical]);
     }
 
     #[test]
-    fn it_falls_when_several_looks_agree_that_there_is_a_margin() {
+    fn level_falls_after_several_readings_below_the_margin() {
         check(&[95.0, 91.9, 91.9, 91.9, 91.9], &[Critical, Critical, Critical, Critical, High]);
         check(&[95.0, 10.0, 10.0, 10.0, 10.0], &[Critical, Critical, Critical, Critical, Normal]);
-        // 92 is 95 less the margin: not below it.
+        // 92 is 95 less the margin, so it is not below the margin.
         check(&[95.0, 92.0, 92.0, 92.0, 92.0, 92.0], &[Critical; 6]);
-        // One look that disagrees begins the count anew.
+        // One higher reading restarts the count.
         check(&[95.0, 10.0, 10.0, 10.0, 93.0, 10.0, 10.0, 10.0], &[Critical; 8]);
     }
 
     #[test]
-    fn a_low_step_can_be_left_too() {
-        let (mut gauge, steps) = (Gauge::default(), Steps { elevated: 1.0, high: 1.0, critical: 1.0 });
-        assert_eq!(gauge.look(1.0, &steps), Critical);
-        let levels: Vec<Level> = (0..4).map(|_| gauge.look(0.8, &steps)).collect();
+    fn level_falls_below_a_low_threshold() {
+        let (mut tracker, thresholds) =
+            (LevelTracker::default(), LevelThresholds { elevated: 1.0, high: 1.0, critical: 1.0 });
+        assert_eq!(tracker.update(1.0, &thresholds), Critical);
+        let levels: Vec<Level> = (0..4).map(|_| tracker.update(0.8, &thresholds)).collect();
         assert_eq!(levels, [Critical, Critical, Critical, Normal]);
     }
 
     #[test]
-    fn a_level_that_never_holds_is_never_reached() {
-        let steps = Steps { critical: f64::INFINITY, ..STEPS };
-        assert_eq!(Gauge::default().look(150.0, &steps), High);
+    fn disabled_level_is_never_reached() {
+        let thresholds = LevelThresholds { critical: f64::INFINITY, ..THRESHOLDS };
+        assert_eq!(LevelTracker::default().update(150.0, &thresholds), High);
     }
 
     proptest! {
         #[test]
-        fn it_is_never_lower_than_what_is_reached(percents in prop::collection::vec(0.0..110.0f64, 1..200)) {
-            let mut gauge = Gauge::default();
+        fn level_is_at_least_the_one_of_the_reading(percents in prop::collection::vec(0.0..110.0f64, 1..200)) {
+            let mut tracker = LevelTracker::default();
             for percent in percents {
-                prop_assert!(gauge.look(percent, &STEPS) >= STEPS.reached(percent));
+                prop_assert!(tracker.update(percent, &THRESHOLDS) >= THRESHOLDS.level_at(percent));
             }
         }
 
         #[test]
-        fn it_falls_only_after_looks_that_were_all_clearly_below(percents in prop::collection::vec(60.0..110.0f64, 1..300)) {
-            let (mut gauge, mut seen) = (Gauge::default(), Vec::new());
+        fn level_falls_only_after_readings_below_the_margin(percents in prop::collection::vec(60.0..110.0f64, 1..300)) {
+            let (mut tracker, mut seen) = (LevelTracker::default(), Vec::new());
             for percent in percents {
-                let before = gauge.level();
+                let before = tracker.level();
                 seen.push(percent);
-                if gauge.look(percent, &STEPS) < before {
-                    let last = &seen[seen.len() - CALM as usize..];
-                    prop_assert!(last.iter().all(|percent| STEPS.held(*percent) < before), "{before:?} {last:?}");
+                if tracker.update(percent, &THRESHOLDS) < before {
+                    let last = &seen[seen.len() - READINGS_BEFORE_FALL as usize..];
+                    prop_assert!(last.iter().all(|percent| THRESHOLDS.level_with_margin(*percent) < before), "{before:?} {last:?}");
                 }
             }
         }
 
         #[test]
-        fn what_stays_within_the_margin_changes_it_once_at_most(wobble in prop::collection::vec(92.1..98.0f64, 1..300)) {
-            let mut gauge = Gauge::default();
-            gauge.look(93.0, &STEPS);
-            let levels: Vec<Level> = wobble.into_iter().map(|percent| gauge.look(percent, &STEPS)).collect();
+        fn level_is_stable_within_the_margin(wobble in prop::collection::vec(92.1..98.0f64, 1..300)) {
+            let mut tracker = LevelTracker::default();
+            tracker.update(93.0, &THRESHOLDS);
+            let levels: Vec<Level> = wobble.into_iter().map(|percent| tracker.update(percent, &THRESHOLDS)).collect();
             let changes = levels.windows(2).filter(|pair| pair[0] != pair[1]).count();
             prop_assert!(changes <= 1, "{levels:?}");
         }

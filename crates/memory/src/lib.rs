@@ -1,27 +1,26 @@
-//! The machine's memory, watched: how much is used of what the kernel allows, how short it is, and what can be done.
+//! Memory monitoring: usage and limits of machine, control groups and GPUs, the memory level, and recommendations.
 //!
-//! A [`Manager`] looks at the machine ([`Sources`]), turns the figures into a [`Level`] that does not flap ([`Gauge`]),
-//! tells whoever should know (log, counters, a webhook) and lets registered [hooks](Manager::hook) give memory back. Who
-//! is turned away while memory is short is decided by whoever reads the level: what a request or a model is, this room
-//! does not know.
+//! A [`MemoryMonitor`] reads the [`Sources`], derives a [`Level`] with hysteresis ([`LevelTracker`]), reports changes
+//! (log, counters, a webhook) and runs registered [cleanup hooks](MemoryMonitor::register_hook). Its users decide which
+//! work to refuse at a level: this crate knows neither requests nor models.
 
-mod advice;
 mod cgroup;
 mod cleanup;
 mod gpu;
 mod history;
 mod level;
-mod manager;
+mod monitor;
 mod policy;
 mod reading;
+mod recommendations;
 mod throttling;
 mod webhook;
 
-pub use advice::Holder;
-pub use cleanup::{Ask, HookState, Ran, Report, Why};
-pub use history::Past;
-pub use level::{Gauge, Level, Steps};
-pub use manager::{Manager, State};
+pub use cleanup::{CleanupReason, CleanupReport, CleanupRequest, HookRun, HookStats};
+pub use history::MemorySample;
+pub use level::{Level, LevelThresholds, LevelTracker};
+pub use monitor::{MemoryMonitor, MonitorState};
 pub use policy::Policy;
-pub use reading::{Gpu, Group, Reading, Scope, Sources, Use};
+pub use reading::{CgroupUsage, Gpu, MemoryUsage, Reading, Scope, Sources};
+pub use recommendations::MemoryConsumer;
 pub use throttling::Throttling;

@@ -1,30 +1,30 @@
-//! What the watch keeps to.
+//! Policy of memory monitoring.
 
 use std::time::Duration;
 
-use crate::level::Steps;
+use crate::level::LevelThresholds;
 
-/// What the watch keeps to. Percentages are of the machine's memory, or of the limit of the control group that is
-/// nearest to its own, whichever is fuller.
+/// Settings of memory monitoring. Percentages are of the machine's memory, or of the limit of the control group nearest
+/// to its limit, whichever is fuller.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Whether anything is watched.
+    /// True if memory is monitored.
     pub monitoring: bool,
-    /// How often a line is written and remembered.
+    /// Interval between samples in the history and the log.
     pub interval: Duration,
-    /// Percent from which on somebody is told.
+    /// Percentage at which an alert is sent.
     pub alert: f64,
-    /// The same of a GPU's memory; what is held for later is given back then too.
+    /// The same for GPU memory; a cleanup runs at this percentage as well.
     pub gpu_alert: f64,
-    /// Whether hooks run by themselves.
+    /// True if cleanup hooks run automatically.
     pub auto_cleanup: bool,
-    /// Percent from which on they do.
+    /// Percentage at which they run.
     pub cleanup: f64,
-    /// Percent from which on new work is to be turned away; never if none.
+    /// Percentage at which new work is refused; `None` for never.
     pub shed: Option<f64>,
-    /// For how long nobody may have asked for what hooks let go.
+    /// Automatic cleanups free only memory that was not used for this long.
     pub rest_idle: Duration,
-    /// Who is told by a POST.
+    /// URL to which alerts are posted.
     pub webhook: Option<String>,
 }
 
@@ -45,13 +45,13 @@ impl Default for Policy {
 }
 
 impl Policy {
-    pub(crate) fn steps(&self) -> Steps {
-        Steps { elevated: self.cleanup, high: self.alert, critical: self.shed.unwrap_or(f64::INFINITY) }
+    pub(crate) fn memory_thresholds(&self) -> LevelThresholds {
+        LevelThresholds { elevated: self.cleanup, high: self.alert, critical: self.shed.unwrap_or(f64::INFINITY) }
     }
 
-    /// Of a GPU: whoever runs out of its memory gets an error and no signal, and what a backend keeps there for runs
-    /// counts as used. So nobody is turned away for it.
-    pub(crate) fn gpu_steps(&self) -> Steps {
-        Steps { elevated: self.gpu_alert, high: self.gpu_alert, critical: f64::INFINITY }
+    /// Thresholds for GPUs. There is no critical level: exhausted GPU memory is an error and not a signal, and memory
+    /// that a backend caches there counts as used. So no work is refused because of it.
+    pub(crate) fn gpu_thresholds(&self) -> LevelThresholds {
+        LevelThresholds { elevated: self.gpu_alert, high: self.gpu_alert, critical: f64::INFINITY }
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel says of memory: the machine's, this process's, its control groups'; and the driver of the GPUs'.
+//! Memory readings: the machine and this process (/proc), control groups, and GPUs.
 
 use std::{
     fmt, fs,
@@ -9,63 +9,63 @@ use serde::Serialize;
 
 use crate::{cgroup::Cgroups, gpu::Gpus};
 
-/// Bytes that are used of those there are.
+/// Used and total bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Use {
-    /// Bytes that could not be had without taking them from somebody.
+pub struct MemoryUsage {
+    /// Bytes that are not available without reclaiming them from other users.
     pub used: u64,
-    /// Bytes that there are.
+    /// Total bytes.
     pub limit: u64,
 }
 
-impl Use {
-    /// How much of it is used, 0 to 100 and rarely a little more.
+impl MemoryUsage {
+    /// Used share in percent, from 0 to 100 and rarely a little more.
     pub fn percent(self) -> f64 {
         self.used as f64 / self.limit.max(1) as f64 * 100.0
     }
 
-    /// Bytes that are left.
-    pub fn free(self) -> u64 {
+    /// Free bytes.
+    pub fn free_bytes(self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
 }
 
 /// A control group with a limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Group {
-    /// Its path in the hierarchy, as far as this process can see it.
+pub struct CgroupUsage {
+    /// Path in the hierarchy, as far as this process sees it.
     pub path: String,
-    /// Without what the kernel would take back before it kills.
+    /// Usage without memory that the kernel would reclaim before it kills.
     #[serde(flatten)]
-    pub usage: Use,
+    pub usage: MemoryUsage,
 }
 
 /// A GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Gpu {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its memory, whoever uses it.
+    /// Memory used by all processes.
     #[serde(flatten)]
-    pub usage: Use,
+    pub usage: MemoryUsage,
 }
 
-/// Whose memory.
+/// The owner of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// The machine's.
+    /// The machine.
     System,
-    /// This process's.
+    /// This process.
     Process,
-    /// The control group's that is nearest to its limit.
+    /// The control group nearest to its limit.
     Cgroup,
-    /// The GPU's that is fullest.
+    /// The fullest GPU.
     Gpu,
 }
 
 impl Scope {
-    /// Its name, as it stands in labels and words.
+    /// Name in labels and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -76,30 +76,30 @@ impl Scope {
     }
 }
 
-/// One look at all memory.
+/// A reading of all memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Reading {
-    /// The machine; none where the kernel does not say.
-    pub system: Option<Use>,
+    /// The machine; `None` if the kernel does not report it.
+    pub system: Option<MemoryUsage>,
     /// Resident bytes of this process.
     pub process: u64,
-    /// Of the control groups that this process is in and that have a limit: the one nearest to it.
-    pub cgroup: Option<Group>,
-    /// The GPUs whose driver is there.
+    /// The control group nearest to its limit, of this process's groups with a limit.
+    pub cgroup: Option<CgroupUsage>,
+    /// The GPUs with a driver.
     pub gpus: Vec<Gpu>,
 }
 
 impl Reading {
-    /// Where the kernel would run out first.
-    pub fn tightest(&self) -> Option<(Scope, Use)> {
+    /// The limit that would be reached first.
+    pub fn tightest_limit(&self) -> Option<(Scope, MemoryUsage)> {
         let system = self.system.map(|usage| (Scope::System, usage));
         let cgroup = self.cgroup.as_ref().map(|group| (Scope::Cgroup, group.usage));
         system.into_iter().chain(cgroup).max_by(|(_, a), (_, b)| a.percent().total_cmp(&b.percent()))
     }
 
-    /// Bytes that may still be taken before `percent` of the machine's memory, or of the control group's, are in use.
-    pub fn room(&self, percent: f64) -> Option<u64> {
-        let left = |usage: Use| ((usage.limit as f64 * percent / 100.0) as u64).saturating_sub(usage.used);
+    /// Bytes that can be allocated before `percent` of the machine's or the control group's memory is in use.
+    pub fn bytes_until(&self, percent: f64) -> Option<u64> {
+        let left = |usage: MemoryUsage| ((usage.limit as f64 * percent / 100.0) as u64).saturating_sub(usage.used);
         self.system.into_iter().chain(self.cgroup.as_ref().map(|group| group.usage)).map(left).min()
     }
 
@@ -109,7 +109,7 @@ impl Reading {
     }
 }
 
-/// Where readings come from.
+/// Sources of readings.
 pub struct Sources {
     proc: PathBuf,
     cgroups: Cgroups,
@@ -123,41 +123,41 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// This machine. The driver of its GPUs is asked for once, here: without one there are none.
-    pub fn here() -> Self {
-        Self { gpus: Gpus::find(), ..Self::below(Path::new("/")) }
+    /// This machine. The GPU driver is searched once, here.
+    pub fn local_machine() -> Self {
+        Self { gpus: Gpus::discover(), ..Self::with_root(Path::new("/")) }
     }
 
-    /// A machine whose `/proc` and `/sys` lie below `root`, without GPUs.
-    pub fn below(root: &Path) -> Self {
-        Self { proc: root.join("proc"), cgroups: Cgroups::find(root, "memory"), gpus: Gpus::none() }
+    /// A machine whose `/proc` and `/sys` are below `root`, without GPUs.
+    pub fn with_root(root: &Path) -> Self {
+        Self { proc: root.join("proc"), cgroups: Cgroups::discover(root, "memory"), gpus: Gpus::disabled() }
     }
 
-    /// Looks.
-    pub fn read(&self) -> Reading {
-        let system = self.system();
+    /// Takes a reading.
+    pub fn take_reading(&self) -> Reading {
+        let system = self.system_usage();
         Reading {
-            process: self.process(),
-            cgroup: self.cgroups.tightest(system.map(|system| system.limit)),
-            gpus: self.gpus.read(),
+            process: self.process_bytes(),
+            cgroup: self.cgroups.tightest_group(system.map(|system| system.limit)),
+            gpus: self.gpus.read_all(),
             system,
         }
     }
 
     /// Resident bytes of this process.
-    pub fn process(&self) -> u64 {
-        kib(&self.proc.join("self/status"), ["VmRSS:"]).map_or(0, |[resident]| resident * 1024)
+    pub fn process_bytes(&self) -> u64 {
+        read_kib(&self.proc.join("self/status"), ["VmRSS:"]).map_or(0, |[resident]| resident * 1024)
     }
 
-    /// What the kernel thinks could be had without swapping is not used.
-    fn system(&self) -> Option<Use> {
-        let [total, available] = kib(&self.proc.join("meminfo"), ["MemTotal:", "MemAvailable:"])?;
-        Some(Use { used: total.saturating_sub(available) * 1024, limit: total * 1024 })
+    /// Memory that the kernel can provide without swapping counts as free.
+    fn system_usage(&self) -> Option<MemoryUsage> {
+        let [total, available] = read_kib(&self.proc.join("meminfo"), ["MemTotal:", "MemAvailable:"])?;
+        Some(MemoryUsage { used: total.saturating_sub(available) * 1024, limit: total * 1024 })
     }
 }
 
-/// The numbers that stand behind `keys` in `file`.
-fn kib<const N: usize>(file: &Path, keys: [&str; N]) -> Option<[u64; N]> {
+/// The numbers of `keys` in `file`, in KiB.
+fn read_kib<const N: usize>(file: &Path, keys: [&str; N]) -> Option<[u64; N]> {
     let text = fs::read_to_string(file).ok()?;
     let mut numbers = [0; N];
     for (number, key) in numbers.iter_mut().zip(keys) {
@@ -172,30 +172,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_has_memory_and_this_process_holds_some() {
-        let reading = Sources::here().read();
+    fn local_machine_has_a_reading() {
+        let reading = Sources::local_machine().take_reading();
         let system = reading.system.unwrap();
         assert!(system.limit > system.used && system.used > 0);
         assert!(reading.process > 100_000 && reading.process < system.limit);
-        assert!(reading.tightest().is_some());
+        assert!(reading.tightest_limit().is_some());
     }
 
     #[test]
-    fn where_the_kernel_would_run_out_first_counts() {
-        let group = |used| Some(Group { path: "/a".to_owned(), usage: Use { used, limit: 100 } });
-        let system = Some(Use { used: 500, limit: 1000 });
-        let of = |cgroup| Reading { system, cgroup, ..Default::default() }.tightest().unwrap().0;
+    fn tightest_limit_is_the_one_reached_first() {
+        let group = |used| Some(CgroupUsage { path: "/a".to_owned(), usage: MemoryUsage { used, limit: 100 } });
+        let system = Some(MemoryUsage { used: 500, limit: 1000 });
+        let of = |cgroup| Reading { system, cgroup, ..Default::default() }.tightest_limit().unwrap().0;
         assert_eq!(of(group(49)), Scope::System);
         assert_eq!(of(group(51)), Scope::Cgroup);
         assert_eq!(of(None), Scope::System);
-        assert_eq!(Reading::default().tightest(), None);
-        let room = |used| Reading { system, cgroup: group(used), ..Default::default() }.room(90.0);
-        assert_eq!((room(60), room(95), Reading::default().room(90.0)), (Some(30), Some(0), None));
+        assert_eq!(Reading::default().tightest_limit(), None);
+        let room = |used| Reading { system, cgroup: group(used), ..Default::default() }.bytes_until(90.0);
+        assert_eq!((room(60), room(95), Reading::default().bytes_until(90.0)), (Some(30), Some(0), None));
     }
 
     #[test]
-    fn a_machine_that_says_nothing_is_no_fault() {
+    fn missing_files_give_an_empty_reading() {
         let nowhere = tempfile::tempdir().unwrap();
-        assert_eq!(Sources::below(nowhere.path()).read(), Reading::default());
+        assert_eq!(Sources::with_root(nowhere.path()).take_reading(), Reading::default());
     }
 }

@@ -1,28 +1,28 @@
-//! How often the kernel held this process back for its share of the processor: read from the same control groups as memory.
+//! CPU throttling by the control group's quota, from the same control groups as memory.
 
 use std::{path::Path, time::Duration};
 
 use crate::cgroup::Cgroups;
 
-/// What the quota of this process's control group did so far.
+/// Effects of the CPU quota of this process's control group so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttling {
-    /// Periods in which something ran.
+    /// Periods in which a thread ran.
     pub periods: u64,
-    /// Those of them in which the quota was used up.
+    /// Periods in which the quota was used up.
     pub throttled: u64,
-    /// For how long threads were held back.
-    pub held_back: Duration,
+    /// Total time during which threads were throttled.
+    pub throttled_time: Duration,
 }
 
 impl Throttling {
-    /// What it is now; none where there is no control group, or it does not tell.
-    pub fn now() -> Option<Self> {
-        Self::below(Path::new("/"))
+    /// The current counts; `None` without a control group or its statistics.
+    pub fn read_current() -> Option<Self> {
+        Self::read_below(Path::new("/"))
     }
 
-    fn below(root: &Path) -> Option<Self> {
-        let stat = Cgroups::find(root, "cpu").file("cpu.stat")?;
+    fn read_below(root: &Path) -> Option<Self> {
+        let stat = Cgroups::discover(root, "cpu").read_file("cpu.stat")?;
         let number = |key: &str| {
             let line = stat.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
             line.and_then(|number| number.trim().parse::<u64>().ok())
@@ -32,7 +32,7 @@ impl Throttling {
         Some(Self {
             periods: number("nr_periods")?,
             throttled: number("nr_throttled")?,
-            held_back: Duration::from_nanos(nanos),
+            throttled_time: Duration::from_nanos(nanos),
         })
     }
 }
@@ -48,13 +48,13 @@ mod tests {
             fs::create_dir_all(root.path().join(name).parent().unwrap()).unwrap();
             fs::write(root.path().join(name), text).unwrap();
         }
-        let found = Throttling::below(root.path());
-        let found = found.map(|found| (found.periods, found.throttled, found.held_back.as_micros() as u64));
+        let found = Throttling::read_below(root.path());
+        let found = found.map(|found| (found.periods, found.throttled, found.throttled_time.as_micros() as u64));
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn both_versions_tell() {
+    fn throttling_is_read_from_both_versions() {
         let one = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
         let stat = "nr_periods 10\nnr_throttled 3\nthrottled_time 5000\n";
         check(one, "2:cpu,cpuacct:/a\n0::/\n", "sys/fs/cgroup/cpu/a/cpu.stat", stat, Some((10, 3, 5)));

@@ -1,4 +1,4 @@
-//! Tells somebody by a POST, on a thread of its own: whoever answers slowly keeps nobody from watching.
+//! Webhook for alerts: a POST from a thread of its own, so that a slow receiver does not delay monitoring.
 
 use std::{
     sync::{
@@ -11,49 +11,49 @@ use std::{
 
 use serde_json::Value;
 
-/// Messages that may wait; more are dropped, and that is logged.
-const WAITING: usize = 16;
+/// Maximum number of queued alerts; further ones are dropped and logged.
+const MAX_QUEUED_ALERTS: usize = 16;
 
-/// How long one may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of a POST.
+const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
-struct Message {
-    to: String,
+struct Alert {
+    url: String,
     body: Value,
 }
 
-/// The thread that tells, once there is something to tell.
+/// The sender thread, started with the first alert.
 #[derive(Default)]
-pub(crate) struct Webhook(Mutex<Option<SyncSender<Message>>>);
+pub(crate) struct Webhook(Mutex<Option<SyncSender<Alert>>>);
 
 impl Webhook {
-    /// Sends `body` to `to`, some time soon.
-    pub(crate) fn post(&self, to: &str, body: Value) {
+    /// Queues an alert with `body` for `url`.
+    pub(crate) fn queue_alert(&self, url: &str, body: Value) {
         let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sender.is_none() {
-            *sender = start();
+            *sender = start_sender();
         }
         let Some(sender) = &*sender else { return };
-        match sender.try_send(Message { to: to.to_owned(), body }) {
+        match sender.try_send(Alert { url: url.to_owned(), body }) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => tracing::warn!("memory_webhook_url is too slow: an alert was not sent"),
-            Err(TrySendError::Disconnected(_)) => tracing::warn!("an alert was not sent: its thread has ended"),
+            Err(TrySendError::Full(_)) => tracing::warn!("alert dropped: memory_webhook_url is too slow"),
+            Err(TrySendError::Disconnected(_)) => tracing::warn!("alert dropped: its thread has ended"),
         }
     }
 }
 
-fn start() -> Option<SyncSender<Message>> {
-    let (sender, messages) = sync_channel::<Message>(WAITING);
+fn start_sender() -> Option<SyncSender<Alert>> {
+    let (sender, alerts) = sync_channel::<Alert>(MAX_QUEUED_ALERTS);
     let send = move || {
-        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).max_redirects(0).build();
+        let config = ureq::Agent::config_builder().timeout_global(Some(POST_TIMEOUT)).max_redirects(0).build();
         let agent = ureq::Agent::new_with_config(config);
-        for Message { to, body } in messages {
-            // The address may hold a secret: it stays out of the log.
-            if let Err(error) = agent.post(&to).send_json(&body) {
-                tracing::warn!(%error, "an alert could not be sent to memory_webhook_url");
+        for Alert { url, body } in alerts {
+            // The URL may contain a secret, so it is not logged.
+            if let Err(error) = agent.post(&url).send_json(&body) {
+                tracing::warn!(%error, "cannot send an alert to memory_webhook_url");
             }
         }
     };
     let started = thread::Builder::new().name("webhook".to_owned()).spawn(send);
-    started.map(|_| sender).inspect_err(|error| tracing::error!(%error, "alerts are not sent")).ok()
+    started.map(|_| sender).inspect_err(|error| tracing::error!(%error, "cannot send alerts")).ok()
 }

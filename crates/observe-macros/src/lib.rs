@@ -1,12 +1,12 @@
-//! `#[profile]`: a function as a section.
+//! The attribute `#[profile]`, which makes a function a section.
 
 use proc_macro::TokenStream;
 use quote::quote;
 use syn::{ItemFn, LitStr, parse_macro_input};
 
-/// Times a function, under its own name or the one given: `#[profile]`, `#[profile("read the header")]`.
+/// Times a function under its own name or the given one: `#[profile]`, `#[profile("read the header")]`.
 ///
-/// Of an `async` one, polls are work and the time between them is waiting.
+/// Of an `async` function, polls are work and the time between them is waiting.
 #[proc_macro_attribute]
 pub fn profile(name: TokenStream, function: TokenStream) -> TokenStream {
     let mut function = parse_macro_input!(function as ItemFn);
@@ -30,7 +30,7 @@ pub fn profile(name: TokenStream, function: TokenStream) -> TokenStream {
                 syn::ReturnType::Type(_, output) if matches!(**output, syn::Type::ImplTrait(_)) => quote!(_),
                 syn::ReturnType::Type(_, output) => quote!(#output),
             };
-            // What the body gives is said, for `?` in it needs to know.
+            // The type of the result is annotated, because `?` in the body needs it.
             quote!({
                 #section
                 SECTION.instrument(::std::boxed::Box::pin(async move { let given: #typed = #body; given })).await

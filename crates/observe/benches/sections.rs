@@ -1,11 +1,11 @@
-//! What it costs to be seen: `cargo bench -p caudal-observe`.
+//! Cost of sections and histograms: `cargo bench -p caudal-observe`.
 
 use std::hint::black_box;
 
 use caudal_observe::{Histogram, Section, section, set_enabled};
 use criterion::{Criterion, criterion_group, criterion_main};
 
-fn sections(criterion: &mut Criterion) {
+fn bench_sections(criterion: &mut Criterion) {
     static RECORDED: Section = Section::new("recorded", "bench");
     let mut group = criterion.benchmark_group("observe");
     group.bench_function("section", |bench| bench.iter(|| section!("timed")));
@@ -24,5 +24,5 @@ fn sections(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sections);
+criterion_group!(benches, bench_sections);
 criterion_main!(benches);

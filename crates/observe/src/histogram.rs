@@ -1,10 +1,10 @@
-//! A histogram that many threads feed at once, for ever.
+//! A concurrent histogram.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::buckets::{self, BUCKETS};
+use crate::buckets::{self, BUCKET_COUNT};
 
-/// Counts values in log-linear buckets; feeding it is two relaxed additions.
+/// Counts values in log-linear buckets; recording a value takes two relaxed additions.
 ///
 /// ```
 /// let latency = caudal_observe::Histogram::new();
@@ -14,7 +14,7 @@ use crate::buckets::{self, BUCKETS};
 /// ```
 #[derive(Debug)]
 pub struct Histogram {
-    counts: Box<[AtomicU64; BUCKETS]>,
+    counts: Box<[AtomicU64; BUCKET_COUNT]>,
     sum: AtomicU64,
 }
 
@@ -27,16 +27,16 @@ impl Default for Histogram {
 impl Histogram {
     /// An empty histogram.
     pub fn new() -> Self {
-        Self { counts: Box::new([const { AtomicU64::new(0) }; BUCKETS]), sum: AtomicU64::new(0) }
+        Self { counts: Box::new([const { AtomicU64::new(0) }; BUCKET_COUNT]), sum: AtomicU64::new(0) }
     }
 
-    /// Counts `value`.
+    /// Records `value`.
     pub fn record(&self, value: u64) {
-        self.counts[buckets::index(value)].fetch_add(1, Relaxed);
+        self.counts[buckets::bucket_index(value)].fetch_add(1, Relaxed);
         self.sum.fetch_add(value, Relaxed);
     }
 
-    /// What has been counted so far. Values recorded meanwhile may be in or not.
+    /// The counts so far. Values recorded concurrently may be missing.
     pub fn snapshot(&self) -> Snapshot {
         let counts: Vec<u64> = self.counts.iter().map(|count| count.load(Relaxed)).collect();
         Snapshot { total: counts.iter().sum(), counts, sum: self.sum.load(Relaxed) }
@@ -52,57 +52,62 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn of(counts: Vec<u64>, sum: u64) -> Self {
+    pub(crate) fn from_counts(counts: Vec<u64>, sum: u64) -> Self {
         Self { total: counts.iter().sum(), counts, sum }
     }
 
-    /// The buckets that hold anything, by their places and counts.
-    pub fn parts(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+    /// The non-empty buckets with their counts.
+    pub fn nonempty_buckets(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
     }
 
-    /// What [`Snapshot::parts`] was made of, with the sum of its values.
-    pub fn from_parts(parts: impl IntoIterator<Item = (usize, u64)>, sum: u64) -> Self {
-        let mut counts = vec![0; BUCKETS];
-        parts.into_iter().for_each(|(place, count)| counts[place.min(BUCKETS - 1)] += count);
-        Self::of(counts, sum)
+    /// A snapshot of buckets from [`Snapshot::nonempty_buckets`], with the sum of its values.
+    pub fn from_buckets(parts: impl IntoIterator<Item = (usize, u64)>, sum: u64) -> Self {
+        let mut counts = vec![0; BUCKET_COUNT];
+        parts.into_iter().for_each(|(bucket, count)| counts[bucket.min(BUCKET_COUNT - 1)] += count);
+        Self::from_counts(counts, sum)
     }
 
-    /// Both together.
-    pub fn and(mut self, other: &Self) -> Self {
+    /// The sum of both snapshots.
+    pub fn merged_with(mut self, other: &Self) -> Self {
         self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
         self.total += other.total;
         self.sum += other.sum;
         self
     }
 
-    /// What was counted after `earlier`, a snapshot of the same.
-    pub fn after(mut self, earlier: &Self) -> Self {
+    /// The values recorded after `earlier`, an earlier snapshot of the same histogram.
+    pub fn difference_from(mut self, earlier: &Self) -> Self {
         self.counts.iter_mut().zip(&earlier.counts).for_each(|(count, before)| *count = count.saturating_sub(*before));
         self.total = self.counts.iter().sum();
         self.sum = self.sum.saturating_sub(earlier.sum);
         self
     }
 
-    /// How many values were counted.
+    /// Number of values.
     pub fn count(&self) -> u64 {
         self.total
     }
 
-    /// Their exact sum.
+    /// Exact sum of the values.
     pub fn sum(&self) -> u64 {
         self.sum
     }
 
-    /// The value below which the share `q` (0 to 1) lies, at most 6.25 % too high; none when empty.
+    /// The value below which the share `q` (0 to 1) is, at most 6.25 % too high; `None` if empty.
     pub fn quantile(&self, q: f64) -> Option<u64> {
         buckets::quantile(self.counts.iter().copied(), self.total, q)
     }
 
-    /// How many values are at most `bound`: what Prometheus calls `le`. A bucket counts once its upper end is
-    /// within the bound, so the result is never too high.
+    /// Number of values that are at most `bound` (`le` in Prometheus). A bucket counts only if its upper end is within
+    /// the bound, so the result is never too high.
     pub fn at_most(&self, bound: u64) -> u64 {
-        self.counts.iter().enumerate().take_while(|(i, _)| buckets::upper(*i) <= bound).map(|(_, count)| count).sum()
+        self.counts
+            .iter()
+            .enumerate()
+            .take_while(|(i, _)| buckets::upper_bound(*i) <= bound)
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 

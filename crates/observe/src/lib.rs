@@ -1,8 +1,8 @@
-//! What everyone calls to be seen: sections of a program that are timed by name, and histograms that cost a few
-//! nanoseconds to feed and never lie about a tail.
+//! Instrumentation: timed sections of a program, and concurrent histograms that cost a few nanoseconds per value and
+//! have exact tails.
 //!
-//! Values go in as plain numbers (nanoseconds, bytes, rows); who reads them, and in which format, is the
-//! readers' business. No dependencies at run time and no runtime, so that any Rust program could use it:
+//! Values are plain numbers (nanoseconds, bytes, rows); their export is not part of this crate. It has no run-time
+//! dependencies and needs no async runtime, so that any Rust program can use it:
 //!
 //! ```
 //! use caudal_observe::{profile, section};
@@ -20,15 +20,15 @@
 //! ```
 
 mod buckets;
-mod cells;
 mod clock;
 mod histogram;
 mod section;
 mod store;
+mod thread_counters;
 mod window;
 
 pub use caudal_observe_macros::profile;
 pub use histogram::{Histogram, Snapshot};
-pub use section::{Guard, Kind, Section, Timed, count_allocations, enabled, set_enabled};
-pub use store::{MOST_SECTIONS, RECENT, Summary, summaries};
+pub use section::{Kind, Section, SectionGuard, Timed, count_allocations, is_enabled, set_enabled};
+pub use store::{MAX_RECENT_TIMES, MAX_SECTIONS, Summary, summaries};
 pub use window::Window;

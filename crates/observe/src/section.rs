@@ -1,4 +1,4 @@
-//! Parts of a program that are timed by name.
+//! Timed sections of a program.
 
 use std::{
     future::Future,
@@ -12,170 +12,170 @@ use std::{
 };
 
 use crate::{
-    cells::Passage,
     clock::Ticks,
-    store::{self, local},
+    store::{self, with_local},
+    thread_counters::SectionTiming,
 };
 
-/// Whether sections are timed.
-static ON: AtomicBool = AtomicBool::new(true);
-/// What tells how much the calling thread has allocated.
-static ALLOCATED: OnceLock<fn() -> u64> = OnceLock::new();
+/// True if sections are timed.
+static SECTIONS_ENABLED: AtomicBool = AtomicBool::new(true);
+/// Returns the bytes allocated by the calling thread.
+static ALLOCATION_COUNTER: OnceLock<fn() -> u64> = OnceLock::new();
 
-/// Switches all sections on or off. Off, passing one costs a load.
+/// Enables or disables all sections. A disabled section costs one atomic load.
 pub fn set_enabled(on: bool) {
-    ON.store(on, Relaxed);
+    SECTIONS_ENABLED.store(on, Relaxed);
 }
 
-/// Whether sections are timed.
+/// Returns true if sections are timed.
 #[inline]
-pub fn enabled() -> bool {
-    ON.load(Relaxed)
+pub fn is_enabled() -> bool {
+    SECTIONS_ENABLED.load(Relaxed)
 }
 
-/// Lets sections count bytes: `allocated` gives those that the calling thread has allocated since it began. The first to
-/// say so is believed.
+/// Makes sections count allocations: `allocated` returns the bytes that the calling thread has allocated since its
+/// start. Only the first call has an effect.
 pub fn count_allocations(allocated: fn() -> u64) {
-    let _ = ALLOCATED.set(allocated);
+    let _ = ALLOCATION_COUNTER.set(allocated);
 }
 
-fn allocated() -> u64 {
-    ALLOCATED.get().map_or(0, |allocated| allocated())
+fn thread_allocated_bytes() -> u64 {
+    ALLOCATION_COUNTER.get().map_or(0, |allocated| allocated())
 }
 
-/// What is done in a section.
+/// The kind of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Work.
+    /// It works.
     Work,
-    /// Nothing: somebody or something is waited for.
+    /// It waits for another thread, a device or a client.
     Wait,
 }
 
-/// A part of a program that is timed. It lives as long as the program; [`crate::section!`] and `#[profile]` make one.
+/// A timed part of the program, which lives as long as the program; [`crate::section!`] and `#[profile]` create one.
 #[derive(Debug)]
 pub struct Section {
     name: &'static str,
     group: &'static str,
     kind: Kind,
-    /// One more than its number; 0 before it has one, [`REFUSED`] if it gets none.
+    /// Its number plus 1; 0 before it is registered, [`NUMBER_REFUSED`] if there are too many sections.
     number: AtomicUsize,
 }
 
-const REFUSED: usize = usize::MAX;
+const NUMBER_REFUSED: usize = usize::MAX;
 
 impl Section {
-    /// A section `name` that works, of a `group` of sections: the module that it is in.
+    /// A working section `name`, in a `group` of sections: its module.
     pub const fn new(name: &'static str, group: &'static str) -> Self {
         Self { name, group, kind: Kind::Work, number: AtomicUsize::new(0) }
     }
 
-    /// A section in which something is waited for.
-    pub const fn waiting(name: &'static str, group: &'static str) -> Self {
+    /// A waiting section.
+    pub const fn new_waiting(name: &'static str, group: &'static str) -> Self {
         Self { kind: Kind::Wait, ..Self::new(name, group) }
     }
 
-    /// Its name.
+    /// Name.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What it is a part of.
+    /// Group, usually its module.
     pub fn group(&self) -> &'static str {
         self.group
     }
 
-    /// What is done in it.
+    /// Kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    fn number(&'static self) -> Option<usize> {
+    fn section_number(&'static self) -> Option<usize> {
         match self.number.load(Relaxed) {
             0 => {
-                let number = store::register(self);
-                self.number.store(number.map_or(REFUSED, |number| number + 1), Relaxed);
+                let number = store::register_section(self);
+                self.number.store(number.map_or(NUMBER_REFUSED, |number| number + 1), Relaxed);
                 number
             }
-            REFUSED => None,
+            NUMBER_REFUSED => None,
             number => Some(number - 1),
         }
     }
 
-    /// Enters the section; it ends when the guard goes.
-    #[must_use = "the section ends when this goes"]
+    /// Enters the section; it ends when the guard is dropped.
+    #[must_use = "the section ends when the guard is dropped"]
     #[inline]
-    pub fn enter(&'static self) -> Guard {
-        let open = enabled().then(Open::now);
-        Guard { section: self, open, stays: PhantomData }
+    pub fn enter(&'static self) -> SectionGuard {
+        let open = is_enabled().then(OpenSection::start);
+        SectionGuard { section: self, open, not_send: PhantomData }
     }
 
     /// Times `future` from its first poll to its end: polls are work, the time between them is waiting.
     pub fn instrument<F: Future>(&'static self, future: F) -> Timed<F> {
-        Timed { section: self, since: None, worked: 0, within: 0, allocated: 0, future }
+        Timed { section: self, since: None, worked: 0, nested: 0, allocated: 0, future }
     }
 
-    /// Counts a time that somebody else has taken, in nanoseconds.
+    /// Records a time that was measured elsewhere, in nanoseconds.
     pub fn record(&'static self, elapsed: u64) {
-        if enabled() {
-            self.count(Passage { elapsed, within: 0, waited: 0, allocated: 0 });
+        if is_enabled() {
+            self.record_timing(SectionTiming { elapsed, nested: 0, waited: 0, allocated: 0 });
         }
     }
 
-    fn count(&'static self, mut passage: Passage) {
+    fn record_timing(&'static self, mut timing: SectionTiming) {
         if self.kind == Kind::Wait {
-            passage.waited = passage.elapsed.saturating_sub(passage.within);
+            timing.waited = timing.elapsed.saturating_sub(timing.nested);
         }
-        if let Some(number) = self.number() {
-            local(|local| local.count(number, passage));
+        if let Some(number) = self.section_number() {
+            with_local(|local| local.record_timing(number, timing));
         }
     }
 }
 
-/// A section that has begun.
+/// A section that has been entered.
 #[derive(Debug)]
-struct Open {
+struct OpenSection {
     since: Ticks,
-    /// What was spent within the section around it before.
-    around: u64,
+    /// Time of nested sections in the enclosing section, before this one.
+    outer_nested: u64,
     allocated: u64,
 }
 
-impl Open {
-    fn now() -> Self {
-        let around = local(|local| local.within.replace(0)).unwrap_or(0);
-        Self { allocated: allocated(), around, since: Ticks::now() }
+impl OpenSection {
+    fn start() -> Self {
+        let outer_nested = with_local(|local| local.nested.replace(0)).unwrap_or(0);
+        Self { allocated: thread_allocated_bytes(), outer_nested, since: Ticks::now() }
     }
 
-    /// Ends it; gives its time, what of that was spent within, and bytes.
-    fn end(&self) -> (u64, u64, u64) {
-        let elapsed = Ticks::now().since(self.since);
-        let within = local(|local| local.within.replace(self.around + elapsed)).unwrap_or(0);
-        (elapsed, within.min(elapsed), allocated().saturating_sub(self.allocated))
+    /// Elapsed time, its part spent in nested sections, and allocated bytes.
+    fn elapsed_since_start(&self) -> (u64, u64, u64) {
+        let elapsed = Ticks::now().nanos_since(self.since);
+        let nested = with_local(|local| local.nested.replace(self.outer_nested + elapsed)).unwrap_or(0);
+        (elapsed, nested.min(elapsed), thread_allocated_bytes().saturating_sub(self.allocated))
     }
 }
 
-/// A section is open while this lives.
+/// The section is open until this is dropped.
 #[derive(Debug)]
-pub struct Guard {
+pub struct SectionGuard {
     section: &'static Section,
-    open: Option<Open>,
-    /// What is spent within is known by thread.
-    stays: PhantomData<*const ()>,
+    open: Option<OpenSection>,
+    /// Not `Send`, because nested time is kept per thread.
+    not_send: PhantomData<*const ()>,
 }
 
-impl Guard {
-    fn end(&self, open: &Open) {
-        let (elapsed, within, allocated) = open.end();
-        self.section.count(Passage { elapsed, within, waited: 0, allocated });
+impl SectionGuard {
+    fn record_end(&self, open: &OpenSection) {
+        let (elapsed, nested, allocated) = open.elapsed_since_start();
+        self.section.record_timing(SectionTiming { elapsed, nested, waited: 0, allocated });
     }
 }
 
-impl Drop for Guard {
+impl Drop for SectionGuard {
     #[inline]
     fn drop(&mut self) {
         if let Some(open) = &self.open {
-            self.end(open);
+            self.record_end(open);
         }
     }
 }
@@ -186,7 +186,7 @@ pub struct Timed<F> {
     section: &'static Section,
     since: Option<Ticks>,
     worked: u64,
-    within: u64,
+    nested: u64,
     allocated: u64,
     future: F,
 }
@@ -195,33 +195,33 @@ impl<F: Future + Unpin> Future for Timed<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        if !enabled() {
+        if !is_enabled() {
             return Pin::new(&mut self.future).poll(context);
         }
-        let open = Open::now();
+        let open = OpenSection::start();
         self.since.get_or_insert(open.since);
         let polled = Pin::new(&mut self.future).poll(context);
-        let (worked, within, allocated) = open.end();
+        let (worked, nested, allocated) = open.elapsed_since_start();
         self.worked += worked;
-        self.within += within;
+        self.nested += nested;
         self.allocated += allocated;
         polled
     }
 }
 
 impl<F> Drop for Timed<F> {
-    /// One that is given up has taken its time as well.
+    /// A cancelled future is recorded as well.
     fn drop(&mut self) {
         if let Some(since) = self.since {
-            let elapsed = Ticks::now().since(since);
+            let elapsed = Ticks::now().nanos_since(since);
             let waited = elapsed.saturating_sub(self.worked);
-            let (within, allocated) = (self.within, self.allocated);
-            self.section.count(Passage { elapsed, within, waited, allocated });
+            let (nested, allocated) = (self.nested, self.allocated);
+            self.section.record_timing(SectionTiming { elapsed, nested, waited, allocated });
         }
     }
 }
 
-/// Times the rest of the block under a name.
+/// Times the rest of the block as the section `$name`.
 ///
 /// ```
 /// fn resize() {
@@ -238,7 +238,7 @@ macro_rules! section {
         SECTION.enter()
     }};
     ($name:expr, waiting) => {{
-        static SECTION: $crate::Section = $crate::Section::waiting($name, ::core::module_path!());
+        static SECTION: $crate::Section = $crate::Section::new_waiting($name, ::core::module_path!());
         SECTION.enter()
     }};
 }
@@ -249,30 +249,30 @@ mod tests {
     use crate::{Summary, summaries};
     use std::{pin::pin, task::Waker, thread, time::Duration};
 
-    fn of(name: &str) -> Summary {
+    fn summary_of(name: &str) -> Summary {
         summaries().into_iter().find(|summary| summary.section.name() == name).unwrap()
     }
 
-    fn sleep(ms: u64) {
+    fn sleep_ms(ms: u64) {
         thread::sleep(Duration::from_millis(ms));
     }
 
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn what_is_within_is_not_its_own() {
+    fn own_time_excludes_nested_sections() {
         let outer = || {
             let _outer = section!("outer");
-            sleep(5);
+            sleep_ms(5);
             for _ in 0..2 {
                 let _inner = section!("inner");
-                sleep(10);
+                sleep_ms(10);
                 let _innermost = section!("innermost", waiting);
-                sleep(5);
+                sleep_ms(5);
             }
         };
         outer();
-        let (outer, inner, innermost) = (of("outer"), of("inner"), of("innermost"));
+        let (outer, inner, innermost) = (summary_of("outer"), summary_of("inner"), summary_of("innermost"));
         assert_eq!((outer.count, inner.count, innermost.count), (1, 2, 2));
         assert!(outer.total >= inner.total && inner.total >= 30 * MS, "{outer:?}");
         assert_eq!(outer.own, outer.total - inner.total);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_counted_while_they_live_and_when_they_are_gone() {
+    fn sections_count_running_and_ended_threads() {
         static SECTION: Section = Section::new("threads", "test");
         let (tell, told) = std::sync::mpsc::channel::<()>();
         let lives = thread::spawn(move || {
@@ -294,30 +294,30 @@ mod tests {
         for _ in 0..3 {
             thread::spawn(|| drop(SECTION.enter())).join().unwrap();
         }
-        while of("threads").count < 4 {
+        while summary_of("threads").count < 4 {
             thread::yield_now();
         }
         tell.send(()).unwrap();
         lives.join().unwrap();
-        assert_eq!(of("threads").count, 4);
+        assert_eq!(summary_of("threads").count, 4);
     }
 
     #[test]
-    fn only_the_last_times_are_kept() {
+    fn recent_times_are_limited_to_the_last() {
         static SECTION: Section = Section::new("recent", "test");
         (0..2500).for_each(|time| SECTION.record(time));
-        let summary = of("recent");
+        let summary = summary_of("recent");
         assert_eq!((summary.count, summary.min, summary.max), (2500, 0, 2499));
         assert_eq!(summary.recent, (1500..2500).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_future_waits_between_its_polls() {
+    fn instrumented_future_waits_between_polls() {
         static SECTION: Section = Section::new("future", "test");
         let mut polls = 0;
         let future = std::future::poll_fn(|_| {
             let _within = section!("within the future");
-            sleep(2);
+            sleep_ms(2);
             polls += 1;
             if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
         });
@@ -325,12 +325,12 @@ mod tests {
             let mut timed = pin!(SECTION.instrument(Box::pin(future)));
             let mut context = Context::from_waker(Waker::noop());
             while timed.as_mut().poll(&mut context).is_pending() {
-                sleep(5);
+                sleep_ms(5);
             }
         }
-        let summary = of("future");
+        let summary = summary_of("future");
         assert_eq!(summary.count, 1);
         assert!(summary.waited >= 10 * MS && summary.total >= 16 * MS, "{summary:?}");
-        assert!(summary.own < 2 * MS, "what was done was done within: {summary:?}");
+        assert!(summary.own < 2 * MS, "the work was in a nested section: {summary:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Where sections are counted: by each thread for itself, and together when somebody asks.
+//! Storage of section counters: each thread counts for itself, and readers sum them up.
 
 use std::{
     cell::Cell,
@@ -11,179 +11,178 @@ use std::{
 
 use crate::{
     Section, Snapshot,
-    cells::{Cells, Passage, Sum},
+    thread_counters::{CounterSums, SectionTiming, ThreadCounters},
 };
 
-/// Sections that can be counted at most. A program has some dozens; each costs 13 KiB, and 5 KiB more by thread that
-/// passes it.
-pub const MOST_SECTIONS: usize = 512;
-/// Times that are kept of each section.
-pub const RECENT: usize = 1000;
+/// Maximum number of sections. A program has some dozens; each costs 13 KiB, plus 5 KiB per thread that enters it.
+pub const MAX_SECTIONS: usize = 512;
+/// Number of recent times stored per section.
+pub const MAX_RECENT_TIMES: usize = 1000;
 
-/// All that is known.
+/// All sections and threads.
 #[derive(Default)]
-struct Store {
-    sections: Vec<(&'static Section, Arc<Recent>)>,
+struct SectionStore {
+    sections: Vec<(&'static Section, Arc<RecentTimes>)>,
     threads: Vec<Arc<Shard>>,
-    /// What threads counted that are no more.
-    gone: HashMap<usize, Sum>,
+    /// Sums of ended threads.
+    ended_threads: HashMap<usize, CounterSums>,
 }
 
-static STORE: Mutex<Option<Store>> = Mutex::new(None);
+static SECTION_STORE: Mutex<Option<SectionStore>> = Mutex::new(None);
 
-/// The last times of a section, of all threads.
+/// The latest times of a section, of all threads.
 #[derive(Debug)]
-pub(crate) struct Recent {
+pub(crate) struct RecentTimes {
     next: AtomicU64,
-    values: [AtomicU64; RECENT],
+    values: [AtomicU64; MAX_RECENT_TIMES],
 }
 
-impl Recent {
-    fn push(&self, value: u64) {
-        let place = self.next.fetch_add(1, Relaxed);
-        self.values[place as usize % RECENT].store(value, Relaxed);
+impl RecentTimes {
+    fn record_recent(&self, value: u64) {
+        let slot = self.next.fetch_add(1, Relaxed);
+        self.values[slot as usize % MAX_RECENT_TIMES].store(value, Relaxed);
     }
 
-    /// From the oldest to the latest.
-    fn values(&self) -> Vec<u64> {
+    /// The times, oldest first.
+    fn to_ordered(&self) -> Vec<u64> {
         let next = self.next.load(Relaxed) as usize;
-        let places = next.saturating_sub(RECENT)..next;
-        places.map(|place| self.values[place % RECENT].load(Relaxed)).collect()
+        let slots = next.saturating_sub(MAX_RECENT_TIMES)..next;
+        slots.map(|slot| self.values[slot % MAX_RECENT_TIMES].load(Relaxed)).collect()
     }
 }
 
-/// What one thread counts.
+/// The counters of one thread.
 #[derive(Debug)]
 struct Shard {
-    cells: [OnceLock<Counted>; MOST_SECTIONS],
+    counters: [OnceLock<SectionCounters>; MAX_SECTIONS],
 }
 
 #[derive(Debug)]
-struct Counted {
-    cells: Box<Cells>,
-    recent: Arc<Recent>,
+struct SectionCounters {
+    counters: Box<ThreadCounters>,
+    recent: Arc<RecentTimes>,
 }
 
-/// A thread's own view.
+/// The counting state of the current thread.
 pub(crate) struct Local {
     shard: Arc<Shard>,
-    /// Nanoseconds spent in sections that ended within the one that is open.
-    pub(crate) within: Cell<u64>,
+    /// Nanoseconds spent in ended sections that are nested in the open one.
+    pub(crate) nested: Cell<u64>,
 }
 
 thread_local! {
-    static LOCAL: Local = Local::new();
+    static THREAD_LOCAL: Local = Local::new();
 }
 
-/// Calls `f` with what this thread counts; not while the thread ends.
-pub(crate) fn local<T>(f: impl FnOnce(&Local) -> T) -> Option<T> {
-    LOCAL.try_with(f).ok()
+/// Calls `f` with the state of this thread; returns `None` while the thread ends.
+pub(crate) fn with_local<T>(f: impl FnOnce(&Local) -> T) -> Option<T> {
+    THREAD_LOCAL.try_with(f).ok()
 }
 
-fn store() -> MutexGuard<'static, Option<Store>> {
-    STORE.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock_store() -> MutexGuard<'static, Option<SectionStore>> {
+    SECTION_STORE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives `section` a number; none if there are too many.
-pub(crate) fn register(section: &'static Section) -> Option<usize> {
-    let mut store = store();
+/// Registers `section` and returns its number; `None` if there are too many.
+pub(crate) fn register_section(section: &'static Section) -> Option<usize> {
+    let mut store = lock_store();
     let sections = &mut store.get_or_insert_default().sections;
     if let Some(number) = sections.iter().position(|(known, _)| std::ptr::eq(*known, section)) {
         return Some(number);
     }
     let number = sections.len();
-    if number == MOST_SECTIONS {
+    if number == MAX_SECTIONS {
         return None;
     }
-    let values = [const { AtomicU64::new(0) }; RECENT];
-    sections.push((section, Arc::new(Recent { next: AtomicU64::new(0), values })));
+    let values = [const { AtomicU64::new(0) }; MAX_RECENT_TIMES];
+    sections.push((section, Arc::new(RecentTimes { next: AtomicU64::new(0), values })));
     Some(number)
 }
 
 impl Local {
     fn new() -> Self {
-        let shard = Arc::new(Shard { cells: [const { OnceLock::new() }; MOST_SECTIONS] });
-        store().get_or_insert_default().threads.push(Arc::clone(&shard));
-        Self { shard, within: Cell::new(0) }
+        let shard = Arc::new(Shard { counters: [const { OnceLock::new() }; MAX_SECTIONS] });
+        lock_store().get_or_insert_default().threads.push(Arc::clone(&shard));
+        Self { shard, nested: Cell::new(0) }
     }
 
-    pub(crate) fn count(&self, number: usize, passage: Passage) {
-        let Some(place) = self.shard.cells.get(number) else { return };
-        let counted = place.get_or_init(|| {
-            let recent = Arc::clone(&store().get_or_insert_default().sections[number].1);
-            Counted { cells: Cells::new(), recent }
+    pub(crate) fn record_timing(&self, number: usize, timing: SectionTiming) {
+        let Some(slot) = self.shard.counters.get(number) else { return };
+        let counted = slot.get_or_init(|| {
+            let recent = Arc::clone(&lock_store().get_or_insert_default().sections[number].1);
+            SectionCounters { counters: ThreadCounters::new(), recent }
         });
-        counted.cells.pass(passage);
-        counted.recent.push(passage.elapsed);
+        counted.counters.record_timing(timing);
+        counted.recent.record_recent(timing.elapsed);
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
-        let mut store = store();
+        let mut store = lock_store();
         let Some(store) = &mut *store else { return };
         store.threads.retain(|shard| !Arc::ptr_eq(shard, &self.shard));
-        for (number, counted) in self.shard.counted() {
-            store.gone.entry(number).or_default().add(&counted.cells);
+        for (number, counted) in self.shard.counted_sections() {
+            store.ended_threads.entry(number).or_default().add_counters(&counted.counters);
         }
     }
 }
 
 impl Shard {
-    fn counted(&self) -> impl Iterator<Item = (usize, &Counted)> {
-        self.cells.iter().enumerate().filter_map(|(number, place)| Some((number, place.get()?)))
+    fn counted_sections(&self) -> impl Iterator<Item = (usize, &SectionCounters)> {
+        self.counters.iter().enumerate().filter_map(|(number, slot)| Some((number, slot.get()?)))
     }
 }
 
-/// What is known of one section.
+/// Statistics of one section.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// The section.
     pub section: &'static Section,
-    /// How often it was passed.
+    /// Number of passes.
     pub count: u64,
-    /// Nanoseconds from beginnings to ends, together.
+    /// Total nanoseconds.
     pub total: u64,
-    /// What of that it worked itself: neither sections within it nor waiting.
+    /// Nanoseconds of its own work: without nested sections and waiting.
     pub own: u64,
-    /// What of that nobody worked.
+    /// Nanoseconds spent waiting.
     pub waited: u64,
-    /// Bytes that were allocated within; none where the allocator does not say (see [`crate::count_allocations`]).
+    /// Allocated bytes; 0 if the allocator is not counted (see [`crate::count_allocations`]).
     pub allocated: u64,
     /// The shortest time.
     pub min: u64,
     /// The longest time.
     pub max: u64,
-    /// All times.
+    /// Distribution of all times.
     pub times: Snapshot,
-    /// The last [`RECENT`] times, the latest last.
+    /// The last [`MAX_RECENT_TIMES`] times, oldest first.
     pub recent: Vec<u64>,
 }
 
 impl Summary {
-    /// The mean time, in nanoseconds.
+    /// Mean time in nanoseconds.
     pub fn mean(&self) -> u64 {
         self.total / self.count.max(1)
     }
 
-    /// The latest time.
+    /// Latest time.
     pub fn last(&self) -> u64 {
         self.recent.last().copied().unwrap_or(0)
     }
 }
 
-/// What is known of every section that was passed.
+/// Statistics of every registered section.
 pub fn summaries() -> Vec<Summary> {
-    let store = store();
+    let store = lock_store();
     let Some(store) = &*store else { return Vec::new() };
-    let mut sums = store.gone.clone();
-    for (number, counted) in store.threads.iter().flat_map(|shard| shard.counted()) {
-        sums.entry(number).or_default().add(&counted.cells);
+    let mut sums = store.ended_threads.clone();
+    for (number, counted) in store.threads.iter().flat_map(|shard| shard.counted_sections()) {
+        sums.entry(number).or_default().add_counters(&counted.counters);
     }
-    let summary = |(number, (section, recent)): (usize, &(&'static Section, Arc<Recent>))| {
-        let Sum { count, total, own, waited, allocated, min, max, counts } = sums.remove(&number)?;
-        let times = Snapshot::of(counts, total);
-        Some(Summary { section, count, total, own, waited, allocated, min, max, times, recent: recent.values() })
+    let summary = |(number, (section, recent)): (usize, &(&'static Section, Arc<RecentTimes>))| {
+        let CounterSums { count, total, own, waited, allocated, min, max, counts } = sums.remove(&number)?;
+        let times = Snapshot::from_counts(counts, total);
+        Some(Summary { section, count, total, own, waited, allocated, min, max, times, recent: recent.to_ordered() })
     };
     store.sections.iter().enumerate().filter_map(summary).collect()
 }

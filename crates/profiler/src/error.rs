@@ -1,33 +1,33 @@
-//! Why there is no profile.
+//! Errors of profiling.
 
 use std::{borrow::Cow, io};
 
 use caudal_types::{ErrorKind, Explain};
 
-/// Why there is no profile.
+/// An error that prevents a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// The process is being sampled already.
-    #[error("a CPU profile is being taken already")]
+    /// The process is already being profiled.
+    #[error("a CPU profile is already running")]
     Busy,
-    /// More or fewer samples a second than we take.
-    #[error("hz is a whole number from 1 to {most}, not {hz}")]
+    /// The sampling rate is out of its bounds.
+    #[error("hz is {hz}; expected a whole number from 1 to {most}")]
     Rate {
-        /// What was asked for.
+        /// The requested rate.
         hz: u32,
-        /// What can be.
+        /// The maximum rate.
         most: u32,
     },
-    /// The process allocates by something else than jemalloc.
-    #[error("this build cannot tell who holds which memory: it was built without the feature jemalloc")]
+    /// The process does not allocate with jemalloc.
+    #[error("heap profiles are not available: this build lacks the feature jemalloc")]
     NoAllocator,
-    /// jemalloc is there and does not sample.
-    #[error("jemalloc does not sample what is allocated: its profiling is off")]
+    /// jemalloc does not sample allocations.
+    #[error("heap profiles are not available: jemalloc's profiling is off")]
     Off,
-    /// The kernel did not do what a profile needs.
-    #[error("the process could not be profiled: {0}")]
+    /// A system call failed.
+    #[error("profiling failed: {0}")]
     System(#[from] io::Error),
-    /// A file is no profile that we read.
+    /// A file is not a profile in a known format.
     #[error("not a profile: {0}")]
     Unreadable(String),
 }
@@ -44,9 +44,9 @@ impl Explain for ProfileError {
 
     fn hint(&self) -> Cow<'static, str> {
         match self {
-            Self::Busy => "wait until it is done: a process has one profiling signal",
-            Self::Rate { .. } => "100 is a good choice",
-            Self::NoAllocator => "build it with --features jemalloc, which is the default",
+            Self::Busy => "wait until it has finished: a process has only one profiling signal",
+            Self::Rate { .. } => "use 100",
+            Self::NoAllocator => "build with --features jemalloc, which is the default",
             Self::Off => "start the process without prof:false in MALLOC_CONF",
             Self::System(_) => "see the server's log",
             Self::Unreadable(_) => "pass collapsed stacks, or pprof as `--format pprof` writes it",

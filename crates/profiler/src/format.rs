@@ -1,32 +1,32 @@
-//! The forms in which a profile is written.
+//! Output formats of profiles.
 
 use std::str::FromStr;
 
 use crate::{
     error::ProfileError,
     flamegraph, pprof,
-    profile::{IDLE, Profile},
+    profile::{IDLE_MESSAGE, Profile},
     speedscope,
 };
 
-/// The form in which a profile is written.
+/// Output format of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A flame graph to look at and search in, in any browser.
+    /// Flame graph for browsers.
     Svg,
-    /// Protobuf, gzipped, as pprof reads it.
+    /// Gzipped protobuf for pprof.
     Pprof,
-    /// A stack a line.
+    /// Collapsed stacks, one per line.
     Collapsed,
     /// JSON, for <https://www.speedscope.app>.
     Speedscope,
 }
 
 impl Format {
-    /// All forms.
+    /// All formats.
     pub const ALL: [Self; 4] = [Self::Svg, Self::Pprof, Self::Collapsed, Self::Speedscope];
 
-    /// Its name.
+    /// Name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Self::Svg => "svg",
@@ -36,7 +36,7 @@ impl Format {
         }
     }
 
-    /// What answers say that they are.
+    /// Content type of the format.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Svg => "image/svg+xml",
@@ -46,24 +46,24 @@ impl Format {
         }
     }
 
-    /// Whether `written`, a profile in this form, is of an idle process.
-    pub fn is_idle(self, written: &[u8]) -> bool {
+    /// Returns true if `bytes`, a profile in this format, is of an idle process.
+    pub fn is_idle(self, bytes: &[u8]) -> bool {
         match self {
-            Self::Pprof => Profile::read(written).is_ok_and(|profile| profile.is_idle()),
-            Self::Collapsed => written.starts_with(b"[idle] 0"),
-            Self::Svg | Self::Speedscope => String::from_utf8_lossy(written).contains(IDLE),
+            Self::Pprof => Profile::from_bytes(bytes).is_ok_and(|profile| profile.is_idle()),
+            Self::Collapsed => bytes.starts_with(b"[idle] 0"),
+            Self::Svg | Self::Speedscope => String::from_utf8_lossy(bytes).contains(IDLE_MESSAGE),
         }
     }
 
-    /// The profile in this form.
+    /// Writes `profile` in this format.
     ///
     /// # Errors
-    /// When it cannot be written in this form.
+    /// If the profile cannot be written.
     pub fn write(self, profile: &Profile) -> Result<Vec<u8>, ProfileError> {
         match self {
             Self::Svg => flamegraph::write(profile),
             Self::Pprof => pprof::write(profile),
-            Self::Collapsed => Ok(profile.collapsed().into_bytes()),
+            Self::Collapsed => Ok(profile.to_collapsed().into_bytes()),
             Self::Speedscope => Ok(speedscope::write(profile)),
         }
     }
@@ -75,7 +75,7 @@ impl FromStr for Format {
     fn from_str(name: &str) -> Result<Self, String> {
         let names = || Self::ALL.map(Self::name).join(", ");
         let found = Self::ALL.into_iter().find(|format| format.name() == name);
-        found.ok_or_else(|| format!("format is one of {}", names()))
+        found.ok_or_else(|| format!("unknown format {name:?}: expected one of {}", names()))
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use crate::{Kind, Stack};
 
     #[test]
-    fn idle_profile_is_written_in_all_forms_and_known_by_them() {
+    fn idle_profiles_are_recognised_in_all_formats() {
         let stack = Stack { frames: vec!["main".to_owned()], count: 1, amount: 10 };
         for format in Format::ALL {
             let idle = format.write(&Profile::new(Kind::Cpu, Vec::new())).unwrap();

@@ -1,37 +1,37 @@
-//! Who holds which memory, as jemalloc has sampled it.
+//! Heap profiles: live allocations by call stack, sampled by jemalloc.
 
 use crate::{error::ProfileError, profile::Profile};
 
-/// What the process holds now, by who allocated it. jemalloc notes one allocation in 512 KiB and we count up from that:
-/// what is small and rare may be missing.
+/// The live allocations of the process by call stack. jemalloc samples once per 512 KiB, and the samples are scaled:
+/// small and rare allocations may be missing.
 ///
 /// # Errors
-/// Where the process allocates by something else than jemalloc, or jemalloc's profiling is off.
+/// If the process does not use jemalloc, or jemalloc's profiling is off.
 #[cfg(not(feature = "jemalloc"))]
-pub fn heap() -> Result<Profile, ProfileError> {
+pub fn heap_profile() -> Result<Profile, ProfileError> {
     Err(ProfileError::NoAllocator)
 }
 
-/// What the process holds now, by who allocated it. jemalloc notes one allocation in 512 KiB and we count up from that:
-/// what is small and rare may be missing.
+/// The live allocations of the process by call stack. jemalloc samples once per 512 KiB, and the samples are scaled:
+/// small and rare allocations may be missing.
 ///
 /// # Errors
-/// Where the process allocates by something else than jemalloc, or jemalloc's profiling is off.
+/// If the process does not use jemalloc, or jemalloc's profiling is off.
 #[cfg(feature = "jemalloc")]
-pub fn heap() -> Result<Profile, ProfileError> {
+pub fn heap_profile() -> Result<Profile, ProfileError> {
     use crate::{
         jemalloc,
-        modules::modules,
-        names::Namer,
+        modules::loaded_modules,
         profile::{Kind, Stack},
+        symbolize::Symbolizer,
     };
 
-    let dump = jemalloc::dump()?;
-    let (period, records) =
-        dump::parse(&dump).ok_or_else(|| ProfileError::Unreadable("jemalloc's dump is not as expected".to_owned()))?;
-    let mut namer = Namer::new(modules());
+    let dump = jemalloc::dump_heap()?;
+    let (period, records) = dump::parse_dump(&dump)
+        .ok_or_else(|| ProfileError::Unreadable("unexpected format of jemalloc's dump".to_owned()))?;
+    let mut symbolizer = Symbolizer::new(loaded_modules());
     let stacks = records.into_iter().map(|record| {
-        let mut frames = namer.stack(&record.addresses);
+        let mut frames = symbolizer.symbolize_stack(&record.addresses);
         cut_allocator(&mut frames);
         Stack { frames, count: record.count, amount: record.bytes }
     });
@@ -39,8 +39,8 @@ pub fn heap() -> Result<Profile, ProfileError> {
     Ok(Profile { period, ..Profile::new(Kind::Heap, stacks) })
 }
 
-/// Removes the innermost frames that are the allocator's, jemalloc's profiler's or those of Rust's way to it: they are the
-/// same for all who want memory. What is left ends with who asked for it.
+/// Removes the innermost frames of the allocator, of jemalloc's profiler and of Rust's allocation functions, which are
+/// the same in every stack. The innermost frame left is the function that allocated.
 #[cfg(any(test, feature = "jemalloc"))]
 fn cut_allocator(frames: &mut Vec<String>) {
     while frames.len() > 1 && frames.last().is_some_and(|name| is_allocator(name)) {
@@ -48,10 +48,10 @@ fn cut_allocator(frames: &mut Vec<String>) {
     }
 }
 
-/// How names within jemalloc, and between it and Rust's callers, begin or what they are.
+/// Returns true for a function of jemalloc, or one between it and the Rust code that allocates.
 #[cfg(any(test, feature = "jemalloc"))]
 fn is_allocator(name: &str) -> bool {
-    const BEGINNINGS: [&str; 21] = [
+    const ALLOCATOR_PREFIXES: [&str; 21] = [
         "_rjem_",
         "je_",
         "prof_",
@@ -74,7 +74,7 @@ fn is_allocator(name: &str) -> bool {
         "alloc::alloc::",
         "alloc::raw_vec::",
     ];
-    const NAMES: [&str; 10] = [
+    const ALLOCATOR_NAMES: [&str; 10] = [
         "malloc",
         "calloc",
         "realloc",
@@ -87,42 +87,42 @@ fn is_allocator(name: &str) -> bool {
         "exchange_malloc",
     ];
     let plain = name.split(['(', '{']).next().unwrap_or(name).trim_end();
-    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
-        || NAMES.contains(&plain)
+    ALLOCATOR_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || ALLOCATOR_NAMES.contains(&plain)
         || name.starts_with("operator new")
 }
 
-/// jemalloc's own form of a heap profile.
+/// Parser of jemalloc's heap dumps.
 #[cfg(any(test, feature = "jemalloc"))]
 mod dump {
-    /// Allocations of one stack that are held.
+    /// Live allocations with the same stack.
     #[derive(Debug, PartialEq, Eq)]
     pub(super) struct Record {
-        /// The innermost first.
+        /// Innermost address first.
         pub(super) addresses: Vec<u64>,
         pub(super) count: u64,
         pub(super) bytes: u64,
     }
 
-    /// Bytes between two samples, and what was sampled, counted up to what it stands for.
+    /// Parses a dump: its sampling period in bytes, and its records, scaled to all allocations.
     ///
-    /// The form is `heap_v2/PERIOD`, then for each stack `@ ADDRESSES` and lines of counts, of which `t*:` sums up all
-    /// threads: `t*: OBJECTS: BYTES [...]`.
-    pub(super) fn parse(text: &str) -> Option<(u64, Vec<Record>)> {
+    /// The format is `heap_v2/PERIOD`, then for each stack `@ ADDRESSES` and lines with counts, of which `t*:` is the
+    /// sum of all threads: `t*: OBJECTS: BYTES [...]`.
+    pub(super) fn parse_dump(text: &str) -> Option<(u64, Vec<Record>)> {
         let period: u64 = text.lines().next()?.strip_prefix("heap_v2/")?.trim().parse().ok()?;
         let mut records = Vec::new();
         let mut stack: Option<Vec<u64>> = None;
         for line in text.lines().take_while(|line| *line != "MAPPED_LIBRARIES:") {
             if let Some(addresses) = line.strip_prefix("@ ") {
                 let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
-                // A return address is behind its call.
+                // A return address is the address after its call.
                 stack = Some(addresses.split_whitespace().filter_map(number).map(|at| at.saturating_sub(1)).collect());
             } else if let Some(counts) = line.trim_start().strip_prefix("t*: ") {
-                // Those before the first stack are of the whole process.
+                // Counts before the first stack are of the whole process.
                 let Some(addresses) = stack.take() else { continue };
                 let (count, rest) = counts.split_once(": ")?;
                 let (count, bytes) = (count.parse().ok()?, rest.split_whitespace().next()?.parse().ok()?);
-                if let Some((count, bytes)) = count_up(count, bytes, period) {
+                if let Some((count, bytes)) = scale_sample(count, bytes, period) {
                     records.push(Record { addresses, count, bytes });
                 }
             }
@@ -130,8 +130,8 @@ mod dump {
         Some((period, records))
     }
 
-    /// An allocation is noted with a chance that grows with its size (1 - e^(-size/period)); so many stand for one.
-    fn count_up(count: u64, bytes: u64, period: u64) -> Option<(u64, u64)> {
+    /// Scales a sampled record: the chance of sampling grows with the size of an allocation (1 - e^(-size/period)).
+    fn scale_sample(count: u64, bytes: u64, period: u64) -> Option<(u64, u64)> {
         if count == 0 {
             return None;
         }
@@ -150,20 +150,23 @@ mod dump {
             @ 0x41\n  t*: 0: 0 [0: 0]\n\nMAPPED_LIBRARIES:\n00-01 r-xp 0 0 0 /bin/x\n";
 
         #[test]
-        fn what_was_sampled_stands_for_what_was_not() {
-            let (period, records) = parse(DUMP).unwrap();
+        fn parse_dump_scales_samples() {
+            let (period, records) = parse_dump(DUMP).unwrap();
             assert_eq!(period, 524_288);
-            assert_eq!(records.len(), 2, "what is held no more is left out: {records:?}");
+            assert_eq!(records.len(), 2, "freed memory is omitted: {records:?}");
             assert_eq!(records[0].addresses, [0x10, 0x20]);
             let large = records[0].bytes as f64 / 1_048_576.0;
-            assert!((1.1..1.2).contains(&large), "a megabyte is nearly always noted: {large}");
-            assert!((8000..9000).contains(&(records[1].count / 2)), "64 bytes once in 8192 times: {records:?}");
+            assert!((1.1..1.2).contains(&large), "a megabyte is nearly always sampled: {large}");
+            assert!(
+                (8000..9000).contains(&(records[1].count / 2)),
+                "64 bytes are sampled once in 8192 times: {records:?}"
+            );
         }
 
         #[test]
-        fn what_is_no_dump_is_none() {
+        fn parse_dump_rejects_invalid_dumps() {
             for text in ["", "heap_v1/3", "heap_v2/x", "heap_v2/1\n@ 0x1\n  t*: x: 1 [0: 0]"] {
-                assert_eq!(parse(text), None, "{text:?}");
+                assert_eq!(parse_dump(text), None, "{text:?}");
             }
         }
     }
@@ -172,18 +175,18 @@ mod dump {
 #[cfg(all(test, not(feature = "jemalloc")))]
 mod tests {
     #[test]
-    fn without_jemalloc_nobody_knows_who_holds_what() {
-        let error = super::heap().unwrap_err();
+    fn heap_profile_without_jemalloc_is_not_built_in() {
+        let error = super::heap_profile().unwrap_err();
         assert_eq!(caudal_types::Explain::kind(&error), caudal_types::ErrorKind::NotBuiltIn);
     }
 }
 
 #[cfg(test)]
-mod cutting {
+mod cut_allocator_tests {
     use super::*;
 
     #[test]
-    fn leaf_is_who_asked_for_the_memory() {
+    fn cut_allocator_ends_with_the_allocating_function() {
         let check = |stack: &str, left: &str| {
             let mut frames: Vec<String> = stack.split(' ').map(str::to_owned).collect();
             cut_allocator(&mut frames);

@@ -1,4 +1,4 @@
-//! jemalloc's profiling: on from the start, and dumped when asked.
+//! jemalloc's profiling: enabled from the start, dumped on request.
 #![allow(unsafe_code, reason = "jemalloc is C")]
 
 use std::{
@@ -11,28 +11,29 @@ use std::{
 
 use crate::error::ProfileError;
 
-/// Read by jemalloc before the program begins: note one allocation in 512 KiB, from the start on. What is asked for in
-/// `MALLOC_CONF` goes before it.
-// SAFETY: the symbol is jemalloc's, which expects a text that ends with a zero.
+/// Options that jemalloc reads before `main`: sample once per 512 KiB, from the start. The variable `MALLOC_CONF` takes
+/// precedence.
+// SAFETY: the symbol belongs to jemalloc, which expects a zero-terminated string.
 #[unsafe(export_name = "malloc_conf")]
-static OPTIONS: Options = Options(c"prof:true,prof_active:true,lg_prof_sample:19,prof_final:false".as_ptr());
+static MALLOC_CONF: ConfPointer =
+    ConfPointer(c"prof:true,prof_active:true,lg_prof_sample:19,prof_final:false".as_ptr());
 
-/// A pointer to a constant text.
+/// A pointer to a constant string.
 #[repr(transparent)]
-struct Options(*const c_char);
+struct ConfPointer(*const c_char);
 
-// SAFETY: a constant that nobody writes to.
-unsafe impl Sync for Options {}
+// SAFETY: a constant that is never written.
+unsafe impl Sync for ConfPointer {}
 
-/// jemalloc's account of what is held, as text.
-pub(crate) fn dump() -> Result<String, ProfileError> {
-    if !flag(c"opt.prof") || !flag(c"prof.active") {
+/// jemalloc's dump of live allocations, as text.
+pub(crate) fn dump_heap() -> Result<String, ProfileError> {
+    if !read_flag(c"opt.prof") || !read_flag(c"prof.active") {
         return Err(ProfileError::Off);
     }
-    let mut file = in_memory()?;
+    let mut file = open_memfd()?;
     let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io::Error::other)?;
     let mut pointer = path.as_ptr();
-    // SAFETY: asks for nothing, and passes a pointer to a text that ends with a zero and outlives the call.
+    // SAFETY: reads no value, and passes a pointer to a zero-terminated string that outlives the call.
     let result = unsafe {
         tikv_jemalloc_sys::mallctl(
             c"prof.dump".as_ptr(),
@@ -52,19 +53,19 @@ pub(crate) fn dump() -> Result<String, ProfileError> {
     }
 }
 
-/// A file that lies in no folder: a container may have none to write to.
-fn in_memory() -> io::Result<File> {
-    // SAFETY: the name ends with a zero; a new descriptor comes back, or -1.
+/// Opens a file in memory, because a container may have no writable directory.
+fn open_memfd() -> io::Result<File> {
+    // SAFETY: the name is zero-terminated; the result is a new descriptor, or -1.
     match unsafe { libc::memfd_create(c"heap profile".as_ptr(), libc::MFD_CLOEXEC) } {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the descriptor is new and has no other owner.
         new => Ok(unsafe { OwnedFd::from_raw_fd(new) }.into()),
     }
 }
 
-fn flag(name: &CStr) -> bool {
+fn read_flag(name: &CStr) -> bool {
     let (mut value, mut size) = (false, size_of::<bool>());
-    // SAFETY: the name ends with a zero; a bool and its size are written, or nothing.
+    // SAFETY: the name is zero-terminated; jemalloc writes a bool and its size, or nothing.
     let result =
         unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), (&raw mut value).cast(), &mut size, ptr::null_mut(), 0) };
     result == 0 && value

@@ -1,14 +1,14 @@
-//! CPU and heap profiles of the process that asks for them.
+//! CPU and heap profiles of the own process.
 //!
-//! While a [`Recording`] is on, a timer on each thread's own CPU clock interrupts it a hundred times a second of work
-//! (`signal`). The handler copies registers and stack, and nothing else; a thread of ours walks the copies by the
-//! modules' unwind tables (`modules`, `walk`), so that code without frame pointers is seen as any other. Addresses
-//! become names when it is over (`names`). What is allocated is told by jemalloc (`heap`). Both end in a [`Profile`],
-//! which is written as collapsed stacks, flame graph, pprof or speedscope ([`Format`]), or compared ([`Difference`]).
+//! While a [`Recording`] runs, a timer on the CPU clock of each thread interrupts it a hundred times per second of CPU
+//! time (`sampler`). The handler only copies registers and stack; a separate thread unwinds the copies with the
+//! modules' unwind tables (`modules`, `unwind`), so that code without frame pointers is profiled as well. Addresses are
+//! symbolised at the end (`symbolize`). Heap profiles come from jemalloc (`heap`). Both are a [`Profile`], which is
+//! written as collapsed stacks, flame graph, pprof or speedscope ([`Format`]), or compared ([`ProfileDiff`]).
 //!
-//! What the process does this room does not know; who does may say what opaque code does ([`Parts`]).
+//! This crate does not know what the process does; callers may attribute opaque code to operators ([`OperatorShares`]).
 
-mod difference;
+mod diff;
 mod error;
 mod flamegraph;
 mod format;
@@ -16,20 +16,20 @@ mod heap;
 #[cfg(feature = "jemalloc")]
 mod jemalloc;
 mod modules;
-mod names;
-mod parts;
+mod operator_share;
 mod pprof;
 mod profile;
 mod recording;
-mod signal;
+mod sampler;
 mod speedscope;
-mod tables;
-mod walk;
+mod symbolize;
+mod unwind;
+mod unwind_tables;
 
-pub use difference::{Difference, Growth};
+pub use diff::{FunctionDelta, ProfileDiff};
 pub use error::ProfileError;
 pub use format::Format;
-pub use heap::heap;
-pub use parts::{Part, Parts};
-pub use profile::{IDLE, Kind, Profile, Stack};
-pub use recording::{DEFAULT_HZ, MOST_HZ, Recording};
+pub use heap::heap_profile;
+pub use operator_share::{OperatorShare, OperatorShares};
+pub use profile::{IDLE_MESSAGE, Kind, Profile, Stack};
+pub use recording::{DEFAULT_HZ, MAX_HZ, Recording};

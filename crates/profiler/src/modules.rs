@@ -1,40 +1,39 @@
-//! What the process is made of: the program and its libraries, where they lie, and what they say of their stacks and
-//! names.
+//! The loaded modules: the program and its libraries, their addresses, unwind tables and symbols.
 
 use std::{collections::BTreeMap, fs, ops::Range, path::PathBuf};
 
 use addr2line::Loader;
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, ReadCache, SegmentFlags, SymbolKind};
 
-use crate::tables::{Part, Tables};
+use crate::unwind_tables::{Section, UnwindTables};
 
-/// A file whose code the process may run.
+/// A file with executable code that is mapped into the process.
 pub(crate) struct Module {
-    /// Its name without folder and without what follows `.so`.
+    /// File name without folder and without the version after `.so`.
     pub(crate) name: String,
-    /// Where its code lies.
+    /// Addresses of its code.
     pub(crate) code: Range<u64>,
-    /// What addresses in the file are less than addresses in memory.
+    /// Difference between an address in memory and in the file.
     pub(crate) bias: u64,
     path: PathBuf,
 }
 
-/// All modules, by where they lie.
-pub(crate) fn modules() -> Vec<Module> {
+/// All loaded modules, by address.
+pub(crate) fn loaded_modules() -> Vec<Module> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let program = fs::read_link("/proc/self/exe").unwrap_or_default();
     let program = program.to_string_lossy();
     let mut code: BTreeMap<&str, (Range<u64>, u64)> = BTreeMap::new();
-    for (range, offset, path) in maps.lines().filter_map(code_map) {
+    for (range, offset, path) in maps.lines().filter_map(parse_code_mapping) {
         let known = code.entry(path).or_insert((range.clone(), offset));
         known.0.end = range.end;
     }
     let mut found: Vec<Module> = code
         .into_iter()
         .map(|(path, (code, offset))| {
-            // The program's own file is there even when its name is not any more.
+            // The program's own file is available here even if it was deleted.
             let file = PathBuf::from(if path == program { "/proc/self/exe" } else { path });
-            let (name, bias) = (short(path), bias(&file, code.start, offset).unwrap_or(0));
+            let (name, bias) = (short_name(path), load_bias(&file, code.start, offset).unwrap_or(0));
             Module { name, code, bias, path: file }
         })
         .collect();
@@ -42,8 +41,8 @@ pub(crate) fn modules() -> Vec<Module> {
     found
 }
 
-/// Range, offset in the file and name of a map that holds code.
-fn code_map(line: &str) -> Option<(Range<u64>, u64, &str)> {
+/// Address range, file offset and path of an executable mapping; `line` is from /proc/self/maps.
+fn parse_code_mapping(line: &str) -> Option<(Range<u64>, u64, &str)> {
     let mut fields = line.splitn(6, ' ');
     let (range, access, offset) = (fields.next()?, fields.next()?, fields.next()?);
     let name = fields.nth(2)?.trim();
@@ -55,35 +54,36 @@ fn code_map(line: &str) -> Option<(Range<u64>, u64, &str)> {
     Some((number(start)?..number(end)?, number(offset)?, name))
 }
 
-/// A module's name: its file's, without folder and release.
-pub(crate) fn short(path: &str) -> String {
+/// File name of a module, without folder and version.
+pub(crate) fn short_name(path: &str) -> String {
     let name = path.trim_end_matches(" (deleted)").rsplit('/').next().unwrap_or(path).trim_matches(['[', ']']);
     name.split_once(".so.").map_or_else(|| name.to_owned(), |(name, _)| format!("{name}.so"))
 }
 
-fn bias(file: &PathBuf, start: u64, offset: u64) -> Option<u64> {
+/// Difference between the addresses in memory and in `file`.
+fn load_bias(file: &PathBuf, start: u64, offset: u64) -> Option<u64> {
     let cache = ReadCache::new(fs::File::open(file).ok()?);
     let elf = object::File::parse(&cache).ok()?;
-    let holds = |at: u64, length: u64| offset >= at / 4096 * 4096 && offset < at + length;
-    // Two parts of a file may share a page of it: the one that holds code is meant.
+    let contains = |at: u64, length: u64| offset >= at / 4096 * 4096 && offset < at + length;
+    // Two segments may share a page of the file: the executable one is meant.
     let is_code = |flags| matches!(flags, SegmentFlags::Elf { p_flags } if p_flags & object::elf::PF_X != 0);
     elf.segments().filter(|segment| is_code(segment.flags())).find_map(|segment| {
         let (at, length) = segment.file_range();
-        holds(at, length).then(|| start.wrapping_sub(offset).wrapping_add(at).wrapping_sub(segment.address()))
+        contains(at, length).then(|| start.wrapping_sub(offset).wrapping_add(at).wrapping_sub(segment.address()))
     })
 }
 
 impl Module {
-    /// What unwinding through its code takes.
-    pub(crate) fn tables(&self) -> Option<Tables> {
+    /// Loads the tables for unwinding through its code.
+    pub(crate) fn unwind_tables(&self) -> Option<UnwindTables> {
         let cache = ReadCache::new(fs::File::open(&self.path).ok()?);
         let elf = object::File::parse(&cache).ok()?;
         let start = |name: &str| elf.section_by_name(name).map(|found| found.address());
         let part = |name: &str| {
             let found = elf.section_by_name(name)?;
-            Some(Part { at: found.address()..found.address() + found.size(), bytes: found.data().ok()?.into() })
+            Some(Section { at: found.address()..found.address() + found.size(), bytes: found.data().ok()?.into() })
         };
-        Some(Tables {
+        Some(UnwindTables {
             frames: part(".eh_frame")?,
             index: part(".eh_frame_hdr")?,
             text: start(".text").unwrap_or(0),
@@ -91,16 +91,16 @@ impl Module {
         })
     }
 
-    /// What gives its addresses names.
-    pub(crate) fn symbols(&self) -> Symbols {
-        Symbols { sized: self.sized().unwrap_or_default(), lines: Loader::new(&self.path).ok() }
+    /// Loads its symbols.
+    pub(crate) fn load_symbols(&self) -> Symbols {
+        Symbols { functions: self.function_symbols().unwrap_or_default(), lines: Loader::new(&self.path).ok() }
     }
 
-    /// Functions of the tables of symbols, by where they begin.
-    fn sized(&self) -> Option<Vec<(Range<u64>, String)>> {
+    /// Functions of its symbol tables, by address.
+    fn function_symbols(&self) -> Option<Vec<(Range<u64>, String)>> {
         let cache = ReadCache::new(fs::File::open(&self.path).ok()?);
         let elf = object::File::parse(&cache).ok()?;
-        let mut sized: Vec<(Range<u64>, String)> = elf
+        let mut functions: Vec<(Range<u64>, String)> = elf
             .symbols()
             .chain(elf.dynamic_symbols())
             .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0)
@@ -108,22 +108,22 @@ impl Module {
                 Some((symbol.address()..symbol.address() + symbol.size(), symbol.name().ok()?.to_owned()))
             })
             .collect();
-        sized.sort_by(|a, b| a.0.start.cmp(&b.0.start).then_with(|| a.1.cmp(&b.1)));
-        Some(sized)
+        functions.sort_by(|a, b| a.0.start.cmp(&b.0.start).then_with(|| a.1.cmp(&b.1)));
+        Some(functions)
     }
 }
 
-/// Names of addresses in one module.
+/// Symbols of one module.
 pub(crate) struct Symbols {
-    sized: Vec<(Range<u64>, String)>,
+    functions: Vec<(Range<u64>, String)>,
     lines: Option<Loader>,
 }
 
 impl Symbols {
-    /// Names of the function at `address` of the file and of those that are inlined there, the innermost first; none
-    /// where nobody knows. The nearest symbol before it would be a guess where a library has lost its own.
-    pub(crate) fn names(&self, address: u64) -> Vec<String> {
-        let outermost = self.function(address);
+    /// Names of the function at `address` of the file and of those inlined there, innermost first; empty if unknown.
+    /// The nearest symbol before the address would be a wrong guess in a stripped library.
+    pub(crate) fn names_at(&self, address: u64) -> Vec<String> {
+        let outermost = self.function_at(address);
         let mut names = Vec::new();
         if let Some(mut frames) = self.lines.as_ref().and_then(|lines| lines.find_frames(address).ok()) {
             while let Ok(Some(frame)) = frames.next() {
@@ -131,7 +131,7 @@ impl Symbols {
                 names.extend(raw.map(|name| name.into_owned()));
             }
         }
-        // The symbol has the whole path, which lines alone may lack.
+        // The symbol has the whole path, which debug information alone may lack.
         if let Some(symbol) = outermost {
             names.pop();
             names.push(symbol.to_owned());
@@ -139,9 +139,9 @@ impl Symbols {
         names
     }
 
-    fn function(&self, address: u64) -> Option<&str> {
-        let after = self.sized.partition_point(|(range, _)| range.start <= address);
-        let (range, name) = self.sized[..after].last()?;
+    fn function_at(&self, address: u64) -> Option<&str> {
+        let after = self.functions.partition_point(|(range, _)| range.start <= address);
+        let (range, name) = self.functions[..after].last()?;
         range.contains(&address).then_some(name.as_str())
     }
 }
@@ -151,23 +151,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_function_is_found_by_its_address() {
-        let all = modules();
-        let here = modules as *const () as u64;
+    fn loaded_modules_contain_this_function() {
+        let all = loaded_modules();
+        let here = loaded_modules as *const () as u64;
         let own = all.iter().find(|module| module.code.contains(&here)).unwrap();
-        let names = own.symbols().names(here - own.bias);
-        assert!(names.last().unwrap().contains("modules"), "{names:?}");
-        assert!(own.tables().is_some());
+        let names = own.load_symbols().names_at(here - own.bias);
+        assert!(names.last().unwrap().contains("loaded_modules"), "{names:?}");
+        assert!(own.unwind_tables().is_some());
         assert!(all.iter().any(|module| module.name == "libc.so"), "libraries are modules");
     }
 
     #[test]
-    fn names_are_short() {
-        assert_eq!(short("/a/b/libonnxruntime.so.1.31.1"), "libonnxruntime.so");
-        assert_eq!(short("/a/caudal (deleted)"), "caudal");
-        assert_eq!(short("[vdso]"), "vdso");
+    fn short_name_omits_folder_and_version() {
+        assert_eq!(short_name("/a/b/libonnxruntime.so.1.31.1"), "libonnxruntime.so");
+        assert_eq!(short_name("/a/caudal (deleted)"), "caudal");
+        assert_eq!(short_name("[vdso]"), "vdso");
         let line = "7f00-8f00 r-xp 00001000 fe:00 1234                       /a b/lib.so";
-        assert_eq!(code_map(line), Some((0x7f00..0x8f00, 0x1000, "/a b/lib.so")));
-        assert_eq!(code_map("7f00-8f00 rw-p 00001000 fe:00 1234 /a"), None);
+        assert_eq!(parse_code_mapping(line), Some((0x7f00..0x8f00, 0x1000, "/a b/lib.so")));
+        assert_eq!(parse_code_mapping("7f00-8f00 rw-p 00001000 fe:00 1234 /a"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A profile as pprof has it, written and read.
+//! Reading and writing of the pprof format.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use protobuf::{Message, MessageField};
 
 use crate::{
     error::ProfileError,
-    profile::{IDLE, Kind, Profile, Stack},
+    profile::{IDLE_MESSAGE, Kind, Profile, Stack},
 };
 use wire::profile as proto;
 
@@ -20,46 +20,46 @@ mod wire {
     include!(concat!(env!("OUT_DIR"), "/pprof/mod.rs"));
 }
 
-/// Most bytes of a profile that is read, unpacked: what is larger was not made here.
-const MOST_BYTES: u64 = 256 << 20;
+/// Bytes of an unpacked profile; larger ones were not written by this crate.
+const MAX_PROFILE_BYTES: u64 = 256 << 20;
 
-/// Texts, each once.
+/// The string table, with each string once.
 #[derive(Default)]
-struct Texts {
-    places: HashMap<String, i64>,
+struct StringTable {
+    indices: HashMap<String, i64>,
     table: Vec<String>,
 }
 
-impl Texts {
-    fn place(&mut self, text: &str) -> i64 {
-        if let Some(place) = self.places.get(text) {
-            return *place;
+impl StringTable {
+    fn intern(&mut self, text: &str) -> i64 {
+        if let Some(index) = self.indices.get(text) {
+            return *index;
         }
-        let place = self.table.len() as i64;
+        let index = self.table.len() as i64;
         self.table.push(text.to_owned());
-        self.places.insert(text.to_owned(), place);
-        place
+        self.indices.insert(text.to_owned(), index);
+        index
     }
 }
 
 pub(crate) fn write(profile: &Profile) -> Result<Vec<u8>, ProfileError> {
-    let message = message(profile);
+    let message = to_message(profile);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&message.write_to_bytes().map_err(std::io::Error::other)?)?;
     Ok(gzip.finish()?)
 }
 
-fn message(profile: &Profile) -> proto::Profile {
-    let mut texts = Texts::default();
-    texts.place("");
+fn to_message(profile: &Profile) -> proto::Profile {
+    let mut strings = StringTable::default();
+    strings.intern("");
     let mut message = proto::Profile::new();
     let (count, amount) = match profile.kind {
         Kind::Cpu => (("samples", "count"), ("cpu", "nanoseconds")),
         Kind::Heap => (("inuse_objects", "count"), ("inuse_space", "bytes")),
     };
     let mut value = |(kind, unit): (&str, &str)| proto::ValueType {
-        type_: texts.place(kind),
-        unit: texts.place(unit),
+        type_: strings.intern(kind),
+        unit: strings.intern(unit),
         ..Default::default()
     };
     message.sample_type = vec![value(count), value(amount)];
@@ -80,9 +80,9 @@ fn message(profile: &Profile) -> proto::Profile {
             let next = functions.len() as u64 + 1;
             let id = *functions.entry(name).or_insert(next);
             if id == next {
-                let place = texts.place(name);
-                // The name is for readers already: pprof leaves it as it is where the system's name is another, here none.
-                message.function.push(proto::Function { id, name: place, system_name: 0, ..Default::default() });
+                let index = strings.intern(name);
+                // pprof demangles a name unless the system name differs; it is 0, the empty string.
+                message.function.push(proto::Function { id, name: index, system_name: 0, ..Default::default() });
                 let line = proto::Line { function_id: id, ..Default::default() };
                 message.location.push(proto::Location { id, line: vec![line], ..Default::default() });
             }
@@ -91,22 +91,25 @@ fn message(profile: &Profile) -> proto::Profile {
         message.sample.push(sample);
     }
     if profile.is_idle() {
-        message.comment = vec![texts.place(IDLE)];
+        message.comment = vec![strings.intern(IDLE_MESSAGE)];
     }
-    message.string_table = texts.table;
+    message.string_table = strings.table;
     message
 }
 
-/// A profile from a file that [`write`] wrote, or that another tool wrote of the same kinds.
+/// Parses a profile that [`write`] or another tool wrote, with CPU time or bytes.
 pub(crate) fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
     let wrong = |what: &str| ProfileError::Unreadable(what.to_owned());
     let mut plain = Vec::new();
-    GzDecoder::new(bytes).take(MOST_BYTES + 1).read_to_end(&mut plain).map_err(|_| wrong("not gzip, or cut short"))?;
-    if plain.len() as u64 > MOST_BYTES {
+    GzDecoder::new(bytes)
+        .take(MAX_PROFILE_BYTES + 1)
+        .read_to_end(&mut plain)
+        .map_err(|_| wrong("not gzip, or truncated"))?;
+    if plain.len() as u64 > MAX_PROFILE_BYTES {
         return Err(wrong("more than 256 MiB"));
     }
     let message = proto::Profile::parse_from_bytes(&plain).map_err(|_| wrong("not pprof's protobuf"))?;
-    let text = |place: i64| usize::try_from(place).ok().and_then(|place| message.string_table.get(place));
+    let text = |index: i64| usize::try_from(index).ok().and_then(|index| message.string_table.get(index));
     let function: HashMap<u64, &String> =
         message.function.iter().filter_map(|function| Some((function.id, text(function.name)?))).collect();
     let location: HashMap<u64, &[proto::Line]> =
@@ -130,35 +133,35 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, ProfileError> {
     };
     let stacks: Option<Vec<Stack>> = message.sample.iter().map(stack).collect();
     let period = message.period.max(1) as u64;
-    Ok(Profile { period, ..Profile::new(kind, stacks.ok_or_else(|| wrong("a sample names what is not there"))?) })
+    Ok(Profile { period, ..Profile::new(kind, stacks.ok_or_else(|| wrong("a sample refers to a missing location"))?) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn texts(message: &proto::Profile, function: &proto::Function) -> (String, String) {
-        let text = |place: i64| message.string_table[place as usize].clone();
+    fn function_names(message: &proto::Profile, function: &proto::Function) -> (String, String) {
+        let text = |index: i64| message.string_table[index as usize].clone();
         (text(function.name), text(function.system_name))
     }
 
     #[test]
-    fn names_are_left_alone_by_pprof() {
-        // pprof demangles what has the same name and system name.
+    fn written_names_are_not_demangled_by_pprof() {
+        // pprof demangles functions whose name and system name are equal.
         let frames = vec!["infer-0".to_owned(), "caudal::OnnxInstance::run".to_owned()];
-        let message = message(&Profile::new(Kind::Cpu, vec![Stack { frames, count: 1, amount: 10 }]));
+        let message = to_message(&Profile::new(Kind::Cpu, vec![Stack { frames, count: 1, amount: 10 }]));
         for function in &message.function {
-            let (name, system) = texts(&message, function);
+            let (name, system) = function_names(&message, function);
             assert!(name != system && !name.contains('<'), "{name:?} {system:?}");
         }
         assert_eq!(message.comment, [0i64; 0]);
     }
 
     #[test]
-    fn idle_profile_says_so_and_is_read_again() {
+    fn idle_profile_survives_a_round_trip() {
         let idle = Profile::new(Kind::Cpu, Vec::new());
-        let message = message(&idle);
-        assert_eq!(message.string_table[message.comment[0] as usize], IDLE);
+        let message = to_message(&idle);
+        assert_eq!(message.string_table[message.comment[0] as usize], IDLE_MESSAGE);
         assert_eq!(read(&write(&idle).unwrap()).unwrap().stacks, []);
     }
 }

@@ -1,4 +1,4 @@
-//! A CPU profile being taken.
+//! Recording of CPU profiles.
 
 use std::{
     collections::HashMap,
@@ -13,61 +13,62 @@ use std::{
 
 use crate::{
     error::ProfileError,
-    modules::{Module, modules},
-    names::Namer,
+    modules::{Module, loaded_modules},
     profile::{Kind, Profile, Stack},
-    signal::{SLOTS, Session, Timer, this_thread},
-    walk::{Walk, Walker},
+    sampler::{SLOT_COUNT, Session, Timer, current_thread_id},
+    symbolize::Symbolizer,
+    unwind::{StackUnwinder, UnwoundStack},
 };
 
-/// Samples a second of work where nobody says how many.
+/// Default samples per second of CPU time.
 pub const DEFAULT_HZ: u32 = 100;
-/// Most samples a second of work. The kernel's clock ticks less often on most machines: samples then stand for more.
-pub const MOST_HZ: u32 = 1000;
+/// Maximum samples per second of CPU time. The kernel's clock ticks less often on most machines; samples then stand for
+/// several periods.
+pub const MAX_HZ: u32 = 1000;
 
-/// Bounds of how often samples are fetched. Each time wakes a thread, which takes a core from somebody.
-const FETCH: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
-/// How often threads are looked for that were not there before.
-const LOOK: Duration = Duration::from_millis(100);
-/// How often those that are known are asked for their names.
-const ASK: Duration = Duration::from_secs(1);
-/// How often libraries are looked for at least, while there is reason to.
-const SELDOM: Duration = Duration::from_millis(500);
-/// Most different stacks; what comes after is counted by its thread alone.
-const MOST_STACKS: usize = 100_000;
+/// Bounds of the interval at which samples are read. Each read wakes a thread, which takes a core from other work.
+const DRAIN_INTERVAL_RANGE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
+/// Interval at which new threads are searched.
+const THREAD_SCAN_INTERVAL: Duration = Duration::from_millis(100);
+/// Interval at which the names of known threads are refreshed.
+const NAME_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum interval at which new modules are searched while stacks cannot be unwound.
+const MAX_MODULE_SCAN_INTERVAL: Duration = Duration::from_millis(500);
+/// Maximum number of distinct stacks; later ones are counted by thread only.
+const MAX_DISTINCT_STACKS: usize = 100_000;
 
-/// Whether the process is being sampled.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// True while the process is being recorded.
+static RECORDING_ACTIVE: AtomicBool = AtomicBool::new(false);
 
-/// A profile being taken, until it is finished or dropped.
+/// A running CPU profile; it stops when it is finished or dropped.
 #[derive(Debug)]
 pub struct Recording {
-    /// The thread that reads samples ends when this does.
+    /// The reader thread ends when this is dropped.
     stop: mpsc::Sender<()>,
-    reader: JoinHandle<Taken>,
+    reader: JoinHandle<SampleSet>,
 }
 
-/// Who may sample; one at a time, for there is one signal.
-struct Turn;
+/// The right to record; there is only one, because there is only one signal.
+struct RecordingGuard;
 
-impl Turn {
-    fn take() -> Option<Self> {
-        TAKEN.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).ok().map(|_| Self)
+impl RecordingGuard {
+    fn try_acquire() -> Option<Self> {
+        RECORDING_ACTIVE.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).ok().map(|_| Self)
     }
 }
 
-impl Drop for Turn {
+impl Drop for RecordingGuard {
     fn drop(&mut self) {
-        TAKEN.store(false, Ordering::Release);
+        RECORDING_ACTIVE.store(false, Ordering::Release);
     }
 }
 
-/// What was sampled: threads by number, stacks by thread and addresses.
-struct Taken {
+/// Samples by thread id and addresses.
+struct SampleSet {
     modules: Vec<Module>,
     threads: HashMap<u32, String>,
     stacks: HashMap<(u32, Vec<u64>), u64>,
-    broken: u64,
+    truncated: u64,
     lost: u64,
     began: SystemTime,
     took: Duration,
@@ -75,65 +76,65 @@ struct Taken {
 }
 
 impl Recording {
-    /// Begins to sample all threads of the process, `hz` times for each second that they work.
+    /// Starts to sample all threads of the process, `hz` times per second of their CPU time.
     ///
     /// # Errors
-    /// When the process is being sampled already, when `hz` is 0 or more than [`MOST_HZ`], and when the kernel has no
-    /// thread or memory left.
+    /// If the process is already being recorded, `hz` is 0 or more than [`MAX_HZ`], or the kernel has no thread or
+    /// memory left.
     pub fn start(hz: u32) -> Result<Self, ProfileError> {
-        if !(1..=MOST_HZ).contains(&hz) {
-            return Err(ProfileError::Rate { hz, most: MOST_HZ });
+        if !(1..=MAX_HZ).contains(&hz) {
+            return Err(ProfileError::Rate { hz, most: MAX_HZ });
         }
-        let turn = Turn::take().ok_or(ProfileError::Busy)?;
-        let session = Session::begin()?;
+        let guard = RecordingGuard::try_acquire().ok_or(ProfileError::Busy)?;
+        let session = Session::start()?;
         let period = Duration::from_secs(1) / hz;
         let (stop, stopped) = mpsc::channel();
         let reader = thread::Builder::new().name("profiler".to_owned()).spawn(move || {
-            let taken = Reader::new(session, period).read(&stopped);
-            drop(turn);
-            taken
+            let samples = SampleReader::new(session, period).run_until_stopped(&stopped);
+            drop(guard);
+            samples
         })?;
         Ok(Self { stop, reader })
     }
 
-    /// Stops, and gives what was sampled names. Takes some hundred milliseconds the first time that a large program is
+    /// Stops the recording and symbolises it. Takes some hundred milliseconds the first time that a large program is
     /// read.
     ///
     /// # Errors
-    /// When the sampler failed. Where no thread worked long enough to be seen, the profile is empty.
+    /// If the sampler failed. If no thread used enough CPU time, the profile is empty.
     pub fn finish(self) -> Result<Profile, ProfileError> {
         drop(self.stop);
-        let taken = self.reader.join().map_err(|_| io::Error::other("the sampler's thread failed"))?;
-        Ok(taken.named())
+        let samples = self.reader.join().map_err(|_| io::Error::other("the sampler thread failed"))?;
+        Ok(samples.into_profile())
     }
 }
 
 /// The thread that reads samples.
-struct Reader {
+struct SampleReader {
     session: Session,
-    walker: Walker,
+    unwinder: StackUnwinder,
     timers: HashMap<u32, Option<Timer>>,
     own: u32,
-    news: News,
+    watcher: ModuleWatcher,
     clock: Instant,
-    taken: Taken,
+    samples: SampleSet,
 }
 
-impl Reader {
+impl SampleReader {
     fn new(session: Session, period: Duration) -> Self {
-        let modules = modules();
+        let modules = loaded_modules();
         Self {
             session,
-            walker: Walker::new(&modules),
+            unwinder: StackUnwinder::new(&modules),
             timers: HashMap::new(),
-            own: this_thread(),
-            news: News::new(),
+            own: current_thread_id(),
+            watcher: ModuleWatcher::new(),
             clock: Instant::now(),
-            taken: Taken {
+            samples: SampleSet {
                 modules,
                 threads: HashMap::new(),
                 stacks: HashMap::new(),
-                broken: 0,
+                truncated: 0,
                 lost: 0,
                 began: SystemTime::now(),
                 took: Duration::ZERO,
@@ -142,28 +143,29 @@ impl Reader {
         }
     }
 
-    fn read(mut self, stopped: &mpsc::Receiver<()>) -> Taken {
-        self.look_for_threads(true);
-        let (mut looked, mut asked) = (Instant::now(), Instant::now());
-        let pause = pause(self.taken.period);
+    fn run_until_stopped(mut self, stopped: &mpsc::Receiver<()>) -> SampleSet {
+        self.scan_threads(true);
+        let (mut last_scan, mut last_refresh) = (Instant::now(), Instant::now());
+        let pause = drain_interval(self.samples.period);
         while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-            self.fetch();
-            if looked.elapsed() >= LOOK {
-                let ask = asked.elapsed() >= ASK;
-                self.look_for_threads(ask);
-                looked = Instant::now();
-                asked = if ask { looked } else { asked };
+            self.drain_samples();
+            if last_scan.elapsed() >= THREAD_SCAN_INTERVAL {
+                let refresh_names = last_refresh.elapsed() >= NAME_REFRESH_INTERVAL;
+                self.scan_threads(refresh_names);
+                last_scan = Instant::now();
+                last_refresh = if refresh_names { last_scan } else { last_refresh };
             }
         }
         self.timers.clear();
-        self.fetch();
-        self.taken.lost = self.session.lost();
-        self.taken.took = self.clock.elapsed();
-        self.taken
+        self.drain_samples();
+        self.samples.lost = self.session.lost_periods();
+        self.samples.took = self.clock.elapsed();
+        self.samples
     }
 
-    /// Each thread has a timer; those that have gone need none. Those that are known are asked for their names if `ask`.
-    fn look_for_threads(&mut self, ask: bool) {
+    /// Starts a timer for each new thread and drops those of ended threads. Refreshes the names of known threads if
+    /// `refresh_names` is set.
+    fn scan_threads(&mut self, refresh_names: bool) {
         let Ok(tasks) = fs::read_dir("/proc/self/task") else { return };
         let alive: Vec<u32> = tasks
             .flatten()
@@ -172,70 +174,69 @@ impl Reader {
             .collect();
         self.timers.retain(|id, _| alive.contains(id));
         for id in alive {
-            let period = self.taken.period;
-            // One that is gone already has none.
+            let period = self.samples.period;
+            // A thread may already have ended.
             self.timers.entry(id).or_insert_with(|| Timer::start(id, period).ok());
-            // Threads may be given their name after they began.
-            if (ask || !self.taken.threads.contains_key(&id))
+            // A thread may be named after it started.
+            if (refresh_names || !self.samples.threads.contains_key(&id))
                 && let Some(name) = thread_name(id)
             {
-                self.taken.threads.insert(id, name);
+                self.samples.threads.insert(id, name);
             }
         }
     }
 
-    fn fetch(&mut self) {
-        let Self { session, walker, taken, news, .. } = self;
-        session.drain(|sample| {
-            let mut walk = walker.walk(&sample.registers, sample.stack());
-            if !walk.whole && news.look(walker, &mut taken.modules) {
-                walk = walker.walk(&sample.registers, sample.stack());
+    fn drain_samples(&mut self) {
+        let Self { session, unwinder, samples, watcher, .. } = self;
+        session.drain_samples(|sample| {
+            let mut unwound = unwinder.unwind_stack(&sample.registers, sample.stack_bytes());
+            if !unwound.whole && watcher.rescan_modules(unwinder, &mut samples.modules) {
+                unwound = unwinder.unwind_stack(&sample.registers, sample.stack_bytes());
             }
-            taken.add(sample.thread, walk, sample.periods);
+            samples.add_sample(sample.thread, unwound, sample.periods);
         });
     }
 }
 
-/// How long samples may wait to be fetched that come once in `period` from each core: until a quarter of the slots are
-/// taken.
-fn pause(period: Duration) -> Duration {
+/// Interval between reads at which at most a quarter of the slots is full, at one sample per `period` and core.
+fn drain_interval(period: Duration) -> Duration {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    (period * (SLOTS / 4) as u32 / cores as u32).clamp(FETCH[0], FETCH[1])
+    (period * (SLOT_COUNT / 4) as u32 / cores as u32).clamp(DRAIN_INTERVAL_RANGE[0], DRAIN_INTERVAL_RANGE[1])
 }
 
-/// Libraries that come while samples are taken: looked for when a stack leads where nothing was before, and ever less
-/// often while that is in vain.
-struct News {
+/// Detects modules that are loaded during a recording: searches when a stack leads to an unknown address, at growing
+/// intervals while nothing new is found.
+struct ModuleWatcher {
     last: Instant,
     pause: Duration,
 }
 
-impl News {
+impl ModuleWatcher {
     fn new() -> Self {
         Self { last: Instant::now(), pause: Duration::ZERO }
     }
 
-    /// Whether there is something new.
-    fn look(&mut self, walker: &mut Walker, known: &mut Vec<Module>) -> bool {
+    /// Searches new modules; returns true if there are any.
+    fn rescan_modules(&mut self, unwinder: &mut StackUnwinder, known: &mut Vec<Module>) -> bool {
         if self.last.elapsed() < self.pause {
             return false;
         }
-        let mut new = modules();
+        let mut new = loaded_modules();
         new.retain(|module| !known.iter().any(|known| known.code == module.code && known.name == module.name));
-        new.iter().for_each(|module| walker.add(module));
+        new.iter().for_each(|module| unwinder.add_module(module));
         self.last = Instant::now();
         self.pause = match new.is_empty() {
-            true => (self.pause * 2).clamp(LOOK, SELDOM),
+            true => (self.pause * 2).clamp(THREAD_SCAN_INTERVAL, MAX_MODULE_SCAN_INTERVAL),
             false => Duration::ZERO,
         };
-        // Those first that came last: an address is theirs now.
+        // The latest modules first, because they now own their addresses.
         let found = !new.is_empty();
         known.splice(0..0, new);
         found
     }
 }
 
-/// The name that a thread was given, which says what it does. Threads that were given none have the program's.
+/// Name of a thread; "unnamed" if it has only the program's name.
 fn thread_name(id: u32) -> Option<String> {
     let name = |id: u32| Some(fs::read_to_string(format!("/proc/self/task/{id}/comm")).ok()?.trim_end().to_owned());
     let first = std::process::id();
@@ -245,27 +246,27 @@ fn thread_name(id: u32) -> Option<String> {
     }
 }
 
-impl Taken {
-    fn add(&mut self, thread: u32, walk: Walk, periods: u64) {
-        if !walk.whole {
-            self.broken += periods;
+impl SampleSet {
+    fn add_sample(&mut self, thread: u32, unwound: UnwoundStack, periods: u64) {
+        if !unwound.whole {
+            self.truncated += periods;
         }
-        let room = self.stacks.len() < MOST_STACKS;
-        let key = (thread, walk.addresses);
+        let has_room = self.stacks.len() < MAX_DISTINCT_STACKS;
+        let key = (thread, unwound.addresses);
         match self.stacks.get_mut(&key) {
             Some(known) => *known += periods,
-            None if room => drop(self.stacks.insert(key, periods)),
+            None if has_room => drop(self.stacks.insert(key, periods)),
             None => *self.stacks.entry((thread, Vec::new())).or_default() += periods,
         }
     }
 
-    fn named(self) -> Profile {
-        let mut namer = Namer::new(self.modules);
+    fn into_profile(self) -> Profile {
+        let mut symbolizer = Symbolizer::new(self.modules);
         let period = self.period.as_nanos() as u64;
         let stacks = self.stacks.into_iter().map(|((thread, addresses), periods)| {
             let name = self.threads.get(&thread).cloned().unwrap_or_else(|| format!("thread {thread}"));
             let mut frames = vec![name];
-            frames.extend(namer.stack(&addresses));
+            frames.extend(symbolizer.symbolize_stack(&addresses));
             Stack { frames, count: periods, amount: periods * period }
         });
         let stacks = stacks.collect();
@@ -274,7 +275,7 @@ impl Taken {
             began: self.began,
             took: self.took,
             period,
-            broken: self.broken,
+            truncated: self.truncated,
             lost: self.lost,
             ..Profile::new(Kind::Cpu, stacks)
         }

@@ -1,25 +1,25 @@
-//! A profile as JSON for speedscope (`https://www.speedscope.app/file-format-schema.json`): one profile a thread.
+//! Speedscope format (`https://www.speedscope.app/file-format-schema.json`): JSON with one profile per thread.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::profile::{IDLE, Kind, Profile, Stack};
+use crate::profile::{IDLE_MESSAGE, Kind, Profile, Stack};
 
 pub(crate) fn write(profile: &Profile) -> Vec<u8> {
     let mut frames: Vec<&str> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut indices: HashMap<&str, usize> = HashMap::new();
     let mut threads: BTreeMap<&str, Vec<&Stack>> = BTreeMap::new();
     for stack in &profile.stacks {
         threads.entry(stack.frames.first().map_or("", String::as_str)).or_default().push(stack);
         for name in &stack.frames {
-            places.entry(name).or_insert_with(|| {
+            indices.entry(name).or_insert_with(|| {
                 frames.push(name);
                 frames.len() - 1
             });
         }
     }
-    let of_thread = |(name, stacks): (&&str, &Vec<&Stack>)| -> Value {
+    let thread_profile = |(name, stacks): (&&str, &Vec<&Stack>)| -> Value {
         let total: u64 = stacks.iter().map(|stack| stack.amount).sum();
         json!({
             "type": "sampled",
@@ -29,15 +29,15 @@ pub(crate) fn write(profile: &Profile) -> Vec<u8> {
             "endValue": total,
             "samples": stacks
                 .iter()
-                .map(|stack| stack.frames.iter().map(|frame| places[frame.as_str()]).collect::<Vec<_>>())
+                .map(|stack| stack.frames.iter().map(|frame| indices[frame.as_str()]).collect::<Vec<_>>())
                 .collect::<Vec<_>>(),
             "weights": stacks.iter().map(|stack| stack.amount).collect::<Vec<_>>(),
         })
     };
-    let mut profiles: Vec<Value> = threads.iter().map(of_thread).collect();
+    let mut profiles: Vec<Value> = threads.iter().map(thread_profile).collect();
     if profiles.is_empty() {
-        // speedscope refuses a file without profiles.
-        profiles.push(of_thread((&IDLE, &Vec::new())));
+        // speedscope rejects a file without profiles.
+        profiles.push(thread_profile((&IDLE_MESSAGE, &Vec::new())));
     }
     let file = json!({
         "$schema": "https://www.speedscope.app/file-format-schema.json",

@@ -1,4 +1,4 @@
-//! Where CPU time goes, as a profile says and as the kernel's clocks do.
+//! CPU profiles compared with the kernel's CPU clocks.
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -12,64 +12,64 @@ use std::{
 
 use caudal_profiler::{Format, Profile, ProfileError, Recording, Stack};
 
-/// One profile at a time: tests take turns.
-static TURN: Mutex<()> = Mutex::new(());
+/// Serialises the tests, because there is one recording at a time.
+static RECORDING_LOCK: Mutex<()> = Mutex::new(());
 
-fn turn() -> std::sync::MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn lock_recording() -> std::sync::MutexGuard<'static, ()> {
+    RECORDING_LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// CPU time of the thread that asks, by the scheduler's own count.
-fn worked() -> Duration {
+/// CPU time of the calling thread, by the scheduler's own count.
+fn thread_cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
 }
 
 #[inline(never)]
 fn burn_much(time: Duration) -> Duration {
-    // The call is not its last: what is jumped to has no caller.
+    // Not a tail call, so that the caller stays on the stack.
     black_box(burn(time))
 }
 
 #[inline(never)]
 fn burn_little(time: Duration) -> Duration {
-    // The call is not its last: what is jumped to has no caller.
+    // Not a tail call, so that the caller stays on the stack.
     black_box(burn(time))
 }
 
 #[inline(never)]
 fn burn(time: Duration) -> Duration {
-    let (before, end) = (worked(), Instant::now() + time);
+    let (before, end) = (thread_cpu_time(), Instant::now() + time);
     let mut number = 1u64;
     while Instant::now() < end {
         for _ in 0..10_000 {
             number = black_box(number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
         }
     }
-    worked() - before
+    thread_cpu_time() - before
 }
 
-fn named(stack: &Stack, part: &str) -> bool {
+fn has_frame(stack: &Stack, part: &str) -> bool {
     stack.frames.iter().any(|frame| frame.contains(part))
 }
 
-fn spawn(name: &str, work: impl FnOnce() -> Vec<Duration> + Send + 'static) -> thread::JoinHandle<Vec<Duration>> {
+fn spawn_named(name: &str, work: impl FnOnce() -> Vec<Duration> + Send + 'static) -> thread::JoinHandle<Vec<Duration>> {
     thread::Builder::new().name(name.to_owned()).spawn(work).unwrap()
 }
 
-fn record(work: impl FnOnce()) -> Profile {
+fn record_profile(work: impl FnOnce()) -> Profile {
     let recording = Recording::start(1000).unwrap();
     work();
     recording.finish().unwrap()
 }
 
 #[test]
-fn shares_are_those_of_the_cpu_clocks() {
-    let _turn = turn();
+fn profile_shares_match_the_cpu_clocks() {
+    let _turn = lock_recording();
     let mut spent = Vec::new();
-    let profile = record(|| {
+    let profile = record_profile(|| {
         let both = |name: &str, rounds: u32| {
-            spawn(name, move || {
+            spawn_named(name, move || {
                 let mut spent = vec![Duration::ZERO; 2];
                 for _ in 0..rounds {
                     spent[0] += burn_much(Duration::from_millis(30));
@@ -87,34 +87,34 @@ fn shares_are_those_of_the_cpu_clocks() {
         println!("{what}: {:.1} % by the clocks, {:.1} % of the samples", 100.0 * truth, 100.0 * found);
         assert!((truth - found).abs() < 0.03, "{what}: {truth:.3} by the clocks, {found:.3} of the samples");
     };
-    let of = |name: &str| profile.share(|stack| named(stack, name));
+    let of = |name: &str| profile.share_where(|stack| has_frame(stack, name));
     check("burn_much", (seconds(spent[0][0]) + seconds(spent[1][0])) / total, of("burn_much"));
     check("burn_little", (seconds(spent[0][1]) + seconds(spent[1][1])) / total, of("burn_little"));
-    let thread = |name: &str| profile.share(|stack| stack.frames[0] == name);
+    let thread = |name: &str| profile.share_where(|stack| stack.frames[0] == name);
     check("the thread much", (seconds(spent[0][0]) + seconds(spent[0][1])) / total, thread("much"));
-    let found = profile.amount() as f64 / 1e9;
+    let found = profile.total_amount() as f64 / 1e9;
     assert!((found / total - 1.0).abs() < 0.1, "{total:.2} s by the clocks, {found:.2} s of the samples");
-    assert_eq!((profile.lost, profile.broken), (0, 0), "{}", profile.collapsed());
-    assert!(profile.stacks.iter().all(|stack| !stack.frames[1].contains("lang_start")), "it begins where ours does");
+    assert_eq!((profile.lost, profile.truncated), (0, 0), "{}", profile.to_collapsed());
+    assert!(profile.stacks.iter().all(|stack| !stack.frames[1].contains("lang_start")), "runtime frames are omitted");
 }
 
 #[test]
-fn an_idle_process_says_so() {
-    let _turn = turn();
+fn profile_of_an_idle_process_is_idle() {
+    let _turn = lock_recording();
     let recording = Recording::start(100).unwrap();
     thread::sleep(Duration::from_millis(50));
     assert!(recording.finish().unwrap().is_idle());
 }
 
 #[test]
-fn there_is_one_at_a_time_and_its_rate_has_bounds() {
-    let _turn = turn();
+fn recording_is_exclusive_and_limits_its_rate() {
+    let _turn = lock_recording();
     let first = Recording::start(100).unwrap();
     assert!(matches!(Recording::start(100), Err(ProfileError::Busy)));
     drop(first);
     let end = Instant::now() + Duration::from_secs(10);
     while Recording::start(100).is_err() {
-        assert!(Instant::now() < end, "a recording that is dropped ends");
+        assert!(Instant::now() < end, "a dropped recording stops");
         thread::sleep(Duration::from_millis(1));
     }
     for hz in [0, 1001] {
@@ -124,16 +124,16 @@ fn there_is_one_at_a_time_and_its_rate_has_bounds() {
 }
 
 #[test]
-fn every_form_says_the_same() {
-    let _turn = turn();
-    let profile = record(|| {
+fn all_formats_have_the_same_weights() {
+    let _turn = lock_recording();
+    let profile = record_profile(|| {
         burn_much(Duration::from_millis(300));
     });
     let text = |format: Format| String::from_utf8(format.write(&profile).unwrap()).unwrap();
     let weights =
         |text: &str| -> u64 { text.lines().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum() };
-    assert_eq!(weights(&text(Format::Collapsed)), profile.count());
-    let read = Profile::read(&Format::Pprof.write(&profile).unwrap()).unwrap();
+    assert_eq!(weights(&text(Format::Collapsed)), profile.total_count());
+    let read = Profile::from_bytes(&Format::Pprof.write(&profile).unwrap()).unwrap();
     assert_eq!(read.stacks, profile.stacks);
     let svg = text(Format::Svg);
     assert!(svg.contains("burn_much") && svg.trim_end().ends_with("</svg>"));
@@ -141,14 +141,14 @@ fn every_form_says_the_same() {
     let sum = |profile: &serde_json::Value| -> u64 {
         profile["weights"].as_array().unwrap().iter().map(|weight| weight.as_u64().unwrap()).sum()
     };
-    assert_eq!(speedscope["profiles"].as_array().unwrap().iter().map(sum).sum::<u64>(), profile.amount());
+    assert_eq!(speedscope["profiles"].as_array().unwrap().iter().map(sum).sum::<u64>(), profile.total_amount());
 }
 
-/// Reads pprof by the numbers that its format gives to fields, knowing nothing of our description of it.
+/// Reads pprof by the field numbers of its format, independently of our protobuf file.
 #[test]
-fn pprof_is_read_by_a_reader_that_knows_the_format_alone() {
-    let _turn = turn();
-    let profile = record(|| {
+fn pprof_output_follows_the_format() {
+    let _turn = lock_recording();
+    let profile = record_profile(|| {
         burn_little(Duration::from_millis(300));
     });
     let mut bytes = Vec::new();
@@ -175,7 +175,7 @@ fn pprof_is_read_by_a_reader_that_knows_the_format_alone() {
             varints(values)[1]
         })
         .sum();
-    assert_eq!(nanoseconds, profile.amount());
+    assert_eq!(nanoseconds, profile.total_amount());
     let period = of(12).next().unwrap().number();
     assert_eq!(period, 1_000_000);
 }

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use caudal_flow::Flows;
-use caudal_memory::{Level, Manager, Sources};
+use caudal_memory::{Level, MemoryMonitor, Sources};
 use caudal_record::Consultations;
 use caudal_sight::{History, Kpis, Recorder};
 use caudal_tasks::{Catalog, Pictures};
@@ -54,7 +54,7 @@ pub(crate) struct App {
     pub(crate) kpis: Kpis,
     pub(crate) cpu: CpuMeter,
     pub(crate) slow_log: SlowLog,
-    pub(crate) memory: Arc<Manager>,
+    pub(crate) memory: Arc<MemoryMonitor>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) started: Instant,
     /// Requests for work that are in progress.
@@ -116,7 +116,7 @@ impl App {
             kpis: Kpis::new(settings.kpi_bucket, settings.kpi_retention),
             cpu: CpuMeter::start(),
             slow_log: SlowLog::default(),
-            memory: Arc::new(Manager::new(Sources::here(), settings.memory.clone())),
+            memory: Arc::new(MemoryMonitor::new(Sources::local_machine(), settings.memory.clone())),
             connections: Arc::new(Connections::start(&settings)?),
             started: Instant::now(),
             live: Live::default(),
@@ -139,14 +139,14 @@ impl App {
             // The settings name no key: the token of this server's start stays.
             settings.access.admin = self.settings().access.admin.clone();
         }
-        self.memory.set(settings.memory.clone());
+        self.memory.set_policy(settings.memory.clone());
         self.settings.store(Arc::new(settings));
     }
 
     /// A slot for one request of `route`, whose way `trace` tells, unless all are taken, memory is short, or the server is
     /// going down.
     pub(crate) fn admit(self: &Arc<Self>, route: Route, lane: Lane, trace: &Trace) -> Result<Slot, Problem> {
-        self.memory.stir();
+        self.memory.notify_activity();
         let before = self.slots(lane).fetch_add(1, Ordering::SeqCst);
         let slot = Slot { place: self.live.enter(trace), app: Arc::clone(self), lane };
         if self.is_draining() {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use caudal_types::{Stage, Stamps, nearest, shorten};
+use caudal_types::{Stage, StageTimes, nearest, shorten};
 
 use crate::route::Route;
 
@@ -29,7 +29,7 @@ impl Budget {
         self.stage.map_or(TOTAL, Stage::name)
     }
 
-    fn breached(&self, stamps: &Stamps) -> bool {
+    fn breached(&self, stamps: &StageTimes) -> bool {
         let spent = self.stage.map_or_else(|| stamps.total(), |stage| stamps.spent(stage));
         spent > self.limit
     }
@@ -100,7 +100,7 @@ impl Breaches {
     }
 
     /// Counts what a request to `route` exceeded.
-    pub(crate) fn count(&self, budgets: &Budgets, route: Route, stamps: &Stamps) {
+    pub(crate) fn count(&self, budgets: &Budgets, route: Route, stamps: &StageTimes) {
         for budget in budgets.0.iter().filter(|budget| budget.route == route && budget.breached(stamps)) {
             self.place(budget).fetch_add(1, Relaxed);
         }
@@ -141,7 +141,7 @@ mod tests {
         let budgets: Budgets = "/predict/{model} = 10, /predict/{model} infer = 5, /v1/embeddings = 1".parse().unwrap();
         let (breaches, start) = (Breaches::new(), std::time::Instant::now());
         let request = |queue: u64, infer: u64| {
-            let mut stamps = Stamps::new(start);
+            let mut stamps = StageTimes::new(start);
             let ms = Duration::from_millis;
             stamps.enter(Stage::Queue, start);
             stamps.enter(Stage::Infer, start + ms(queue));

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::Response,
 };
-use caudal_memory::Use;
+use caudal_memory::MemoryUsage;
 use caudal_record::AuditBacklog;
 use caudal_tasks::{Entry, Provider, ServedModel};
 use caudal_types::ErrorKind;
@@ -206,7 +206,7 @@ impl Health {
             };
             (name.to_owned(), ModelHealth { ready, resting, kind, serving, aliases })
         };
-        let gpus = app.memory.reading().gpus.into_iter();
+        let gpus = app.memory.current_reading().gpus.into_iter();
         let failed_models: Vec<String> = app.catalog.now().failed().map(str::to_owned).collect();
         let recording =
             app.record.as_ref().is_none_or(|record| record.is_writable() && record.audit_backlog().is_empty());
@@ -285,8 +285,8 @@ struct Memory {
 
 impl Memory {
     fn of(app: &App) -> Self {
-        let reading = app.memory.reading();
-        let system = reading.system.unwrap_or(Use { used: 0, limit: 0 });
+        let reading = app.memory.current_reading();
+        let system = reading.system.unwrap_or(MemoryUsage { used: 0, limit: 0 });
         let (gpu, cgroup) = (reading.fullest_gpu().map(|gpu| gpu.usage), reading.cgroup.as_ref().map(|own| own.usage));
         let gb = |bytes: u64| rounded(bytes as f64 / GB);
         Self {

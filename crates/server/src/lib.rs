@@ -39,7 +39,7 @@ use std::{
 };
 
 use caudal_flow::{TakenUp, journal::MAX_RECOVERIES};
-use caudal_memory::Manager;
+use caudal_memory::MemoryMonitor;
 use caudal_tasks::{Defaults, Stay};
 use caudal_telemetry::{Meter, Telemetry};
 use futures_util::future::join_all;
@@ -117,7 +117,7 @@ impl Server {
     }
 
     /// The watch over memory: to it belongs whoever can give some back.
-    pub fn memory(&self) -> &Manager {
+    pub fn memory(&self) -> &MemoryMonitor {
         &self.app.memory
     }
 
@@ -141,7 +141,7 @@ impl Server {
         tell(&app);
         let each = Arc::downgrade(&app);
         let working = move || each.upgrade().is_some_and(|app| app.working() > 0);
-        if let Err(error) = app.memory.watch(working) {
+        if let Err(error) = app.memory.start_watching(working) {
             tracing::error!(%error, "memory is not watched: its thread could not be started");
         }
         let entrances = entrances(&app, listeners);
@@ -166,7 +166,7 @@ impl Server {
         let finished = tokio::time::timeout(app.settings().exit_timeout, finish).await;
         app.flows.leave_runs().await;
         if let Some(meter) = &app.meter {
-            meter.tell(metrics::told(&app));
+            meter.export(metrics::told(&app));
         }
         match finished {
             Ok(()) if app.catalog.now().is_loading() => {
@@ -319,7 +319,7 @@ fn look_back(app: &Arc<App>) {
 
 /// Tells of all metrics every so often, where a collector is named, until the server ends.
 fn tell(app: &Arc<App>) {
-    let Some(interval) = app.meter.as_ref().map(Meter::interval) else { return };
+    let Some(interval) = app.meter.as_ref().map(Meter::export_interval) else { return };
     let each = Arc::downgrade(app);
     tokio::spawn(async move {
         loop {
@@ -328,7 +328,7 @@ fn tell(app: &Arc<App>) {
             // Reading them asks the kernel for some.
             tokio::task::spawn_blocking(move || {
                 if let Some(meter) = &app.meter {
-                    meter.tell(metrics::told(&app));
+                    meter.export(metrics::told(&app));
                 }
             });
         }

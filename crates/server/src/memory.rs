@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use caudal_memory::{Holder, Why};
+use caudal_memory::{CleanupReason, MemoryConsumer};
 use caudal_tasks::Catalog;
 
 use crate::app::App;
@@ -15,22 +15,22 @@ const MIB: u64 = 1 << 20;
 /// Joins what the server holds to the watch over memory.
 pub(crate) fn join(app: &Arc<App>) {
     let held: Weak<App> = Arc::downgrade(app);
-    app.memory.ask_holders(move || held.upgrade().map(|app| holders(&app)).unwrap_or_default());
+    app.memory.register_consumers(move || held.upgrade().map(|app| holders(&app)).unwrap_or_default());
     let (asked, told) = (Arc::clone(&app.bodies), Arc::clone(&app.bodies));
-    app.memory.bound_arrivals(move || asked.arrived(), move |fits| told.bound(fits));
+    app.memory.limit_arrivals(move || asked.arrived(), move |fits| told.bound(fits));
     // Models first: what their runs kept is free only then, and what both gave to the allocator goes back last.
     let catalog = Arc::clone(&app.catalog);
-    app.memory.hook("idle_models", move |ask| rest(&catalog, ask.idle, ask.why));
+    app.memory.register_hook("idle_models", move |ask| rest(&catalog, ask.idle, ask.why));
     let catalog = Arc::clone(&app.catalog);
-    app.memory.hook("run_arena", move |_| shrink(&catalog));
+    app.memory.register_hook("run_arena", move |_| shrink(&catalog));
 }
 
-fn rest(catalog: &Catalog, idle: Duration, why: Why) -> String {
+fn rest(catalog: &Catalog, idle: Duration, why: CleanupReason) -> String {
     let rested = catalog.rest_unused(
         idle,
         match why {
-            Why::Pressure => "memory is short",
-            Why::Asked => "an operator asked for a cleanup of memory",
+            CleanupReason::Pressure => "memory is short",
+            CleanupReason::Requested => "an operator asked for a cleanup of memory",
         },
     );
     if rested.is_empty() {
@@ -50,13 +50,14 @@ fn shrink(catalog: &Catalog) -> String {
     }
 }
 
-fn holders(app: &App) -> Vec<Holder> {
+fn holders(app: &App) -> Vec<MemoryConsumer> {
     let (stay, settings) = (app.catalog.stay(), app.settings());
     let models = app.catalog.now().ready().map(|model| model.memory.bytes()).sum();
     let (pixels, bodies) = (app.pictures.memory(), &app.bodies);
-    let bounded = |what, held, most, setting| Holder { what, held, idle: 0, most, setting, idle_setting: None };
+    let bounded =
+        |what, held, limit, setting| MemoryConsumer { what, held, idle: 0, limit, setting, idle_setting: None };
     vec![
-        Holder {
+        MemoryConsumer {
             idle: app.catalog.idle_bytes(settings.memory.rest_idle).unwrap_or(0),
             idle_setting: stay.idle.is_none().then_some("idle_unload_secs"),
             ..bounded("models", models, stay.memory, "model_memory_mb")

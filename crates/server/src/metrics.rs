@@ -26,7 +26,7 @@ use caudal_observe::{Histogram, Section, Snapshot, Summary};
 use caudal_sight::Counted;
 use caudal_tasks::Stats;
 use caudal_telemetry::{Meter, Tracer};
-use caudal_types::{ErrorKind, Stage, Stamps};
+use caudal_types::{ErrorKind, Stage, StageTimes};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text::encode},
@@ -57,7 +57,7 @@ const FAMILIAR: [(&str, &str, &str); 2] =
 static STAGES: LazyLock<Vec<[Section; Stage::ALL.len()]>> = LazyLock::new(|| {
     let section = |route: Route, stage: Stage| match stage {
         Stage::Receive | Stage::Load | Stage::Store | Stage::Persist | Stage::Flow | Stage::Wait | Stage::Queue => {
-            Section::waiting(stage.name(), route.title())
+            Section::new_waiting(stage.name(), route.title())
         }
         _ => Section::new(stage.name(), route.title()),
     };
@@ -101,7 +101,7 @@ impl HttpMetrics {
     }
 
     /// Counts where a request's time went.
-    pub(crate) fn count_stages(&self, route: Route, stamps: &Stamps) {
+    pub(crate) fn count_stages(&self, route: Route, stamps: &StageTimes) {
         for (stage, spent) in stamps.iter() {
             STAGES[route as usize][stage as usize].record(spent.as_nanos() as u64);
         }
@@ -197,9 +197,9 @@ impl Collector for Reader {
         }
         flow::encode(&mut encoder, &app.flows)?;
         // Nothing is sent where no collector is named: then they are 0.
-        let spans = app.tracer.as_ref().map(Tracer::counts).unwrap_or_default();
+        let spans = app.tracer.as_ref().map(Tracer::export_counts).unwrap_or_default();
         telemetry::encode(&mut encoder, "spans", spans)?;
-        let points = app.meter.as_ref().map(Meter::counts).unwrap_or_default();
+        let points = app.meter.as_ref().map(Meter::export_counts).unwrap_or_default();
         telemetry::encode(&mut encoder, "points", points)?;
         if app.settings().triton_metrics {
             triton::encode(&mut encoder, &app.catalog.now())?;
@@ -246,7 +246,7 @@ fn http(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
     for stage in Stage::ALL {
         let of =
             |summary: &&Summary| STAGES.iter().any(|route| ptr::eq(&raw const route[stage as usize], summary.section));
-        let all = summaries.iter().filter(of).map(|summary| summary.times.clone()).reduce(|a, b| a.and(&b));
+        let all = summaries.iter().filter(of).map(|summary| summary.times.clone()).reduce(|a, b| a.merged_with(&b));
         seconds(&mut family, &[("stage", stage.name())], &all.unwrap_or_else(|| Histogram::new().snapshot()))?;
     }
     let settings = app.settings();

@@ -78,7 +78,7 @@ mod tests {
 
     static QUICK: Section = Section::new("quick", "bottlenecks");
     static SLOW: Section = Section::new("slow", "bottlenecks");
-    static SLOWER: Section = Section::waiting("slower", "bottlenecks");
+    static SLOWER: Section = Section::new_waiting("slower", "bottlenecks");
     static RARE: Section = Section::new("rare", "bottlenecks");
     static MOST: Section = Section::new("most", "shares");
     static REST: Section = Section::new("rest", "shares");

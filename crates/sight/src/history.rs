@@ -97,7 +97,7 @@ impl History {
             let name = (summary.section.group(), summary.section.name());
             let before = past.before.insert(name, summary.times.clone());
             let within = match before {
-                Some(before) => summary.times.clone().after(&before),
+                Some(before) => summary.times.clone().difference_from(&before),
                 None => summary.times.clone(),
             };
             if within.count() == 0 {

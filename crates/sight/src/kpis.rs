@@ -23,7 +23,7 @@ pub struct Counted {
 impl Counted {
     fn after(self, before: &Self) -> Self {
         Self {
-            times: self.times.after(&before.times),
+            times: self.times.difference_from(&before.times),
             client_errors: self.client_errors.saturating_sub(before.client_errors),
             server_errors: self.server_errors.saturating_sub(before.server_errors),
         }
@@ -31,7 +31,7 @@ impl Counted {
 
     fn add(self, other: &Self) -> Self {
         Self {
-            times: self.times.and(&other.times),
+            times: self.times.merged_with(&other.times),
             client_errors: self.client_errors + other.client_errors,
             server_errors: self.server_errors + other.server_errors,
         }
@@ -50,7 +50,10 @@ struct Slice {
 
 impl Slice {
     fn new(route: usize, counted: &Counted) -> Self {
-        let times = counted.times.parts().map(|(place, count)| (place as u16, count.min(u64::from(u32::MAX)) as u32));
+        let times = counted
+            .times
+            .nonempty_buckets()
+            .map(|(place, count)| (place as u16, count.min(u64::from(u32::MAX)) as u32));
         let (sum, times) = (counted.times.sum(), times.collect());
         Self { route, times, sum, client_errors: counted.client_errors, server_errors: counted.server_errors }
     }
@@ -58,7 +61,7 @@ impl Slice {
     fn counted(&self) -> Counted {
         let parts = self.times.iter().map(|(place, count)| (usize::from(*place), u64::from(*count)));
         Counted {
-            times: Snapshot::from_parts(parts, self.sum),
+            times: Snapshot::from_buckets(parts, self.sum),
             client_errors: self.client_errors,
             server_errors: self.server_errors,
         }

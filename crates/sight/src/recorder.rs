@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use caudal_types::{ErrorKind, ModelId, Stage, Stamps, StepStamp, Steps, TraceId};
+use caudal_types::{ErrorKind, ModelId, PipelineSteps, Stage, StageTimes, StepTiming, TraceId};
 use serde::Serialize;
 
 /// The latest requests of each route that are kept, by group of threads.
@@ -43,11 +43,11 @@ pub struct Kept {
     /// Bytes of its answer.
     pub sent: u64,
     /// Where its time went.
-    pub stamps: Stamps,
+    pub stamps: StageTimes,
     /// The trace that tells of it.
     pub trace_id: Option<TraceId>,
     /// The steps of the pipeline that ran for it.
-    pub steps: Option<Arc<Steps>>,
+    pub steps: Option<Arc<PipelineSteps>>,
 }
 
 #[derive(Debug, Default)]
@@ -338,8 +338,8 @@ pub struct Step {
 }
 
 impl Step {
-    fn of(step: &StepStamp) -> Self {
-        let StepStamp { path, kind, status, began, took, .. } = step;
+    fn of(step: &StepTiming) -> Self {
+        let StepTiming { path, kind, status, began, took, .. } = step;
         Self { path: path.to_string(), kind, status, start_ms: ms(*began), ms: ms(*took) }
     }
 }
@@ -431,7 +431,7 @@ mod tests {
             asked,
             received: Some(9),
             sent: 3,
-            stamps: trace.stamps(),
+            stamps: trace.stage_times(),
             trace_id: None,
             steps: None,
         }

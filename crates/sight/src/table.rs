@@ -213,7 +213,7 @@ mod tests {
     use caudal_observe::{Section, summaries};
 
     static OFTEN: Section = Section::new("often", "tests, \"quoted\"");
-    static LONG: Section = Section::waiting("long", "tests");
+    static LONG: Section = Section::new_waiting("long", "tests");
 
     fn mine(order: Order) -> Vec<Row> {
         let mut rows = rows(&summaries(), order, false);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use caudal_engine::repository::{ModelFolder, ModelSettings};
-use caudal_types::{Stage, Trace, on_behalf_of};
+use caudal_types::{Stage, Trace, with_request_id};
 use tokio::sync::Mutex;
 
 use crate::{Catalog, ChangeError, Entry, ServedModel, Unavailable, catalog::Turn};
@@ -103,7 +103,7 @@ impl Catalog {
             // Not on a thread that talks to sockets; and it goes on if who asked has no time left.
             let woken = tokio::task::spawn_blocking(move || {
                 let _turn = turn;
-                on_behalf_of(&request, || catalog.wake(&own))
+                with_request_id(&request, || catalog.wake(&own))
             });
             return match woken.await {
                 Ok(Ok(_)) => match self.get(name, version) {

@@ -47,7 +47,7 @@ const SLICE: usize = 64 << 10;
 impl ServedModel {
     /// Whether a text would be given a seat now: if not, it need not even be read.
     pub fn check_embed(&self, call: &Call) -> Result<(), TaskError> {
-        call.trace.ask(&self.id);
+        call.trace.set_model(&self.id);
         self.text_model()?;
         Ok(self.queue.check(&Request {
             rows: 1,

@@ -94,7 +94,7 @@ pub enum TensorError {
 impl ServedModel {
     /// Whether the smallest request would be given a seat now: if not, a body need not even be read.
     pub fn check_infer(&self, call: &Call) -> Result<(), TaskError> {
-        call.trace.ask(&self.id);
+        call.trace.set_model(&self.id);
         Ok(self.queue.check(&Request {
             rows: 1,
             tokens: 0,

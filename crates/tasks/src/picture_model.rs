@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use caudal_types::Stamps;
+use caudal_types::StageTimes;
 use caudal_vision::{
     Activation, Detection, Head, InputFormat, Likely, Mask, MaskForm, MaskHead, Normalisation, Thresholds,
 };
@@ -154,7 +154,7 @@ pub struct Seen {
     /// The picture with what was found on it, as a JPEG, if that was asked for.
     pub drawn: Option<Vec<u8>>,
     /// Where the time went.
-    pub stamps: Stamps,
+    pub stamps: StageTimes,
 }
 
 /// What was found in a picture.

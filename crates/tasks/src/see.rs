@@ -19,7 +19,7 @@ use crate::{Ask, Call, Found, Look, PictureModel, Pictures, Seen, Segment, Serve
 impl ServedModel {
     /// Whether a picture would be given a seat now: if not, its bytes need not even be read.
     pub fn check_see(&self, call: &Call) -> Result<(), TaskError> {
-        call.trace.ask(&self.id);
+        call.trace.set_model(&self.id);
         Ok(self.queue.check(&request(&self.picture_model()?.format, call))?)
     }
 
@@ -42,7 +42,7 @@ impl ServedModel {
         if drawn.is_some() {
             call.trace.enter(Stage::Encode);
         }
-        Ok(Seen { found, size: (width, height), drawn, stamps: call.trace.stamps() })
+        Ok(Seen { found, size: (width, height), drawn, stamps: call.trace.stage_times() })
     }
 }
 

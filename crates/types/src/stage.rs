@@ -1,4 +1,4 @@
-//! The stations of a request and the time it spent at each: the one truth about time.
+//! Stages of a request, and the time spent in each.
 
 use std::{
     ops::Deref,
@@ -6,40 +6,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A station on the way of a request, in the order in which it is passed.
+/// A stage of a request, in the order of processing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// From the request's head to the last byte of its body, admission included.
+    /// From the request's head to the last byte of its body, including admission.
     Receive,
-    /// A model that was not in memory is loaded.
+    /// Loading a model that was not in memory.
     Load,
-    /// The server is administered: models are changed, memory is cleaned up.
+    /// Administration: changing models, cleaning up memory.
     Admin,
-    /// From bytes to events: parsed, checked, brought into their canonical form.
+    /// From bytes to events: parsing, validation, canonicalisation.
     Ingest,
-    /// What sort of event each is, and whether it is whole.
+    /// Detecting the event types and checking completeness.
     Segment,
-    /// Hashed.
+    /// Hashing.
     Hash,
-    /// The record is read and checked, and states are replayed from it.
+    /// Reading and verifying the record, and replaying states from it.
     Store,
-    /// Until it is on disk.
+    /// Writing to disk.
     Persist,
-    /// A pipeline's steps run.
+    /// Running a pipeline's steps.
     Flow,
-    /// Waiting for a decode thread, or for memory to receive an upload in.
+    /// Waiting for a decode thread, or for memory for an upload.
     Wait,
     /// From compressed bytes to pixels at the model's size, or from JSON to tensors.
     Decode,
     /// Waiting in the model's queue.
     Queue,
-    /// The row is written into the batch.
+    /// Writing the row into the batch.
     Prepare,
-    /// The model runs.
+    /// Running the model.
     Infer,
-    /// From the model's output to an answer: boxes picked, duplicates removed.
+    /// From the model's output to a result, such as filtered boxes.
     Finish,
-    /// From the answer to bytes.
+    /// From the result to bytes.
     Encode,
 }
 
@@ -64,7 +64,7 @@ impl Stage {
         Self::Encode,
     ];
 
-    /// The stage's name, as it stands in headers, metrics and answers.
+    /// Name of the stage in headers, metrics and responses.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Receive => "receive",
@@ -90,58 +90,58 @@ impl Stage {
 /// A version of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelId {
-    /// Its name.
+    /// Model name.
     pub name: Arc<str>,
-    /// Its version.
+    /// Version number.
     pub version: u64,
 }
 
-/// The run of a model that a request was part of.
+/// The batch run of a model that a request was part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// Counts the model's runs; whoever has the same number shared it.
+    /// Number of the run, unique per model.
     pub number: u64,
-    /// Requests, or parts of such, that shared it.
+    /// Requests, or parts of requests, in the batch.
     pub requests: usize,
-    /// Rows of all of them.
+    /// Rows in the batch.
     pub rows: usize,
-    /// Why no more did.
+    /// Reason for closing the batch.
     pub why: &'static str,
 }
 
-/// A step of a pipeline that ran for a request.
+/// Timing of a pipeline step that ran for a request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StepStamp {
-    /// Its name within the pipeline's run: the names on the way to it, with slashes between.
+pub struct StepTiming {
+    /// Path of the step within the run: step names separated by slashes.
     pub path: Box<str>,
-    /// What sort of step it is.
+    /// Step kind.
     pub kind: &'static str,
-    /// How it ended.
+    /// Final status.
     pub status: &'static str,
-    /// When it began, after the request's arrival.
+    /// Start, relative to the request's arrival.
     pub began: Duration,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u32,
-    /// Whether its answer was remembered.
-    pub remembered: bool,
+    /// True if its output came from the cache.
+    pub cached: bool,
 }
 
-/// The steps of a pipeline's run that a request waited for.
+/// The steps of a pipeline run for which a request waited.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Steps {
-    /// The run's name.
+pub struct PipelineSteps {
+    /// Run id.
     pub run: Box<str>,
-    /// The pipeline's name.
+    /// Pipeline name.
     pub pipeline: Box<str>,
-    /// The steps, in the order in which they began.
-    pub steps: Box<[StepStamp]>,
+    /// The steps, in the order of their starts.
+    pub steps: Box<[StepTiming]>,
 }
 
-/// Where the time of a request went: to enter a stage is to leave the one before, so there is no gap.
+/// Time per stage of a request. Entering a stage leaves the previous one, so there is no gap.
 #[derive(Debug, Clone, Copy)]
-pub struct Stamps {
+pub struct StageTimes {
     start: Instant,
     last: Instant,
     stage: Stage,
@@ -149,51 +149,51 @@ pub struct Stamps {
     run: Option<Run>,
 }
 
-impl Stamps {
-    /// A request that arrived at `start`, and is being received.
+impl StageTimes {
+    /// Times of a request that arrived at `start` and is being received.
     pub fn new(start: Instant) -> Self {
         Self { start, last: start, stage: Stage::Receive, spent: [Duration::ZERO; Stage::ALL.len()], run: None }
     }
 
-    /// A request of which only the whole time is known, from `start` to `end`.
-    pub fn whole(start: Instant, end: Instant) -> Self {
+    /// Times of a request of which only the total is known, from `start` to `end`.
+    pub fn from_total(start: Instant, end: Instant) -> Self {
         Self { last: end.max(start), ..Self::new(start) }
     }
 
-    /// Enters `stage` at `moment`; a moment before the last one counts as that.
+    /// Enters `stage` at `moment`; a moment before the last one counts as the last one.
     pub fn enter(&mut self, stage: Stage, moment: Instant) {
         self.spent[self.stage as usize] += moment.saturating_duration_since(self.last);
         self.last = self.last.max(moment);
         self.stage = stage;
     }
 
-    /// Time spent at `stage`, up to the moment at which the present stage was entered.
+    /// Time spent in `stage`, until the current stage was entered.
     pub fn spent(&self, stage: Stage) -> Duration {
         self.spent[stage as usize]
     }
 
-    /// When the request arrived.
+    /// Arrival of the request.
     pub fn start(&self) -> Instant {
         self.start
     }
 
-    /// The last run that it was part of.
+    /// The last batch run that it was part of.
     pub fn run(&self) -> Option<Run> {
         self.run
     }
 
-    /// From arrival to the moment at which the present stage was entered: the sum of all stages.
+    /// Time from the arrival to entering the current stage: the sum of all stages.
     pub fn total(&self) -> Duration {
         self.last - self.start
     }
 
-    /// The stages that took any time, in order.
+    /// The stages with a non-zero time, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Stage, Duration)> + '_ {
         Stage::ALL.into_iter().map(|stage| (stage, self.spent(stage))).filter(|(_, spent)| !spent.is_zero())
     }
 
-    /// Of two ways that left one request, the one it waits for: the one that is behind, or came last.
-    fn behind(self, other: Self) -> Self {
+    /// Of two concurrent parts of a request, the one it waits for: the one in an earlier stage, or the later one.
+    fn latest_of(self, other: Self) -> Self {
         match other.stage.cmp(&self.stage).then(self.last.cmp(&other.last)) {
             std::cmp::Ordering::Less => other,
             _ => self,
@@ -201,127 +201,131 @@ impl Stamps {
     }
 }
 
-/// The stamps of a request on its way, shared by all who have it in their hands: whenever it ends, however it ends,
-/// they tell where its time went.
+/// The timings of one request, shared by all parts of the program that process it, so that they are complete whenever
+/// and however it ends.
 #[derive(Debug, Clone)]
 pub struct Trace {
     start: Instant,
-    way: Arc<Mutex<Way>>,
+    state: Arc<Mutex<TraceState>>,
 }
 
 #[derive(Debug)]
-struct Way {
-    stamps: Stamps,
-    asked: Option<ModelId>,
-    steps: Option<Arc<Steps>>,
+struct TraceState {
+    times: StageTimes,
+    model: Option<ModelId>,
+    steps: Option<Arc<PipelineSteps>>,
     closed: bool,
 }
 
 impl Trace {
-    /// The trace of a request that arrived at `start`.
+    /// Timings of a request that arrived at `start`.
     pub fn new(start: Instant) -> Self {
-        Self::from(Stamps::new(start))
+        Self::from_times(StageTimes::new(start))
     }
 
-    fn from(stamps: Stamps) -> Self {
-        Self { start: stamps.start, way: Arc::new(Mutex::new(Way { stamps, asked: None, steps: None, closed: false })) }
+    fn from_times(times: StageTimes) -> Self {
+        Self {
+            start: times.start,
+            state: Arc::new(Mutex::new(TraceState { times, model: None, steps: None, closed: false })),
+        }
     }
 
-    fn way(&self) -> MutexGuard<'_, Way> {
-        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_state(&self) -> MutexGuard<'_, TraceState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the request arrived.
+    /// Arrival of the request.
     pub fn start(&self) -> Instant {
         self.start
     }
 
-    /// The request enters `stage` now.
+    /// Enters `stage` now.
     pub fn enter(&self, stage: Stage) {
         self.enter_at(stage, Instant::now());
     }
 
-    /// The request entered `stage` at `moment`. Once it has its answer, what others still do for it counts no more.
+    /// Enters `stage` at `moment`. Ignored after [`close`](Self::close): work that outlives the response is not
+    /// counted.
     pub fn enter_at(&self, stage: Stage, moment: Instant) {
-        let mut way = self.way();
-        if !way.closed {
-            way.stamps.enter(stage, moment);
+        let mut state = self.lock_state();
+        if !state.closed {
+            state.times.enter(stage, moment);
         }
     }
 
-    /// The request is about `asked`.
-    pub fn ask(&self, asked: &ModelId) {
-        self.way().asked = Some(asked.clone());
+    /// Sets the model that the request uses.
+    pub fn set_model(&self, model: &ModelId) {
+        self.lock_state().model = Some(model.clone());
     }
 
-    /// The model that it asks, once that is known.
-    pub fn asked(&self) -> Option<ModelId> {
-        self.way().asked.clone()
+    /// The model that the request uses, once known.
+    pub fn model(&self) -> Option<ModelId> {
+        self.lock_state().model.clone()
     }
 
-    /// A pipeline ran for the request.
-    pub fn pass(&self, steps: Steps) {
-        self.way().steps = Some(Arc::new(steps));
+    /// Sets the steps of the pipeline that ran for the request.
+    pub fn set_pipeline_steps(&self, steps: PipelineSteps) {
+        self.lock_state().steps = Some(Arc::new(steps));
     }
 
-    /// The steps of the pipeline that ran for it.
-    pub fn steps(&self) -> Option<Arc<Steps>> {
-        self.way().steps.clone()
+    /// The steps of the pipeline that ran for the request.
+    pub fn pipeline_steps(&self) -> Option<Arc<PipelineSteps>> {
+        self.lock_state().steps.clone()
     }
 
-    /// The model runs from `moment` on, for this request among others.
+    /// Starts the batch run `run` at `moment`.
     pub fn run_at(&self, run: Run, moment: Instant) {
-        let mut way = self.way();
-        if !way.closed {
-            way.stamps.enter(Stage::Infer, moment);
-            way.stamps.run = Some(run);
+        let mut state = self.lock_state();
+        if !state.closed {
+            state.times.enter(Stage::Infer, moment);
+            state.times.run = Some(run);
         }
     }
 
-    /// The stage at which the request is now.
+    /// The current stage.
     pub fn stage(&self) -> Stage {
-        self.way().stamps.stage
+        self.lock_state().times.stage
     }
 
-    /// The stage at which the request waits for its answer; none once it has it, though that may still be sent.
+    /// The current stage; `None` once the response is complete, although it may still be being sent.
     pub fn stage_in_progress(&self) -> Option<Stage> {
-        let way = self.way();
-        (!way.closed).then_some(way.stamps.stage)
+        let state = self.lock_state();
+        (!state.closed).then_some(state.times.stage)
     }
 
-    /// Spends the time until the guard is dropped at `stage`; then the request is back at the stage before.
+    /// Enters `stage` until the guard is dropped, then returns to the previous stage.
     pub fn during(&self, stage: Stage) -> During<'_> {
         let before = self.stage();
         self.enter(stage);
         During { trace: self, before }
     }
 
-    /// What is known so far.
-    pub fn stamps(&self) -> Stamps {
-        self.way().stamps
+    /// The times so far.
+    pub fn stage_times(&self) -> StageTimes {
+        self.lock_state().times
     }
 
-    /// The request has its answer now: what is known at the end.
-    pub fn close(&self) -> Stamps {
-        let mut way = self.way();
-        if !way.closed {
-            let stage = way.stamps.stage;
-            way.stamps.enter(stage, Instant::now());
-            way.closed = true;
+    /// Ends the timing when the response is complete; returns the final times.
+    pub fn close(&self) -> StageTimes {
+        let mut state = self.lock_state();
+        if !state.closed {
+            let stage = state.times.stage;
+            state.times.enter(stage, Instant::now());
+            state.closed = true;
         }
-        way.stamps
+        state.times
     }
 
-    /// Parts this request into `parts` that go their ways at the same time.
+    /// Splits the request into `parts` that are processed concurrently.
     pub fn part(&self, parts: usize) -> Parts<'_> {
-        let stamps = self.stamps();
-        Parts { whole: self, parts: (0..parts).map(|_| Self::from(stamps)).collect() }
+        let times = self.stage_times();
+        Parts { whole: self, parts: (0..parts).map(|_| Self::from_times(times)).collect() }
     }
 }
 
-/// A stay at a stage, until this is dropped.
+/// A temporary stage, until this is dropped.
 #[derive(Debug)]
-#[must_use = "the stay ends when this is dropped"]
+#[must_use = "the stage ends when this is dropped"]
 pub struct During<'a> {
     trace: &'a Trace,
     before: Stage,
@@ -333,8 +337,8 @@ impl Drop for During<'_> {
     }
 }
 
-/// The traces of the parts of one request. When they go, finished or not, the whole has come as far as the part that
-/// is behind all others: the critical path.
+/// The timings of the parts of one request. When this is dropped, the request takes the times of the latest part: the
+/// critical path.
 #[derive(Debug)]
 pub struct Parts<'a> {
     whole: &'a Trace,
@@ -351,10 +355,10 @@ impl Deref for Parts<'_> {
 
 impl Drop for Parts<'_> {
     fn drop(&mut self) {
-        let behind = self.parts.iter().map(Trace::stamps).reduce(Stamps::behind);
-        let mut way = self.whole.way();
-        if let Some(behind) = behind.filter(|_| !way.closed) {
-            way.stamps = behind;
+        let latest = self.parts.iter().map(Trace::stage_times).reduce(StageTimes::latest_of);
+        let mut state = self.whole.lock_state();
+        if let Some(latest) = latest.filter(|_| !state.closed) {
+            state.times = latest;
         }
     }
 }
@@ -366,30 +370,30 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn stages_add_up_to_the_total() {
+    fn stage_times_add_up_to_the_total() {
         let start = Instant::now();
-        let mut stamps = Stamps::new(start);
+        let mut times = StageTimes::new(start);
         for (i, stage) in Stage::ALL.into_iter().enumerate() {
-            stamps.enter(stage, start + i as u32 * 3 * MS);
+            times.enter(stage, start + i as u32 * 3 * MS);
         }
-        // The last was entered after all others had their 3 ms.
-        stamps.enter(Stage::Encode, start + (Stage::ALL.len() as u32 - 1) * 3 * MS + 9 * MS);
-        assert_eq!(stamps.iter().map(|(_, spent)| spent).sum::<Duration>(), stamps.total());
-        assert_eq!((stamps.spent(Stage::Infer), stamps.spent(Stage::Encode)), (3 * MS, 9 * MS));
+        // The last stage was entered after all others had taken 3 ms.
+        times.enter(Stage::Encode, start + (Stage::ALL.len() as u32 - 1) * 3 * MS + 9 * MS);
+        assert_eq!(times.iter().map(|(_, spent)| spent).sum::<Duration>(), times.total());
+        assert_eq!((times.spent(Stage::Infer), times.spent(Stage::Encode)), (3 * MS, 9 * MS));
     }
 
     #[test]
-    fn a_moment_from_the_past_takes_no_time_and_does_not_turn_the_clock_back() {
+    fn entering_a_stage_in_the_past_takes_no_time() {
         let start = Instant::now();
-        let mut stamps = Stamps::new(start);
-        stamps.enter(Stage::Queue, start + 5 * MS);
-        stamps.enter(Stage::Prepare, start + 2 * MS);
-        assert_eq!(stamps.spent(Stage::Queue), Duration::ZERO);
-        assert_eq!(stamps.total(), 5 * MS);
+        let mut times = StageTimes::new(start);
+        times.enter(Stage::Queue, start + 5 * MS);
+        times.enter(Stage::Prepare, start + 2 * MS);
+        assert_eq!(times.spent(Stage::Queue), Duration::ZERO);
+        assert_eq!(times.total(), 5 * MS);
     }
 
     #[test]
-    fn a_request_given_up_spent_its_time_where_it_was() {
+    fn closed_trace_ignores_later_stages() {
         let start = Instant::now() - 50 * MS;
         let trace = Trace::new(start);
         let elsewhere = trace.clone();
@@ -398,11 +402,11 @@ mod tests {
         assert_eq!(end.spent(Stage::Receive), 10 * MS);
         assert!(end.spent(Stage::Queue) >= 40 * MS, "{end:?}");
         elsewhere.enter(Stage::Infer);
-        assert_eq!(trace.close().total(), end.total(), "what others still do counts no more");
+        assert_eq!(trace.close().total(), end.total(), "later stages are not counted");
     }
 
     #[test]
-    fn a_request_in_parts_waits_for_the_one_that_is_behind() {
+    fn parts_take_the_times_of_the_latest_one() {
         let start = Instant::now() - 50 * MS;
         let whole = Trace::new(start);
         let parts = whole.part(3);
@@ -411,16 +415,16 @@ mod tests {
         parts[1].enter_at(Stage::Encode, start + 40 * MS);
         parts[2].enter_at(Stage::Encode, start + 20 * MS);
         drop(parts);
-        assert_eq!(whole.stamps().spent(Stage::Queue), 30 * MS, "all are done: the last to come");
+        assert_eq!(whole.stage_times().spent(Stage::Queue), 30 * MS, "all parts have finished: the last one counts");
         let parts = whole.part(2);
         parts[0].enter_at(Stage::Encode, start + 49 * MS);
         parts[1].enter_at(Stage::Infer, start + 45 * MS);
         drop(parts);
-        assert!(whole.close().spent(Stage::Infer) >= 5 * MS, "the second still ran");
+        assert!(whole.close().spent(Stage::Infer) >= 5 * MS, "the second part was still running");
     }
 
     #[test]
-    fn during_ends_where_the_request_was_before() {
+    fn during_returns_to_the_previous_stage() {
         let start = Instant::now() - 50 * MS;
         let trace = Trace::new(start);
         trace.enter_at(Stage::Store, start + 10 * MS);
@@ -428,11 +432,11 @@ mod tests {
         assert_eq!(trace.stage(), Stage::Receive);
         drop(receiving);
         assert_eq!(trace.stage(), Stage::Store);
-        assert!(trace.stamps().spent(Stage::Store) >= 40 * MS, "{trace:?}");
+        assert!(trace.stage_times().spent(Stage::Store) >= 40 * MS, "{trace:?}");
     }
 
     #[test]
-    fn names_stand_in_the_order_of_the_road() {
+    fn all_stages_are_in_order() {
         let indices: Vec<_> = Stage::ALL.iter().map(|stage| *stage as usize).collect();
         assert_eq!(indices, (0..Stage::ALL.len()).collect::<Vec<_>>());
     }

@@ -191,7 +191,7 @@ pub(crate) fn pictures(settings: &Settings) -> Result<Pictures, AssembleError> {
 
 /// Who tells collectors of requests and metrics, where one is named.
 pub(crate) fn telemetry(settings: &Settings) -> Result<Telemetry, AssembleError> {
-    Ok(Telemetry::start(settings.telemetry.clone())?)
+    Ok(Telemetry::start_exporters(settings.telemetry.clone())?)
 }
 
 fn recorded(settings: &Settings, consultations: Consultations) -> Record {
@@ -261,7 +261,7 @@ pub(crate) fn server(
     let flows = flows::flows(settings, kept.map(|kept| Arc::clone(&kept.store)), parts)?;
     let rooms = Rooms { catalog: Arc::clone(&catalog), pictures, record, flows };
     let server = Server::new(listeners, rooms, server_settings, facts, telemetry)?;
-    server.memory().hook("allocator", |_| crate::allocator::purge());
+    server.memory().register_hook("allocator", |_| crate::allocator::purge());
     Ok(Assembled { server, catalog, token })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
-use caudal_profiler::{Difference, Format, Profile, Recording};
+use caudal_profiler::{Format, Profile, ProfileDiff, Recording};
 use caudal_types::Explain;
 use clap::ArgMatches;
 
@@ -146,13 +146,13 @@ fn compare(files: &[&PathBuf], order: &Order) -> Result<ExitCode, CommandError> 
     let read = |file: &PathBuf| -> Result<Profile, CommandError> {
         let name = file.display();
         let bytes = fs::read(file).map_err(|error| other(format!("{name} cannot be read: {error}")))?;
-        Profile::read(&bytes).map_err(|error| other(format!("{name}: {error}; {}", error.hint())))
+        Profile::from_bytes(&bytes).map_err(|error| other(format!("{name}: {error}; {}", error.hint())))
     };
-    let difference = Difference::new(read(files[0])?, read(files[1])?);
+    let difference = ProfileDiff::new(read(files[0])?, read(files[1])?);
     let svg = difference.flamegraph().map_err(|error| explained(&error))?;
-    let grown = difference.grown();
+    let grown = difference.grown_functions();
     if !grown.is_empty() {
-        println!("{:>14} more, with what it calls", difference.unit());
+        println!("{:>14} more, with what it calls", difference.weight_unit());
     }
     for growth in grown.iter().take(TOLD) {
         println!("{:>14} {}", format!("+{}", growth.by), growth.name);

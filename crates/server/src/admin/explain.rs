@@ -38,7 +38,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Request) -> Respo
         let parameters = Parameters::of(request.uri(), &["seconds", "format"])?;
         let time = Duration::from_secs_f64(parameters.number("seconds", 5.0, 0.5, 300.0)?);
         let format = parameters.word("format", &["json", "txt"])?;
-        if !caudal_observe::enabled() {
+        if !caudal_observe::is_enabled() {
             return Err(Problem::new(
                 ErrorKind::NothingSampled,
                 "requests are not remembered: enable_profiling is off",

@@ -6,7 +6,9 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_memory::{Gpu, Group, HookState, Level, Past, Policy, Report, Use, Why};
+use caudal_memory::{
+    CgroupUsage, CleanupReason, CleanupReport, Gpu, HookStats, Level, MemorySample, MemoryUsage, Policy,
+};
 use caudal_types::ErrorKind;
 use serde::{Deserialize, Serialize};
 
@@ -39,15 +41,15 @@ pub(crate) struct MemoryAnswer {
     models: BTreeMap<String, MemoryState>,
     /// Who can give memory back, in the order in which they are asked.
     #[schema(value_type = Vec<schemas::MemoryHook>)]
-    hooks: Vec<HookState>,
+    hooks: Vec<HookStats>,
     /// What they did last.
     #[schema(value_type = Option<schemas::MemoryCleanup>)]
-    last_cleanup: Option<Report>,
+    last_cleanup: Option<CleanupReport>,
     /// What can be done, most helpful first.
     recommendations: Vec<String>,
     /// A reading for each interval, oldest first.
     #[schema(value_type = Vec<schemas::MemoryReading>)]
-    history: Vec<Past>,
+    history: Vec<MemorySample>,
 }
 
 /// Bytes used of those there are.
@@ -74,12 +76,12 @@ struct Usage {
 }
 
 impl Usage {
-    fn new(name: Option<String>, usage: Use) -> Self {
+    fn new(name: Option<String>, usage: MemoryUsage) -> Self {
         let percent = (usage.percent() * 100.0).round() / 100.0;
         Self { name, used_bytes: usage.used, limit_bytes: usage.limit, percent }
     }
 
-    fn of_group(Group { path, usage }: Group) -> Self {
+    fn of_group(CgroupUsage { path, usage }: CgroupUsage) -> Self {
         Self::new(Some(path), usage)
     }
 
@@ -132,7 +134,7 @@ impl MemoryAnswer {
                 gpus: state.reading.gpus.into_iter().map(Usage::of_gpu).collect(),
             },
             thresholds: state.policy.into(),
-            alerts: app.memory.alerts().into_iter().map(|(level, count)| (level.name(), count)).collect(),
+            alerts: app.memory.alert_counts().into_iter().map(|(level, count)| (level.name(), count)).collect(),
             models: models.ready().map(|model| (model.name.clone(), MemoryState::new(model.memory))).collect(),
             hooks: state.hooks,
             last_cleanup: state.last_cleanup,
@@ -173,7 +175,7 @@ pub(crate) struct CleanupAnswer {
     /// What each hook did.
     #[serde(flatten)]
     #[schema(value_type = schemas::MemoryCleanup)]
-    report: Report,
+    report: CleanupReport,
 }
 
 /// Longest that a model can have been idle.
@@ -211,10 +213,10 @@ pub(crate) async fn cleanup(State(app): State<Arc<App>>, request: Request) -> Re
         let body = super::read(&app, &visit.call.trace, request).await?;
         let idle = CleanupRequest::parse(&body)?.unwrap_or(app.settings().memory.rest_idle);
         // A model that goes is waited for: not on a thread that talks to sockets.
-        let cleaned = apart(visit.id, move || app.memory.clean(idle, Why::Asked)).await;
+        let cleaned = apart(visit.id, move || app.memory.clean_up(idle, CleanupReason::Requested)).await;
         let broken = |_| Problem::new(ErrorKind::Internal, "cleaning up broke off", "see the server's log");
         let report = cleaned.map_err(broken)?;
-        Ok(Answer::json(&CleanupAnswer { freed_bytes: report.freed(), report }))
+        Ok(Answer::json(&CleanupAnswer { freed_bytes: report.freed_bytes(), report }))
     })
     .await
 }

@@ -60,9 +60,9 @@ pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Resp
     super::ask(&app, Route::ProfilingStats, &request, &["sort", "top", "recent"], |app, parameters| {
         let recent = parameters.flag("recent", false)?;
         let mut sections = sight::rows(&summaries(), order(parameters)?, recent);
-        sections.truncate(parameters.number("top", 20, 1, caudal_observe::MOST_SECTIONS)?);
+        sections.truncate(parameters.number("top", 20, 1, caudal_observe::MAX_SECTIONS)?);
         let uptime_seconds = app.started.elapsed().as_secs_f64();
-        Ok(Answer::json(&Stats { enabled: caudal_observe::enabled(), uptime_seconds, sections }))
+        Ok(Answer::json(&Stats { enabled: caudal_observe::is_enabled(), uptime_seconds, sections }))
     })
 }
 

@@ -93,7 +93,7 @@ pub(crate) async fn collapsed(State(app): State<Arc<App>>, request: Request) -> 
 pub(crate) async fn heap(State(app): State<Arc<App>>, request: Request) -> Response {
     door::stay(app, Route::Heap, request, |_, request| async move {
         let format = params::format(request.uri().query())?.unwrap_or(Format::Pprof);
-        written(caudal_profiler::heap, format).await
+        written(caudal_profiler::heap_profile, format).await
     })
     .await
 }

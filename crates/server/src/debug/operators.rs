@@ -3,7 +3,7 @@
 //! A runtime tells its operators' times only of sessions that were opened for it, which serve nobody. So samples are not
 //! laid on single operators: what was sampled in the runtime while it ran the model is shared out by what those runs took.
 
-use caudal_profiler::{Part, Parts, Profile, Stack};
+use caudal_profiler::{OperatorShare, OperatorShares, Profile, Stack};
 use caudal_tasks::{OperatorProfile, ServedModel};
 
 use crate::{admin::operators::watch, app::App, problem::Problem};
@@ -18,7 +18,7 @@ pub(super) struct Operators {
     model: String,
     /// Whether no other model is loaded: then whatever the runtime does it does for this one.
     alone: bool,
-    parts: Parts,
+    parts: OperatorShares,
 }
 
 impl Operators {
@@ -42,18 +42,19 @@ impl Operators {
     /// `profile` with the operators where the model ran.
     pub(super) fn put_into(self, profile: Profile) -> Profile {
         let Self { model, alone, parts } = self;
-        parts.put_into(profile, |stack: &Stack| alone || stack.frames.first().is_some_and(|name| runs(name, &model)))
+        parts
+            .split_stacks(profile, |stack: &Stack| alone || stack.frames.first().is_some_and(|name| runs(name, &model)))
     }
 }
 
 /// Each operator by its kind and name.
-fn parts(model: &str, profile: OperatorProfile) -> Parts {
+fn parts(model: &str, profile: OperatorProfile) -> OperatorShares {
     let total = profile.total_us.max(1) as f64;
-    let part = |operator: caudal_tasks::Operator| Part {
+    let part = |operator: caudal_tasks::Operator| OperatorShare {
         frames: vec![operator.kind, operator.name],
         share: operator.total_us as f64 / total,
     };
-    Parts {
+    OperatorShares {
         title: format!("operators of {model}, each by its share of {} other runs", profile.runs),
         parts: profile.operators.into_iter().map(part).collect(),
         file: profile.library,

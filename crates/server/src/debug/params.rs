@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use caudal_profiler::{DEFAULT_HZ, Format, MOST_HZ};
+use caudal_profiler::{DEFAULT_HZ, Format, MAX_HZ};
 use caudal_types::{nearest, shorten};
 
 use crate::{docs::schemas, problem::Problem};
@@ -55,7 +55,7 @@ pub(super) fn profile(query: Option<&str>) -> Result<Asked, Problem> {
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
             "seconds" => asked.time = Duration::from_secs(number("seconds", &value, SECONDS)?),
-            "hz" => asked.hz = number("hz", &value, 1..=u64::from(MOST_HZ))? as u32,
+            "hz" => asked.hz = number("hz", &value, 1..=u64::from(MAX_HZ))? as u32,
             "format" => asked.format = Some(named(&value)?),
             "operators" => asked.operators = Some(value.into_owned()),
             name if OF_THE_PICTURE.contains(&name) => {}

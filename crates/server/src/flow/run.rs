@@ -120,7 +120,7 @@ pub(super) async fn answer(app: &Arc<App>, visitor: &Visitor, going: Going, wait
     }
     let began = going.handle.log().start().saturating_duration_since(visitor.call.trace.start());
     let (outcome, report) = Waited::new(app, going, visitor.context.clone()).end().await?;
-    visitor.call.trace.pass(stamps(&report, began));
+    visitor.call.trace.set_pipeline_steps(stamps(&report, began));
     visitor.call.trace.enter(Stage::Encode);
     came_to(outcome, &report)
 }

@@ -2,7 +2,7 @@
 //! looks after the server, and may take seconds, on a thread of its own.
 
 use caudal_tasks::Call;
-use caudal_types::{Stage, on_behalf_of};
+use caudal_types::{Stage, with_request_id};
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::RequestId;
@@ -32,5 +32,5 @@ pub(crate) async fn apart<T: Send + 'static>(
     id: RequestId,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
-    spawn_blocking(move || on_behalf_of(id.as_str(), work)).await
+    spawn_blocking(move || with_request_id(id.as_str(), work)).await
 }

@@ -17,8 +17,8 @@ use axum::{
 use bytes::Bytes;
 use caudal_sight::Kept;
 use caudal_tasks::{Call, within};
-use caudal_telemetry::{Context, Finished};
-use caudal_types::{Deadline, ErrorKind, Stage, Stamps, Trace, TraceId, shorten};
+use caudal_telemetry::{FinishedRequest, TraceContext};
+use caudal_types::{Deadline, ErrorKind, Stage, StageTimes, Trace, TraceId, shorten};
 use hyper::body::Body as _;
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ pub(crate) struct Visitor {
     pub(crate) peer: Option<Peer>,
     pub(crate) id: RequestId,
     /// Its place in its trace, if that is told of.
-    pub(crate) context: Option<Context>,
+    pub(crate) context: Option<TraceContext>,
 }
 
 /// An answer that needs nothing but its headers.
@@ -277,7 +277,7 @@ struct Door {
     /// Of requests for work.
     trace: Option<Trace>,
     /// Of those that are told of.
-    context: Option<Context>,
+    context: Option<TraceContext>,
     id: RequestId,
     path: String,
     /// Bytes of its body, as it says.
@@ -354,15 +354,16 @@ impl Door {
     fn sign(mut self, app: &App, response: Response) -> Response {
         let status = response.status();
         let sent = response.body().size_hint().exact().unwrap_or(0);
-        let stamps = self.trace.as_ref().map_or_else(|| Stamps::whole(self.start, Instant::now()), Trace::close);
+        let stamps =
+            self.trace.as_ref().map_or_else(|| StageTimes::from_total(self.start, Instant::now()), Trace::close);
         if status.is_success() {
             app.metrics.count_stages(self.route, &stamps);
             app.breaches.count(&app.settings().profiling.budgets, self.route, &stamps);
         }
-        if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::enabled()) {
+        if let Some(trace) = self.trace.as_ref().filter(|_| caudal_observe::is_enabled()) {
             let (id, status) = (self.id.as_str().into(), status.as_u16());
             let Self { received, connection, error, .. } = self;
-            let (asked, trace_id, steps) = (trace.asked(), self.trace_id(), trace.steps());
+            let (asked, trace_id, steps) = (trace.model(), self.trace_id(), trace.pipeline_steps());
             let kept = Kept { id, status, error, connection, asked, received, sent, stamps, trace_id, steps };
             app.recorder.keep(self.route as usize, kept);
         }
@@ -383,7 +384,7 @@ impl Door {
             );
         }
         if let (Some(tracer), Some(context)) = (&app.tracer, self.context.take()) {
-            tracer.end(self.finished(context, status, sent, stamps));
+            tracer.record_request(self.finished(context, status, sent, stamps));
         }
         let mut response = pack::pack(response, self.route, self.gzip);
         let headers = response.headers_mut();
@@ -405,13 +406,19 @@ impl Door {
     }
 
     /// What a trace tells of it.
-    fn finished(&mut self, context: Context, status: StatusCode, sent: u64, stamps: Stamps) -> Finished {
+    fn finished(
+        &mut self,
+        context: TraceContext,
+        status: StatusCode,
+        sent: u64,
+        stamps: StageTimes,
+    ) -> FinishedRequest {
         let (method, route) = match self.route {
             // By OpenTelemetry's conventions: one that is not known.
             Route::Unknown => ("_OTHER", None),
             route => (route.method(), Some(route.path())),
         };
-        Finished {
+        FinishedRequest {
             context,
             method,
             route,
@@ -419,11 +426,11 @@ impl Door {
             status: status.as_u16(),
             error: self.error.map(ErrorKind::code),
             request_id: self.id.as_str().into(),
-            asked: self.trace.as_ref().and_then(Trace::asked),
+            model: self.trace.as_ref().and_then(Trace::model),
             received: self.received,
             sent,
             stamps,
-            steps: self.trace.as_ref().and_then(Trace::steps),
+            steps: self.trace.as_ref().and_then(Trace::pipeline_steps),
         }
     }
 
@@ -467,13 +474,13 @@ impl Door {
     /// Whether it took so long that its owner should know.
     fn is_slow(&self, app: &App, took: Duration) -> bool {
         let run = || {
-            let asked = self.trace.as_ref()?.asked()?;
+            let asked = self.trace.as_ref()?.model()?;
             Some(app.catalog.get(&asked.name, None).ok()?.measured.one_row)
         };
         self.kind != Kind::Watch && app.settings().slow_request.is_slow(took, run)
     }
 
-    fn log_slow(&self, stamps: &Stamps, status: StatusCode, suppressed: u64) {
+    fn log_slow(&self, stamps: &StageTimes, status: StatusCode, suppressed: u64) {
         let stages: Vec<String> =
             stamps.iter().map(|(stage, spent)| format!("{} {:.1}", stage.name(), spent.as_secs_f64() * 1e3)).collect();
         tracing::warn!(

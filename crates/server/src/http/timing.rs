@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use bytes::{BufMut, BytesMut};
-use caudal_types::Stamps;
+use caudal_types::StageTimes;
 
 pub(crate) const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -22,7 +22,7 @@ pub(crate) fn process_time(took: Duration) -> HeaderValue {
 }
 
 /// `receive;dur=0.012, queue;dur=1.200, total;dur=1.212`.
-pub(crate) fn server_timing(stamps: &Stamps) -> HeaderValue {
+pub(crate) fn server_timing(stamps: &StageTimes) -> HeaderValue {
     let mut text = BytesMut::with_capacity(192);
     for (stage, spent) in stamps.iter() {
         put_metric(&mut text, stage.name(), spent);
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn every_stage_that_took_time_is_named() {
         let start = Instant::now();
-        let mut stamps = Stamps::new(start);
+        let mut stamps = StageTimes::new(start);
         stamps.enter(Stage::Infer, start + Duration::from_micros(12));
         stamps.enter(Stage::Finish, start + Duration::from_micros(40_212));
         assert_eq!(server_timing(&stamps), "receive;dur=0.012, infer;dur=40.200, total;dur=40.212");

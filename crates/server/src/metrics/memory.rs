@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use caudal_memory::{Manager, Scope};
+use caudal_memory::{MemoryMonitor, Scope};
 use prometheus_client::{
     encoding::{DescriptorEncoder, NoLabelSet},
     metrics::MetricType,
 };
 
-pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, memory: &Manager) -> fmt::Result {
-    let reading = memory.reading();
+pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, memory: &MemoryMonitor) -> fmt::Result {
+    let reading = memory.current_reading();
     encoder
         .encode_descriptor(
             "caudal_memory_pressure",
@@ -41,10 +41,10 @@ pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, memory: &Manager) -> f
         None,
         MetricType::Counter,
     )?;
-    for (level, count) in memory.alerts() {
+    for (level, count) in memory.alert_counts() {
         family.encode_family(&[("level", level.name())])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
     }
-    let hooks = memory.hooks();
+    let hooks = memory.hook_stats();
     let mut family = encoder.encode_descriptor(
         "caudal_memory_cleanups",
         "How often each hook was asked to give memory back.",

@@ -26,7 +26,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     for (name, help, value) in gauges.into_iter().filter_map(|(name, help, value)| Some((name, help, value?))) {
         encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
     }
-    let Some(quota) = caudal_memory::Throttling::now() else { return Ok(()) };
+    let Some(quota) = caudal_memory::Throttling::read_current() else { return Ok(()) };
     encoder
         .encode_descriptor("caudal_cpu_periods", "Periods of the CPU quota.", None, MetricType::Counter)?
         .encode_counter::<NoLabelSet, _, u64>(&quota.periods, None)?;
@@ -45,5 +45,5 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
             Some(&Unit::Seconds),
             MetricType::Counter,
         )?
-        .encode_counter::<NoLabelSet, _, u64>(&quota.held_back.as_secs_f64(), None)
+        .encode_counter::<NoLabelSet, _, u64>(&quota.throttled_time.as_secs_f64(), None)
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use caudal_tasks::{Detection, Found, Likely, Mask, PictureModel, Seen, Segment, ServedModel};
-use caudal_types::Stamps;
+use caudal_types::StageTimes;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::problem::{ErrorBody, Problem};
@@ -93,7 +93,7 @@ pub(crate) enum MaskAnswer {
 
 /// Milliseconds at each stage, and in all.
 #[derive(Debug)]
-pub(crate) struct Timings(Stamps);
+pub(crate) struct Timings(StageTimes);
 
 impl Serialize for Timings {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -200,7 +200,7 @@ impl<'a> BatchAnswer<'a> {
         model: &'a ServedModel,
         pictures: &'a PictureModel,
         outcomes: &'a [Outcome],
-        stamps: Stamps,
+        stamps: StageTimes,
     ) -> Self {
         let (mut results, mut failures) = (Vec::new(), Vec::new());
         for (image_index, (filename, outcome)) in outcomes.iter().enumerate() {

@@ -273,7 +273,7 @@ async fn several(
         Some((_, Err(problem))) => Some((problem.status(), problem.retry_after)),
         _ => None,
     };
-    let (model, stamps) = (Arc::clone(model), call.trace.stamps());
+    let (model, stamps) = (Arc::clone(model), call.trace.stage_times());
     let write =
         move || Ok::<_, Problem>(Answer::json(&BatchAnswer::new(&model, model.picture_model()?, &outcomes, stamps)));
     let answer = aside(app, small, call, Stage::Encode, write).await??;

@@ -65,7 +65,7 @@ impl Counters {
         Self {
             threads: Threads::now(),
             cores: Cores::now(),
-            throttling: Throttling::now(),
+            throttling: Throttling::read_current(),
             opened: app.connections.opened(),
             loads: app.catalog.changes().loaded,
             models: now

@@ -93,7 +93,7 @@ fn kept(trace: &Trace) -> Kept {
         asked: Some(ModelId { name: "m".into(), version: 1 }),
         received: None,
         sent: 0,
-        stamps: trace.stamps(),
+        stamps: trace.stage_times(),
         trace_id: None,
         steps: None,
     }

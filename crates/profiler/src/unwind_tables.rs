@@ -1,4 +1,4 @@
-//! What a module says of its stacks, for exceptions and for us.
+//! Unwind tables of a module (`.eh_frame`).
 
 use std::{ops::Range, sync::Arc};
 
@@ -7,33 +7,33 @@ use gimli::{
     BaseAddresses, EhFrame, EhFrameHdr, EndianSlice, NativeEndian, RegisterRule, UnwindContext, UnwindSection,
 };
 
-/// A section: where the file wants it to lie, and what it holds.
+/// A section: its addresses in the file, and its content.
 #[derive(Clone)]
-pub(crate) struct Part {
+pub(crate) struct Section {
     pub(crate) at: Range<u64>,
     pub(crate) bytes: Arc<[u8]>,
 }
 
-/// How to come from a place in code to its caller.
-pub(crate) struct Tables {
+/// The tables for finding the caller of an address.
+pub(crate) struct UnwindTables {
     /// `.eh_frame`.
-    pub(crate) frames: Part,
+    pub(crate) frames: Section,
     /// `.eh_frame_hdr`.
-    pub(crate) index: Part,
-    /// Where `.text` begins.
+    pub(crate) index: Section,
+    /// Start of `.text`.
     pub(crate) text: u64,
-    /// Where `.got` begins.
+    /// Start of `.got`.
     pub(crate) got: u64,
 }
 
 #[cfg(target_arch = "x86_64")]
-const RETURNS_TO: gimli::Register = gimli::X86_64::RA;
+const RETURN_ADDRESS_REGISTER: gimli::Register = gimli::X86_64::RA;
 #[cfg(target_arch = "aarch64")]
-const RETURNS_TO: gimli::Register = gimli::AArch64::X30;
+const RETURN_ADDRESS_REGISTER: gimli::Register = gimli::AArch64::X30;
 
-impl Tables {
-    /// The tables as the walker takes them.
-    pub(crate) fn sections(&self) -> ExplicitModuleSectionInfo<Arc<[u8]>> {
+impl UnwindTables {
+    /// The tables in framehop's form.
+    pub(crate) fn to_module_sections(&self) -> ExplicitModuleSectionInfo<Arc<[u8]>> {
         ExplicitModuleSectionInfo {
             text_svma: Some(self.text..self.text),
             got_svma: Some(self.got..self.got),
@@ -45,12 +45,12 @@ impl Tables {
         }
     }
 
-    /// Whether the function at `address` of the file has no caller: a thread begins there. The tables say so of it.
+    /// Returns true if the function at `address` of the file has no caller, because a thread starts there.
     pub(crate) fn is_outermost(&self, address: u64) -> bool {
-        self.rule(address).is_some_and(|rule| rule == RegisterRule::Undefined)
+        self.return_address_rule(address).is_some_and(|rule| rule == RegisterRule::Undefined)
     }
 
-    fn rule(&self, address: u64) -> Option<RegisterRule<usize>> {
+    fn return_address_rule(&self, address: u64) -> Option<RegisterRule<usize>> {
         let bases = BaseAddresses::default()
             .set_text(self.text)
             .set_got(self.got)
@@ -64,6 +64,6 @@ impl Tables {
             .table()?
             .unwind_info_for_address(&frames, &bases, &mut context, address, EhFrame::cie_from_offset)
             .ok()?;
-        row.register(RETURNS_TO)
+        row.register(RETURN_ADDRESS_REGISTER)
     }
 }

@@ -1,48 +1,47 @@
-//! What opaque code does, as somebody else has timed it, put where a profile shows all of that code as one frame.
+//! Splits the frame of opaque code, such as a library without symbols, into operators by their measured shares.
 
 use std::path::PathBuf;
 
 use crate::{
-    modules::short,
+    modules::short_name,
     profile::{Profile, Stack},
 };
 
-/// What the code of one file does.
+/// The operators that run in the code of one file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Parts {
+pub struct OperatorShares {
     /// The file.
     pub file: PathBuf,
-    /// What stands below the parts: whose they are, and that each has but its share.
+    /// Frame below the operators, which names their origin.
     pub title: String,
-    /// The parts. Their shares sum up to 1, or to less.
-    pub parts: Vec<Part>,
+    /// The operators. The sum of their shares is at most 1.
+    pub parts: Vec<OperatorShare>,
 }
 
-/// A part of what code does.
+/// An operator's share of the time of opaque code.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Part {
-    /// Its names, the outermost first.
+pub struct OperatorShare {
+    /// Frames of the operator, outermost first.
     pub frames: Vec<String>,
-    /// Its share of the code's time, from 0 to 1.
+    /// Share of the code's time, from 0 to 1.
     pub share: f64,
 }
 
-impl Parts {
-    /// `profile` with the parts on those stacks that end in the file's code and to which `wanted` says yes, each part with
-    /// its share of their weight. What the shares leave over stays with the code, and what the code calls elsewhere stays
-    /// where it is.
-    pub fn put_into(mut self, mut profile: Profile, wanted: impl Fn(&Stack) -> bool) -> Profile {
-        // Neighbours round together: the sum of a kind is right to one sample, however many parts it has.
+impl OperatorShares {
+    /// Splits the stacks of `profile` that end in the file's code and match `wanted`: each operator gets its share of
+    /// their weight. The rest stays with the code; stacks in which the code calls other code are not changed.
+    pub fn split_stacks(mut self, mut profile: Profile, wanted: impl Fn(&Stack) -> bool) -> Profile {
+        // Operators of a kind are adjacent, so that the sum of a kind is exact to one sample.
         self.parts.sort_by(|a, b| a.frames.cmp(&b.frames));
-        let frame = format!("[{}]", short(&self.file.to_string_lossy()));
+        let frame = format!("[{}]", short_name(&self.file.to_string_lossy()));
         let (split, mut stacks): (Vec<Stack>, Vec<Stack>) =
             profile.stacks.into_iter().partition(|stack| stack.frames.last() == Some(&frame) && wanted(stack));
-        stacks.extend(split.iter().flat_map(|stack| self.split(stack)));
+        stacks.extend(split.iter().flat_map(|stack| self.split_stack(stack)));
         profile.stacks = Profile::new(profile.kind, stacks).stacks;
         profile
     }
 
-    fn split(&self, stack: &Stack) -> Vec<Stack> {
+    fn split_stack(&self, stack: &Stack) -> Vec<Stack> {
         let (mut split, mut share, mut given) = (Vec::new(), 0.0, 0);
         let mut give = |frames: Vec<String>, upto: u64| {
             let count = upto.saturating_sub(given);
@@ -72,12 +71,12 @@ mod tests {
         Stack { frames: frames.split(';').map(str::to_owned).collect(), count, amount: count * 10 }
     }
 
-    fn parts(parts: &[(&str, f64)]) -> Parts {
-        let part = |(frames, share): &(&str, f64)| Part {
+    fn shares(parts: &[(&str, f64)]) -> OperatorShares {
+        let part = |(frames, share): &(&str, f64)| OperatorShare {
             frames: frames.split('/').map(str::to_owned).collect(),
             share: *share,
         };
-        Parts {
+        OperatorShares {
             file: "/lib/libopaque.so.1.2".into(),
             title: "by share".to_owned(),
             parts: parts.iter().map(part).collect(),
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_stand_on_the_code_by_their_shares_and_nothing_is_lost() {
+    fn split_stacks_keeps_the_total_weight() {
         let stacks = vec![
             stack("a;run;[libopaque.so]", 100),
             stack("b;run;[libopaque.so]", 7),
@@ -93,9 +92,12 @@ mod tests {
             stack("a;[libother.so]", 5),
         ];
         let profile = Profile { lost: 2, ..Profile::new(Kind::Cpu, stacks) };
-        let parts = parts(&[("Conv/second", 0.2), ("Add/;", 0.1), ("Conv/first", 0.6)]);
-        let put = parts.put_into(profile.clone(), |stack| stack.frames[0] == "a");
-        assert_eq!((put.count(), put.amount(), put.lost), (profile.count(), profile.amount(), 2));
+        let parts = shares(&[("Conv/second", 0.2), ("Add/;", 0.1), ("Conv/first", 0.6)]);
+        let put = parts.split_stacks(profile.clone(), |stack| stack.frames[0] == "a");
+        assert_eq!(
+            (put.total_count(), put.total_amount(), put.lost),
+            (profile.total_count(), profile.total_amount(), 2)
+        );
         let expected = "a;[libother.so] 5\n\
                         a;run;[libopaque.so] 10\n\
                         a;run;[libopaque.so];by share;Add;, 10\n\
@@ -103,15 +105,15 @@ mod tests {
                         a;run;[libopaque.so];by share;Conv;second 20\n\
                         a;run;[libopaque.so];malloc 3\n\
                         b;run;[libopaque.so] 7\n";
-        assert_eq!(put.collapsed(), expected);
+        assert_eq!(put.to_collapsed(), expected);
     }
 
     #[test]
-    fn many_small_parts_of_few_samples_sum_up_to_their_kind() {
+    fn split_stacks_rounds_each_kind_to_one_sample() {
         let names: Vec<String> =
             (0..400).map(|at| format!("{}/{at}", if at % 4 == 0 { "Add" } else { "Conv" })).collect();
         let all: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 1.0 / 400.0)).collect();
-        let put = parts(&all).put_into(Profile::new(Kind::Cpu, vec![stack("a;[libopaque.so]", 100)]), |_| true);
+        let put = shares(&all).split_stacks(Profile::new(Kind::Cpu, vec![stack("a;[libopaque.so]", 100)]), |_| true);
         let of = |kind: &str| -> u64 {
             put.stacks
                 .iter()
@@ -119,10 +121,10 @@ mod tests {
                 .map(|stack| stack.count)
                 .sum()
         };
-        assert_eq!((of("Add"), of("Conv"), put.count()), (25, 75, 100));
-        // Shares that are more than there is give no more than there is.
-        let put = parts(&[("a", 0.7), ("b", 0.7)])
-            .put_into(Profile::new(Kind::Cpu, vec![stack("[libopaque.so]", 10)]), |_| true);
-        assert_eq!(put.count(), 10);
+        assert_eq!((of("Add"), of("Conv"), put.total_count()), (25, 75, 100));
+        // Shares above 1 in total are capped.
+        let put = shares(&[("a", 0.7), ("b", 0.7)])
+            .split_stacks(Profile::new(Kind::Cpu, vec![stack("[libopaque.so]", 10)]), |_| true);
+        assert_eq!(put.total_count(), 10);
     }
 }

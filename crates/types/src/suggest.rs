@@ -1,11 +1,11 @@
-//! Small help with words, for errors that suggest what was meant.
+//! Text in messages: suggestions for misspelt names, and escaping.
 
 use std::borrow::Cow;
 
-/// Longer words than this are no misspelling of anything.
-const LONGEST: usize = 64;
+/// Longer words are not compared.
+const MAX_WORD_BYTES: usize = 64;
 
-/// `text` as it may stand in a message: at most 80 letters of it.
+/// `text` shortened to 80 characters for messages.
 pub fn shorten(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(80) {
         None => text.into(),
@@ -13,27 +13,26 @@ pub fn shorten(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `text` as it may stand in a line for people: without line breaks, and without what moves a cursor, clears a screen or
-/// turns the direction of writing. These are written as `\n`, `\x1b`, `\u202e`. A line of JSON still says the same: what may
-/// stand in its strings is written as JSON's own escapes.
+/// `text` as one line for terminals and logs: line breaks, control characters and changes of text direction are escaped
+/// as `\n`, `\x1b`, `\u202e`. A line of JSON keeps its meaning, because its strings get JSON's own escapes.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, |_| false)
+    escape_unprintable(text, |_| false)
 }
 
-/// The same, of a text that may have several lines and tabs.
+/// Like [`printable`], but keeps line breaks and tabs.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
-    escaped(text, |letter| matches!(letter, '\n' | '\t'))
+    escape_unprintable(text, |letter| matches!(letter, '\n' | '\t'))
 }
 
-fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let acts = |letter: char| acts(letter) && !stays(letter);
-    if !text.contains(acts) {
+fn escape_unprintable(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let escape = |letter: char| is_unprintable(letter) && !keep(letter);
+    if !text.contains(escape) {
         return text.into();
     }
     let mut out = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
         match letter {
-            letter if !acts(letter) => out.push(letter),
+            letter if !escape(letter) => out.push(letter),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
@@ -44,35 +43,35 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     out.into()
 }
 
-/// Whether a terminal or a viewer does something else with it than to show it.
-fn acts(letter: char) -> bool {
+/// Returns true for characters that control a terminal or change the text direction.
+fn is_unprintable(letter: char) -> bool {
     let turns =
         matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     letter.is_control() || turns
 }
 
-/// A file's text without the mark (U+FEFF) that some editors put in front.
+/// `text` without a leading byte order mark (U+FEFF), which some editors write.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// The candidate closest to `word`, if one is close enough to have been meant: at most a third of the word's
-/// letters differ (optimal string alignment: swapped neighbours count once; case and the kind of dash are ignored).
+/// The candidate closest to `word`, if it is close enough: at most a third of the word's characters differ (optimal
+/// string alignment: swapped neighbours count once; case and the kind of dash are ignored).
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if word.len() > LONGEST {
+    if word.len() > MAX_WORD_BYTES {
         return None;
     }
-    let word = plain(word);
+    let word = normalise_word(word);
     let limit = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| (strsim::osa_distance(&word, &plain(candidate)), candidate))
+        .map(|candidate| (strsim::osa_distance(&word, &normalise_word(candidate)), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-fn plain(word: &str) -> String {
+fn normalise_word(word: &str) -> String {
     word.to_lowercase().replace('-', "_")
 }
 
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_is_found_and_nothing_else() {
+    fn nearest_finds_misspellings_only() {
         check("htp_port", Some("http_port"));
         check("HTTP-PORT", Some("http_port"));
         check("max_batchsize", Some("max_batch_size"));
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn printable_text_shows_what_would_act_on_a_terminal() {
+    fn printable_escapes_control_characters() {
         let wild = "a\n\r\t\u{1b}[2J\u{7f}\u{9b}\u{202e}ñ";
         assert_eq!(printable(wild), r"a\n\r\t\x1b[2J\u007f\u009b\u202eñ");
         assert_eq!(printable_lines(wild), "a\n\\r\t\\x1b[2J\\u007f\\u009b\\u202eñ");
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_at_a_letter() {
+    fn shorten_cuts_at_a_character() {
         assert_eq!(shorten("short"), "short");
         assert_eq!(shorten(&"ñ".repeat(100)), format!("{}…", "ñ".repeat(80)));
     }

@@ -1,34 +1,34 @@
-//! Where things lie on disk that several programs of the house must agree on.
+//! Paths and versions that several programs of the workspace share.
 
 use std::{env, path::PathBuf};
 
-/// The ONNX Runtime release that `cargo xtask setup` installs and the house is tested with.
+/// The ONNX Runtime release that `cargo xtask setup` installs and the tests use.
 pub const ONNXRUNTIME_VERSION: &str = "1.31.1";
 
-/// The newest release of ONNX Runtime that PyPI has with OpenVINO's provider; `cargo xtask setup openvino` installs it.
+/// The newest ONNX Runtime release on PyPI with the OpenVINO provider; `cargo xtask setup openvino` installs it.
 pub const OPENVINO_ONNXRUNTIME_VERSION: &str = "1.24.1";
 
-/// The folder for what can be fetched or made again: `CAUDAL_CACHE_DIR`, else `$XDG_CACHE_HOME/caudal`, else
-/// `~/.cache/caudal`. Who has no home has `/var/cache/caudal`, which only root can make.
+/// The cache directory: `CAUDAL_CACHE_DIR`, else `$XDG_CACHE_HOME/caudal`, else `~/.cache/caudal`. Without a home
+/// directory it is `/var/cache/caudal`, which only root can create.
 pub fn cache_dir() -> PathBuf {
-    choose(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from), env::home_dir())
+    choose_cache_dir(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from), env::home_dir())
 }
 
-/// The choice, from the environment's `variable`s and the `home` that HOME or the system's list of users gives.
-fn choose(variable: impl Fn(&str) -> Option<PathBuf>, home: Option<PathBuf>) -> PathBuf {
+/// Selects the directory from environment variables and the home directory.
+fn choose_cache_dir(variable: impl Fn(&str) -> Option<PathBuf>, home: Option<PathBuf>) -> PathBuf {
     variable("CAUDAL_CACHE_DIR")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("caudal")))
         .or_else(|| home.filter(|home| home.is_absolute()).map(|home| home.join(".cache/caudal")))
-        // A library is loaded from here: in a folder that anybody can make, anybody could leave one.
+        // Libraries are loaded from here, so it must not be a path that any user can create.
         .unwrap_or_else(|| PathBuf::from("/var/cache/caudal"))
 }
 
-/// Where `cargo xtask setup` puts ONNX Runtime's shared library.
+/// Path of ONNX Runtime's shared library from `cargo xtask setup`.
 pub fn cached_onnxruntime() -> PathBuf {
     cache_dir().join(format!("onnxruntime-{ONNXRUNTIME_VERSION}/libonnxruntime.so"))
 }
 
-/// Where `cargo xtask setup openvino` puts the library that has OpenVINO's provider.
+/// Path of the library with the OpenVINO provider from `cargo xtask setup openvino`.
 pub fn cached_openvino() -> PathBuf {
     cache_dir().join(format!("onnxruntime-openvino-{OPENVINO_ONNXRUNTIME_VERSION}/libonnxruntime.so"))
 }
@@ -39,11 +39,11 @@ mod tests {
 
     fn check(set: &[(&str, &str)], home: Option<&str>, expected: &str) {
         let value = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| PathBuf::from(value));
-        assert_eq!(choose(value, home.map(PathBuf::from)), PathBuf::from(expected), "{set:?} {home:?}");
+        assert_eq!(choose_cache_dir(value, home.map(PathBuf::from)), PathBuf::from(expected), "{set:?} {home:?}");
     }
 
     #[test]
-    fn the_nearest_setting_counts_and_none_leads_where_anybody_writes() {
+    fn cache_dir_follows_the_environment_and_is_never_world_writable() {
         check(&[("CAUDAL_CACHE_DIR", "/a"), ("XDG_CACHE_HOME", "/b")], Some("/home/me"), "/a");
         check(&[("XDG_CACHE_HOME", "/b")], Some("/home/me"), "/b/caudal");
         check(&[], Some("/home/me"), "/home/me/.cache/caudal");

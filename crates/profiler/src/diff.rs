@@ -1,4 +1,4 @@
-//! Two profiles beside each other: what grew and what shrank.
+//! Comparison of two profiles.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,42 +13,42 @@ use crate::{
     profile::{Kind, Profile, Stack},
 };
 
-/// What changed from one profile to another of its kind.
+/// The changes from one profile to another one of the same kind.
 #[derive(Debug)]
-pub struct Difference {
+pub struct ProfileDiff {
     before: Profile,
     after: Profile,
 }
 
-/// A function that takes more or less than before, with what it calls.
+/// The change of a function's weight, including its callees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Growth {
-    /// Its name.
+pub struct FunctionDelta {
+    /// Function name.
     pub name: String,
-    /// Samples, or bytes: more than before, or less.
+    /// Increase in samples or bytes; negative for a decrease.
     pub by: i64,
-    /// Its place in the stack, counted from the outermost: what is deeper is closer to the cause.
+    /// Greatest depth in a stack, from the outermost frame: a deeper function is closer to the cause.
     pub depth: usize,
 }
 
 impl Profile {
-    /// A profile from a file: collapsed stacks, or pprof.
+    /// Parses a profile in pprof or collapsed format.
     ///
     /// # Errors
-    /// When the file is neither.
-    pub fn read(bytes: &[u8]) -> Result<Self, ProfileError> {
+    /// If the bytes are in neither format.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ProfileError> {
         match bytes.starts_with(&[0x1f, 0x8b]) {
             true => pprof::read(bytes),
-            false => collapsed(bytes),
+            false => parse_collapsed(bytes),
         }
     }
 }
 
-/// Lines do not say what they count: samples as well as bytes are numbers.
-fn collapsed(bytes: &[u8]) -> Result<Profile, ProfileError> {
+/// Parses collapsed stacks. The format does not say if a weight counts samples or bytes.
+fn parse_collapsed(bytes: &[u8]) -> Result<Profile, ProfileError> {
     let text = std::str::from_utf8(bytes).map_err(|_| ProfileError::Unreadable("neither text nor gzip".to_owned()))?;
-    let stack = |(place, line): (usize, &str)| {
-        let wrong = || ProfileError::Unreadable(format!("line {} is not a stack and a number", place + 1));
+    let stack = |(index, line): (usize, &str)| {
+        let wrong = || ProfileError::Unreadable(format!("line {} is not a stack and a number", index + 1));
         let (frames, weight) = line.rsplit_once(' ').ok_or_else(wrong)?;
         let weight: u64 = weight.parse().map_err(|_| wrong())?;
         let frames = frames.split(';').map(str::to_owned).collect();
@@ -58,30 +58,30 @@ fn collapsed(bytes: &[u8]) -> Result<Profile, ProfileError> {
     Ok(Profile::new(Kind::Cpu, stacks.collect::<Result<_, ProfileError>>()?))
 }
 
-impl Difference {
-    /// What changed from `before` to `after`.
+impl ProfileDiff {
+    /// The changes from `before` to `after`.
     pub fn new(before: Profile, after: Profile) -> Self {
         Self { before, after }
     }
 
-    /// A flame graph of what is there now: red what takes more than before, blue what takes less.
+    /// A flame graph of `after`: red frames grew, blue ones shrank.
     ///
     /// # Errors
-    /// When it cannot be drawn.
+    /// If the graph cannot be drawn.
     pub fn flamegraph(&self) -> Result<Vec<u8>, ProfileError> {
-        if self.after.count() == 0 {
-            return Ok(flamegraph::empty(self.after.kind));
+        if self.after.total_count() == 0 {
+            return Ok(flamegraph::empty_image(self.after.kind));
         }
         let mut lines = Vec::new();
-        let text = |profile: &Profile| Cursor::new(profile.collapsed().into_bytes());
+        let text = |profile: &Profile| Cursor::new(profile.to_collapsed().into_bytes());
         differential::from_readers(
             differential::Options::default(),
             text(&self.before),
             text(&self.after),
             &mut lines,
         )?;
-        let mut options = flamegraph::options(self.after.kind);
-        options.title = format!("{}: what changed", options.title);
+        let mut options = flamegraph::graph_options(self.after.kind);
+        options.title = format!("{}: changes", options.title);
         options.subtitle = Some("red: more than before; blue: less".to_owned());
         let lines = String::from_utf8_lossy(&lines).into_owned();
         let mut svg = Vec::new();
@@ -89,18 +89,18 @@ impl Difference {
         Ok(svg)
     }
 
-    /// What grew, most first; of what grew by the same, the deeper first.
-    pub fn grown(&self) -> Vec<Growth> {
-        let mut all = self.growth();
-        all.retain(|growth| growth.by > 0);
+    /// Functions that grew, by increase; of equal increases, the deeper function comes first.
+    pub fn grown_functions(&self) -> Vec<FunctionDelta> {
+        let mut all = self.function_deltas();
+        all.retain(|delta| delta.by > 0);
         all
     }
 
-    fn growth(&self) -> Vec<Growth> {
+    fn function_deltas(&self) -> Vec<FunctionDelta> {
         let mut by: BTreeMap<&str, (i64, usize)> = BTreeMap::new();
         for (profile, sign) in [(&self.before, -1), (&self.after, 1)] {
             for stack in &profile.stacks {
-                let weight = sign * profile.weight(stack) as i64;
+                let weight = sign * profile.stack_weight(stack) as i64;
                 let mut seen = HashSet::new();
                 for (depth, name) in stack.frames.iter().enumerate().filter(|(_, name)| seen.insert(name.as_str())) {
                     let known = by.entry(name).or_default();
@@ -108,14 +108,14 @@ impl Difference {
                 }
             }
         }
-        let mut all: Vec<Growth> =
-            by.into_iter().map(|(name, (by, depth))| Growth { name: name.to_owned(), by, depth }).collect();
+        let mut all: Vec<FunctionDelta> =
+            by.into_iter().map(|(name, (by, depth))| FunctionDelta { name: name.to_owned(), by, depth }).collect();
         all.sort_by(|a, b| b.by.cmp(&a.by).then(b.depth.cmp(&a.depth)).then_with(|| a.name.cmp(&b.name)));
         all
     }
 
-    /// What the numbers count.
-    pub fn unit(&self) -> &'static str {
+    /// Unit of the weights.
+    pub fn weight_unit(&self) -> &'static str {
         match self.after.kind {
             Kind::Cpu => "samples",
             Kind::Heap => "bytes",
