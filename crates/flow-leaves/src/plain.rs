@@ -10,7 +10,7 @@ use crate::{
     templated::Templated,
 };
 
-/// The name under which system D's users know a leaf.
+/// The name under which Flujo's users know a leaf.
 pub(crate) const ALIAS: &str = "flujo.builtins.";
 
 /// A leaf that is a function.
@@ -48,7 +48,7 @@ impl<S: Settings> Action for Plain<S> {
     }
 }
 
-/// Adds `leaf` under `name`, and under the name that it has in system D.
+/// Adds `leaf` under `name`, and under the name that it has in Flujo.
 pub(crate) fn add(registry: &mut Registry, name: &'static str, leaf: Leaf) {
     registry.add(format!("{ALIAS}{name}"), leaf.clone());
     registry.add(name, leaf);

@@ -1,4 +1,4 @@
-//! Leaves in pipelines that are written down, as system D's users write them.
+//! Leaves in pipelines that are written down, as Flujo's users write them.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 

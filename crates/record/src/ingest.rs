@@ -1,4 +1,4 @@
-//! From the bytes of an append to a record: parsed once, checked, hashed, and written nowhere else (A11–A13).
+//! From the bytes of an append to a record: parsed once, checked, hashed, and written nowhere else.
 
 use bytes::{Bytes, BytesMut};
 use caudal_store::NewRecord;

@@ -83,7 +83,7 @@ fn values<'a>(data: &'a Value, field: Option<&str>) -> Vec<&'a Value> {
     items.iter().filter_map(|item| item.get(field)).filter(|value| !matches!(value, Value::Null)).collect()
 }
 
-/// Of no numbers the sum and the average are 0, as system D has it; there is no least among them.
+/// Of no numbers the sum and the average are 0, as Flujo has it; there is no least among them.
 fn of_numbers(operation: Operation, mut numbers: Vec<f64>) -> Value {
     let count = numbers.len();
     numbers.sort_by(f64::total_cmp);

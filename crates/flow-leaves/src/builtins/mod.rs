@@ -1,4 +1,4 @@
-//! Small things between the steps that matter, as system D's users know them: texts, lists, tables, the context.
+//! Small things between the steps that matter, as Flujo's users know them: texts, lists, tables, the context.
 
 mod aggregate;
 mod check_user_confirmation;

@@ -1,4 +1,4 @@
-//! What is said about a model: as agents of system D have it.
+//! What is said about a model: as agents of Flujo have it.
 
 use std::time::{Duration, Instant};
 

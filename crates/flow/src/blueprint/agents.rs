@@ -19,7 +19,7 @@ use crate::{
 
 /// The leaf that agents are.
 const LLM: &str = "llm";
-/// What system D calls its own leaves.
+/// What Flujo calls its own leaves.
 const BUILTINS: &str = "flujo.builtins.";
 
 /// A model with its prompt.

@@ -76,7 +76,7 @@ impl Formula for All {
     }
 }
 
-/// A rule whose text is read as JSON, as system D has it for what is merged.
+/// A rule whose text is read as JSON, as Flujo has it for what is merged.
 pub(super) struct Parsed(pub(super) Arc<dyn Formula>);
 
 impl Formula for Parsed {

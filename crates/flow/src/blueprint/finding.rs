@@ -52,7 +52,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The codes of findings. Those that system D has mean what they mean there.
+/// The codes of findings. Those that Flujo has mean what they mean there.
 pub(super) mod code {
     /// The file cannot be read as YAML.
     pub(crate) const YAML: &str = "V-Y1";

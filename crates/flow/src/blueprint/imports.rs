@@ -93,7 +93,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a file looks at what it was given. System D's runs all know it; ours do where somebody asks, for answers that
+/// Whether a file looks at what it was given. Flujo's runs all know it; ours do where somebody asks, for answers that
 /// are remembered depend on what is known.
 pub(super) fn asks_prompt(text: &str) -> bool {
     text.contains("context.initial_prompt")

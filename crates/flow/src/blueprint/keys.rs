@@ -138,12 +138,12 @@ keys! {
     /// How a model's output is made to fit.
     PROCESSING {
         "structured_output": OneOf(&["off", "auto", "openai_json", "outlines", "xgrammar"]), "Whether the provider is told of output_schema: off, or else as it takes it.";
-        "aop": OneOf(&["off", "minimal", "full"]), "System D's, not looked at: an answer that does not fit is asked for again.";
-        "coercion": Any, "System D's, not looked at.";
-        "schema": Any, "System D's, not looked at: say output_schema.";
+        "aop": OneOf(&["off", "minimal", "full"]), "Flujo's, not looked at: an answer that does not fit is asked for again.";
+        "coercion": Any, "Flujo's, not looked at.";
+        "schema": Any, "Flujo's, not looked at: say output_schema.";
         "output_schema": Any, "The same.";
-        "enforce_grammar": Bool, "System D's, not looked at.";
-        "reasoning_precheck": Any, "System D's, not looked at.";
+        "enforce_grammar": Bool, "Flujo's, not looked at.";
+        "reasoning_precheck": Any, "Flujo's, not looked at.";
     }
     /// How a step is done.
     CONFIG {
@@ -215,7 +215,7 @@ keys! {
         "loop_output_mapper": Text, "What the loop gives: a rule by name.";
         "conversation": Bool, "Whether what is said is kept as `context.conversation_history` and told to the agents within.";
         "history_management": Section(HISTORY), "How much of the conversation is kept.";
-        "history_template": Text, "System D's, not looked at: models are told turns as messages.";
+        "history_template": Text, "Flujo's, not looked at: models are told turns as messages.";
         "ai_turn_source": OneOf(&["last", "all_agents", "named_steps"]), "What the assistant says: the last words of a turn, all words, or what `named_steps` give.";
         "user_turn_sources": Any, "What the user says: `hitl` for answers of people, and names of steps.";
         "named_steps": Names, "Steps whose outputs the assistant says.";
@@ -225,8 +225,8 @@ keys! {
         "strategy": OneOf(&["truncate_tokens", "truncate_turns", "summarize"]), "By tokens, or by turns; what was said first is kept in any case. A summary is left to a step.";
         "max_tokens": Count, "Tokens: 4096, if nothing is said.";
         "max_turns": Count, "Turns: 20, if nothing is said.";
-        "summarize_ratio": Number, "System D's, not looked at.";
-        "summarizer_agent": Any, "System D's, not looked at.";
+        "summarize_ratio": Number, "Flujo's, not looked at.";
+        "summarizer_agent": Any, "Flujo's, not looked at.";
     }
     /// Changes of the context.
     STATE {
@@ -286,7 +286,7 @@ keys! {
     SEARCH {
         "proposer": Leaf, "Given a candidate, proposes a list of next ones.";
         "evaluator": Leaf, "Given a candidate, says how good it is.";
-        "strategy": OneOf(&["beam", "a_star"]), "How the tree is searched: a_star, as system D does, if nothing is said.";
+        "strategy": OneOf(&["beam", "a_star"]), "How the tree is searched: a_star, as Flujo does, if nothing is said.";
         "branching_factor": Count, "Candidates taken of each proposal: 3.";
         "beam_width": Count, "Candidates kept of each level: 3.";
         "max_depth": Count, "Levels: 5.";
@@ -295,8 +295,8 @@ keys! {
         "require_goal": Bool, "Whether it is a failure if none has.";
         "cost_function": Text, "What a candidate costs: a rule by name, or an expression.";
         "candidate_validator": Text, "Candidates for which this is not so are left out: a rule by name, or an expression.";
-        "discovery_agent": Leaf, "System D's, not looked at.";
-        "path_max_tokens": Count, "System D's, not looked at.";
+        "discovery_agent": Leaf, "Flujo's, not looked at.";
+        "path_max_tokens": Count, "Flujo's, not looked at.";
     }
     /// States.
     MACHINE {

@@ -1,4 +1,4 @@
-//! Pipelines written in YAML, `version: "0.1"`: what a user of system D writes, read into a [`Definition`].
+//! Pipelines written in YAML, `version: "0.1"`: what a user of Flujo writes, read into a [`Definition`].
 //!
 //! A file is read into a tree that knows its places, each key is looked at by one table (`keys`), from which the JSON
 //! schema for editors is made too, and all that is wrong is told at once, each finding with its place, a code and a

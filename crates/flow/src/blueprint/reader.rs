@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         self.error(mark, code::MISSING, format!("{what} has no {key}"), format!("add {key}"));
     }
 
-    /// What is known of system D's and not done here.
+    /// What is known of Flujo's and not done here.
     pub(super) fn not_done(&mut self, mark: Mark, key: &str, hint: &str) {
         self.warn(mark, code::OTHERWISE, format!("{key} changes nothing here"), hint);
     }

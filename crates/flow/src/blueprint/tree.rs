@@ -61,7 +61,7 @@ pub(super) enum Style {
 }
 
 impl Node {
-    /// As a value, by the rules of YAML 1.1 for plain words, which system D has.
+    /// As a value, by the rules of YAML 1.1 for plain words, which Flujo has.
     pub(super) fn value(&self) -> Value {
         match &self.what {
             What::Scalar(text, Style::Plain) => plain(text),

@@ -1,6 +1,6 @@
 //! Blocks of templates: parts of a text that are there only if something is so, or again for each of several.
 //!
-//! `{% if %}`, `{% for %}` and `{% set %}` are Jinja's, `{{#if}}` and `{{#each}}` system D's. They are read here and not
+//! `{% if %}`, `{% for %}` and `{% set %}` are Jinja's, `{{#if}}` and `{{#each}}` Flujo's. They are read here and not
 //! by the language of expressions, which cannot tell how much its loops will make: see `fill`.
 
 use std::{sync::Arc, vec};

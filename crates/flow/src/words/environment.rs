@@ -87,7 +87,7 @@ fn counted(filter: &Word, state: &mut State, args: &[Word]) -> Result<Word, Erro
     Ok(made)
 }
 
-/// Filters that system D has under other names, or that people look for here.
+/// Filters that Flujo has under other names, or that people look for here.
 const FILTERS: [&str; 12] =
     ["join", "upper", "lower", "length", "tojson", "default", "replace", "times", "first", "last", "sort", "trim"];
 

@@ -1,4 +1,4 @@
-//! What Prometheus reads of pipelines: our names, and system D's.
+//! What Prometheus reads of pipelines: our names, and Flujo's.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, flows: &Flows) -> fmt:
     family("caudal_flow_run_seconds", "How long these took in all.", |count| count.seconds)?;
     family("caudal_flow_tokens", "Tokens that these spent.", |count| count.tokens as f64)?;
     family("caudal_flow_cost_usd", "US dollars that these spent.", |count| count.dollars)?;
-    family("flujo_runs_by_status", "The runs, as system D calls them.", |count| count.runs as f64)?;
+    family("flujo_runs_by_status", "The runs, as Flujo calls them.", |count| count.runs as f64)?;
     let running = flows.running() as u64;
     let help = "Runs of pipelines that go on.";
     encoder.encode_descriptor("caudal_flow_running", help, None, MetricType::Gauge)?.encode_gauge(&running)?;

@@ -1,4 +1,4 @@
-//! What Prometheus reads of what is recorded: system A's names, and the store's own.
+//! What Prometheus reads of what is recorded: Free Intelligence's names, and the store's own.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use prometheus_client::{
 use super::{STAGES, histogram};
 use crate::route::Route;
 
-/// Bounds of system A's budgets, in milliseconds.
+/// Bounds of Free Intelligence's budgets, in milliseconds.
 const MILLISECONDS: [f64; 14] =
     [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_700.0, 2_000.0];
 
@@ -23,7 +23,7 @@ const MILLISECONDS: [f64; 14] =
 const FAULTS: [ErrorKind; 4] =
     [ErrorKind::DiskFull, ErrorKind::StoreUnavailable, ErrorKind::RecordDamaged, ErrorKind::TooManyRequests];
 
-/// What system A's metrics are called by OpenTelemetry's protocol; all others have one name.
+/// What Free Intelligence's metrics are called by OpenTelemetry's protocol; all others have one name.
 pub(super) const OTEL: [(&str, &str); 4] = [
     ("fi_ingest_latency_ms", "fi.ingest.latency_ms"),
     ("fi_events_appended_total", "fi.events.appended"),

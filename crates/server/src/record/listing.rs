@@ -46,7 +46,7 @@ pub(super) async fn consultations(
     Ok((page, part))
 }
 
-/// The order that is asked for, by system A's names.
+/// The order that is asked for, by Free Intelligence's names.
 fn order(parameters: &Parameters) -> Result<Order, Problem> {
     Ok(match parameters.word("sort", &["recent", "oldest", "events_desc", "events_asc"])? {
         "oldest" => Order::Oldest,

@@ -1,4 +1,4 @@
-//! The timeline: sessions, their events with badges, hashes compared. By system A's names.
+//! The timeline: sessions, their events with badges, hashes compared. By Free Intelligence's names.
 
 use std::{sync::Arc, time::Instant};
 

@@ -38,7 +38,7 @@ pub(super) fn visualize(matches: &ArgMatches) -> Result<ExitCode, CommandError> 
 
 pub(super) fn leaves(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let opened = Opened::new(matches, Runs::None)?;
-    // Those under system D's names are the same ones.
+    // Those under Flujo's names are the same ones.
     for (name, leaf) in opened.registry.iter().filter(|(name, _)| !name.starts_with("flujo.")) {
         if matches.get_flag("json") {
             say::json(&serde_json::json!({"name": name, "about": leaf.about, "settings": leaf.settings}));

@@ -16,7 +16,7 @@ use crate::{
     words::Shape,
 };
 
-/// Turns of a loop that has an exit and does not say how many it may take: as many as system D's.
+/// Turns of a loop that has an exit and does not say how many it may take: as many as Flujo's.
 const TURNS: u64 = 5;
 impl Reader<'_> {
     pub(super) fn looping(&mut self, fields: &Fields<'_>) -> Option<Kind> {

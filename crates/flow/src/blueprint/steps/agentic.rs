@@ -17,7 +17,7 @@ use crate::{
     words::{Expression, Shape},
 };
 
-/// Commands at most, if nothing is said: as many as system D's.
+/// Commands at most, if nothing is said: as many as Flujo's.
 const COMMANDS: u64 = 10;
 /// What the planner is given: the goal, and what came of its commands so far.
 const ASKED: &str = "{{ {'goal': context.agentic_goal, 'history': context.command_log} }}";

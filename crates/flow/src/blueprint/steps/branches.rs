@@ -136,7 +136,7 @@ impl Reader<'_> {
             }
             (Some(condition), None) => self.named_rule(condition, "condition_expression"),
             (None, Some(expression)) => self.question(expression),
-            // System D takes what came before as the branch's name.
+            // Flujo takes what came before as the branch's name.
             (None, None) => Expression::question("output").ok().map(|output| Arc::new(output) as _),
         };
         let Some(branches) = branches.filter(|branches| !branches.is_empty()) else {

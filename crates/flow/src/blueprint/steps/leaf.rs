@@ -15,7 +15,7 @@ use crate::{
     value::Map,
 };
 
-/// Under what name an import finds what it is given, if nothing is said: system D's.
+/// Under what name an import finds what it is given, if nothing is said: Flujo's.
 const ARTIFACT: &str = "initial_input";
 /// Keys of config that are an import's alone.
 const OF_IMPORTS: [&str; 7] = [

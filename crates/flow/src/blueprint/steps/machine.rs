@@ -13,7 +13,7 @@ use crate::{
     step::{Kind, Machine, On, Steps, Transition},
 };
 
-/// What system D puts around a state's output.
+/// What Flujo puts around a state's output.
 const EVENT: [&str; 3] = ["last_output", "last_step", "output.event"];
 /// States that are passed at most, if nothing is said.
 const STATES: u64 = 100;

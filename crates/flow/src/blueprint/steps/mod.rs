@@ -27,10 +27,10 @@ use crate::{
     words::Expression,
 };
 
-/// Tries of a leaf after the first, if nothing is said: as many as system D's.
+/// Tries of a leaf after the first, if nothing is said: as many as Flujo's.
 const RETRIES: u32 = 1;
 
-/// What is known of system D's way to make a model's output fit, and not done.
+/// What is known of Flujo's way to make a model's output fit, and not done.
 const NOT_PROCESSED: [&str; 6] =
     ["aop", "coercion", "schema", "output_schema", "enforce_grammar", "reasoning_precheck"];
 

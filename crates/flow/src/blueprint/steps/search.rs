@@ -7,7 +7,7 @@ use crate::{
     step::{Kind, Rule, Search, Strategy},
 };
 
-// System D's numbers, but for the proposals, of which it has no limit.
+// Flujo's numbers, but for the proposals, of which it has no limit.
 const BRANCHING: u64 = 3;
 const WIDTH: u64 = 3;
 const LEVELS: u64 = 5;

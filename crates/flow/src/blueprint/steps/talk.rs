@@ -13,7 +13,7 @@ use crate::{
     step::{Keep, Talk, Voice},
 };
 
-/// Tokens of a conversation that are kept, if nothing is said: as many as system D's.
+/// Tokens of a conversation that are kept, if nothing is said: as many as Flujo's.
 const TOKENS: u64 = 4_096;
 /// Turns, likewise.
 const TURNS: u64 = 20;
