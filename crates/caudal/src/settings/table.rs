@@ -337,7 +337,7 @@ pub(crate) const TABLE: &[Key] = &[
         "max_body_memory_mb",
         "256",
         "MIB",
-        "memory for all uploads at once, three quarters of it for a single one; half as much again holds answers that are not sent yet",
+        "memory for all uploads together, three quarters of it for a single one; half as much again holds answers that are not sent yet",
     ),
     key("max_pixel_memory_mb", "512", "MIB", "memory for all pictures being decoded at once"),
     live(known_as(
