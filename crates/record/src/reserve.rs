@@ -73,7 +73,10 @@ impl Reserve {
         });
         for path in paths {
             match open(&path) {
-                Ok(Some(waiting)) => return *self.lock() = waiting,
+                Ok(Some(waiting)) => {
+                    *self.lock() = waiting;
+                    return;
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!("no room is kept for the audit log in {}: {error}", path.display());
