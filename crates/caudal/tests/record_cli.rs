@@ -117,6 +117,28 @@ fn events_are_appended_listed_and_shown() {
 }
 
 #[test]
+fn event_with_an_id_of_its_own_is_appended_once() {
+    let folder = Folder::new();
+    let append = |payload: &str| {
+        let id = ["--event-id", "0191d2c0-0000-7000-8000-000000000001"];
+        let words = ["append", "c1", "--type", "a:B", "--create", "--payload", payload];
+        folder.run(&[&words[..], &id[..]].concat())
+    };
+    let read = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    // A file that an editor on Windows wrote has a byte order mark in front.
+    let payload = "\u{feff}{\"n\": 12345678901234567890123}";
+    let mut first = read(&append(payload));
+    let again = append(payload);
+    first["repeated"] = true.into();
+    assert_eq!((again.status.code(), read(&again), again.stderr.len()), (Some(0), first, 0));
+    let other = append(r#"{"n": 2}"#);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(said(&other).contains("the event with the sequence 1 has the id"), "{}", said(&other));
+    assert!(folder.good(&["show", "c1", "--json"]).contains(r#""event_count": 1"#));
+    assert!(folder.good(&["tail", "c1"]).contains("12345678901234567890123"));
+}
+
+#[test]
 fn what_is_asked_wrongly_is_said() {
     let folder = Folder::new();
     let absent = folder.bad(1, &["list"]);

@@ -206,7 +206,7 @@ impl Consultations {
         });
     }
 
-    /// Records what waits in the reserve: notes, then the count of reads of which there is none.
+    /// Records what waits in the reserve: notes, then the count of reads without a note.
     async fn empty_reserve(&self) -> Result<(), RecordError> {
         loop {
             let notes = self.reserve.first(NOTES);

@@ -73,7 +73,10 @@ impl Reserve {
         });
         for path in paths {
             match open(&path) {
-                Ok(Some(waiting)) => return *self.lock() = waiting,
+                Ok(Some(waiting)) => {
+                    *self.lock() = waiting;
+                    return;
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!("no room is kept for the audit log in {}: {error}", path.display());
@@ -111,7 +114,7 @@ impl Reserve {
             None => Unnoted { count: 1, since: time.clone(), until: time },
             Some(before) => Unnoted { count: before.count + 1, until: time, ..before },
         };
-        waiting.count(Some(unnoted));
+        waiting.write_count(Some(unnoted));
     }
 
     /// The reads of which no note was kept, and which no entry of the audit log counts yet.
@@ -123,7 +126,7 @@ impl Reserve {
     pub(crate) fn unnoted_recorded(&self, counted: &Unnoted) {
         let mut waiting = self.lock();
         let left = waiting.unnoted.take().filter(|now| now.count > counted.count);
-        waiting.count(left.map(|now| {
+        waiting.write_count(left.map(|now| {
             let (count, since) = (now.count - counted.count, counted.until.clone());
             Unnoted { count, since, ..now }
         }));
@@ -159,7 +162,7 @@ impl Reserve {
 
 impl Waiting {
     /// Counts reads without a note, in the file too. It is not worth a flush of the disk for each read.
-    fn count(&mut self, unnoted: Option<Unnoted>) {
+    fn write_count(&mut self, unnoted: Option<Unnoted>) {
         let mut line = unnoted.as_ref().and_then(|unnoted| serde_json::to_vec(unnoted).ok()).unwrap_or_default();
         line.resize(UNNOTED_BYTES as usize, 0);
         if let Some(file) = &self.file

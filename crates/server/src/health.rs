@@ -8,7 +8,6 @@ use axum::{
     response::Response,
 };
 use caudal_memory::MemoryUsage;
-use caudal_record::AuditBacklog;
 use caudal_tasks::{Entry, Provider, ServedModel};
 use caudal_types::ErrorKind;
 use serde::Serialize;
@@ -176,15 +175,15 @@ impl RecordHealth {
     fn of(record: &caudal_record::Consultations) -> Self {
         let figures = record.store().figures();
         let slowest = figures.slowest.iter();
-        let AuditBacklog { notes, unnoted } = record.audit_backlog();
+        let backlog = record.audit_backlog();
         Self {
             store: figures.engine,
             events_appended: figures.space(caudal_record::SPACE).appended,
             commits: figures.commits,
             failures: figures.failures,
             waiting: figures.waiting,
-            audit_waiting: notes,
-            audit_unnoted: unnoted,
+            audit_waiting: backlog.notes,
+            audit_unnoted: backlog.unnoted,
             connections: figures.connections,
             connections_busy: figures.connections_busy,
             slowest_ms: slowest

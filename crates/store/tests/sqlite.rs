@@ -225,7 +225,7 @@ fn records_that_were_removed_are_noticed_by_reads_of_their_range() {
         ("delete from records where sequence > 3", None, 4),
         ("delete from records", None, 1),
         (last, one, 5),
-        // The one that is missing is of another kind, or of this one: nobody can tell.
+        // Of a record that is missing it is not known which kind it had.
         (last, other, 5),
         (middle, one, 3),
     ] {

@@ -47,8 +47,8 @@ const FORM: &str = "multipart/form-data";
 /// Events of a group, and about its bytes.
 const GROUP: usize = 2_048;
 const GROUP_BYTES: usize = 2 << 20;
-/// After so many events more it is looked whether the group before is recorded, so that this one can follow it.
-const LOOK: usize = 256;
+/// After each so many events a group follows the one before it, if that is recorded by then.
+const HAND_OVER_EVERY: usize = 256;
 
 /// Bytes a second that an upload must bring on average once it is older than its longest pause: a byte now and then would
 /// hold a slot for ever. An event every ten seconds brings more.
@@ -325,7 +325,7 @@ impl Intake {
         self.group.push(self.line, ingested.record);
         match self.group.is_full() {
             true => self.flush().await,
-            false if self.group.records.len().is_multiple_of(LOOK) => self.follow(),
+            false if self.group.records.len().is_multiple_of(HAND_OVER_EVERY) => self.hand_over_if_idle(),
             false => Ok(()),
         }
     }
@@ -344,7 +344,7 @@ impl Intake {
     }
 
     /// Hands over the group if the one before it is recorded by now.
-    fn follow(&mut self) -> Result<(), Problem> {
+    fn hand_over_if_idle(&mut self) -> Result<(), Problem> {
         match self.writer.settle().now_or_never() {
             None => Ok(()),
             Some(settled) => settled.map(|()| self.hand_over()),
