@@ -33,6 +33,16 @@ pub enum ModelError {
     Mismatch(String, String),
 }
 
+impl ModelError {
+    /// The reason, if callers may know it: other reasons name files.
+    pub fn for_callers(&self) -> Option<&str> {
+        match self {
+            Self::Mismatch(_, reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
 impl Explain for ModelError {
     fn kind(&self) -> ErrorKind {
         ErrorKind::ModelNotReady

@@ -77,7 +77,7 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
 
 /// Three quarters of the memory that the kernel allows: a run that needs more fails, and the server keeps running.
 fn most_run_memory() -> Option<u64> {
-    let caudal_memory::Reading { system, cgroup, .. } = caudal_memory::Sources::below(Path::new("/")).read();
+    let caudal_memory::Reading { system, cgroup, .. } = caudal_memory::Sources::with_root(Path::new("/")).read();
     let limits = [system, cgroup.map(|group| group.usage)];
     limits.into_iter().flatten().map(|usage| usage.limit / 4 * 3).min()
 }

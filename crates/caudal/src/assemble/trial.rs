@@ -13,7 +13,7 @@ pub(super) fn trial(settings: &Settings) -> Option<Trial> {
     let time = settings.bounds.load_time?;
     let (library, _) = locate(settings.onnxruntime_library.as_deref()).ok()?;
     let age = fs::metadata(&library).map(|meta| (meta.len(), meta.mtime())).unwrap_or_default();
-    let kernel = Sources::below(Path::new("/"));
+    let kernel = Sources::with_root(Path::new("/"));
     Some(Trial {
         about: format!("{} {age:?}", library.display()).into_bytes(),
         // This program again, as it is on disk even if a newer one has taken its place there.
