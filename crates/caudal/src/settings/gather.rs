@@ -389,6 +389,14 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_users_are_refused_by_the_address_that_is_in_effect() {
+        let key = [("JWT_SECRET", "s3cret")];
+        refused(&key, "host: 0.0.0.0", "keep host at 127.0.0.1 behind an authenticating proxy");
+        let gathered = gather_with(&[("host", "127.0.0.1")], &key, "host: 0.0.0.0").unwrap();
+        assert!(matches!(&gathered.notices[..], [notice] if notice.warns), "{:?}", gathered.notices);
+    }
+
+    #[test]
     fn service_variables_of_kubernetes_are_ignored_and_mentioned_once() {
         let plain = [
             ("CAUDAL_PORT", "tcp://10.0.0.1:8000"),
