@@ -164,7 +164,7 @@ impl Server {
         };
         let finished = tokio::time::timeout(app.settings().exit_timeout, finish).await;
         if let Some(meter) = &app.meter {
-            meter.tell(metrics::told(&app));
+            meter.export(metrics::told(&app));
         }
         match finished {
             Ok(()) if app.catalog.now().is_loading() => {
@@ -317,7 +317,7 @@ fn look_back(app: &Arc<App>) {
 
 /// Tells of all metrics every so often, where a collector is named, until the server ends.
 fn tell(app: &Arc<App>) {
-    let Some(interval) = app.meter.as_ref().map(Meter::interval) else { return };
+    let Some(interval) = app.meter.as_ref().map(Meter::export_interval) else { return };
     let each = Arc::downgrade(app);
     tokio::spawn(async move {
         loop {
@@ -326,7 +326,7 @@ fn tell(app: &Arc<App>) {
             // Reading them asks the kernel for some.
             tokio::task::spawn_blocking(move || {
                 if let Some(meter) = &app.meter {
-                    meter.tell(metrics::told(&app));
+                    meter.export(metrics::told(&app));
                 }
             });
         }

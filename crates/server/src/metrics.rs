@@ -197,9 +197,9 @@ impl Collector for Reader {
         }
         flow::encode(&mut encoder, &app.flows)?;
         // Nothing is sent where no collector is named: then they are 0.
-        let spans = app.tracer.as_ref().map(Tracer::counts).unwrap_or_default();
+        let spans = app.tracer.as_ref().map(Tracer::export_counts).unwrap_or_default();
         telemetry::encode(&mut encoder, "spans", spans)?;
-        let points = app.meter.as_ref().map(Meter::counts).unwrap_or_default();
+        let points = app.meter.as_ref().map(Meter::export_counts).unwrap_or_default();
         telemetry::encode(&mut encoder, "points", points)?;
         if app.settings().triton_metrics {
             triton::encode(&mut encoder, &app.catalog.now())?;

@@ -1,64 +1,64 @@
-//! Traces and metrics for whoever collects them, by OpenTelemetry's protocol (OTLP).
+//! OpenTelemetry export of traces and metrics (OTLP over HTTP or gRPC).
 //!
-//! In come requests that are done, with the stamps that they carried anyway; out go spans, made of those stamps on a
-//! thread of its own, by HTTP or gRPC. While a request is on its way nothing is recorded here: all that is done at its
-//! start is to decide, by the caller's `traceparent` and the sampler, whether it will be told of. A collector that is slow
-//! or away costs spans, which are counted, and nobody else anything. Metrics come in as they stand, every so often, and go
-//! the same way.
+//! Spans are built from the stage timings of finished requests, on a separate thread. While a request runs, nothing is
+//! recorded here: at its start, the client's `traceparent` and the sampler only decide if it is sampled. If a collector
+//! is slow or unavailable, spans are dropped and counted; requests are not affected. Metrics are exported as snapshots
+//! at an interval.
 //!
-//! This room does not know the doors, nor what a request means, nor who counted.
+//! This crate does not know HTTP handlers, the meaning of requests, or the origin of metrics.
 
 mod attributes;
-mod context;
-mod counts;
+mod export_counts;
+mod exporter;
 mod meter;
 mod metrics;
 mod sampler;
-mod send;
 mod settings;
 mod spans;
+mod trace_context;
 mod tracer;
 
 use std::{thread, time::Duration};
 
-pub use context::{Context, Parent, SpanId};
-pub use counts::Counts;
+pub use export_counts::ExportCounts;
+pub use exporter::ExportError;
 pub use meter::Meter;
 pub use metrics::{Histogram, Metric, Point, Values};
 pub use sampler::Sampler;
-pub use send::SendError;
 pub use settings::{
-    Collector, Encoding, METRICS, MetricSettings, Protocol, Settings, TRACES, TraceSettings, address, pairs,
+    Collector, Encoding, METRICS_PATH, MetricSettings, Protocol, Settings, TRACES_PATH, TraceSettings, export_endpoint,
+    parse_key_values,
 };
-pub use spans::Finished;
+pub use spans::FinishedRequest;
+pub use trace_context::{SpanId, TraceContext, TraceParent};
 pub use tracer::{StartError, Tracer};
 
-/// Who tells collectors, where there are any.
+/// The exporters that are configured.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
-    /// Of requests.
+    /// Exporter of traces.
     pub tracer: Option<Tracer>,
-    /// Of metrics.
+    /// Exporter of metrics.
     pub meter: Option<Meter>,
 }
 
 impl Telemetry {
-    /// Whoever is needed to keep to `settings`.
-    pub fn start(settings: Settings) -> Result<Self, StartError> {
+    /// Starts the exporters of `settings`.
+    pub fn start_exporters(settings: Settings) -> Result<Self, StartError> {
         let Settings { traces, metrics } = settings;
         Ok(Self { tracer: traces.map(Tracer::start).transpose()?, meter: metrics.map(Meter::start).transpose()? })
     }
 
-    /// Sends what waits and takes no more, within `patience`. What was not taken by then is said in the log.
-    pub fn finish(&self, patience: Duration) {
-        let late = |what: &str| tracing::warn!("the collector did not take the last {what} in time");
+    /// Exports what is queued and accepts no more, within `timeout`. Logs if that was not enough.
+    pub fn shut_down(&self, timeout: Duration) {
+        let late = |what: &str| tracing::warn!("export of the last {what} timed out");
         thread::scope(|scope| {
             scope.spawn(|| {
-                if self.meter.as_ref().is_some_and(|meter| !meter.finish(patience)) {
+                if self.meter.as_ref().is_some_and(|meter| !meter.shut_down(timeout)) {
                     late("metrics");
                 }
             });
-            if self.tracer.as_ref().is_some_and(|tracer| !tracer.finish(patience)) {
+            if self.tracer.as_ref().is_some_and(|tracer| !tracer.shut_down(timeout)) {
                 late("spans");
             }
         });

@@ -1,4 +1,4 @@
-//! Takes metrics as they stand, and sends them on a thread of its own.
+//! Exports snapshots of metrics on a thread of its own.
 
 use std::{
     fmt,
@@ -13,91 +13,91 @@ use std::{
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 
 use crate::{
-    Counts, Metric, MetricSettings, StartError,
-    counts::Tally,
-    metrics::{Time, export},
-    send::Sender,
+    ExportCounts, Metric, MetricSettings, StartError,
+    export_counts::ExportStats,
+    exporter::Exporter,
+    metrics::{TimeRange, metrics_request},
 };
 
-/// Tells a collector of metrics. All copies are one.
+/// Exports metrics to a collector. Clones share one exporter.
 #[derive(Clone)]
 pub struct Meter(Arc<Shared>);
 
 impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Meter").field(&self.counts()).finish()
+        f.debug_tuple("Meter").field(&self.export_counts()).finish()
     }
 }
 
-/// How many points, and they.
-type Reading = (u64, ExportMetricsServiceRequest);
+/// Number of points, and the export request with them.
+type Snapshot = (u64, ExportMetricsServiceRequest);
 
 struct Shared {
     resource: Vec<(String, String)>,
     interval: Duration,
-    /// In nanoseconds since 1970.
+    /// Start of counting, in nanoseconds since 1970.
     started: u64,
-    /// One reading may wait while another is sent; none any more once the end has come.
-    waiting: Mutex<Option<SyncSender<Reading>>>,
-    /// Nothing comes out of it: it is let go when the thread has ended.
+    /// One snapshot may wait while another one is sent; `None` after shutdown.
+    queue: Mutex<Option<SyncSender<Snapshot>>>,
+    /// Disconnected when the thread has ended; no value is ever sent.
     ended: Mutex<Receiver<()>>,
-    tally: Arc<Tally>,
+    stats: Arc<ExportStats>,
 }
 
 impl Meter {
-    /// A meter that keeps to `settings`; what is told was counted from now on. Whether the collector is there shows when it is
-    /// told.
+    /// Starts a meter, whose counters start now. An unavailable collector shows at the first export.
     pub fn start(settings: MetricSettings) -> Result<Self, StartError> {
         let MetricSettings { collector, resource, interval } = settings;
-        let mut sender = Sender::new(&collector)?;
-        let (waiting, readings) = sync_channel::<Reading>(1);
+        let mut exporter = Exporter::new(&collector)?;
+        let (queue, snapshots) = sync_channel::<Snapshot>(1);
         let (alive, ended) = channel();
-        let tally = Arc::new(Tally::of("metrics"));
-        let own = Arc::clone(&tally);
+        let stats = Arc::new(ExportStats::new("metrics"));
+        let own = Arc::clone(&stats);
         thread::Builder::new().name("otlp-metrics".to_owned()).spawn(move || {
             let _alive = alive;
-            // One that fails is not sent again: the next says all that it said.
-            for (points, reading) in readings {
-                own.note(points, sender.send(&reading));
+            // A failed export is not repeated, because the next snapshot contains its values.
+            for (points, snapshot) in snapshots {
+                own.record_export(points, exporter.export(&snapshot));
             }
         })?;
-        let (waiting, ended) = (Mutex::new(Some(waiting)), Mutex::new(ended));
-        Ok(Self(Arc::new(Shared { resource, interval, started: now(), waiting, ended, tally })))
+        let (queue, ended) = (Mutex::new(Some(queue)), Mutex::new(ended));
+        Ok(Self(Arc::new(Shared { resource, interval, started: unix_nanos(), queue, ended, stats })))
     }
 
-    /// How often it wants to be told.
-    pub fn interval(&self) -> Duration {
+    /// Interval between exports.
+    pub fn export_interval(&self) -> Duration {
         self.0.interval
     }
 
-    /// Takes `metrics` as they stand now. It never waits: where the collector is too slow, they are dropped and counted.
-    pub fn tell(&self, metrics: Vec<Metric>) {
-        let points = metrics.iter().map(Metric::points).sum();
-        let reading = export(&self.0.resource, metrics, Time { started: self.0.started, now: now() });
-        let taken = self.waiting().as_ref().is_some_and(|waiting| waiting.try_send((points, reading)).is_ok());
+    /// Queues a snapshot of `metrics`. Does not block: if the collector is too slow, it is dropped and counted.
+    pub fn export(&self, metrics: Vec<Metric>) {
+        let points = metrics.iter().map(Metric::point_count).sum();
+        let snapshot =
+            metrics_request(&self.0.resource, metrics, TimeRange { started: self.0.started, now: unix_nanos() });
+        let taken = self.lock_queue().as_ref().is_some_and(|queue| queue.try_send((points, snapshot)).is_ok());
         if !taken {
-            self.0.tally.no_room(points);
+            self.0.stats.record_dropped(points);
         }
     }
 
-    /// What became of points so far.
-    pub fn counts(&self) -> Counts {
-        self.0.tally.counts()
+    /// Number of points so far, by result of their export.
+    pub fn export_counts(&self) -> ExportCounts {
+        self.0.stats.export_counts()
     }
 
-    /// Sends what waits and takes no more, within `patience`: whether all of it was done with by then.
-    pub fn finish(&self, patience: Duration) -> bool {
-        drop(self.waiting().take());
+    /// Exports what is queued and accepts no more, within `timeout`. Returns whether all of it was done in time.
+    pub fn shut_down(&self, timeout: Duration) -> bool {
+        drop(self.lock_queue().take());
         let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
+        ended.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<SyncSender<Reading>>> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_queue(&self) -> MutexGuard<'_, Option<SyncSender<Snapshot>>> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Nanoseconds since 1970.
-fn now() -> u64 {
+fn unix_nanos() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }

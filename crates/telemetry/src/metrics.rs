@@ -1,5 +1,5 @@
-//! Metrics as they stand, in OTLP's words. Everything is counted from the start on (cumulative): an export that is lost takes
-//! nothing with it that the next does not say.
+//! Snapshots of metrics in OTLP. All counters are cumulative, so that a lost export loses no information that the next
+//! one does not have.
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -10,62 +10,62 @@ use opentelemetry_proto::tonic::{
     },
 };
 
-use crate::attributes::{resource, scope, text};
+use crate::attributes::{instrumentation_scope, otlp_resource, string_attribute};
 
-/// A metric as it stands.
+/// A snapshot of a metric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What it tells.
+    /// Description.
     pub help: String,
-    /// What its values are measured in, as UCUM writes it (`s`, `By`); empty where they are counts.
+    /// Unit in UCUM (`s`, `By`); empty for counts.
     pub unit: &'static str,
-    /// Its values.
+    /// Data points.
     pub values: Values,
 }
 
-/// Values, by what they mean.
+/// Data points, by kind of metric.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
-    /// How much since the start: it never goes down.
+    /// Monotonic sums since the start.
     Sums(Vec<Point<f64>>),
-    /// How much now.
+    /// Current values.
     Gauges(Vec<Point<f64>>),
-    /// How often it was how much, since the start.
+    /// Distributions since the start.
     Histograms(Vec<Point<Histogram>>),
 }
 
-/// A value, and what it is the value of.
+/// A data point with its labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point<T> {
-    /// Names and values that tell it from others of its metric.
+    /// Labels that distinguish it from other points of the metric.
     pub labels: Vec<(String, String)>,
-    /// Its value.
+    /// Value.
     pub value: T,
 }
 
-/// How often values were of which size.
+/// A distribution of values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
-    /// All values together.
+    /// Sum of all values.
     pub sum: f64,
-    /// Upper bounds, which belong to what is below them.
+    /// Upper bounds of the buckets, inclusive.
     pub bounds: Vec<f64>,
-    /// How many values lie between each bound and the one before it; as the last, how many above all bounds.
+    /// Number of values per bucket; the last one counts the values above all bounds.
     pub counts: Vec<u64>,
 }
 
-/// From when to when was counted, in nanoseconds since 1970.
+/// Start and end of counting, in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Time {
+pub(crate) struct TimeRange {
     pub(crate) started: u64,
     pub(crate) now: u64,
 }
 
 impl Metric {
-    /// How many values it has.
-    pub(crate) fn points(&self) -> u64 {
+    /// Number of data points.
+    pub(crate) fn point_count(&self) -> u64 {
         let points = match &self.values {
             Values::Sums(points) | Values::Gauges(points) => points.len(),
             Values::Histograms(points) => points.len(),
@@ -73,17 +73,17 @@ impl Metric {
         points as u64
     }
 
-    fn told(self, time: Time) -> otlp::Metric {
+    fn into_otlp(self, time: TimeRange) -> otlp::Metric {
         let temporality = AggregationTemporality::Cumulative as i32;
         let data = match self.values {
             Values::Sums(points) => Data::Sum(otlp::Sum {
-                data_points: numbers(points, time),
+                data_points: number_points(points, time),
                 aggregation_temporality: temporality,
                 is_monotonic: true,
             }),
-            Values::Gauges(points) => Data::Gauge(otlp::Gauge { data_points: numbers(points, time) }),
+            Values::Gauges(points) => Data::Gauge(otlp::Gauge { data_points: number_points(points, time) }),
             Values::Histograms(points) => Data::Histogram(otlp::Histogram {
-                data_points: points.into_iter().map(|point| spread(point, time)).collect(),
+                data_points: points.into_iter().map(|point| histogram_point(point, time)).collect(),
                 aggregation_temporality: temporality,
             }),
         };
@@ -92,9 +92,9 @@ impl Metric {
     }
 }
 
-fn numbers(points: Vec<Point<f64>>, Time { started, now }: Time) -> Vec<NumberDataPoint> {
+fn number_points(points: Vec<Point<f64>>, TimeRange { started, now }: TimeRange) -> Vec<NumberDataPoint> {
     let number = |Point { labels, value }| NumberDataPoint {
-        attributes: attributes(labels),
+        attributes: label_attributes(labels),
         start_time_unix_nano: started,
         time_unix_nano: now,
         value: Some(Value::AsDouble(value)),
@@ -103,9 +103,12 @@ fn numbers(points: Vec<Point<f64>>, Time { started, now }: Time) -> Vec<NumberDa
     points.into_iter().map(number).collect()
 }
 
-fn spread(Point { labels, value }: Point<Histogram>, Time { started, now }: Time) -> HistogramDataPoint {
+fn histogram_point(
+    Point { labels, value }: Point<Histogram>,
+    TimeRange { started, now }: TimeRange,
+) -> HistogramDataPoint {
     HistogramDataPoint {
-        attributes: attributes(labels),
+        attributes: label_attributes(labels),
         start_time_unix_nano: started,
         time_unix_nano: now,
         count: value.counts.iter().sum(),
@@ -116,15 +119,22 @@ fn spread(Point { labels, value }: Point<Histogram>, Time { started, now }: Time
     }
 }
 
-fn attributes(labels: Vec<(String, String)>) -> Vec<KeyValue> {
-    labels.into_iter().map(|(name, value)| text(&name, value)).collect()
+fn label_attributes(labels: Vec<(String, String)>) -> Vec<KeyValue> {
+    labels.into_iter().map(|(name, value)| string_attribute(&name, value)).collect()
 }
 
-/// `metrics` of the process that `of` tells of, as they are sent.
-pub(crate) fn export(of: &[(String, String)], metrics: Vec<Metric>, time: Time) -> ExportMetricsServiceRequest {
-    let metrics = metrics.into_iter().map(|metric| metric.told(time)).collect();
-    let metrics = ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() };
-    let of_this =
-        ResourceMetrics { resource: Some(resource(of)), scope_metrics: vec![metrics], ..ResourceMetrics::default() };
-    ExportMetricsServiceRequest { resource_metrics: vec![of_this] }
+/// The export request with `metrics` of the process described by `resource`.
+pub(crate) fn metrics_request(
+    resource: &[(String, String)],
+    metrics: Vec<Metric>,
+    time: TimeRange,
+) -> ExportMetricsServiceRequest {
+    let metrics = metrics.into_iter().map(|metric| metric.into_otlp(time)).collect();
+    let metrics = ScopeMetrics { scope: Some(instrumentation_scope()), metrics, ..ScopeMetrics::default() };
+    let resource_metrics = ResourceMetrics {
+        resource: Some(otlp_resource(resource)),
+        scope_metrics: vec![metrics],
+        ..ResourceMetrics::default()
+    };
+    ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }
 }

@@ -1,4 +1,4 @@
-//! What is told to whom, resolved; and how OpenTelemetry writes it down.
+//! Resolved settings of exports, and the syntax of OpenTelemetry's variables.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,93 +7,93 @@ use percent_encoding::percent_decode_str;
 
 use crate::Sampler;
 
-/// How what is told travels.
+/// Transport of exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Protobuf by HTTP/1.1.
+    /// Protobuf over HTTP/1.1.
     Http,
     /// gRPC.
     Grpc,
 }
 
-/// How what travels is packed.
+/// Compression of exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// As it is.
+    /// No compression.
     Plain,
-    /// By gzip.
+    /// gzip.
     Gzip,
 }
 
-/// A collector, and how it is told.
+/// A collector and its transport.
 #[derive(Debug, Clone)]
 pub struct Collector {
-    /// How what is told travels.
+    /// Transport.
     pub protocol: Protocol,
-    /// Where to, as [`address`] gives it.
+    /// URL, from [`export_endpoint`].
     pub endpoint: String,
-    /// What goes with each export, as [`Collector::headers`] reads it.
+    /// Headers of each export, from [`Collector::parse_headers`].
     pub headers: HeaderMap,
-    /// How long an export may take.
+    /// Timeout of an export.
     pub timeout: Duration,
-    /// How it is packed.
+    /// Compression.
     pub encoding: Encoding,
-    /// A file of certificates (PEM) that are trusted instead of those that the web trusts.
+    /// PEM file of certificates to trust instead of the public authorities.
     pub certificate: Option<PathBuf>,
 }
 
-/// Everything that a tracer keeps to.
+/// Settings of a tracer.
 #[derive(Debug, Clone)]
 pub struct TraceSettings {
-    /// Who is told of requests.
+    /// Collector of spans.
     pub collector: Collector,
-    /// What is said of this process, as names and values.
+    /// Resource attributes of this process.
     pub resource: Vec<(String, String)>,
-    /// Which requests are told of.
+    /// Sampler of requests.
     pub sampler: Sampler,
-    /// Requests that may wait to be told of; more are dropped, and counted.
+    /// Maximum number of queued requests; further ones are dropped and counted.
     pub queue: usize,
-    /// Most of them in one export.
+    /// Maximum number of requests per export.
     pub batch: usize,
-    /// How long the first of a batch waits for more.
+    /// Time for which the first request of a batch waits for more.
     pub delay: Duration,
-    /// Whether each stage is a span, not the queue and the run alone.
+    /// True if every stage is a span; otherwise only queue and inference are.
     pub stages: bool,
 }
 
-/// Everything that a meter keeps to.
+/// Settings of a meter.
 #[derive(Debug, Clone)]
 pub struct MetricSettings {
-    /// Who is told of metrics.
+    /// Collector of metrics.
     pub collector: Collector,
-    /// What is said of this process, as names and values.
+    /// Resource attributes of this process.
     pub resource: Vec<(String, String)>,
-    /// How often they are told.
+    /// Interval between exports.
     pub interval: Duration,
 }
 
-/// What is told to whom.
+/// Settings of the exporters.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Who is told of requests, if anybody.
+    /// Trace export, if enabled.
     pub traces: Option<TraceSettings>,
-    /// Who is told of metrics, if anybody.
+    /// Metric export, if enabled.
     pub metrics: Option<MetricSettings>,
 }
 
-/// Where collectors take spans by HTTP.
-pub const TRACES: &str = "/v1/traces";
-/// Where they take metrics.
-pub const METRICS: &str = "/v1/metrics";
+/// Path of trace exports over HTTP.
+pub const TRACES_PATH: &str = "/v1/traces";
+/// Path of metric exports over HTTP.
+pub const METRICS_PATH: &str = "/v1/metrics";
 
 impl Collector {
-    /// The headers that `text` says, as `name=value` divided by commas.
-    pub fn headers(text: &str) -> Result<HeaderMap, String> {
+    /// Parses headers from comma-separated `name=value` pairs.
+    pub fn parse_headers(text: &str) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
-        for (name, value) in pairs(text)? {
-            let header = HeaderName::try_from(&name).map_err(|_| format!("{name:?} is no name of a header"))?;
-            let mut value = HeaderValue::try_from(value).map_err(|_| format!("what {name} is set to is no header"))?;
-            // It may be a key: no log shows it.
+        for (name, value) in parse_key_values(text)? {
+            let header = HeaderName::try_from(&name).map_err(|_| format!("invalid header name {name:?}"))?;
+            let mut value = HeaderValue::try_from(value).map_err(|_| format!("invalid value of header {name}"))?;
+            // The value may be a key and must not be logged.
             value.set_sensitive(true);
             headers.append(header, value);
         }
@@ -101,10 +101,10 @@ impl Collector {
     }
 }
 
-/// Where exports go, of an address that somebody has given. HTTP has a `path` for what they tell of, which is put behind the
-/// address unless there is none because this is the whole of it; gRPC has its own.
-pub fn address(text: &str, protocol: Protocol, path: Option<&str>) -> Result<String, String> {
-    let wrong = || "it is an address such as http://collector:4318 (4317 for gRPC) or https://…".to_owned();
+/// The URL of exports to the address `text`. `path` is the signal's HTTP path, appended to the address; `None` if the
+/// address is complete. gRPC uses paths of its own.
+pub fn export_endpoint(text: &str, protocol: Protocol, path: Option<&str>) -> Result<String, String> {
+    let wrong = || "expected an address such as http://collector:4318 (4317 for gRPC) or https://…".to_owned();
     let uri: Uri = text.trim().parse().map_err(|_| wrong())?;
     let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(wrong());
@@ -119,22 +119,21 @@ pub fn address(text: &str, protocol: Protocol, path: Option<&str>) -> Result<Str
     })
 }
 
-/// Names and values that `text` says as `name=value` divided by commas, where `%` and two hexadecimal digits stand for
-/// what could not be written.
-pub fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    let said = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+/// Parses comma-separated `name=value` pairs with percent-encoded names and values.
+pub fn parse_key_values(text: &str) -> Result<Vec<(String, String)>, String> {
+    let entries = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     let pair = |pair: &str| {
         let (name, value) = pair
             .split_once('=')
             .filter(|(name, _)| !name.trim().is_empty())
-            .ok_or_else(|| "it is a list such as name=value,other=value".to_owned())?;
+            .ok_or_else(|| "expected a list such as name=value,other=value".to_owned())?;
         let decoded = |text: &str| {
             let text = percent_decode_str(text.trim()).decode_utf8();
-            text.map(String::from).map_err(|_| format!("what {} is set to is not UTF-8", name.trim()))
+            text.map(String::from).map_err(|_| format!("the value of {} is not UTF-8", name.trim()))
         };
         Ok((decoded(name)?, decoded(value)?))
     };
-    said.map(pair).collect()
+    entries.map(pair).collect()
 }
 
 #[cfg(test)]
@@ -142,41 +141,41 @@ mod tests {
     use super::*;
 
     fn check(text: &str, http: &str, whole: &str, grpc: &str) {
-        assert_eq!(address(text, Protocol::Http, Some(TRACES)).as_deref(), Ok(http));
-        assert_eq!(address(text, Protocol::Http, None).as_deref(), Ok(whole));
-        assert_eq!(address(text, Protocol::Grpc, Some(TRACES)).as_deref(), Ok(grpc));
+        assert_eq!(export_endpoint(text, Protocol::Http, Some(TRACES_PATH)).as_deref(), Ok(http));
+        assert_eq!(export_endpoint(text, Protocol::Http, None).as_deref(), Ok(whole));
+        assert_eq!(export_endpoint(text, Protocol::Grpc, Some(TRACES_PATH)).as_deref(), Ok(grpc));
     }
 
     #[test]
-    fn addresses_get_the_path_that_they_need() {
+    fn export_endpoint_appends_the_path_of_the_signal() {
         check("http://c:4318", "http://c:4318/v1/traces", "http://c:4318/", "http://c:4318");
         check("http://c:4318/", "http://c:4318/v1/traces", "http://c:4318/", "http://c:4318");
         check("https://c/otlp/", "https://c/otlp/v1/traces", "https://c/otlp/", "https://c");
         check("http://[::1]:4318/x", "http://[::1]:4318/x/v1/traces", "http://[::1]:4318/x", "http://[::1]:4318");
         for bad in ["", "collector:4317", "collector", "ftp://c", "http://", "http:///v1", "/v1/traces", "http://a b"] {
-            assert!(address(bad, Protocol::Http, Some(METRICS)).unwrap_err().contains("such as"), "{bad}");
+            assert!(export_endpoint(bad, Protocol::Http, Some(METRICS_PATH)).unwrap_err().contains("such as"), "{bad}");
         }
     }
 
     #[test]
-    fn lists_are_read_and_unescaped() {
+    fn parse_key_values_decodes_percent_encoding() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
-            pairs("a=1, b = two%20words,c=x=y,"),
+            parse_key_values("a=1, b = two%20words,c=x=y,"),
             Ok(vec![pair("a", "1"), pair("b", "two words"), pair("c", "x=y")])
         );
-        assert_eq!(pairs(""), Ok(Vec::new()));
-        assert!(pairs("a").is_err() && pairs("=1").is_err());
-        assert!(pairs("a=%ff").unwrap_err().contains('a'));
+        assert_eq!(parse_key_values(""), Ok(Vec::new()));
+        assert!(parse_key_values("a").is_err() && parse_key_values("=1").is_err());
+        assert!(parse_key_values("a=%ff").unwrap_err().contains('a'));
     }
 
     #[test]
-    fn headers_are_headers_and_their_values_stay_out_of_logs() {
-        let headers = Collector::headers("Authorization=Bearer%20secret,x-tenant=me").unwrap();
+    fn parse_headers_marks_values_as_sensitive() {
+        let headers = Collector::parse_headers("Authorization=Bearer%20secret,x-tenant=me").unwrap();
         assert_eq!(headers["authorization"], "Bearer secret");
         assert!(!format!("{headers:?}").contains("secret"));
-        assert!(Collector::headers("two words=1").unwrap_err().contains("no name"));
-        let error = Collector::headers("key=sec%0Aret").unwrap_err();
+        assert!(Collector::parse_headers("two words=1").unwrap_err().contains("invalid header name"));
+        let error = Collector::parse_headers("key=sec%0Aret").unwrap_err();
         assert!(error.contains("key") && !error.contains("sec"), "{error}");
     }
 }

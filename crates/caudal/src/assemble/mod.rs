@@ -180,7 +180,7 @@ pub(crate) fn pictures(settings: &Settings) -> Result<Pictures, AssembleError> {
 
 /// Who tells collectors of requests and metrics, where one is named.
 pub(crate) fn telemetry(settings: &Settings) -> Result<Telemetry, AssembleError> {
-    Ok(Telemetry::start(settings.telemetry.clone())?)
+    Ok(Telemetry::start_exporters(settings.telemetry.clone())?)
 }
 
 fn recorded(settings: &Settings, consultations: Consultations) -> Record {

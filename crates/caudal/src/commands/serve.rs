@@ -90,7 +90,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     })?;
     // Threads of the runtime have nothing left to do but what was cut short.
     runtime.shutdown_background();
-    telemetry.finish(LAST_WORDS);
+    telemetry.shut_down(LAST_WORDS);
     match ending {
         Ending::Clean => {
             tracing::info!("stopped");

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use caudal_telemetry::{
-    Collector, Encoding, METRICS, MetricSettings, Protocol, Sampler, Settings, TRACES, TraceSettings, address, pairs,
+    Collector, Encoding, METRICS_PATH, MetricSettings, Protocol, Sampler, Settings, TRACES_PATH, TraceSettings,
+    export_endpoint, parse_key_values,
 };
 
 use super::{Origin, SettingsError, resolve::Reader};
@@ -25,8 +26,8 @@ struct Signal {
     path: &'static str,
 }
 
-const OF_REQUESTS: Signal = Signal { name: "traces", exporter: "otel_exporter", path: TRACES };
-const OF_METRICS: Signal = Signal { name: "metrics", exporter: "otel_metrics_exporter", path: METRICS };
+const OF_REQUESTS: Signal = Signal { name: "traces", exporter: "otel_exporter", path: TRACES_PATH };
+const OF_METRICS: Signal = Signal { name: "metrics", exporter: "otel_metrics_exporter", path: METRICS_PATH };
 
 impl Reader<'_> {
     /// Who is told, and how; nobody unless a collector is named, or the exporter. What is wrong is wrong even where nobody
@@ -85,7 +86,7 @@ impl Reader<'_> {
         let protocol = self.word(&key("protocol"), &["http/protobuf", "grpc"], "it is http/protobuf or grpc")?;
         let protocol = if protocol == "grpc" { Protocol::Grpc } else { Protocol::Http };
         let compression = self.word(&key("compression"), &["none", "gzip"], "it is none or gzip")?;
-        let headers = Collector::headers(self.text(&key("headers")));
+        let headers = Collector::parse_headers(self.text(&key("headers")));
         Ok(Collector {
             protocol,
             endpoint: self.endpoint(signal, protocol)?,
@@ -100,7 +101,7 @@ impl Reader<'_> {
     fn endpoint(&self, signal: &Signal, protocol: Protocol) -> Result<String, SettingsError> {
         let (own, all) = (format!("otel_{}_endpoint", signal.name), "otel_endpoint");
         let named = |key: &str, path| {
-            let said = self.optional_text(key).map(|text| address(text, protocol, path)).transpose();
+            let said = self.optional_text(key).map(|text| export_endpoint(text, protocol, path)).transpose();
             said.map_err(|reason| self.invalid(key, reason))
         };
         let (own, all) = (named(&own, None)?, named(all, Some(signal.path))?);
@@ -113,8 +114,8 @@ impl Reader<'_> {
     fn sampler(&self) -> Result<Sampler, SettingsError> {
         let ratio = self.number::<f64>("otel_sampler_arg", 0.0, 1.0)?;
         let name = self.text("otel_sampler").to_lowercase();
-        Sampler::named(&name, ratio)
-            .ok_or_else(|| self.invalid("otel_sampler", format!("it is one of {}", Sampler::NAMES.join(", "))))
+        Sampler::from_name(&name, ratio)
+            .ok_or_else(|| self.invalid("otel_sampler", format!("it is one of {}", Sampler::ALL_NAMES.join(", "))))
     }
 
     /// A batch is no larger than what may wait.
@@ -129,7 +130,7 @@ impl Reader<'_> {
     /// What is said of this process. A service's name goes before one that is said among the rest.
     fn resource(&self) -> Result<Vec<(String, String)>, SettingsError> {
         let key = "otel_resource_attributes";
-        let mut said = pairs(self.text(key)).map_err(|reason| self.invalid(key, reason))?;
+        let mut said = parse_key_values(self.text(key)).map_err(|reason| self.invalid(key, reason))?;
         if let Some(name) = self.optional_text("otel_service_name") {
             said.retain(|(key, _)| key != "service.name");
             said.push(("service.name".to_owned(), name.to_owned()));

@@ -7,7 +7,7 @@ use std::{
 
 use caudal_flow::{Going, Outcome, Report, StepReport};
 use caudal_sight::Kept;
-use caudal_telemetry::{Context, Finished};
+use caudal_telemetry::{FinishedRequest, TraceContext};
 use caudal_types::{Explain, PipelineSteps, Stage, StageTimes, StepTiming};
 
 use crate::{app::App, problem::Problem, route::Route};
@@ -32,7 +32,7 @@ pub(super) fn stamps(report: &Report, began: Duration) -> PipelineSteps {
 }
 
 /// Waits for the end of a run in place of who does not; `context` is its place in the trace of who began it.
-pub(crate) fn tell(app: &Arc<App>, going: Going, context: Option<Context>) {
+pub(crate) fn tell(app: &Arc<App>, going: Going, context: Option<TraceContext>) {
     let app = Arc::downgrade(app);
     tokio::spawn(async move {
         let start = going.handle.log().start();
@@ -43,7 +43,7 @@ pub(crate) fn tell(app: &Arc<App>, going: Going, context: Option<Context>) {
     });
 }
 
-fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context: Option<Context>) {
+fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context: Option<TraceContext>) {
     let mut stamps_of = StageTimes::new(start);
     stamps_of.enter(Stage::Flow, start);
     stamps_of.enter(Stage::Flow, start + Duration::from_secs_f64(report.duration_ms.max(0.0) / 1e3));
@@ -53,7 +53,7 @@ fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context:
         Outcome::Failed(error) => (Problem::from(error.clone()).status().as_u16(), Some(error.kind())),
     };
     let steps = Some(Arc::new(stamps(report, Duration::ZERO)));
-    let context = context.or_else(|| app.tracer.as_ref()?.begin(None, true, String::new));
+    let context = context.or_else(|| app.tracer.as_ref()?.sample_request(None, true, String::new));
     if caudal_observe::is_enabled() {
         let kept = Kept {
             id: (*report.run_id).into(),
@@ -70,7 +70,7 @@ fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context:
         app.recorder.keep(Route::PipelineRun as usize, kept);
     }
     if let (Some(tracer), Some(context)) = (&app.tracer, context) {
-        tracer.end(Finished {
+        tracer.record_request(FinishedRequest {
             context,
             // No request: what there is to tell stands in the steps.
             method: "",
@@ -79,7 +79,7 @@ fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context:
             status,
             error: error.map(caudal_types::ErrorKind::code),
             request_id: (*report.run_id).into(),
-            asked: None,
+            model: None,
             received: None,
             sent: 0,
             stamps: stamps_of,
@@ -92,11 +92,11 @@ fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context:
 pub(super) struct Waited {
     app: Arc<App>,
     going: Option<Going>,
-    context: Option<Context>,
+    context: Option<TraceContext>,
 }
 
 impl Waited {
-    pub(super) fn new(app: &Arc<App>, going: Going, context: Option<Context>) -> Self {
+    pub(super) fn new(app: &Arc<App>, going: Going, context: Option<TraceContext>) -> Self {
         Self { app: Arc::clone(app), going: Some(going), context }
     }
 

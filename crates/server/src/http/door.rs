@@ -17,7 +17,7 @@ use axum::{
 use bytes::Bytes;
 use caudal_sight::Kept;
 use caudal_tasks::{Call, within};
-use caudal_telemetry::{Context, Finished};
+use caudal_telemetry::{FinishedRequest, TraceContext};
 use caudal_types::{Deadline, ErrorKind, Stage, StageTimes, Trace, TraceId, shorten};
 use hyper::body::Body as _;
 use serde::Serialize;
@@ -54,7 +54,7 @@ pub(crate) struct Visitor {
     pub(crate) peer: Option<Peer>,
     pub(crate) id: RequestId,
     /// Its place in its trace, if that is told of.
-    pub(crate) context: Option<Context>,
+    pub(crate) context: Option<TraceContext>,
 }
 
 /// An answer that needs nothing but its headers.
@@ -274,7 +274,7 @@ struct Door {
     /// Of requests for work.
     trace: Option<Trace>,
     /// Of those that are told of.
-    context: Option<Context>,
+    context: Option<TraceContext>,
     id: RequestId,
     path: String,
     /// Bytes of its body, as it says.
@@ -381,7 +381,7 @@ impl Door {
             );
         }
         if let (Some(tracer), Some(context)) = (&app.tracer, self.context.take()) {
-            tracer.end(self.finished(context, status, sent, stamps));
+            tracer.record_request(self.finished(context, status, sent, stamps));
         }
         let mut response = pack::pack(response, self.route, self.gzip);
         let headers = response.headers_mut();
@@ -403,13 +403,19 @@ impl Door {
     }
 
     /// What a trace tells of it.
-    fn finished(&mut self, context: Context, status: StatusCode, sent: u64, stamps: StageTimes) -> Finished {
+    fn finished(
+        &mut self,
+        context: TraceContext,
+        status: StatusCode,
+        sent: u64,
+        stamps: StageTimes,
+    ) -> FinishedRequest {
         let (method, route) = match self.route {
             // By OpenTelemetry's conventions: one that is not known.
             Route::Unknown => ("_OTHER", None),
             route => (route.method(), Some(route.path())),
         };
-        Finished {
+        FinishedRequest {
             context,
             method,
             route,
@@ -417,7 +423,7 @@ impl Door {
             status: status.as_u16(),
             error: self.error.map(ErrorKind::code),
             request_id: self.id.as_str().into(),
-            asked: self.trace.as_ref().and_then(Trace::model),
+            model: self.trace.as_ref().and_then(Trace::model),
             received: self.received,
             sent,
             stamps,

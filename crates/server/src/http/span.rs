@@ -1,7 +1,7 @@
 //! Which trace a request belongs to, by its headers.
 
 use axum::http::{HeaderMap, HeaderName};
-use caudal_telemetry::{Context, Parent, Tracer};
+use caudal_telemetry::{TraceContext, TraceParent, Tracer};
 
 static PARENT: HeaderName = HeaderName::from_static("traceparent");
 static STATE: HeaderName = HeaderName::from_static("tracestate");
@@ -11,11 +11,11 @@ const LONGEST_PATH: usize = 512;
 
 /// The place in its trace of a request with `headers`, if it is told of. Only where work is done may a trace begin: who
 /// asks for metrics every few seconds does not want to read of it.
-pub(super) fn begin(tracer: &Tracer, headers: &HeaderMap, works: bool) -> Option<Context> {
+pub(super) fn begin(tracer: &Tracer, headers: &HeaderMap, works: bool) -> Option<TraceContext> {
     let mut said = headers.get_all(&PARENT).iter();
     // Two of them are as good as none.
-    let parent = said.next().filter(|_| said.next().is_none()).and_then(|said| Parent::parse(said.as_bytes()));
-    tracer.begin(parent, works, || {
+    let parent = said.next().filter(|_| said.next().is_none()).and_then(|said| TraceParent::parse(said.as_bytes()));
+    tracer.sample_request(parent, works, || {
         let states = headers.get_all(&STATE).iter().filter_map(|state| state.to_str().ok());
         states.collect::<Vec<_>>().join(",")
     })

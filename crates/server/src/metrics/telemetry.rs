@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use caudal_telemetry::Counts;
+use caudal_telemetry::ExportCounts;
 use prometheus_client::{
     encoding::{DescriptorEncoder, NoLabelSet},
     metrics::MetricType,
 };
 
 /// Writes what became of `what`: spans, or points of metrics.
-pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, what: &str, counts: Counts) -> fmt::Result {
+pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, what: &str, counts: ExportCounts) -> fmt::Result {
     let (name, help) = (format!("caudal_otlp_{what}_exported"), format!("What the collector has taken of {what}."));
     encoder
         .encode_descriptor(&name, &help, None, MetricType::Counter)?

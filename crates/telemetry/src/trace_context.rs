@@ -1,51 +1,51 @@
-//! Which trace a request belongs to: what the caller says of it (W3C Trace Context, `traceparent`).
+//! Trace context of a request: the client's `traceparent` (W3C Trace Context).
 
 use caudal_types::TraceId;
 
-/// A span's name within its trace: 8 bytes, not all zero.
+/// Id of a span within its trace: 8 bytes, not all zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpanId([u8; 8]);
 
 impl SpanId {
-    /// The span called `bytes`, unless they are all zero: that names none.
+    /// The id `bytes`; `None` if they are all zero, which is invalid.
     pub fn new(bytes: [u8; 8]) -> Option<Self> {
         (bytes != [0; 8]).then_some(Self(bytes))
     }
 
-    /// A name that nobody else has.
-    pub(crate) fn random() -> Self {
+    /// A new random id.
+    pub(crate) fn random_id() -> Self {
         Self(rand::random::<u64>().max(1).to_be_bytes())
     }
 
-    /// Its bytes.
+    /// The bytes of the id.
     pub const fn bytes(self) -> [u8; 8] {
         self.0
     }
 }
 
-/// What the caller says of the trace that its request belongs to.
+/// The client's `traceparent` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parent {
-    /// The trace.
+pub struct TraceParent {
+    /// Trace id.
     pub trace: TraceId,
-    /// The caller's own span.
+    /// Id of the client's span.
     pub span: SpanId,
-    /// Whether the caller records it.
+    /// True if the client records the trace.
     pub sampled: bool,
-    /// Whether the trace's name is random in its last 7 bytes.
+    /// True if the last 7 bytes of the trace id are random.
     pub random: bool,
 }
 
-/// `00-<32 digits>-<16 digits>-<2 digits>`.
-const LENGTH: usize = 55;
+/// Length of `00-<32 digits>-<16 digits>-<2 digits>`.
+const TRACEPARENT_LENGTH: usize = 55;
 
-impl Parent {
-    /// What the header `traceparent` says; none if it is malformed, and then a new trace begins.
+impl TraceParent {
+    /// Parses a `traceparent` header. `None` if it is malformed: then a new trace starts.
     ///
-    /// Of a version that is not known yet, the part is read that is as it always was (W3C Trace Context, 3.2.4).
+    /// Of an unknown version, the part known from version 00 is used (W3C Trace Context, 3.2.4).
     pub fn parse(header: &[u8]) -> Option<Self> {
-        let (known, rest) = header.split_at_checked(LENGTH)?;
-        let [version] = digits(&known[..2])?;
+        let (known, rest) = header.split_at_checked(TRACEPARENT_LENGTH)?;
+        let [version] = hex_bytes(&known[..2])?;
         let fits = match version {
             0 => rest.is_empty(),
             0xff => false,
@@ -54,18 +54,18 @@ impl Parent {
         if !fits || [known[2], known[35], known[52]] != [b'-'; 3] {
             return None;
         }
-        let [flags] = digits(&known[53..])?;
+        let [flags] = hex_bytes(&known[53..])?;
         Some(Self {
-            trace: TraceId::new(digits(&known[3..35])?)?,
-            span: SpanId::new(digits(&known[36..52])?)?,
+            trace: TraceId::new(hex_bytes(&known[3..35])?)?,
+            span: SpanId::new(hex_bytes(&known[36..52])?)?,
             sampled: flags & 1 != 0,
             random: flags & 2 != 0,
         })
     }
 }
 
-/// The bytes that hexadecimal digits in small letters stand for.
-fn digits<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+/// Decodes lower-case hexadecimal digits.
+fn hex_bytes<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let value = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
@@ -78,14 +78,14 @@ fn digits<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// The place in its trace of a request that will be told of.
+/// The trace context of a sampled request.
 #[derive(Debug, Clone)]
-pub struct Context {
-    /// Its trace.
+pub struct TraceContext {
+    /// Trace id.
     pub trace: TraceId,
-    /// The span of who called, and whether the trace's name is random; none if the trace begins here.
-    pub(crate) parent: Option<Parent>,
-    /// What vendors have written beside it (`tracestate`), to be handed on as it came.
+    /// The client's span; `None` if the trace starts here.
+    pub(crate) parent: Option<TraceParent>,
+    /// Vendor data (`tracestate`), propagated unchanged.
     pub(crate) state: Box<str>,
 }
 
@@ -98,22 +98,22 @@ mod tests {
     const SPAN: &str = "00f067aa0ba902b7";
 
     fn parse(text: &str) -> Option<(String, bool)> {
-        Parent::parse(text.as_bytes()).map(|parent| (parent.trace.to_string(), parent.sampled))
+        TraceParent::parse(text.as_bytes()).map(|parent| (parent.trace.to_string(), parent.sampled))
     }
 
     #[test]
-    fn what_the_recommendation_calls_valid_is_read() {
+    fn parse_accepts_valid_headers() {
         let trace = |sampled| Some((TRACE.to_owned(), sampled));
         assert_eq!(parse(&format!("00-{TRACE}-{SPAN}-01")), trace(true));
         assert_eq!(parse(&format!("00-{TRACE}-{SPAN}-00")), trace(false));
-        assert_eq!(parse(&format!("00-{TRACE}-{SPAN}-ff")), trace(true), "flags that are not known are no harm");
+        assert_eq!(parse(&format!("00-{TRACE}-{SPAN}-ff")), trace(true), "unknown flags are ignored");
         assert_eq!(parse(&format!("00-{TRACE}-{SPAN}-02")), trace(false));
-        assert_eq!(parse(&format!("cc-{TRACE}-{SPAN}-01")), trace(true), "a version yet to come");
+        assert_eq!(parse(&format!("cc-{TRACE}-{SPAN}-01")), trace(true), "a future version");
         assert_eq!(parse(&format!("cc-{TRACE}-{SPAN}-01-what-comes-then")), trace(true));
     }
 
     #[test]
-    fn what_it_calls_invalid_begins_a_new_trace() {
+    fn parse_rejects_invalid_headers() {
         let zeros = |n| "0".repeat(n);
         for bad in [
             String::new(),
@@ -140,9 +140,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_written_is_read_again(trace: [u8; 16], span: [u8; 8], flags: u8) {
+        fn parse_reads_any_formatted_header(trace: [u8; 16], span: [u8; 8], flags: u8) {
             let [trace, span] = [&trace[..], &span[..]].map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-            let parsed = Parent::parse(format!("00-{trace}-{span}-{flags:02x}").as_bytes());
+            let parsed = TraceParent::parse(format!("00-{trace}-{span}-{flags:02x}").as_bytes());
             prop_assert_eq!(parsed.is_none(), trace.bytes().all(|digit| digit == b'0') || span.bytes().all(|digit| digit == b'0'));
             if let Some(parent) = parsed {
                 prop_assert_eq!(parent.trace.to_string(), trace);
@@ -151,8 +151,8 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_stumble(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = Parent::parse(&bytes);
+        fn parse_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = TraceParent::parse(&bytes);
         }
     }
 }
