@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caudal_load::{ClosedLoop, Control, Ended, Limits, OpenLoop, Request, Schedule, Target, closed_loop, open_loop};
+use caudal_load::{
+    ClosedLoop, Control, EndReason, Limits, OpenLoop, Request, Schedule, Target, closed_loop, open_loop,
+};
 use caudal_testkit::{
     Repo, Server, fixture, fixture_path,
     http::{self, post, tensor_request},
@@ -225,8 +227,8 @@ fn what_is_no_trace_is_refused_with_its_line() {
     infer(&server);
     let recorded = fs::read_to_string(record(&server).path()).unwrap();
     for (bad, words) in [
-        ("hello\n", "line 2 of the trace: expected value"),
-        ("{\"at_ms\": 1}\n", "line 2 of the trace: missing field `route`"),
+        ("hello\n", "invalid trace: line 2: expected value"),
+        ("{\"at_ms\": 1}\n", "invalid trace: line 2: missing field `route`"),
     ] {
         let trace = file(format!("{recorded}{bad}").as_bytes(), ".ndjson");
         let output = bench(&["replay", text(trace.path()), "--url", &url(&server)]);
@@ -234,19 +236,15 @@ fn what_is_no_trace_is_refused_with_its_line() {
         assert!(said(&output).contains(words), "{}", said(&output));
     }
     for (bad, words) in [
-        (String::new(), "it is empty"),
+        (String::new(), "the trace is empty"),
         (recorded.replace("\"m\"", "null"), "no model was recorded"),
-        (recorded.replace("POST /v2/models/{model}/infer", "GET /admin/memory"), "for the server's owner"),
-        (recorded.replace("\"m\"", "\"nobody\""), "the server answered 404"),
+        (recorded.replace("POST /v2/models/{model}/infer", "GET /admin/memory"), "admin routes are not replayed"),
+        (recorded.replace("\"m\"", "\"nobody\""), "the server responded with 404"),
     ] {
         let trace = file(bad.as_bytes(), ".ndjson");
         let output = bench(&["replay", text(trace.path()), "--url", &url(&server)]);
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-        assert!(
-            said(&output).contains("nothing of the trace can be sent again") && said(&output).contains(words),
-            "{}",
-            said(&output)
-        );
+        assert!(said(&output).contains("nothing to replay") && said(&output).contains(words), "{}", said(&output));
     }
 }
 
@@ -274,8 +272,8 @@ fn what_cannot_be_done_is_said() {
     fails(2, "https://", &["replay", text(trace.path()), "--url", "ftp://127.0.0.1"]);
     fails(1, "cannot be read", &["replay", "/nowhere/at/all", "--url", &here]);
     drop(server);
-    fails(1, "cannot be reached", &["replay", text(trace.path()), "--url", &here]);
-    fails(1, "cannot be reached", &run(&["--connections", "1"]));
+    fails(1, "cannot reach", &["replay", text(trace.path()), "--url", &here]);
+    fails(1, "cannot reach", &run(&["--connections", "1"]));
 }
 
 #[test]
@@ -375,7 +373,7 @@ fn tests_can_do_without_the_command_line() {
     let body = tensor_request(&[[1.0; 4]], "");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (closed, open) = runtime.block_on(async {
-        let target = Target::reach(&url(&server)).await.unwrap();
+        let target = Target::connect(&url(&server)).await.unwrap();
         let (requests, warm_up) = ([Request::post(INFER, "application/json", body)].into(), Duration::ZERO);
         let (limits, duration) = (Limits { requests: 50, ..Limits::default() }, Duration::from_secs(60));
         let config = ClosedLoop { target, requests, connections: 2, warm_up, duration, limits };
@@ -386,7 +384,7 @@ fn tests_can_do_without_the_command_line() {
         tokio::join!(closed_loop(config, Control::default()), open_loop(open, Control::default()))
     });
     for report in [closed.unwrap(), open.unwrap()] {
-        assert_eq!((report.ended, report.answered, report.failed()), (Ended::Requests, 50, 0));
+        assert_eq!((report.ended, report.answered, report.failed()), (EndReason::Requests, 50, 0));
     }
     assert_eq!(arrivals(&server).len(), 100);
 }

@@ -1,4 +1,4 @@
-//! Connections that are kept, and one request at a time on each.
+//! An HTTP client with a pool of connections, each with one request at a time.
 
 use std::{
     sync::{
@@ -23,154 +23,156 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{LoadError, Request, Target, failure::Failure, timing};
+use crate::{LoadError, Request, Target, failure::Failure, server_timing};
 
-/// Bytes of an error that are read for its code.
-const MOST_OF_AN_ERROR: usize = 16 << 10;
-/// Bytes of an answer that is read whole.
-const MOST_OF_AN_ANSWER: usize = 16 << 20;
+/// Bytes of an error response that are read to find its code.
+const MAX_ERROR_BYTES: usize = 16 << 10;
+/// Bytes of a response body that is read as a whole.
+const MAX_BODY_BYTES: usize = 16 << 20;
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
-/// What came back.
+/// A response whose body was read and dropped.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ResponseSummary {
     pub(crate) status: u16,
-    /// The code of an error, if it says one.
+    /// The error code, if the body has one.
     pub(crate) code: Option<String>,
-    /// Stages with their milliseconds, as the server tells them.
+    /// Stages with their milliseconds, from the `Server-Timing` header.
     pub(crate) stages: Vec<(String, f64)>,
     /// Bytes of the body.
     pub(crate) received: u64,
 }
 
-/// Connections to one server: as many as requests are under way at once, kept for the next ones.
+/// A pool of connections to one server, as many as there are concurrent requests.
 #[derive(Debug)]
 pub(crate) struct Client {
     target: Target,
-    patience: Duration,
+    timeout: Duration,
     idle: Mutex<Vec<Sender>>,
-    opened: AtomicU64,
+    connections_opened: AtomicU64,
 }
 
 impl Client {
-    pub(crate) fn new(target: Target, patience: Duration) -> Self {
-        Self { target, patience, idle: Mutex::default(), opened: AtomicU64::new(0) }
+    pub(crate) fn new(target: Target, timeout: Duration) -> Self {
+        Self { target, timeout, idle: Mutex::default(), connections_opened: AtomicU64::new(0) }
     }
 
-    /// Connections that were opened so far.
-    pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Relaxed)
+    /// Number of connections opened so far.
+    pub(crate) fn connections_opened(&self) -> u64 {
+        self.connections_opened.load(Relaxed)
     }
 
-    /// Sends `request` and reads the answer to its end, without keeping it.
-    pub(crate) async fn send(&self, request: &Request) -> Result<Answer, Failure> {
-        let answer = tokio::time::timeout(self.patience, async {
-            let (sender, response) = self.exchange(request).await?;
-            let answer = read(response).await?;
-            self.keep(sender);
-            Ok(answer)
+    /// Sends `request` and reads its response to the end, without storing the body.
+    pub(crate) async fn send_request(&self, request: &Request) -> Result<ResponseSummary, Failure> {
+        let response = tokio::time::timeout(self.timeout, async {
+            let (sender, response) = self.exchange_on_connection(request).await?;
+            let response = read_response(response).await?;
+            self.return_to_pool(sender);
+            Ok(response)
         });
-        answer.await.unwrap_or_else(|_| Err(Failure::timeout(self.patience.as_secs_f64())))
+        response.await.unwrap_or_else(|_| Err(Failure::timed_out(self.timeout.as_secs_f64())))
     }
 
-    /// Asks a question whose answer matters: its status and its body.
-    pub(crate) async fn ask(&self, path: &str) -> Result<(u16, Bytes), LoadError> {
+    /// Fetches `path`; returns the status and the body.
+    pub(crate) async fn fetch_path(&self, path: &str) -> Result<(u16, Bytes), LoadError> {
         let failed = |reason: String| LoadError::Unreachable { url: self.target.url().to_owned(), reason };
-        let answer = tokio::time::timeout(self.patience, async {
-            let (_, response) =
-                self.exchange(&Request::get(path)).await.map_err(|failure| failed(failure.to_string()))?;
+        let response = tokio::time::timeout(self.timeout, async {
+            let (_, response) = self
+                .exchange_on_connection(&Request::get(path))
+                .await
+                .map_err(|failure| failed(failure.to_string()))?;
             let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), MOST_OF_AN_ANSWER).collect().await;
+            let body = Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await;
             Ok((status, body.map_err(|error| failed(error.to_string()))?.to_bytes()))
         });
-        answer.await.unwrap_or_else(|_| Err(failed("no answer in time".to_owned())))
+        response.await.unwrap_or_else(|_| Err(failed("no response in time".to_owned())))
     }
 
-    async fn exchange(&self, request: &Request) -> Result<(Sender, Response<Incoming>), Failure> {
-        while let Some(mut sender) = self.idle_one() {
-            // It may still have to notice that the answer before is over, or that the server has closed.
+    async fn exchange_on_connection(&self, request: &Request) -> Result<(Sender, Response<Incoming>), Failure> {
+        while let Some(mut sender) = self.take_idle() {
+            // The connection may not yet have noticed that its last response is complete, or that the server closed it.
             if sender.ready().await.is_err() {
                 continue;
             }
-            match sender.try_send_request(self.dress(request)?).await {
+            match sender.try_send_request(self.build_request(request)?).await {
                 Ok(response) => return Ok((sender, response)),
                 Err(mut failed) => {
-                    // What comes back was never sent, because the server had closed: another connection takes it.
+                    // A returned request was never sent, because the server had closed the connection: try another one.
                     if failed.take_message().is_none() {
                         return Err(failed.into_error().into());
                     }
                 }
             }
         }
-        let mut sender = self.connect().await?;
-        let response = sender.send_request(self.dress(request)?).await?;
+        let mut sender = self.open_connection().await?;
+        let response = sender.send_request(self.build_request(request)?).await?;
         Ok((sender, response))
     }
 
-    fn idle_one(&self) -> Option<Sender> {
+    fn take_idle(&self) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // The latest first: those too many fall asleep, and are closed by the server in its time.
+        // The latest first, so that surplus connections stay idle and the server closes them.
         std::iter::from_fn(|| idle.pop()).find(|sender| !sender.is_closed())
     }
 
-    fn keep(&self, sender: Sender) {
+    fn return_to_pool(&self, sender: Sender) {
         if !sender.is_closed() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         }
     }
 
-    async fn connect(&self) -> Result<Sender, Failure> {
-        let stream = TcpStream::connect(self.target.address()).await?;
+    async fn open_connection(&self) -> Result<Sender, Failure> {
+        let stream = TcpStream::connect(self.target.socket_address()).await?;
         stream.set_nodelay(true)?;
-        let sender = match self.target.tls() {
-            Some((tls, host)) => handshake(tls.open(host, stream).await?).await?,
-            None => handshake(stream).await?,
+        let sender = match self.target.tls_and_host() {
+            Some((tls, host)) => http_handshake(tls.connect(host, stream).await?).await?,
+            None => http_handshake(stream).await?,
         };
-        self.opened.fetch_add(1, Relaxed);
+        self.connections_opened.fetch_add(1, Relaxed);
         Ok(sender)
     }
 
-    fn dress(&self, request: &Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
-        let wrong = |error: hyper::http::Error| Failure { kind: crate::FailureKind::Other, words: error.to_string() };
-        let mut dressed = hyper::Request::builder()
+    fn build_request(&self, request: &Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+        let wrong = |error: hyper::http::Error| Failure { kind: crate::FailureKind::Other, message: error.to_string() };
+        let mut builder = hyper::Request::builder()
             .method(request.method.clone())
-            .uri(format!("{}{}", self.target.prefix(), request.path))
-            .header(header::HOST, self.target.host().clone())
+            .uri(format!("{}{}", self.target.path_prefix(), request.path))
+            .header(header::HOST, self.target.host_header().clone())
             .header(header::USER_AGENT, HeaderValue::from_static(concat!("caudal-bench/", env!("CARGO_PKG_VERSION"))));
         if let Some(content_type) = &request.content_type {
-            dressed = dressed.header(header::CONTENT_TYPE, content_type);
+            builder = builder.header(header::CONTENT_TYPE, content_type);
         }
-        dressed.body(Full::new(request.body.clone())).map_err(wrong)
+        builder.body(Full::new(request.body.clone())).map_err(wrong)
     }
 }
 
-async fn handshake(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Sender, Failure> {
+async fn http_handshake(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Sender, Failure> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with its sender; what goes wrong on it is told to whoever waits for an answer.
+    // The task ends with its sender; errors are reported to the caller that waits for a response.
     tokio::spawn(connection);
     Ok(sender)
 }
 
-async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
+async fn read_response(response: Response<Incoming>) -> Result<ResponseSummary, Failure> {
     let status = response.status().as_u16();
-    let told = response.headers().get("server-timing").and_then(|value| value.to_str().ok());
-    let stages = told.map(|told| timing::parse(told).collect()).unwrap_or_default();
+    let header = response.headers().get("server-timing").and_then(|value| value.to_str().ok());
+    let stages = header.map(|header| server_timing::parse_header(header).collect()).unwrap_or_default();
     let (mut body, mut received, mut error) = (response.into_body(), 0, Vec::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         received += data.len() as u64;
-        if status >= 400 && error.len() + data.len() <= MOST_OF_AN_ERROR {
+        if status >= 400 && error.len() + data.len() <= MAX_ERROR_BYTES {
             error.extend_from_slice(&data);
         }
     }
-    Ok(Answer { status, code: code_of(&error), stages, received })
+    Ok(ResponseSummary { status, code: code_of(&error), stages, received })
 }
 
-/// The code of an error as Caudal writes it: on its own, or in front of KServe's one sentence (`queue_full: …`).
+/// The code of an error in Caudal's forms: a field of its own, or a prefix of KServe's sentence (`queue_full: …`).
 fn code_of(body: &[u8]) -> Option<String> {
-    let told: Value = serde_json::from_slice(body).ok()?;
-    let code = match &told["error"] {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let code = match &body["error"] {
         Value::String(sentence) => sentence.split_once(": ")?.0,
         error => error["code"].as_str()?,
     };
@@ -183,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_found_in_all_forms_of_errors() {
+    fn code_of_reads_all_forms_of_errors() {
         let code = |body: &str| code_of(body.as_bytes());
         assert_eq!(code(r#"{"error":{"code":"queue_full"}}"#).as_deref(), Some("queue_full"));
         assert_eq!(code(r#"{"error":"queue_full: full; wait"}"#).as_deref(), Some("queue_full"));

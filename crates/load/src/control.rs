@@ -1,4 +1,4 @@
-//! A hand on a load that runs.
+//! Control of a running load: stop it, read its progress.
 
 use std::sync::{
     Arc,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-/// Stops a load that runs, and tells how far it is. Its clones speak of the same load; another load needs another one.
+/// Stops a running load and reports its progress. Clones control the same load; use a new value for another load.
 #[derive(Debug, Clone, Default)]
 pub struct Control(Arc<Shared>);
 
@@ -21,28 +21,28 @@ struct Shared {
     not_sent: AtomicU64,
 }
 
-/// How far a load is; what only warms up counts too.
+/// Progress of a load, including its warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Requests sent.
     pub sent: u64,
-    /// Of these, those that have an answer, whatever its status.
+    /// Requests with a response of any status.
     pub answered: u64,
-    /// Of these, those that failed: no answer, or one of an error.
+    /// Requests that failed: no response, or an error response.
     pub failed: u64,
-    /// Of these, those that were answered 401, 403 or 404: no further request would fare better.
+    /// Requests answered with 401, 403 or 404; further requests would fail as well.
     pub refused: u64,
-    /// Requests that were not sent for a bound.
+    /// Requests that were not sent because of a limit.
     pub not_sent: u64,
 }
 
 impl Control {
-    /// Ends the load: nothing more is sent, what is under way is given up, and the report so far is made.
+    /// Ends the load: sends nothing more, abandons the requests in flight and creates the report.
     pub fn stop(&self) {
         self.0.stop.send_replace(true);
     }
 
-    /// How far it is.
+    /// The progress so far.
     pub fn progress(&self) -> Progress {
         let read = |count: &AtomicU64| count.load(Relaxed);
         let shared = &self.0;
@@ -55,8 +55,8 @@ impl Control {
         }
     }
 
-    pub(crate) async fn stopped(&self) {
-        // The sender lives as long as `self`.
+    pub(crate) async fn wait_until_stopped(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = self.0.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
@@ -68,7 +68,7 @@ impl Control {
         self.0.not_sent.fetch_add(1, Relaxed);
     }
 
-    /// Counts the end of a request with the status of its answer, if there was one.
+    /// Counts the end of a request, with the status of its response if there was one.
     pub(crate) fn count_end(&self, status: Option<u16>) {
         self.0.refused.fetch_add(status.is_some_and(|status| matches!(status, 401 | 403 | 404)).into(), Relaxed);
         self.0.failed.fetch_add(status.is_none_or(|status| status >= 400).into(), Relaxed);

@@ -1,71 +1,71 @@
-//! Why no load could be sent.
+//! Errors of load generation.
 
 use std::{borrow::Cow, io, path::PathBuf};
 
 use caudal_types::{ErrorKind, Explain};
 
-/// Why no load could be sent.
+/// An error that prevents a load from being sent.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The URL names no server that we could ask.
-    #[error("{url:?} is no URL of a server: {reason}")]
+    /// The URL is not the URL of a server.
+    #[error("invalid URL {url:?}: {reason}")]
     Url {
-        /// As given.
+        /// The given URL.
         url: String,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
-    /// Nobody listens there, or nobody who answers.
-    #[error("{url} cannot be reached: {reason}")]
+    /// The server does not accept connections or does not respond.
+    #[error("cannot reach {url}: {reason}")]
     Unreachable {
         /// The server.
         url: String,
-        /// What the connection said.
+        /// The cause.
         reason: String,
     },
-    /// A line of a trace is no arrival.
-    #[error("line {line} of the trace: {reason}")]
+    /// A line of a trace is not an arrival.
+    #[error("invalid trace: line {line}: {reason}")]
     Line {
-        /// Counted from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
-    /// The trace holds nothing that could be sent again.
-    #[error("nothing of the trace can be sent again: {0}")]
+    /// The trace has no requests that can be replayed.
+    #[error("nothing to replay: {0}")]
     NothingToSend(String),
-    /// A figure beyond its bounds.
-    #[error("{what} is {given}; it is {bounds}")]
+    /// A value is out of its bounds.
+    #[error("{what} is {given}; expected {bounds}")]
     Bounds {
-        /// Which.
+        /// Name of the value.
         what: &'static str,
-        /// As given.
+        /// The given value.
         given: String,
-        /// What it may be.
+        /// The allowed values.
         bounds: String,
     },
     /// A file cannot be read.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file holds nothing that can be sent.
+    /// A file has no valid request body.
     #[error("{}: {reason}", path.display())]
     Input {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The fault in it.
         reason: String,
     },
-    /// A file of authorities' certificates is not one.
-    #[error("{} has no certificates in PEM that can be trusted: {reason}", path.display())]
+    /// A file has no valid CA certificates.
+    #[error("no trusted certificates in {}: {reason}", path.display())]
     Authorities {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The fault in it.
         reason: String,
     },
     /// The generator itself failed.
@@ -74,7 +74,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    pub(crate) fn bounds(what: &'static str, given: impl ToString, bounds: impl Into<String>) -> Self {
+    pub(crate) fn out_of_bounds(what: &'static str, given: impl ToString, bounds: impl Into<String>) -> Self {
         Self::Bounds { what, given: given.to_string(), bounds: bounds.into() }
     }
 }
@@ -91,15 +91,15 @@ impl Explain for LoadError {
 
     fn hint(&self) -> Cow<'static, str> {
         match self {
-            Self::Url { .. } => "it is one such as http://127.0.0.1:8000 or https://ai.example".into(),
-            Self::Unreachable { .. } => "start it with `caudal serve`, or name another with --url".into(),
-            Self::Line { .. } => "a trace is what GET /admin/requests/trace?format=arrivals answers".into(),
-            Self::NothingToSend(_) => "record while requests for models are served".into(),
+            Self::Url { .. } => "use a URL such as http://127.0.0.1:8000 or https://ai.example".into(),
+            Self::Unreachable { .. } => "start the server with `caudal serve`, or name another one with --url".into(),
+            Self::Line { .. } => "use the output of GET /admin/requests/trace?format=arrivals".into(),
+            Self::NothingToSend(_) => "record a trace while models are serving requests".into(),
             Self::Bounds { .. } => "choose another value".into(),
-            Self::File { .. } => "name a file that exists and may be read".into(),
-            Self::Authorities { .. } => "give the certificate of the authority that signed the server's, in PEM".into(),
-            Self::Input { .. } => "give pictures, texts (.txt), or bodies of tensors or embeddings (.json)".into(),
-            Self::Generator(_) => "run it again; if it happens again, it is a fault of Caudal".into(),
+            Self::File { .. } => "name a file that exists and can be read".into(),
+            Self::Authorities { .. } => "provide the PEM certificate of the authority that signed the server's".into(),
+            Self::Input { .. } => "use an image, a text (.txt), or a request body with tensors or texts (.json)".into(),
+            Self::Generator(_) => "try again; if it fails again, report a bug in Caudal".into(),
         }
     }
 }

@@ -1,28 +1,28 @@
-//! Ways in which a request gets no answer.
+//! Requests without a response, by cause.
 
 use std::{error::Error, fmt, io};
 
 use rustix::io::Errno;
 use serde::Serialize;
 
-/// Why a request got no answer.
+/// Reason for which a request got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// Nobody listened.
+    /// The connection was refused.
     Refused,
-    /// Its time was over.
+    /// The request timed out.
     Timeout,
-    /// The connection broke before the answer was whole.
+    /// The connection was closed before the response was complete.
     Reset,
-    /// The machine of the generator had no socket left: its limit, not the server's.
+    /// The generator's machine had no socket left: a limit of the client, not of the server.
     OwnLimit,
-    /// Anything else, such as an answer that is no HTTP.
+    /// Anything else, such as a response that is not HTTP.
     Other,
 }
 
 impl FailureKind {
-    /// Its name in reports.
+    /// Name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Refused => "refused",
@@ -37,40 +37,40 @@ impl FailureKind {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
-    pub(crate) words: String,
+    pub(crate) message: String,
 }
 
 impl Failure {
-    pub(crate) fn timeout(seconds: f64) -> Self {
-        Self { kind: FailureKind::Timeout, words: format!("no answer within {seconds} s") }
+    pub(crate) fn timed_out(seconds: f64) -> Self {
+        Self { kind: FailureKind::Timeout, message: format!("no response within {seconds} s") }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.name(), self.words)
+        write!(f, "{}: {}", self.kind.name(), self.message)
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self { kind: kind_of(&error), words: error.to_string() }
+        Self { kind: kind_of(&error), message: error.to_string() }
     }
 }
 
 impl From<hyper::Error> for Failure {
     fn from(error: hyper::Error) -> Self {
         let mut source: Option<&(dyn Error + 'static)> = Some(&error);
-        let mut words = Vec::new();
+        let mut messages = Vec::new();
         let mut kind = None;
         while let Some(cause) = source {
-            words.push(cause.to_string());
+            messages.push(cause.to_string());
             kind = kind.or_else(|| cause.downcast_ref::<io::Error>().map(kind_of));
             source = cause.source();
         }
         let broken = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
         let otherwise = if broken { FailureKind::Reset } else { FailureKind::Other };
-        Self { kind: kind.unwrap_or(otherwise), words: words.join(": ") }
+        Self { kind: kind.unwrap_or(otherwise), message: messages.join(": ") }
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_is_sorted() {
+    fn failure_kind_follows_the_errno() {
         let kind = |errno: Errno| Failure::from(io::Error::from(errno)).kind;
         assert_eq!(kind(Errno::CONNREFUSED), FailureKind::Refused);
         assert_eq!(kind(Errno::CONNRESET), FailureKind::Reset);

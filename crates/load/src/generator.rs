@@ -1,4 +1,4 @@
-//! The generator: a thread with a runtime of its own, so that what it works can be told from what the server does.
+//! The generator thread: it has a runtime of its own, so that its CPU time is measured apart from the server's.
 
 use std::{
     future::Future,
@@ -11,55 +11,59 @@ use tokio::sync::oneshot;
 
 use crate::{Control, LoadError};
 
-/// Requests at once in an open loop, unless said otherwise.
-pub(crate) const IN_FLIGHT: usize = 10_000;
-/// Requests of one load, unless said otherwise.
-pub(crate) const MOST_REQUESTS: u64 = 10_000_000;
-/// How long a request may take, unless said otherwise: longer than the server's own deadline.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+/// Concurrent requests in an open loop: default and maximum.
+pub(crate) const MAX_IN_FLIGHT: usize = 10_000;
+/// Default number of requests per load.
+pub(crate) const DEFAULT_MAX_REQUESTS: u64 = 10_000_000;
+/// Default timeout of a request: longer than the server's own deadline.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What bounds a load beside its time.
+/// Limits of a load besides its duration.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Requests at once in an open loop (10,000); what would be beyond is not sent, and counted.
+    /// Concurrent requests in an open loop (10,000); further ones are not sent, but counted.
     pub in_flight: usize,
-    /// Requests altogether (10 million), warm-up included.
+    /// Total requests (10 million), including the warm-up.
     pub requests: u64,
-    /// How long one request may take, connecting included (60 s).
+    /// Timeout of one request, including connecting (60 s).
     pub timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: IN_FLIGHT, requests: MOST_REQUESTS, timeout: TIMEOUT }
+        Self { in_flight: MAX_IN_FLIGHT, requests: DEFAULT_MAX_REQUESTS, timeout: REQUEST_TIMEOUT }
     }
 }
 
 impl Limits {
-    pub(crate) fn check(&self) -> Result<(), LoadError> {
-        if self.in_flight == 0 || self.in_flight > IN_FLIGHT {
-            return Err(LoadError::bounds("requests at once", self.in_flight, format!("between 1 and {IN_FLIGHT}")));
+    pub(crate) fn check_bounds(&self) -> Result<(), LoadError> {
+        if self.in_flight == 0 || self.in_flight > MAX_IN_FLIGHT {
+            return Err(LoadError::out_of_bounds(
+                "concurrent requests",
+                self.in_flight,
+                format!("between 1 and {MAX_IN_FLIGHT}"),
+            ));
         }
         if self.requests == 0 {
-            return Err(LoadError::bounds("requests", 0, "1 or more"));
+            return Err(LoadError::out_of_bounds("requests", 0, "1 or more"));
         }
-        if self.timeout.is_zero() || self.timeout > crate::schedule::LONGEST {
+        if self.timeout.is_zero() || self.timeout > crate::schedule::MAX_DURATION {
             let given = format!("{} s", self.timeout.as_secs_f64());
-            return Err(LoadError::bounds("the timeout", given, "more than nothing and at most a day"));
+            return Err(LoadError::out_of_bounds("the timeout", given, "more than zero and at most a day"));
         }
         Ok(())
     }
 }
 
-/// What the thread of the generator did.
+/// Result of a run of the generator thread.
 #[derive(Debug)]
-pub(crate) struct Worked<T> {
+pub(crate) struct FinishedRun<T> {
     pub(crate) outcome: T,
-    /// Processor time over the time that passed: 1 is a whole core.
+    /// CPU time divided by elapsed time: 1 is a whole core.
     pub(crate) cpu: f64,
 }
 
-/// Stops the load when nobody waits for it any more.
+/// Stops the load when its future is dropped.
 struct StopOnDrop<'a>(&'a Control);
 
 impl Drop for StopOnDrop<'_> {
@@ -68,11 +72,11 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Runs `work` on a thread and a runtime of its own, to its end.
-pub(crate) async fn on_own_thread<T, F>(
+/// Runs `work` to completion on a thread and a runtime of its own.
+pub(crate) async fn run_on_own_thread<T, F>(
     control: &Control,
     work: impl FnOnce() -> F + Send + 'static,
-) -> Result<Worked<T>, LoadError>
+) -> Result<FinishedRun<T>, LoadError>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, LoadError>>,
@@ -80,28 +84,28 @@ where
     let _guard = StopOnDrop(control);
     let (done, outcome) = oneshot::channel();
     let run = move || {
-        // Who waited may have left.
-        let _ = done.send(run(work));
+        // The caller may have dropped its future.
+        let _ = done.send(run_to_completion(work));
     };
-    let failed = |error: std::io::Error| LoadError::Generator(format!("its thread cannot be started: {error}"));
+    let failed = |error: std::io::Error| LoadError::Generator(format!("cannot start its thread: {error}"));
     thread::Builder::new().name("load".to_owned()).spawn(run).map_err(failed)?;
-    outcome.await.unwrap_or_else(|_| Err(LoadError::Generator("its thread has ended".to_owned())))
+    outcome.await.unwrap_or_else(|_| Err(LoadError::Generator("its thread ended unexpectedly".to_owned())))
 }
 
-fn run<T, F>(work: impl FnOnce() -> F) -> Result<Worked<T>, LoadError>
+fn run_to_completion<T, F>(work: impl FnOnce() -> F) -> Result<FinishedRun<T>, LoadError>
 where
     F: Future<Output = Result<T, LoadError>>,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| LoadError::Generator(format!("no runtime: {error}")))?;
-    let (began, before) = (Instant::now(), thread_time());
+    let runtime = runtime.map_err(|error| LoadError::Generator(format!("cannot create a runtime: {error}")))?;
+    let (began, before) = (Instant::now(), thread_cpu_time());
     let outcome = runtime.block_on(work())?;
-    let spent = thread_time().saturating_sub(before);
-    Ok(Worked { outcome, cpu: spent.as_secs_f64() / began.elapsed().as_secs_f64().max(1e-9) })
+    let spent = thread_cpu_time().saturating_sub(before);
+    Ok(FinishedRun { outcome, cpu: spent.as_secs_f64() / began.elapsed().as_secs_f64().max(1e-9) })
 }
 
-/// Processor time of this thread.
-fn thread_time() -> Duration {
+/// CPU time of this thread.
+fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
@@ -111,27 +115,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn its_own_processor_time_is_counted_and_sleep_is_not() {
+    async fn generator_cpu_share_excludes_sleep() {
         let control = Control::default();
-        let idle = on_own_thread(&control, || async {
+        let idle = run_on_own_thread(&control, || async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             Ok(())
         });
         assert!(idle.await.unwrap().cpu < 0.5);
-        let fails = on_own_thread(&control, || async { Err::<(), _>(LoadError::Generator("so".to_owned())) });
+        let fails = run_on_own_thread(&control, || async { Err::<(), _>(LoadError::Generator("so".to_owned())) });
         assert_eq!(fails.await.unwrap_err().to_string(), "the load generator failed: so");
     }
 
     #[test]
-    fn limits_have_limits() {
-        Limits::default().check().unwrap();
+    fn limits_reject_values_out_of_bounds() {
+        Limits::default().check_bounds().unwrap();
         for wrong in [
             Limits { in_flight: 0, ..Limits::default() },
-            Limits { in_flight: IN_FLIGHT + 1, ..Limits::default() },
+            Limits { in_flight: MAX_IN_FLIGHT + 1, ..Limits::default() },
             Limits { requests: 0, ..Limits::default() },
             Limits { timeout: Duration::ZERO, ..Limits::default() },
         ] {
-            assert!(wrong.check().is_err(), "{wrong:?}");
+            assert!(wrong.check_bounds().is_err(), "{wrong:?}");
         }
     }
 }

@@ -1,21 +1,20 @@
-//! Load from outside: requests sent to a server over HTTP, in a closed loop (each connection sends the next when it has
-//! the last answer) or an open one (each request at its time, whatever the ones before do), and a [`Report`] of what
-//! came back.
+//! Load generator over HTTP, with a closed loop (each connection sends the next request when it has the last response)
+//! or an open loop (each request at its scheduled time, whatever the server does), and a [`Report`] of the results.
 //!
-//! In go a [`Target`], [`Request`]s and when to send them; a recorded [`Trace`] of arrivals is made into both by
-//! [`prepare`]. Latency in an open loop counts from the moment at which a request was meant to be sent: a generator that
-//! waits for a slow server does not hide it. How late the generator itself was is told beside it.
+//! Its inputs are a [`Target`], [`Request`]s and a [`Schedule`]; [`plan_replay`] creates the latter two from a recorded
+//! [`ArrivalTrace`]. Latency in an open loop is measured from the scheduled time of a request, so that a slow server
+//! does not hide queueing (coordinated omission). The generator's own lag is reported separately.
 //!
-//! Everything is bounded: time, requests, requests at once, bytes of bodies. What a bound keeps from being sent is counted.
+//! Everything is limited: duration, requests, concurrent requests, bytes of bodies. Requests not sent are counted.
 //!
 //! ```no_run
 //! # use std::time::Duration;
 //! # use caudal_load::{ClosedLoop, Control, Limits, LoadError, Request, Target, closed_loop};
-//! # async fn ask(picture: Vec<u8>) -> Result<(), LoadError> {
+//! # async fn run(image: Vec<u8>) -> Result<(), LoadError> {
 //! let report = closed_loop(
 //!     ClosedLoop {
-//!         target: Target::reach("http://127.0.0.1:8000").await?,
-//!         requests: [Request::post("/predict/small", "image/jpeg", picture)].into(),
+//!         target: Target::connect("http://127.0.0.1:8000").await?,
+//!         requests: [Request::post("/predict/small", "image/jpeg", image)].into(),
 //!         connections: 4,
 //!         warm_up: Duration::from_secs(1),
 //!         duration: Duration::from_secs(10),
@@ -28,46 +27,47 @@
 //! # }
 //! ```
 //!
-//! This room knows the routes as any caller does, and nothing of what answers behind them.
+//! This crate knows the server's routes as any client does, and nothing of their implementation.
 
-mod alarm;
+mod arrivals;
 mod bodies;
 mod client;
-mod closed;
+mod closed_loop;
 mod control;
 mod error;
 mod failure;
 mod generator;
 mod inputs;
-mod maker;
-mod open;
-mod picture;
-mod prepare;
+mod latency;
+mod open_loop;
+mod precise_sleep;
+mod replay_plan;
 mod report;
 mod request;
-mod routes;
+mod request_factory;
+mod route_groups;
 mod schedule;
-mod tally;
+mod server_timing;
+mod stats;
+mod synthetic_jpeg;
 mod target;
-mod times;
-mod timing;
 mod tls;
-mod trace;
 
-pub use closed::{ClosedLoop, closed_loop};
+pub use arrivals::{Arrival, ArrivalTrace};
+pub use closed_loop::{ClosedLoop, closed_loop};
 pub use control::{Control, Progress};
 pub use error::LoadError;
 pub use failure::FailureKind;
 pub use generator::Limits;
 pub use inputs::{Input, Inputs};
-pub use open::{OpenLoop, open_loop};
-pub use prepare::{Replay, prepare};
+pub use latency::Latency;
+pub use open_loop::{OpenLoop, open_loop};
+pub use replay_plan::{ReplayPlan, plan_replay};
 pub use report::{
-    Bodies, Ended, Generator, Kind, NotSent, Recorded, Report, RouteReport, ServerSide, Skipped, StageMean,
+    BodyCounts, EndReason, GeneratorStats, LoadKind, NotSent, RecordedLoad, Report, RouteReport, ServerTimes,
+    SkippedArrivals, StageMean,
 };
 pub use request::Request;
 pub use schedule::Schedule;
 pub use target::Target;
-pub use times::Latency;
 pub use tls::Tls;
-pub use trace::{Arrival, Trace};

@@ -1,4 +1,4 @@
-//! TLS to servers whose URL begins with `https://`.
+//! TLS for servers with an https URL.
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -16,7 +16,7 @@ use tokio_rustls::{
 
 use crate::LoadError;
 
-/// Opens TLS sessions and checks the certificates of servers.
+/// Opens TLS sessions and verifies server certificates.
 #[derive(Clone)]
 pub struct Tls(TlsConnector);
 
@@ -27,19 +27,19 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Trusts the certificates of authorities in the PEM file `authorities`, or without one those that browsers trust.
+    /// Trusts the authorities in the PEM file `authorities`, or the public authorities of webpki-roots without one.
     ///
     /// # Errors
-    /// Where the file cannot be read, or holds no certificate.
-    pub fn trusting(authorities: Option<&Path>) -> Result<Self, LoadError> {
+    /// If the file cannot be read or has no certificate.
+    pub fn with_authorities(authorities: Option<&Path>) -> Result<Self, LoadError> {
         let roots = match authorities {
-            Some(file) => read(file)?,
+            Some(file) => read_authorities(file)?,
             None => RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         };
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-            .expect("ring speaks both, because it is built with both");
+            .expect("ring is built with TLS 1.2 and 1.3");
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self(TlsConnector::from(Arc::new(config))))
@@ -48,14 +48,14 @@ impl Tls {
     /// Opens a session with the server `host` over `stream`.
     ///
     /// # Errors
-    /// Where the host is not a name, or the server or its certificate is not what they should be.
-    pub async fn open(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// If the host name, the server's TLS or its certificate is invalid.
+    pub async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
         self.0.connect(name, stream).await
     }
 }
 
-fn read(file: &Path) -> Result<RootCertStore, LoadError> {
+fn read_authorities(file: &Path) -> Result<RootCertStore, LoadError> {
     let pem = fs::read(file).map_err(|source| LoadError::File { path: file.to_owned(), source })?;
     let wrong = |reason: String| LoadError::Authorities { path: file.to_owned(), reason };
     let mut roots = RootCertStore::empty();
@@ -63,5 +63,5 @@ fn read(file: &Path) -> Result<RootCertStore, LoadError> {
         let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
         roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
-    if roots.is_empty() { Err(wrong("it holds none".to_owned())) } else { Ok(roots) }
+    if roots.is_empty() { Err(wrong("it has no certificate".to_owned())) } else { Ok(roots) }
 }

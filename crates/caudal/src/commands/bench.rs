@@ -10,8 +10,8 @@ use std::{
 };
 
 use caudal_load::{
-    ClosedLoop, Control, Ended, Inputs, Limits, LoadError, OpenLoop, Report, Request, Schedule, Target, Trace,
-    closed_loop, open_loop, prepare,
+    ArrivalTrace, ClosedLoop, Control, EndReason, Inputs, Limits, LoadError, OpenLoop, Report, Request, Schedule,
+    Target, closed_loop, open_loop, plan_replay,
 };
 use caudal_types::{ErrorKind, Explain};
 use clap::ArgMatches;
@@ -42,7 +42,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     };
     tell(&report, json);
     Ok(match report.ended {
-        Ended::Stopped => ExitCode::from(INTERRUPTED),
+        EndReason::Stopped => ExitCode::from(INTERRUPTED),
         _ if report.failed() > 0 => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     })
@@ -51,14 +51,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 async fn replay(matches: &ArgMatches) -> Result<Report, CommandError> {
     let trace = read_trace(matches.get_one::<PathBuf>("trace").expect("it is required"))?;
     let trace = match matches.get_one::<Duration>("last") {
-        Some(time) => trace.last(*time).map_err(explained)?,
+        Some(time) => trace.keep_last(*time).map_err(explained)?,
         None => trace,
     };
     let inputs = inputs(matches)?;
     let target = target(matches).await?;
     let speed = *matches.get_one("speed").expect("it has a default");
-    let replay = prepare(&trace, target, &inputs, speed).await.map_err(explained)?;
-    let bar = bar(replay.duration(), &format!("{} requests", replay.requests()));
+    let replay = plan_replay(&trace, target, &inputs, speed).await.map_err(explained)?;
+    let bar = bar(replay.duration(), &format!("{} requests", replay.request_count()));
     let control = Control::default();
     watched(replay.run(limits(matches), control.clone()), &control, &bar).await
 }
@@ -66,7 +66,7 @@ async fn replay(matches: &ArgMatches) -> Result<Report, CommandError> {
 async fn load(matches: &ArgMatches) -> Result<Report, CommandError> {
     let model = matches.get_one::<String>("model").expect("it is required");
     let inputs = inputs(matches)?;
-    let requests: Arc<[Request]> = inputs.all().iter().map(|input| Request::about(model, input)).collect();
+    let requests: Arc<[Request]> = inputs.as_slice().iter().map(|input| Request::for_input(model, input)).collect();
     let target = target(matches).await?;
     let time = |name: &str| *matches.get_one::<Duration>(name).expect("it has a default");
     let (duration, warm_up, limits) = (time("duration"), time("warmup"), limits(matches));
@@ -108,15 +108,15 @@ fn limits(matches: &ArgMatches) -> Limits {
 async fn target(matches: &ArgMatches) -> Result<Target, CommandError> {
     let url = matches.get_one::<String>("url").expect("it has a default");
     let authorities = matches.get_one::<PathBuf>("cacert").map(PathBuf::as_path);
-    Target::reach_trusting(url, authorities).await.map_err(explained)
+    Target::connect_trusting(url, authorities).await.map_err(explained)
 }
 
 fn inputs(matches: &ArgMatches) -> Result<Inputs, CommandError> {
     let files = pictures::files(matches.get_many::<PathBuf>("input").unwrap_or_default())?;
-    Inputs::read(&files).map_err(explained)
+    Inputs::read_files(&files).map_err(explained)
 }
 
-fn read_trace(file: &Path) -> Result<Trace, CommandError> {
+fn read_trace(file: &Path) -> Result<ArrivalTrace, CommandError> {
     let text: Box<dyn BufRead> = match file == Path::new("-") {
         true => Box::new(io::stdin().lock()),
         false => {
@@ -124,7 +124,7 @@ fn read_trace(file: &Path) -> Result<Trace, CommandError> {
             Box::new(BufReader::new(File::open(file).map_err(failed)?))
         }
     };
-    Trace::read(text).map_err(explained)
+    ArrivalTrace::read_lines(text).map_err(explained)
 }
 
 /// Waits for a load with a bar, and stops it at Ctrl-C.

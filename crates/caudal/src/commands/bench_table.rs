@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use caudal_load::{Ended, Kind, Latency, Report};
+use caudal_load::{EndReason, Latency, LoadKind, Report};
 
 pub(super) fn table(report: &Report) -> String {
     let mut text = headline(report) + "\n";
@@ -37,11 +37,11 @@ pub(super) fn table(report: &Report) -> String {
 
 fn headline(report: &Report) -> String {
     let (how, end) = match (report.kind, report.ended) {
-        (Kind::Replay, _) => ("arrivals sent again", ""),
-        (_, Ended::Requests) => ("requests sent", ", as many as may be"),
+        (LoadKind::Replay, _) => ("arrivals sent again", ""),
+        (_, EndReason::Requests) => ("requests sent", ", as many as may be"),
         _ => ("requests sent", ""),
     };
-    let stopped = if report.ended == Ended::Stopped { "; stopped before its end" } else { "" };
+    let stopped = if report.ended == EndReason::Stopped { "; stopped before its end" } else { "" };
     let speed = report.recorded.as_ref().map(|recorded| format!(" at speed {}", recorded.speed)).unwrap_or_default();
     format!(
         "{} of {} {how}{end} to {} in {:.1} s{speed}{stopped}",

@@ -113,7 +113,7 @@ pub(super) fn ask(question: &Question<'_>) -> Result<Answer, CommandError> {
     let tls = match base.scheme_str() {
         Some("http") => None,
         Some("https") => {
-            Some(Tls::trusting(question.access.cacert.as_deref()).map_err(|error| usage(error.to_string()))?)
+            Some(Tls::with_authorities(question.access.cacert.as_deref()).map_err(|error| usage(error.to_string()))?)
         }
         _ => return Err(usage(format!("{:?}: the URL of a server begins with http:// or https://", question.base))),
     };
@@ -171,7 +171,7 @@ async fn exchange(base: &Uri, tls: Option<&Tls>, path: &str, key: Option<&str>) 
     let request = request.body(Empty::<Bytes>::new())?;
     match tls {
         Some(tls) => {
-            let stream = tokio::time::timeout(CONNECT, tls.open(host, stream)).await;
+            let stream = tokio::time::timeout(CONNECT, tls.connect(host, stream)).await;
             send(stream.map_err(|_| "no TLS session in time")??, request).await
         }
         None => send(stream, request).await,

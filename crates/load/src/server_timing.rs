@@ -1,8 +1,8 @@
-//! Times that a server tells of an answer (W3C Server Timing): `queue;dur=1.2, infer;dur=30.5;desc="cpu"`.
+//! Parser of the `Server-Timing` header (W3C Server Timing): `queue;dur=1.2, infer;dur=30.5;desc="cpu"`.
 
-/// Names with their milliseconds; what has none is left out.
-pub(crate) fn parse(told: &str) -> impl Iterator<Item = (String, f64)> + '_ {
-    told.split(',').filter_map(|metric| {
+/// Metric names with their milliseconds; metrics without a duration are omitted.
+pub(crate) fn parse_header(header: &str) -> impl Iterator<Item = (String, f64)> + '_ {
+    header.split(',').filter_map(|metric| {
         let mut parts = metric.split(';').map(str::trim);
         let name = parts.next().filter(|name| !name.is_empty())?;
         let dur =
@@ -17,8 +17,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_are_read_and_nonsense_is_not() {
-        let read = |told: &str| parse(told).collect::<Vec<_>>();
+    fn parse_header_skips_invalid_metrics() {
+        let read = |header: &str| parse_header(header).collect::<Vec<_>>();
         assert_eq!(
             read("receive;dur=0.012, total;dur=1.5"),
             [("receive".to_owned(), 0.012), ("total".to_owned(), 1.5)]

@@ -1,4 +1,4 @@
-//! Waking up in time. The runtime's own timer counts whole milliseconds, which is longer than many answers take.
+//! Sleeping with the precision of the kernel. Tokio's timer counts whole milliseconds, longer than many responses take.
 
 use std::{io, os::fd::OwnedFd, time::Instant};
 
@@ -7,23 +7,23 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// The kernel's timer, exact within some ten microseconds (`timerfd_create(2)`).
+/// A kernel timer, precise to some ten microseconds (`timerfd_create(2)`).
 #[derive(Debug)]
-pub(crate) struct Alarm(AsyncFd<OwnedFd>);
+pub(crate) struct PreciseTimer(AsyncFd<OwnedFd>);
 
-impl Alarm {
+impl PreciseTimer {
     pub(crate) fn new() -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         #[expect(
             deprecated,
-            reason = "an OwnedFd stays the descriptor that it is; `register` asks for unsafe to say so"
+            reason = "an OwnedFd keeps its descriptor, and `register` requires unsafe to promise that"
         )]
-        let watched = AsyncFd::new(timer)?;
-        Ok(Self(watched))
+        let timer = AsyncFd::new(timer)?;
+        Ok(Self(timer))
     }
 
-    /// Returns at `moment`, at once if that has passed.
-    pub(crate) async fn until(&self, moment: Instant) -> io::Result<()> {
+    /// Sleeps until `moment`; returns immediately if it has passed.
+    pub(crate) async fn sleep_until(&self, moment: Instant) -> io::Result<()> {
         loop {
             let left = moment.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -35,7 +35,7 @@ impl Alarm {
             };
             timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
             let mut ready = self.0.readable().await?;
-            // Reading tells how often it rang, and makes it wait for the next time.
+            // Reading returns how often the timer expired, and rearms its readiness.
             match rustix::io::read(self.0.get_ref(), &mut [0; 8]) {
                 Ok(_) | Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error.into()),
@@ -51,11 +51,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_rings_no_earlier_than_asked_and_again() {
-        let alarm = Alarm::new().unwrap();
+    async fn sleep_until_never_returns_early() {
+        let timer = PreciseTimer::new().unwrap();
         for micros in [0, 300, 2_000, 50] {
             let moment = Instant::now() + Duration::from_micros(micros);
-            alarm.until(moment).await.unwrap();
+            timer.sleep_until(moment).await.unwrap();
             assert!(Instant::now() >= moment);
         }
     }
