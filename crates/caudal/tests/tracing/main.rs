@@ -318,7 +318,7 @@ fn a_collector_that_comes_back_is_told_again() {
     collector.behave(Manner::Takes);
     ask(&server, "told", "");
     collector.request("told");
-    assert!(server.log_line("takes spans again").contains("lost=9"), "{}", server.log());
+    assert!(server.log_line("collector accepts spans again").contains("lost=9"), "{}", server.log());
     assert_eq!(collector.requests().len(), 1);
     assert_eq!(server.log().matches("export of spans failed").count(), 1);
     assert!(!server.log().contains(&collector.address.to_string()), "an address may hold a secret");
