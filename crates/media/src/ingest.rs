@@ -22,6 +22,9 @@ use crate::{
     workshop::{Program, Workshop},
 };
 
+/// Files whose time stamps run back more often are damaged, and an argument of ffmpeg has room for about as many.
+const MOST_RESTARTS: usize = 500;
+
 /// Codecs whose packets hold as many samples each.
 const EVEN: [&str; 6] = ["aac", "mp3", "mp2", "ac3", "eac3", "opus"];
 
@@ -46,7 +49,7 @@ impl Workshop<'_> {
         match &film.torn {
             // These are cut off anywhere by their nature.
             Some(torn) if film.source.container == Container::MpegTs => {
-                notes.push(format!("the end is missing: {torn}"))
+                notes.push(format!("the end is missing: {torn}"));
             }
             Some(torn) => return Err(MediaError::Torn { file: film.source.file.clone(), missing: torn.clone() }),
             None => {}
@@ -60,7 +63,8 @@ impl Workshop<'_> {
             return Ok(read);
         };
         let (_, packet) = track.restarts[0];
-        if !matches!(read.film.source.container, Container::MpegTs | Container::MpegPs) {
+        let can_be_copied = matches!(read.film.source.container, Container::MpegTs | Container::MpegPs);
+        if !can_be_copied || track.restarts.len() > MOST_RESTARTS {
             let at = track.packets[..packet].iter().rev().find_map(|packet| packet.pts).unwrap_or(0);
             let (file, seconds) = (read.film.source.file.clone(), stream.time_base.seconds(at));
             return Err(MediaError::RunsBack { file, stream: stream.index, packet, seconds });

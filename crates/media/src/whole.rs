@@ -69,7 +69,7 @@ fn boxes(file: &mut File, there: u64) -> io::Result<Option<u64>> {
 }
 
 fn big_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    bytes.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 /// Where the segment of a Matroska ends, if it was closed.
@@ -96,7 +96,7 @@ fn variable(file: &mut File, at: u64) -> io::Result<Option<(u64, u64)>> {
     let mut value = u64::from(first) & ((1 << (8 - length)) - 1);
     for place in 1..length {
         let Some([byte]) = bytes::<1>(file, at + place)? else { return Ok(None) };
-        value = value << 8 | u64::from(byte);
+        value = (value << 8) | u64::from(byte);
     }
     Ok(Some((value, length)))
 }
@@ -142,7 +142,7 @@ fn transport(file: &mut File, there: u64) -> io::Result<bool> {
 /// Where an MP3 ends whose first frame is a head (Xing, Info) that says so.
 fn mp3(file: &mut File) -> io::Result<Option<u64>> {
     let tag = bytes::<10>(file, 0)?.filter(|tag| tag.starts_with(b"ID3"));
-    let size = tag.map_or(0, |tag| tag[6..].iter().fold(0, |size, byte| size << 7 | u64::from(byte & 0x7f)) + 10);
+    let size = tag.map_or(0, |tag| tag[6..].iter().fold(0, |size, byte| (size << 7) | u64::from(byte & 0x7f)) + 10);
     let Some(frame) = bytes::<64>(file, size)? else { return Ok(None) };
     let Some(at) = frame.windows(4).position(|window| window == b"Xing" || window == b"Info") else { return Ok(None) };
     let Some(head) = frame.get(at..at + 16) else { return Ok(None) };

@@ -101,6 +101,10 @@ impl Studio {
     /// Splits a film and joins its parts again; how many there were, and the whole.
     fn again(&self, input: &str, segments: usize) -> (usize, String) {
         let pieces = self.split(input, "parts", segments).unwrap();
+        self.rejoin(&pieces)
+    }
+
+    fn rejoin(&self, pieces: &Pieces) -> (usize, String) {
         let files: Vec<String> = pieces.segments.iter().map(|piece| format!("parts/{}", piece.file)).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         let whole = format!("joined.{}", files[0].rsplit('.').next().unwrap());
