@@ -53,7 +53,7 @@ fn files() {
     finds("{input_schema: {type: nonsense}, steps: []}", (1, 16), "V-S1", "no JSON schema");
     warns(
         "{input_schema: {enum: [yes, 'no', true]}, steps: []}",
-        (1, 23),
+        (1, 24),
         "V-K5",
         "yes without quotes is the boolean true",
     );
