@@ -23,7 +23,7 @@ use std::{
 
 use axum::http::{HeaderMap, header};
 use caudal_observe::{Histogram, Section, Snapshot, Summary};
-use caudal_sight::Counted;
+use caudal_sight::RouteTotals;
 use caudal_tasks::Stats;
 use caudal_telemetry::{Meter, Tracer};
 use caudal_types::{ErrorKind, Stage, Stamps};
@@ -108,14 +108,14 @@ impl HttpMetrics {
     }
 
     /// What was counted of each route, for key figures.
-    pub(crate) fn counted(&self) -> Vec<Counted> {
+    pub(crate) fn counted(&self) -> Vec<RouteTotals> {
         let counted = |route: &RouteMetrics| {
             let of = |range: RangeInclusive<u16>| {
                 let counts = STATUSES.iter().zip(&route.statuses).filter(|(status, _)| range.contains(status));
                 counts.map(|(_, count)| count.load(Relaxed)).sum()
             };
             let times = route.duration.snapshot();
-            Counted { times, client_errors: of(400..=499), server_errors: of(500..=599) }
+            RouteTotals { times, client_errors: of(400..=499), server_errors: of(500..=599) }
         };
         self.routes.iter().map(counted).collect()
     }
