@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use caudal_batcher::{Block, Failure, Job, OutputRows, Policy, Request};
-use caudal_language::{Encode, Head, Tokenizer, Tokens};
+use caudal_language::{EmbeddingHead, IncrementalEncoder, Tokenizer, Tokens};
 use caudal_types::{Shape, Stage, Trace};
 use futures_util::{StreamExt, future::try_join_all, stream};
 
@@ -168,10 +168,10 @@ async fn long(
     may_cut: bool,
     call: &Call,
 ) -> Result<Vec<Tokens>, TaskError> {
-    let mut work = Encode::new(words, may_cut);
+    let mut work = IncrementalEncoder::new(words, may_cut);
     loop {
         let tokenizer = Arc::clone(&tokenizer);
-        let step = move |_: &mut _| (work.step(&tokenizer), work);
+        let step = move |_: &mut _| (work.encode_next_piece(&tokenizer), work);
         let (tokens, rest) = decoders.run(call, Stage::Decode, step).await?;
         if let Some(tokens) = tokens.map_err(|error| TaskError::Text { index, error })? {
             return Ok(vec![tokens]);
@@ -184,7 +184,7 @@ fn encode(tokenizer: &Tokenizer, from: usize, texts: Vec<Text>, may_cut: bool) -
     let encode = |(place, text)| {
         let tokens = match text {
             Text::Words(words) => tokenizer.encode(&words, may_cut),
-            Text::Tokens(tokens) => tokenizer.accept(tokens, may_cut),
+            Text::Tokens(tokens) => tokenizer.validate_ids(tokens, may_cut),
         };
         tokens.map_err(|error| TaskError::Text { index: from + place, error })
     };
@@ -197,7 +197,7 @@ pub(crate) struct Part {
     texts: Vec<(usize, Tokens)>,
     shapes: Vec<Shape>,
     inputs: TextInputs,
-    head: Head,
+    head: EmbeddingHead,
     output: usize,
     dimensions: usize,
 }
@@ -289,7 +289,7 @@ impl Job for Part {
             return Err(odd());
         }
         let read = |((place, tokens), values): ((usize, Tokens), _)| {
-            (place, self.head.read(values, tokens.len(), self.dimensions))
+            (place, self.head.pool_tokens(values, tokens.len(), self.dimensions))
         };
         Ok(self.texts.into_iter().zip(values.chunks_exact(row)).map(read).collect())
     }

@@ -206,7 +206,7 @@ pub(crate) fn try_texts(bench: &Bench<'_>, instance: &mut dyn Instance, text: &T
     let most = text.tokenizer.max_tokens();
     let lengths = [SENTENCE, 5, 9].map(|length| length.min(most));
     let mut failed = None;
-    let known = u64::from(text.tokenizer.vocabulary()).saturating_sub(1).max(1);
+    let known = u64::from(text.tokenizer.vocabulary_size()).saturating_sub(1).max(1);
     for top in IDS.map(|top| top.min(known)) {
         let mut draw = Draw::new();
         let texts = lengths.map(|length| (0..length).map(|_| 1 + draw.whole(top - 1) as u32).collect::<Vec<u32>>());
@@ -270,7 +270,7 @@ fn vectors(
     if output.shape.first() != Some(&parts.len()) || row < least {
         return Err(odd());
     }
-    let read = |(values, tokens): (&[f32], &usize)| text.head.read(values, *tokens, text.head.width);
+    let read = |(values, tokens): (&[f32], &usize)| text.head.pool_tokens(values, *tokens, text.head.width);
     Ok(values.chunks_exact(row).zip(&lengths).map(read).collect())
 }
 
