@@ -24,7 +24,7 @@ use std::{
 use axum::http::{HeaderMap, header};
 use caudal_observe::{Histogram, Section, Snapshot, Summary};
 use caudal_sight::RouteTotals;
-use caudal_tasks::Stats;
+use caudal_tasks::QueueStats;
 use caudal_telemetry::{Meter, Tracer};
 use caudal_types::{ErrorKind, Stage, Stamps};
 use prometheus_client::{
@@ -375,7 +375,7 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         MetricType::Counter,
     )?;
     for (model, stats) in models() {
-        for (reason, count) in Stats::STOPS.iter().zip(&stats.stops) {
+        for (reason, count) in QueueStats::CLOSE_REASONS.iter().zip(&stats.stops) {
             let labels = [("model", &model.name[..]), ("reason", reason)];
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
         }

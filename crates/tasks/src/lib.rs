@@ -35,7 +35,7 @@ mod see;
 mod shown;
 mod text_model;
 
-pub use caudal_batcher::{Depth, Policy, Ragged, Stats};
+pub use caudal_batcher::{Policy, QueueDepth, QueueStats, VariableLength};
 pub use caudal_engine::{Operator, OperatorProfile, Provider, TensorSpec};
 pub use caudal_vision::{Activation, Detection, Likely, Mask, MaskForm, Thresholds};
 

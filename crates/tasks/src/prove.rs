@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use caudal_batcher::KeptRun;
-use caudal_engine::{Instance, TensorSpec, repository::Prove};
+use caudal_batcher::RecordedRun;
+use caudal_engine::{Instance, TensorSpec, repository::ShadowValidation};
 use caudal_types::{Shape, TensorView};
 
 use crate::{ServedModel, numbers::number};
@@ -16,14 +16,15 @@ struct Answered {
 
 /// Lets `new` answer what `old` was asked last, both one run at a time and in turn. Says in words why it may not take
 /// its place, if so.
-pub(crate) fn prove(old: &ServedModel, new: &ServedModel, asked: &Prove) -> Result<(), String> {
-    let kept = old.queue.recent();
+pub(crate) fn prove(old: &ServedModel, new: &ServedModel, asked: &ShadowValidation) -> Result<(), String> {
+    let kept = old.queue.recent_runs();
     if kept.is_empty() {
         return Err("it has nothing to prove itself on: the version that serves has kept no inputs yet".to_owned());
     }
     check_specs(&old.spec.inputs, &new.spec.inputs, "takes")?;
     check_specs(&old.spec.outputs, &new.spec.outputs, "gives")?;
-    let instance = |model: &ServedModel| model.model.instance(model.plan().threads).map_err(|error| error.to_string());
+    let instance =
+        |model: &ServedModel| model.model.create_instance(model.plan().threads).map_err(|error| error.to_string());
     let (mut old_runner, mut new_runner) = (instance(old)?, instance(new)?);
     let (mut deviation, mut slowdowns) = (0.0, Vec::new());
     for (i, run) in kept.iter().enumerate() {
@@ -63,8 +64,8 @@ fn check_specs(old: &[TensorSpec], new: &[TensorSpec], does: &str) -> Result<(),
     }
 }
 
-fn answer(runner: &mut dyn Instance, run: &KeptRun) -> Result<Answered, String> {
-    let (views, mut outputs) = (run.views(), Vec::new());
+fn answer(runner: &mut dyn Instance, run: &RecordedRun) -> Result<Answered, String> {
+    let (views, mut outputs) = (run.input_views(), Vec::new());
     let began = Instant::now();
     let mut took = Duration::ZERO;
     let ran = runner.run(&views, &mut |views| {

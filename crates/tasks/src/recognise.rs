@@ -62,7 +62,7 @@ const MAX_SIDE: usize = 16_384;
 pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Option<InputFormat> {
     let [input] = &spec.inputs[..] else { return None };
     let [_, a, b, c] = &input.dims[..] else { return None };
-    let (layout, height, width) = match (a.fixed(), c.fixed()) {
+    let (layout, height, width) = match (a.fixed_length(), c.fixed_length()) {
         (Some(3), _) => (Layout::Planar, b, c),
         (_, Some(3)) => (Layout::Interleaved, a, b),
         _ => return None,
@@ -81,15 +81,15 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
     };
     let usual = pre.size.or_else(|| noted_size(spec)).unwrap_or([habits.side; 2]);
     Some(InputFormat {
-        width: width.fixed().unwrap_or(usual[0]),
-        height: height.fixed().unwrap_or(usual[1]),
+        width: width.fixed_length().unwrap_or(usual[0]),
+        height: height.fixed_length().unwrap_or(usual[1]),
         element,
         layout,
         bgr: pre.color == Some(ChannelOrder::Bgr),
         fit: pre.fit.map_or(Fit::Letterbox, fit),
         pad: pre.pad.unwrap_or(114),
         decoding: match pre.decode {
-            Some(settings::Decode::Reduced) => Decoding::Reduced,
+            Some(settings::JpegDecoding::Reduced) => Decoding::Reduced,
             _ => Decoding::Full,
         },
     })
@@ -97,13 +97,13 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
 
 /// What the exporter notes that the model is for: Ultralytics' `task`.
 fn noted_task(spec: &ModelSpec) -> Option<&str> {
-    let task = spec.notes.get("task").map(String::as_str);
-    if spec.notes.contains_key("kpt_shape") { Some("pose") } else { task }
+    let task = spec.metadata.get("task").map(String::as_str);
+    if spec.metadata.contains_key("kpt_shape") { Some("pose") } else { task }
 }
 
 /// Width and height that the exporter notes: Ultralytics' `imgsz`, one number for both or height before width.
 pub(crate) fn noted_size(spec: &ModelSpec) -> Option<[usize; 2]> {
-    let text = spec.notes.get("imgsz")?.trim().trim_matches(['[', ']', '(', ')']);
+    let text = spec.metadata.get("imgsz")?.trim().trim_matches(['[', ']', '(', ')']);
     let numbers = text.split(',').map(str::trim).filter(|number| !number.is_empty());
     let numbers = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<usize>>>()?;
     let size = match numbers[..] {
@@ -114,18 +114,18 @@ pub(crate) fn noted_size(spec: &ModelSpec) -> Option<[usize; 2]> {
     size.iter().all(|side| (1..=MAX_SIDE).contains(side)).then_some(size)
 }
 
-fn fit(said: settings::Fit) -> Fit {
+fn fit(said: settings::ResizeMode) -> Fit {
     match said {
-        settings::Fit::Letterbox => Fit::Letterbox,
-        settings::Fit::Corner => Fit::Corner,
-        settings::Fit::Stretch => Fit::Stretch,
+        settings::ResizeMode::Letterbox => Fit::Letterbox,
+        settings::ResizeMode::Corner => Fit::Corner,
+        settings::ResizeMode::Stretch => Fit::Stretch,
     }
 }
 
 /// The shape of each input for a warm-up of `rows` rows: what is free is one, or what the picture says.
 pub(crate) fn warmup_shapes(spec: &ModelSpec, picture: Option<&InputFormat>, rows: usize) -> Vec<Shape> {
     let shape = |input: &TensorSpec| -> Shape {
-        let mut shape: Shape = input.dims.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
+        let mut shape: Shape = input.dims.iter().map(|dim| dim.fixed_length().unwrap_or(1)).collect();
         if let Some(picture) = picture {
             let sides = match picture.layout {
                 Layout::Planar => [(2, picture.height), (3, picture.width)],
@@ -144,7 +144,7 @@ pub(crate) fn warmup_shapes(spec: &ModelSpec, picture: Option<&InputFormat>, row
 /// The shape of each input for one row, where what is free within it is `free` long.
 pub(crate) fn row_shapes(spec: &ModelSpec, free: usize) -> Vec<Shape> {
     let shape = |input: &TensorSpec| -> Shape {
-        let within = input.row_dims().iter().map(|dim| dim.fixed().unwrap_or(free));
+        let within = input.row_dims().iter().map(|dim| dim.fixed_length().unwrap_or(free));
         [1].into_iter().chain(within).collect()
     };
     spec.inputs.iter().map(shape).collect()
@@ -163,7 +163,7 @@ pub(crate) fn task(
         return Ok(Recognised { task: Task::Tensors, notice: None });
     }
     let names_are_given = given.is_some();
-    let labels = given.or_else(|| spec.notes.get("names").and_then(|names| parse_names(names)));
+    let labels = given.or_else(|| spec.metadata.get("names").and_then(|names| parse_names(names)));
     let found = Candidate::new(spec, settings, picture, outputs, labels).and_then(|candidate| candidate.model(kind));
     match found {
         Ok(model) => Ok(Recognised { task: Task::See(Box::new(model)), notice: None }),
@@ -207,7 +207,7 @@ impl<'a> Candidate<'a> {
     ) -> Result<Self, Unfit> {
         let format = picture
             .ok_or("it takes no pictures: one input of four dimensions, FP32, FP16 or UINT8, with three channels")?;
-        if let Some(rows) = spec.inputs[0].dims[0].fixed().filter(|rows| *rows != 1) {
+        if let Some(rows) = spec.inputs[0].dims[0].fixed_length().filter(|rows| *rows != 1) {
             return Err(
                 format!("its first dimension is fixed at {rows}; export it with 1 or a free first dimension").into()
             );

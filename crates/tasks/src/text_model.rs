@@ -56,7 +56,7 @@ impl TextInputs {
         };
         let each: Arc<[_]> = spec.inputs.iter().map(kind).collect::<Option<_>>()?;
         let whole = each.contains(&TextInput::Ids) && each.contains(&TextInput::Mask);
-        let length = spec.inputs.first()?.dims[1].fixed();
+        let length = spec.inputs.first()?.dims[1].fixed_length();
         whole.then_some(Self { each, length })
     }
 

@@ -57,7 +57,7 @@ struct Counters {
 
 impl Counters {
     fn now(app: &App) -> Self {
-        let counts = |stats: &caudal_tasks::Stats| {
+        let counts = |stats: &caudal_tasks::QueueStats| {
             let (infer, rows) = (stats.infer.snapshot(), stats.batch_rows.snapshot());
             [infer.count(), rows.sum(), infer.sum()]
         };

@@ -256,7 +256,7 @@ fn vectors(
         let mut values = vec![0i64; shape.iter().product()];
         let row = values.len() / parts.len();
         for (part, values) in parts.iter().zip(values.chunks_exact_mut(row)) {
-            part.fill(index, bytemuck::cast_slice_mut(values));
+            part.write_rows(index, bytemuck::cast_slice_mut(values));
         }
         bytemuck::cast_slice(&values).to_vec()
     };
@@ -278,7 +278,7 @@ fn vectors(
 mod tests {
     use std::sync::Arc;
 
-    use caudal_engine::{Interrupt, Outputs};
+    use caudal_engine::{Interrupt, OutputSink};
     use caudal_testkit::{f32_bytes, f32_values};
 
     use super::*;
@@ -289,18 +289,18 @@ mod tests {
     struct Unstoppable;
 
     impl Interrupt for Unstoppable {
-        fn stop(&self) {}
-        fn reset(&self) {}
+        fn stop_run(&self) {}
+        fn allow_runs(&self) {}
     }
 
     impl<F: FnMut(&TensorView<'_>) -> Result<(Shape, Vec<f32>), RunError> + Send> Instance for Fake<F> {
-        fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Outputs<'_>) -> Result<(), RunError> {
+        fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut OutputSink<'_>) -> Result<(), RunError> {
             let (shape, values) = (self.0)(&inputs[0])?;
             outputs(&[TensorView { dtype: DType::F32, shape: &shape, bytes: &f32_bytes(&values) }]);
             Ok(())
         }
 
-        fn interrupt(&self) -> Arc<dyn Interrupt> {
+        fn interrupt_handle(&self) -> Arc<dyn Interrupt> {
             Arc::new(Unstoppable)
         }
     }
