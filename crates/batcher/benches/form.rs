@@ -1,8 +1,8 @@
-//! The decision itself: how long does it take to form a batch out of what waits?
+//! Benchmark of forming one batch from the waiting entries.
 
 use std::{hint::black_box, time::Instant};
 
-use caudal_batcher::{Policy, Waiting, form_batch};
+use caudal_batcher::{Policy, WaitingEntry, form_batch};
 use caudal_types::Deadline;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -23,7 +23,7 @@ fn form(criterion: &mut Criterion) {
         };
         group.bench_with_input(BenchmarkId::from_parameter(waiting), &waiting, |bencher, waiting| {
             bencher.iter(|| {
-                let entry = Waiting {
+                let entry = WaitingEntry {
                     rows: 1,
                     shapes: &shapes,
                     deadline: Deadline::NEVER,

@@ -1,38 +1,40 @@
-//! The memory in which a batch is put together: one growing block per input, reused from run to run.
+//! Batch buffer: the memory in which the rows of a batch are collected, one growing block per input, reused from run to
+//! run.
 
 use caudal_engine::ModelSpec;
 use caudal_types::{DType, Shape, TensorView};
 
-/// What vector instructions like best, and all that any element type needs.
-const ALIGNMENT: usize = 64;
+/// The alignment that vector instructions prefer; sufficient for any element type.
+const BUFFER_ALIGNMENT_BYTES: usize = 64;
 
 /// The inputs of one run, row after row.
 #[derive(Debug)]
 pub(crate) struct BatchBuffer {
-    inputs: Vec<Block>,
+    inputs: Vec<InputBuffer>,
 }
 
 #[derive(Debug)]
-struct Block {
+struct InputBuffer {
     dtype: DType,
     /// The shape of the batch so far; the first dimension grows with each entry.
     shape: Shape,
     row_bytes: usize,
     used: usize,
     memory: Vec<u8>,
-    /// Where in `memory` the aligned part begins.
+    /// Offset of the aligned part in `memory`.
     start: usize,
 }
 
 impl BatchBuffer {
     pub(crate) fn new(spec: &ModelSpec) -> Self {
-        let block = |dtype| Block { dtype, shape: Shape::new(), row_bytes: 0, used: 0, memory: Vec::new(), start: 0 };
+        let block =
+            |dtype| InputBuffer { dtype, shape: Shape::new(), row_bytes: 0, used: 0, memory: Vec::new(), start: 0 };
         Self { inputs: spec.inputs.iter().map(|input| block(input.dtype)).collect() }
     }
 
-    /// Empties the buffer for entries whose inputs look like `shapes`, at most `rows` rows in all; where they differ in
-    /// length, the longest is `longest`.
-    pub(crate) fn begin(&mut self, shapes: &[Shape], longest: Option<usize>, own_rows: usize, rows: usize) {
+    /// Empties the buffer for entries with inputs of `shapes`, at most `rows` rows in total; if they differ in length,
+    /// the longest is `longest`.
+    pub(crate) fn begin_batch(&mut self, shapes: &[Shape], longest: Option<usize>, own_rows: usize, rows: usize) {
         for (block, shape) in self.inputs.iter_mut().zip(shapes) {
             block.shape.clone_from(shape);
             if let (Some(longest), Some(length)) = (longest, block.shape.get_mut(1)) {
@@ -41,26 +43,26 @@ impl BatchBuffer {
             let bytes = block.shape.iter().product::<usize>() * block.dtype.size();
             block.row_bytes = bytes / own_rows.max(1);
             block.used = 0;
-            block.reserve(block.row_bytes * rows);
+            block.reserve_bytes(block.row_bytes * rows);
         }
     }
 
-    /// The place of the next `rows` rows of input `index`. They belong to the batch after [`Self::keep`].
-    pub(crate) fn next(&mut self, index: usize, rows: usize) -> &mut [u8] {
+    /// The memory of the next `rows` rows of input `index`. They belong to the batch after [`Self::commit_rows`].
+    pub(crate) fn next_rows(&mut self, index: usize, rows: usize) -> &mut [u8] {
         let block = &mut self.inputs[index];
         let from = block.start + block.used;
         &mut block.memory[from..from + block.row_bytes * rows]
     }
 
-    /// Keeps the rows that were written last; what is not kept is overwritten by the next.
-    pub(crate) fn keep(&mut self, rows: usize) {
+    /// Adds the rows that were written last to the batch; rows that are not committed are overwritten by the next ones.
+    pub(crate) fn commit_rows(&mut self, rows: usize) {
         for block in &mut self.inputs {
             block.used += block.row_bytes * rows;
         }
     }
 
-    /// The batch as it stands; `rows` becomes the first dimension where rows are joined.
-    pub(crate) fn views(&mut self, rows: Option<usize>) -> Vec<TensorView<'_>> {
+    /// The batch as tensors; `rows` becomes the first dimension if rows are joined.
+    pub(crate) fn batch_views(&mut self, rows: Option<usize>) -> Vec<TensorView<'_>> {
         self.inputs
             .iter_mut()
             .map(|block| {
@@ -74,11 +76,11 @@ impl BatchBuffer {
     }
 }
 
-impl Block {
-    fn reserve(&mut self, bytes: usize) {
+impl InputBuffer {
+    fn reserve_bytes(&mut self, bytes: usize) {
         if self.memory.len() < self.start + bytes {
-            self.memory = vec![0; bytes + ALIGNMENT];
-            self.start = self.memory.as_ptr().align_offset(ALIGNMENT);
+            self.memory = vec![0; bytes + BUFFER_ALIGNMENT_BYTES];
+            self.start = self.memory.as_ptr().align_offset(BUFFER_ALIGNMENT_BYTES);
         }
     }
 }
@@ -95,15 +97,15 @@ mod tests {
     }
 
     #[test]
-    fn rows_lie_one_after_the_other_and_what_is_not_kept_is_overwritten() {
+    fn rows_are_contiguous_and_uncommitted_ones_are_overwritten() {
         let mut buffer = buffer();
-        buffer.begin(&[vec![2, 2]], None, 2, 4);
-        buffer.next(0, 2).fill(1);
-        buffer.keep(2);
-        buffer.next(0, 1).fill(9);
-        buffer.next(0, 1).fill(2);
-        buffer.keep(1);
-        let views = buffer.views(Some(3));
+        buffer.begin_batch(&[vec![2, 2]], None, 2, 4);
+        buffer.next_rows(0, 2).fill(1);
+        buffer.commit_rows(2);
+        buffer.next_rows(0, 1).fill(9);
+        buffer.next_rows(0, 1).fill(2);
+        buffer.commit_rows(1);
+        let views = buffer.batch_views(Some(3));
         assert_eq!(views[0].shape, [3, 2]);
         assert_eq!(views[0].bytes, [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
     }
@@ -111,10 +113,10 @@ mod tests {
     #[test]
     fn memory_is_aligned_and_reused() {
         let mut buffer = buffer();
-        buffer.begin(&[vec![1, 2]], None, 1, 100);
-        let first = buffer.next(0, 1).as_ptr();
-        assert_eq!(first.align_offset(ALIGNMENT), 0);
-        buffer.begin(&[vec![1, 2]], None, 1, 7);
-        assert_eq!(buffer.next(0, 1).as_ptr(), first);
+        buffer.begin_batch(&[vec![1, 2]], None, 1, 100);
+        let first = buffer.next_rows(0, 1).as_ptr();
+        assert_eq!(first.align_offset(BUFFER_ALIGNMENT_BYTES), 0);
+        buffer.begin_batch(&[vec![1, 2]], None, 1, 7);
+        assert_eq!(buffer.next_rows(0, 1).as_ptr(), first);
     }
 }

@@ -1,34 +1,34 @@
-//! Why a queue says no, and how an admitted entry can still fail.
+//! Errors of a queue: refusals at admission and failures of admitted entries.
 
 use std::{borrow::Cow, time::Duration};
 
 use caudal_types::{ErrorKind, Explain};
 
-/// No seat was given; nothing was done and nothing waits.
+/// No permit was given; no work was done and nothing is queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Too many entries wait.
     #[error("{limit} requests already wait for this model")]
     Full {
-        /// Most entries that may wait.
+        /// The limit of waiting entries.
         limit: usize,
-        /// When a place is likely to be free.
+        /// Time after which a place is likely to be free.
         retry_after: Duration,
     },
-    /// What waits holds too many bytes.
+    /// The waiting entries hold too many bytes.
     #[error("requests that wait for this model already hold {limit} bytes")]
     FullOfBytes {
-        /// Most bytes that may wait.
+        /// The limit of their bytes.
         limit: usize,
-        /// When a place is likely to be free.
+        /// Time after which a place is likely to be free.
         retry_after: Duration,
     },
-    /// The answer would come too late.
+    /// The deadline would pass before the answer.
     #[error("the answer would take about {} ms, longer than its deadline allows", .predicted.as_millis())]
     DeadlineUnreachable {
-        /// How long the answer would take.
+        /// The predicted time to the answer.
         predicted: Duration,
-        /// When a new try has a chance.
+        /// Time after which a retry may succeed.
         retry_after: Duration,
     },
     /// The queue is closing.
@@ -37,7 +37,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// When a new try has a chance.
+    /// Time after which a retry may succeed.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full { retry_after, .. }
@@ -59,8 +59,12 @@ impl Explain for Refusal {
 
     fn hint(&self) -> Cow<'static, str> {
         match self {
-            Self::Full { .. } => "try again after Retry-After, send fewer at once, or raise max_queue_size",
-            Self::FullOfBytes { .. } => "try again after Retry-After, send fewer at once, or raise max_queue_mb",
+            Self::Full { .. } => {
+                "try again after Retry-After, send fewer requests concurrently, or raise max_queue_size"
+            }
+            Self::FullOfBytes { .. } => {
+                "try again after Retry-After, send fewer requests concurrently, or raise max_queue_mb"
+            }
             Self::DeadlineUnreachable { .. } => "try again after Retry-After, or allow a longer timeout",
             Self::Closed => "send the request to another instance of the server",
         }
@@ -68,22 +72,22 @@ impl Explain for Refusal {
     }
 }
 
-/// An admitted entry got no answer.
+/// An admitted entry was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Its deadline passed while it waited.
     #[error("the answer could not be ready by its deadline")]
     Late,
-    /// It waited longer than entries of its priority may.
+    /// It waited longer than its priority allows.
     #[error("the request waited longer than requests of its priority may")]
     Expired,
-    /// The model failed on this entry, run by itself.
+    /// The model failed on this entry in a run of its own.
     #[error("the model failed on this input: {0}")]
     Failed(String),
-    /// Everyone who waited for the run had gone.
-    #[error("the run was stopped because nobody waited for it")]
+    /// All clients of the run have disconnected.
+    #[error("the run was interrupted because no client waited for it")]
     Abandoned,
-    /// The instances are gone.
+    /// The instances have ended.
     #[error("the server is shutting down")]
     Closed,
 }
@@ -101,10 +105,10 @@ impl Explain for Failure {
 
     fn hint(&self) -> Cow<'static, str> {
         match self {
-            Self::Late => "allow a longer timeout_ms, or send fewer requests at once",
-            Self::Expired => "try again when there is less to do, or give it a higher priority",
-            Self::Failed(_) => "check the input against what the model takes: GET /v2/models/{model}",
-            Self::Abandoned => "keep the connection open until the answer is there",
+            Self::Late => "allow a longer timeout_ms, or send fewer requests concurrently",
+            Self::Expired => "try again when the load is lower, or give the request a higher priority",
+            Self::Failed(_) => "check the input against the model's inputs: GET /v2/models/{model}",
+            Self::Abandoned => "keep the connection open until the response arrives",
             Self::Closed => "send the request to another instance of the server",
         }
         .into()

@@ -1,48 +1,48 @@
-//! The decision which entries run together. Pure: it sees what waits and the time, and says what to do.
+//! Batch formation: decides which entries run together. Pure: it depends only on the waiting entries and the time.
 
 use std::time::{Duration, Instant};
 
 use caudal_types::{Deadline, Shape};
 
-use crate::{Block, Policy};
+use crate::{Policy, RowBlock};
 
-/// What the decision needs to know of an entry.
+/// The properties of a waiting entry that the decision depends on.
 #[derive(Debug, Clone, Copy)]
-pub struct Waiting<'a> {
-    /// Rows it brings.
+pub struct WaitingEntry<'a> {
+    /// Number of rows.
     pub rows: usize,
-    /// The shape of each of its inputs, rows included; entries run together when their rows are alike.
+    /// The shape of each input, rows included; entries run together if their rows have the same shape.
     pub shapes: &'a [Shape],
-    /// When its answer stops being worth anything.
+    /// Time after which the answer is worthless.
     pub deadline: Deadline,
-    /// Since when it waits.
+    /// Start of the wait.
     pub since: Instant,
-    /// When it has waited long enough to be refused.
+    /// Time from which the entry is refused.
     pub expires: Option<Instant>,
     /// Whether its rows may be padded to the length of longer ones.
     pub ragged: bool,
 }
 
-/// Why a batch is as large as it is.
+/// The reason why a batch was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stop {
-    /// Nothing else waits.
+pub enum BatchClosedBy {
+    /// No other entries wait.
     Drained,
-    /// It holds as many rows as may run together.
+    /// The maximum batch size is reached.
     Full,
-    /// It holds as many rows as the model likes best, of what waits.
+    /// A preferred batch size is reached, and no other entries wait.
     Preferred,
-    /// The next entry brings more rows than are left.
+    /// The next entry has more rows than are left.
     NoRoom,
-    /// The next entry's rows have another shape.
+    /// The rows of the next entry have another shape.
     OtherShape,
-    /// The next entry is so much longer or shorter that padding would cost more than a run of its own.
+    /// Padding to the next entry's length would cost more than a separate run.
     Padding,
-    /// Nothing runs yet: more may come until this moment.
+    /// No batch yet: more entries may join until this moment.
     Delayed(Instant),
 }
 
-impl Stop {
+impl BatchClosedBy {
     /// The reason's name in metrics and traces.
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,38 +57,39 @@ impl Stop {
     }
 }
 
-/// A batch, and what was found on the way to it.
+/// A batch, and the entries that were rejected while it was formed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Formed<K> {
-    /// The entries that run, in order; empty when nothing waits or when more may come.
+pub struct FormedBatch<K> {
+    /// The entries to run, in order; empty if none wait or the batch is delayed.
     pub take: Vec<K>,
-    /// Entries whose deadline comes before a run would be done: they do not run.
+    /// Entries whose deadline is before the end of a run: they do not run.
     pub late: Vec<K>,
     /// Entries that have waited too long: they do not run either.
     pub expired: Vec<K>,
     /// Rows in `take`.
     pub rows: usize,
-    /// Why the batch ends where it ends.
-    pub stop: Stop,
+    /// The reason why the batch was closed.
+    pub stop: BatchClosedBy,
 }
 
-/// Takes entries in the order given until one of the limits of `policy` says stop. A run takes `run`, as far as is
-/// known: who needs its answer sooner is not worth one.
+/// Takes entries in the given order until a limit of `policy` closes the batch. A run is expected to take `run`:
+/// entries with an earlier deadline do not run.
 ///
-/// The order is kept: an entry that does not fit ends the batch instead of being overtaken, so nobody starves.
-/// An entry alone is taken even if it brings more rows than `max_batch_size`, or more tokens than a run may have. What
-/// could still grow leaves at the largest preferred size that it has reached, the rest waits for the next; short of all of
-/// them it is held back for `max_queue_delay`, and then leaves as it is.
+/// The order is kept: an entry that does not fit closes the batch instead of being overtaken, so no entry starves. A
+/// single entry is taken even if it exceeds `max_batch_size` or the limit of tokens. A batch that could still grow
+/// leaves at the largest preferred size that it has reached, and the rest waits for the next batch; below all preferred
+/// sizes it is delayed by `max_queue_delay`.
 pub fn form_batch<'a, K: Copy>(
-    waiting: impl IntoIterator<Item = (K, Waiting<'a>)>,
+    waiting: impl IntoIterator<Item = (K, WaitingEntry<'a>)>,
     policy: &Policy,
     now: Instant,
     run: Duration,
-) -> Formed<K> {
-    let mut formed = Formed { take: Vec::new(), late: Vec::new(), expired: Vec::new(), rows: 0, stop: Stop::Drained };
-    let mut first: Option<Waiting<'_>> = None;
-    let mut block = Block::default();
-    let ragged = |entry: &Waiting<'_>| policy.ragged.filter(|_| entry.ragged);
+) -> FormedBatch<K> {
+    let mut formed =
+        FormedBatch { take: Vec::new(), late: Vec::new(), expired: Vec::new(), rows: 0, stop: BatchClosedBy::Drained };
+    let mut first: Option<WaitingEntry<'_>> = None;
+    let mut block = RowBlock::default();
+    let ragged = |entry: &WaitingEntry<'_>| policy.ragged.filter(|_| entry.ragged);
     let mut oldest = now;
     // Entries and rows up to the largest preferred size.
     let mut preferred = None;
@@ -103,14 +104,14 @@ pub fn form_batch<'a, K: Copy>(
         }
         if let Some(first) = first {
             if !rows_alike(&first, &entry) {
-                formed.stop = Stop::OtherShape;
+                formed.stop = BatchClosedBy::OtherShape;
                 break;
             }
             if formed.rows + entry.rows > policy.max_batch_size {
-                formed.stop = Stop::NoRoom;
+                formed.stop = BatchClosedBy::NoRoom;
                 break;
             }
-            if let Some(stop) = ragged(&entry).and_then(|ragged| ragged.stop(block, entry.block())) {
+            if let Some(stop) = ragged(&entry).and_then(|ragged| ragged.closed_by(block, entry.row_block())) {
                 formed.stop = stop;
                 break;
             }
@@ -119,45 +120,45 @@ pub fn form_batch<'a, K: Copy>(
         oldest = oldest.min(entry.since);
         formed.rows += entry.rows;
         formed.take.push(key);
-        block = block.beside(entry.block());
+        block = block.joined_with(entry.row_block());
         let most_tokens = ragged(&entry).map_or(usize::MAX, |ragged| ragged.max_batch_tokens);
-        if formed.rows >= policy.max_batch_size || block.tokens() >= most_tokens {
-            formed.stop = Stop::Full;
+        if formed.rows >= policy.max_batch_size || block.token_count() >= most_tokens {
+            formed.stop = BatchClosedBy::Full;
             break;
         }
         if policy.preferred_within(formed.rows) == Some(formed.rows) {
             preferred = Some((formed.take.len(), formed.rows));
         }
     }
-    match preferred.filter(|_| formed.stop == Stop::Drained) {
+    match preferred.filter(|_| formed.stop == BatchClosedBy::Drained) {
         Some((entries, rows)) => {
             formed.take.truncate(entries);
-            Formed { rows, stop: Stop::Preferred, ..formed }
+            FormedBatch { rows, stop: BatchClosedBy::Preferred, ..formed }
         }
         None => hold_back(formed, oldest + policy.max_queue_delay, now),
     }
 }
 
-/// Gives more entries the time to come: only a batch that could still grow is held back.
-fn hold_back<K>(mut formed: Formed<K>, until: Instant, now: Instant) -> Formed<K> {
-    if formed.stop == Stop::Drained && !formed.take.is_empty() && until > now {
+/// Delays a batch that could still grow.
+fn hold_back<K>(mut formed: FormedBatch<K>, until: Instant, now: Instant) -> FormedBatch<K> {
+    if formed.stop == BatchClosedBy::Drained && !formed.take.is_empty() && until > now {
         formed.take.clear();
         formed.rows = 0;
-        formed.stop = Stop::Delayed(until);
+        formed.stop = BatchClosedBy::Delayed(until);
     }
     formed
 }
 
-impl Waiting<'_> {
-    /// Its rows, with their length where they have one.
-    fn block(&self) -> Block {
+impl WaitingEntry<'_> {
+    /// Its rows and their length.
+    fn row_block(&self) -> RowBlock {
         let length = self.shapes.first().and_then(|shape| shape.get(1));
-        Block { rows: self.rows, length: length.copied().unwrap_or(1) }
+        RowBlock { rows: self.rows, length: length.copied().unwrap_or(1) }
     }
 }
 
-/// Whether rows of both can lie in one tensor.
-fn rows_alike(a: &Waiting<'_>, b: &Waiting<'_>) -> bool {
+/// Whether rows of both fit into one tensor.
+fn rows_alike(a: &WaitingEntry<'_>, b: &WaitingEntry<'_>) -> bool {
     let fixed = if a.ragged { 2 } else { 1 };
     let alike = |(a, b): (&Shape, &Shape)| a.get(fixed..) == b.get(fixed..);
     a.ragged == b.ragged && a.shapes.len() == b.shapes.len() && a.shapes.iter().zip(b.shapes).all(alike)
@@ -166,7 +167,7 @@ fn rows_alike(a: &Waiting<'_>, b: &Waiting<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Patience, Ragged, TimeoutAction};
+    use crate::{QueueTimeoutAction, QueueTimeouts, VariableLength};
     use proptest::prelude::*;
 
     const POLICY: Policy = Policy {
@@ -176,139 +177,141 @@ mod tests {
         max_queue_delay: Duration::ZERO,
         max_queue_size: 100,
         max_queue_bytes: 1 << 20,
-        by_priority: [Patience { max_queue_size: None, timeout: None, then: TimeoutAction::Reject }; 3],
+        by_priority: [QueueTimeouts { max_queue_size: None, timeout: None, then: QueueTimeoutAction::Reject }; 3],
         run_in_place: 0,
     };
 
     const RUN: Duration = Duration::from_millis(3);
 
-    fn waiting(rows: usize, since: Instant) -> Waiting<'static> {
-        Waiting { rows, shapes: &[], deadline: Deadline::NEVER, since, expires: None, ragged: false }
+    fn test_entry(rows: usize, since: Instant) -> WaitingEntry<'static> {
+        WaitingEntry { rows, shapes: &[], deadline: Deadline::NEVER, since, expires: None, ragged: false }
     }
 
-    fn form(rows: &[usize], policy: &Policy) -> (usize, Stop) {
+    fn form_rows(rows: &[usize], policy: &Policy) -> (usize, BatchClosedBy) {
         let now = Instant::now();
-        let entries = rows.iter().enumerate().map(|(key, rows)| (key, waiting(*rows, now)));
+        let entries = rows.iter().enumerate().map(|(key, rows)| (key, test_entry(*rows, now)));
         let formed = form_batch(entries, policy, now, RUN);
         (formed.take.len(), formed.stop)
     }
 
-    fn check(rows: &[usize], taken: usize, stop: Stop) {
-        assert_eq!(form(rows, &POLICY), (taken, stop), "{rows:?}");
+    fn assert_batch(rows: &[usize], taken: usize, stop: BatchClosedBy) {
+        assert_eq!(form_rows(rows, &POLICY), (taken, stop), "{rows:?}");
     }
 
     #[test]
-    fn a_batch_takes_what_waits_and_says_why_it_stopped() {
-        check(&[], 0, Stop::Drained);
-        check(&[1], 1, Stop::Drained);
-        check(&[1, 1, 1], 3, Stop::Drained);
-        check(&[1; 12], 8, Stop::Full);
-        check(&[5, 2, 3], 2, Stop::NoRoom);
-        check(&[8, 1], 1, Stop::Full);
-        check(&[20, 1], 1, Stop::Full);
-        check(&[1, 20], 1, Stop::NoRoom);
+    fn batch_takes_waiting_entries_and_reports_close_reason() {
+        assert_batch(&[], 0, BatchClosedBy::Drained);
+        assert_batch(&[1], 1, BatchClosedBy::Drained);
+        assert_batch(&[1, 1, 1], 3, BatchClosedBy::Drained);
+        assert_batch(&[1; 12], 8, BatchClosedBy::Full);
+        assert_batch(&[5, 2, 3], 2, BatchClosedBy::NoRoom);
+        assert_batch(&[8, 1], 1, BatchClosedBy::Full);
+        assert_batch(&[20, 1], 1, BatchClosedBy::Full);
+        assert_batch(&[1, 20], 1, BatchClosedBy::NoRoom);
     }
 
     #[test]
-    fn rows_of_another_shape_wait_for_the_next_batch() {
+    fn batch_ends_at_rows_of_other_shape() {
         let now = Instant::now();
         let (narrow, wide) = (vec![vec![1, 3]], vec![vec![2, 5]]);
-        let entry = |shapes| Waiting { shapes, ..waiting(1, now) };
+        let entry = |shapes| WaitingEntry { shapes, ..test_entry(1, now) };
         let formed = form_batch([(0, entry(&narrow)), (1, entry(&wide)), (2, entry(&narrow))], &POLICY, now, RUN);
-        assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
+        assert_eq!((formed.take, formed.stop), (vec![0], BatchClosedBy::OtherShape));
     }
 
     #[test]
-    fn what_is_not_to_be_padded_waits_for_the_next_batch() {
+    fn batch_ends_at_rows_that_cannot_be_padded() {
         let now = Instant::now();
         let shapes = vec![vec![1, 4]];
-        let entry = |ragged| Waiting { shapes: &shapes, ragged, ..waiting(1, now) };
+        let entry = |ragged| WaitingEntry { shapes: &shapes, ragged, ..test_entry(1, now) };
         let formed = form_batch([(0, entry(true)), (1, entry(false))], &POLICY, now, RUN);
-        assert_eq!((formed.take, formed.stop), (vec![0], Stop::OtherShape));
+        assert_eq!((formed.take, formed.stop), (vec![0], BatchClosedBy::OtherShape));
     }
 
-    /// Forms a batch of texts, each with its rows and their length: the entries taken and why no more.
-    fn form_ragged(texts: &[(usize, usize)], ragged: Ragged) -> (usize, Stop) {
+    /// Forms a batch of texts, each with its rows and their length; returns the number of entries and the close reason.
+    fn form_ragged(texts: &[(usize, usize)], ragged: VariableLength) -> (usize, BatchClosedBy) {
         let now = Instant::now();
         let shapes: Vec<_> = texts.iter().map(|(rows, length)| vec![vec![*rows, *length]; 2]).collect();
-        let entries = texts
-            .iter()
-            .zip(&shapes)
-            .enumerate()
-            .map(|(key, ((rows, _), shapes))| (key, Waiting { shapes, ragged: true, ..waiting(*rows, now) }));
+        let entries =
+            texts.iter().zip(&shapes).enumerate().map(|(key, ((rows, _), shapes))| {
+                (key, WaitingEntry { shapes, ragged: true, ..test_entry(*rows, now) })
+            });
         let formed = form_batch(entries, &Policy { ragged: Some(ragged), ..POLICY }, now, RUN);
         (formed.take.len(), formed.stop)
     }
 
     #[test]
-    fn rows_of_different_lengths_share_a_run_while_padding_is_cheap() {
-        let ragged = Ragged { max_batch_tokens: 100, run_tokens: 20 };
+    fn rows_of_different_lengths_join_while_padding_is_cheap() {
+        let ragged = VariableLength { max_batch_tokens: 100, run_tokens: 20 };
         let check = |texts: &[(usize, usize)], taken, stop| {
             assert_eq!(form_ragged(texts, ragged), (taken, stop), "{texts:?}");
         };
-        check(&[(1, 10), (1, 12), (1, 8)], 3, Stop::Drained);
-        check(&[(1, 30), (1, 10), (1, 9)], 2, Stop::Padding);
-        check(&[(1, 5), (1, 45)], 1, Stop::Padding);
-        check(&[(1, 30), (1, 30), (1, 30), (1, 30)], 3, Stop::NoRoom);
-        check(&[(2, 50), (1, 1)], 1, Stop::Full);
-        check(&[(1, 500), (1, 500)], 1, Stop::Full);
-        check(&[(8, 2), (1, 2)], 1, Stop::Full);
+        check(&[(1, 10), (1, 12), (1, 8)], 3, BatchClosedBy::Drained);
+        check(&[(1, 30), (1, 10), (1, 9)], 2, BatchClosedBy::Padding);
+        check(&[(1, 5), (1, 45)], 1, BatchClosedBy::Padding);
+        check(&[(1, 30), (1, 30), (1, 30), (1, 30)], 3, BatchClosedBy::NoRoom);
+        check(&[(2, 50), (1, 1)], 1, BatchClosedBy::Full);
+        check(&[(1, 500), (1, 500)], 1, BatchClosedBy::Full);
+        check(&[(8, 2), (1, 2)], 1, BatchClosedBy::Full);
     }
 
     #[test]
-    fn the_late_do_not_run_and_leave_no_hole() {
+    fn late_entries_are_left_out_of_batch() {
         let now = Instant::now();
-        let entry = |deadline| Waiting { deadline, ..waiting(4, now) };
+        let entry = |deadline| WaitingEntry { deadline, ..test_entry(4, now) };
         let (passed, too_soon) = (Deadline::at(now), Deadline::at(now + RUN));
         let in_time = Deadline::at(now + RUN * 2);
         let entries = [(0, entry(passed)), (1, entry(Deadline::NEVER)), (2, entry(too_soon)), (3, entry(in_time))];
         let formed = form_batch(entries, &POLICY, now, RUN);
         let (take, late, expired) = (vec![1, 3], vec![0, 2], Vec::new());
-        assert_eq!(formed, Formed { take, late, expired, rows: 8, stop: Stop::Full });
+        assert_eq!(formed, FormedBatch { take, late, expired, rows: 8, stop: BatchClosedBy::Full });
     }
 
     #[test]
-    fn a_delay_holds_back_only_what_can_grow_and_only_so_long() {
+    fn delay_holds_back_only_growable_batches() {
         let now = Instant::now();
         let policy = Policy { max_queue_delay: Duration::from_millis(5), ..POLICY };
         let form = |rows: usize, waited: u64| {
             let since = now - Duration::from_millis(waited);
-            form_batch([(0, waiting(rows, since))], &policy, now, RUN)
+            form_batch([(0, test_entry(rows, since))], &policy, now, RUN)
         };
-        assert_eq!(form(1, 2).stop, Stop::Delayed(now + Duration::from_millis(3)));
+        assert_eq!(form(1, 2).stop, BatchClosedBy::Delayed(now + Duration::from_millis(3)));
         assert!(form(1, 2).take.is_empty());
-        assert_eq!((form(1, 5).take, form(1, 5).stop), (vec![0], Stop::Drained));
-        assert_eq!((form(8, 0).take, form(8, 0).stop), (vec![0], Stop::Full));
-        assert_eq!(form_batch::<u8>([], &policy, now, RUN).stop, Stop::Drained);
+        assert_eq!((form(1, 5).take, form(1, 5).stop), (vec![0], BatchClosedBy::Drained));
+        assert_eq!((form(8, 0).take, form(8, 0).stop), (vec![0], BatchClosedBy::Full));
+        assert_eq!(form_batch::<u8>([], &policy, now, RUN).stop, BatchClosedBy::Drained);
     }
 
     #[test]
-    fn who_has_waited_too_long_does_not_run() {
+    fn expired_entries_do_not_run() {
         let now = Instant::now();
-        let entry = |expires| Waiting { expires: Some(expires), ..waiting(1, now) };
+        let entry = |expires| WaitingEntry { expires: Some(expires), ..test_entry(1, now) };
         let formed = form_batch([(0, entry(now)), (1, entry(now + RUN))], &POLICY, now, RUN);
         assert_eq!((formed.take, formed.expired), (vec![1], vec![0]));
     }
 
     #[test]
-    fn a_batch_leaves_at_the_sizes_that_are_preferred() {
+    fn batch_leaves_at_preferred_sizes() {
         let delay = Duration::from_millis(5);
         let policy = Policy { preferred_batch_sizes: vec![2, 4], max_queue_delay: delay, ..POLICY };
-        let check = |rows: &[usize], taken, stop| assert_eq!(form(rows, &policy), (taken, stop), "{rows:?}");
-        check(&[1, 1], 2, Stop::Preferred);
-        check(&[1, 1, 1], 2, Stop::Preferred);
-        check(&[1; 5], 4, Stop::Preferred);
-        check(&[1; 8], 8, Stop::Full);
-        check(&[3, 3, 3], 2, Stop::NoRoom);
-        let held = form(&[3], &policy);
-        assert!(matches!(held, (0, Stop::Delayed(_))), "3 rows are no preferred size and may become 4: {held:?}");
+        let check = |rows: &[usize], taken, stop| assert_eq!(form_rows(rows, &policy), (taken, stop), "{rows:?}");
+        check(&[1, 1], 2, BatchClosedBy::Preferred);
+        check(&[1, 1, 1], 2, BatchClosedBy::Preferred);
+        check(&[1; 5], 4, BatchClosedBy::Preferred);
+        check(&[1; 8], 8, BatchClosedBy::Full);
+        check(&[3, 3, 3], 2, BatchClosedBy::NoRoom);
+        let held = form_rows(&[3], &policy);
+        assert!(
+            matches!(held, (0, BatchClosedBy::Delayed(_))),
+            "3 rows are no preferred size and may become 4: {held:?}"
+        );
         let at_once = Policy { max_queue_delay: Duration::ZERO, ..policy.clone() };
-        assert_eq!(form(&[3], &at_once), (1, Stop::Drained));
+        assert_eq!(form_rows(&[3], &at_once), (1, BatchClosedBy::Drained));
     }
 
     proptest! {
         #[test]
-        fn no_batch_exceeds_the_limit_and_the_order_is_kept(
+        fn batches_respect_limit_and_order(
             rows in proptest::collection::vec(1usize..12, 0..40), max in 1usize..16, late in any::<u64>(),
         ) {
             let now = Instant::now();
@@ -316,7 +319,7 @@ mod tests {
             let is_late = |key: usize| late >> (key % 64) & 1 == 1;
             let deadline = |key| if is_late(key) { Deadline::at(now) } else { Deadline::NEVER };
             let entries = rows.iter().enumerate().map(|(key, rows)| {
-                (key, Waiting { deadline: deadline(key), ..waiting(*rows, now) })
+                (key, WaitingEntry { deadline: deadline(key), ..test_entry(*rows, now) })
             });
             let formed = form_batch(entries, &policy, now, RUN);
             let alive: Vec<_> = (0..rows.len()).filter(|key| !is_late(*key)).collect();
@@ -325,33 +328,33 @@ mod tests {
             prop_assert!(formed.rows <= max || formed.take.len() == 1);
             prop_assert!(formed.late.iter().all(|key| is_late(*key)));
             match formed.stop {
-                Stop::Drained => prop_assert!(formed.take.len() == alive.len() && formed.rows < max),
-                Stop::Full => prop_assert!(formed.rows >= max),
-                Stop::NoRoom => prop_assert!(formed.rows + rows[alive[formed.take.len()]] > max),
+                BatchClosedBy::Drained => prop_assert!(formed.take.len() == alive.len() && formed.rows < max),
+                BatchClosedBy::Full => prop_assert!(formed.rows >= max),
+                BatchClosedBy::NoRoom => prop_assert!(formed.rows + rows[alive[formed.take.len()]] > max),
                 other => prop_assert!(false, "{other:?}"),
             }
         }
 
         #[test]
-        fn a_run_of_texts_keeps_to_its_tokens_and_is_never_dearer_than_runs_apart(
+        fn text_batches_respect_token_limit_and_never_cost_more_than_separate_runs(
             texts in proptest::collection::vec((1usize..4, 1usize..200), 0..40),
             max_batch_tokens in 1usize..1000, run_tokens in 0usize..50,
         ) {
-            let ragged = Ragged { max_batch_tokens, run_tokens };
+            let ragged = VariableLength { max_batch_tokens, run_tokens };
             let (taken, stop) = form_ragged(&texts, ragged);
             let block = |texts: &[(usize, usize)]| {
-                texts.iter().fold(Block::default(), |all, (rows, length)| all.beside(Block { rows: *rows, length: *length }))
+                texts.iter().fold(RowBlock::default(), |all, (rows, length)| all.joined_with(RowBlock { rows: *rows, length: *length }))
             };
             let batch = block(&texts[..taken]);
-            prop_assert!(batch.tokens() <= max_batch_tokens || taken == 1);
+            prop_assert!(batch.token_count() <= max_batch_tokens || taken == 1);
             let apart: usize = texts[..taken].iter().map(|(rows, length)| rows * length + run_tokens).sum();
-            prop_assert!(taken == 0 || batch.tokens() + run_tokens <= apart, "padding is not worth more than a run");
+            prop_assert!(taken == 0 || batch.token_count() + run_tokens <= apart, "padding is not worth more than a run");
             let next = block(&texts[..texts.len().min(taken + 1)]);
             match stop {
-                Stop::Drained => prop_assert_eq!(taken, texts.len()),
-                Stop::Full => prop_assert!(batch.rows >= POLICY.max_batch_size || batch.tokens() >= max_batch_tokens),
-                Stop::NoRoom => prop_assert!(next.rows > POLICY.max_batch_size || next.tokens() > max_batch_tokens),
-                Stop::Padding => prop_assert!(next.tokens() > batch.tokens() + run_tokens),
+                BatchClosedBy::Drained => prop_assert_eq!(taken, texts.len()),
+                BatchClosedBy::Full => prop_assert!(batch.rows >= POLICY.max_batch_size || batch.token_count() >= max_batch_tokens),
+                BatchClosedBy::NoRoom => prop_assert!(next.rows > POLICY.max_batch_size || next.token_count() > max_batch_tokens),
+                BatchClosedBy::Padding => prop_assert!(next.token_count() > batch.token_count() + run_tokens),
                 other => prop_assert!(false, "{other:?}"),
             }
         }

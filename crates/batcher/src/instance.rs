@@ -1,4 +1,4 @@
-//! The thread of one instance: take a batch, put its rows together, run it, hand out the answers.
+//! Instance thread: takes a batch, collects its rows, runs it, and distributes the outputs.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,67 +10,68 @@ use caudal_engine::{Instance, Interrupt, ModelSpec, RunError};
 use caudal_types::{Run, Stage, TensorView};
 
 use crate::{
-    Failure, OutputRows, Stats, Stop, buffer::BatchBuffer, job::panic_words, queue::Inner, state::Entry, stats::Times,
+    BatchClosedBy, Failure, OutputRows, QueueStats, buffer::BatchBuffer, job::panic_message, queue::QueueShared,
+    state::Entry, stats::EntryTimes,
 };
 
-/// Serves `queue`, each batch on an instance that is free, until it is closed and empty or has threads to spare.
-pub(crate) fn serve(queue: &Inner) {
+/// Serves `queue`, each batch on a free instance, until it is closed and empty or has too many threads.
+pub(crate) fn serve_queue(queue: &QueueShared) {
     while let Some(batch) = queue.next_batch() {
-        queue.run(batch);
+        queue.run_batch(batch);
     }
 }
 
-/// When a batch was cut off from what waits, and why there.
+/// Time of formation and close reason of a batch.
 #[derive(Clone, Copy)]
-pub(crate) struct Cut {
+pub(crate) struct BatchMeta {
     pub(crate) formed: Instant,
-    pub(crate) stop: Stop,
+    pub(crate) stop: BatchClosedBy,
 }
 
-/// One instance with the memory its batches are put together in.
-pub(crate) struct Runner {
+/// One instance with the buffer of its batches.
+pub(crate) struct BatchRunner {
     instance: Box<dyn Instance>,
     buffer: BatchBuffer,
 }
 
-impl Runner {
+impl BatchRunner {
     pub(crate) fn new(instance: Box<dyn Instance>, spec: &ModelSpec) -> Self {
         Self { instance, buffer: BatchBuffer::new(spec) }
     }
 
-    pub(crate) fn interrupt(&self) -> Arc<dyn Interrupt> {
-        self.instance.interrupt()
+    pub(crate) fn interrupt_handle(&self) -> Arc<dyn Interrupt> {
+        self.instance.interrupt_handle()
     }
 
-    /// Runs `entries` together; where that fails, each by itself, so that the one at fault fails alone.
-    /// True when the model ran and answered.
-    pub(crate) fn run(&mut self, queue: &Inner, entries: Vec<Entry>, cut: Cut) -> bool {
-        let (mut entries, rows) = self.fill(queue, entries, cut.formed);
+    /// Runs `entries` together; if that fails, each separately, so that only the entry at fault fails. Returns whether
+    /// the run succeeded.
+    pub(crate) fn run_entries(&mut self, queue: &QueueShared, entries: Vec<Entry>, meta: BatchMeta) -> bool {
+        let (mut entries, rows) = self.fill_buffer(queue, entries, meta.formed);
         if entries.is_empty() {
             return false;
         }
-        match self.infer(queue, &mut entries, rows, cut) {
+        match self.run_model(queue, &mut entries, rows, meta) {
             Ok(()) => true,
             Err(RunError::Interrupted) => {
-                entries.into_iter().for_each(|entry| entry.job.fail(Failure::Abandoned));
+                entries.into_iter().for_each(|entry| entry.job.send_failure(Failure::Abandoned));
                 false
             }
             Err(RunError::Failed(_)) if entries.len() > 1 => {
                 for entry in entries {
-                    self.run(queue, vec![entry], Cut { formed: Instant::now(), ..cut });
+                    self.run_entries(queue, vec![entry], BatchMeta { formed: Instant::now(), ..meta });
                 }
                 false
             }
             Err(RunError::Failed(reason)) => {
-                Stats::count(&queue.stats.failed);
-                entries.into_iter().for_each(|entry| entry.job.fail(Failure::Failed(reason.clone())));
+                QueueStats::increment(&queue.stats.failed);
+                entries.into_iter().for_each(|entry| entry.job.send_failure(Failure::Failed(reason.clone())));
                 false
             }
         }
     }
 
-    /// Lets each entry write its rows; one that cannot fails alone and leaves no hole.
-    fn fill(&mut self, queue: &Inner, entries: Vec<Entry>, formed: Instant) -> (Vec<Entry>, usize) {
+    /// Lets each entry write its rows; an entry that cannot fails alone and leaves no gap.
+    fn fill_buffer(&mut self, queue: &QueueShared, entries: Vec<Entry>, formed: Instant) -> (Vec<Entry>, usize) {
         let expected: usize = entries.iter().map(|entry| entry.request.rows).sum();
         let length = |entry: &Entry| entry.job.shapes().first().and_then(|shape| shape.get(1)).copied();
         let ragged = entries.iter().filter(|entry| entry.request.tokens > 0);
@@ -79,38 +80,46 @@ impl Runner {
         let mut filled = Vec::with_capacity(entries.len());
         for entry in entries {
             let own = entry.request.rows;
-            if entry.job.abandoned() {
+            if entry.job.is_abandoned() {
                 continue;
             }
             entry.trace.enter_at(Stage::Prepare, formed);
             if filled.is_empty() {
-                self.buffer.begin(entry.job.shapes(), longest, own, expected);
+                self.buffer.begin_batch(entry.job.shapes(), longest, own, expected);
             }
-            if (0..queue.spec.inputs.len()).all(|input| entry.job.fill(input, self.buffer.next(input, own))) {
-                self.buffer.keep(own);
+            if (0..queue.spec.inputs.len())
+                .all(|input| entry.job.try_write_rows(input, self.buffer.next_rows(input, own)))
+            {
+                self.buffer.commit_rows(own);
                 rows += own;
                 filled.push(entry);
             } else {
-                Stats::count(&queue.stats.failed);
-                entry.job.fail(Failure::Failed("preparing the input failed".to_owned()));
+                QueueStats::increment(&queue.stats.failed);
+                entry.job.send_failure(Failure::Failed("preparing the input failed".to_owned()));
             }
         }
         (filled, rows)
     }
 
-    /// Runs what the buffer holds and answers `entries`, which stay where they are if it fails.
-    fn infer(&mut self, queue: &Inner, entries: &mut Vec<Entry>, rows: usize, cut: Cut) -> Result<(), RunError> {
-        let Cut { formed, stop } = cut;
+    /// Runs the buffered rows and answers `entries`, which remain if the run fails.
+    fn run_model(
+        &mut self,
+        queue: &QueueShared,
+        entries: &mut Vec<Entry>,
+        rows: usize,
+        meta: BatchMeta,
+    ) -> Result<(), RunError> {
+        let BatchMeta { formed, stop } = meta;
         let Self { instance, buffer } = self;
-        // Who runs alone gets what the model gives, whatever its first dimension counts.
+        // A single entry gets the whole output, whatever its first dimension counts.
         let joined = queue.joined && entries.len() > 1;
         let prepared = Instant::now();
         let number = queue.stats.runs.fetch_add(1, Relaxed);
         let run = Run { number, requests: entries.len(), rows, why: stop.name() };
         entries.iter().for_each(|entry| entry.trace.run_at(run, prepared));
-        let views = buffer.views(joined.then_some(rows));
+        let views = buffer.batch_views(joined.then_some(rows));
         if let Some(recent) = &queue.recent {
-            recent.keep(&views);
+            recent.record_run(&views);
         }
         let mut odd = None;
         let mut answer = |outputs: &[TensorView<'_>]| {
@@ -131,12 +140,12 @@ impl Runner {
             for entry in entries.drain(..) {
                 let own = joined.then_some((from, entry.request.rows));
                 from += entry.request.rows;
-                let times = Times { arrived: entry.trace.start(), ready: entry.since, formed, prepared, inferred };
-                entry.job.answer(OutputRows::new(outputs, own), &entry.trace, &times, stats);
+                let times = EntryTimes { arrived: entry.trace.start(), ready: entry.since, formed, prepared, inferred };
+                entry.job.send_answer(OutputRows::new(outputs, own), &entry.trace, &times, stats);
             }
         };
         let run = catch_unwind(AssertUnwindSafe(|| instance.run(&views, &mut answer)));
-        let run = run.unwrap_or_else(|panic| Err(RunError::Failed(panic_words(&*panic).to_owned())));
+        let run = run.unwrap_or_else(|panic| Err(RunError::Failed(panic_message(&*panic).to_owned())));
         match odd {
             Some(reason) => Err(RunError::Failed(reason)),
             None => run,

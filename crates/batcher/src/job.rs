@@ -1,4 +1,4 @@
-//! What waits in a queue, and how its answer finds the way back.
+//! Jobs and replies: the work that waits in a queue, and the future that receives its answer.
 
 use std::{
     any::Any,
@@ -13,33 +13,32 @@ use caudal_types::{Deadline, Shape, Stage, TensorView, Trace};
 use tokio::sync::oneshot;
 
 use crate::{
-    Failure, Stats,
-    order::Turn,
-    queue::{Inner, Key},
-    stats::Times,
+    Failure, QueueStats,
+    queue::{EntryKey, QueueShared},
+    reply_order::OrderedReply,
+    stats::EntryTimes,
 };
 
-/// Something that brings rows to a model and makes an answer of what comes out.
+/// A provider of input rows that converts the outputs to an answer.
 ///
-/// Its methods run on an instance's thread, so they should be short. A panic in one of them fails this entry
-/// alone.
+/// Its methods run on an instance thread, so they should be short. A panic in one of them fails this entry alone.
 pub trait Job: Send + 'static {
-    /// What it makes of the model's output.
+    /// The answer.
     type Answer: Send + 'static;
 
-    /// The shape of each input, in the model's order; the first dimension counts the rows where rows are
-    /// joined, the second is the length of the longest of them where they differ in length.
+    /// The shape of each input, in the model's order. The first dimension counts the rows if rows are joined; the
+    /// second is the length of the longest row if rows differ in length.
     fn shapes(&self) -> &[Shape];
 
-    /// Writes all its rows of input `index` into `rows`. May be called again if a batch has to be run anew. Where rows
+    /// Writes all its rows of input `index` into `rows`. May be called again if a batch has to be repeated. If rows
     /// differ in length, those in `rows` are as long as the longest of the batch.
-    fn fill(&self, index: usize, rows: &mut [u8]);
+    fn write_rows(&self, index: usize, rows: &mut [u8]);
 
-    /// Makes the answer from its rows of the outputs.
-    fn read(self, outputs: OutputRows<'_>) -> Result<Self::Answer, Failure>;
+    /// Converts its rows of the outputs to the answer.
+    fn read_outputs(self, outputs: OutputRows<'_>) -> Result<Self::Answer, Failure>;
 }
 
-/// The rows of a run's outputs that belong to one entry.
+/// The rows of the outputs that belong to one entry.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputRows<'a> {
     views: &'a [TensorView<'a>],
@@ -47,13 +46,13 @@ pub struct OutputRows<'a> {
 }
 
 impl<'a> OutputRows<'a> {
-    /// Rows `rows.0..rows.0 + rows.1` of `views`, or all of them where rows are not joined.
+    /// Rows `rows.0..rows.0 + rows.1` of `views`, or all of them if rows are not joined.
     pub(crate) fn new(views: &'a [TensorView<'a>], rows: Option<(usize, usize)>) -> Self {
         Self { views, rows }
     }
 
-    /// Output `index` as the model gave it, its first dimension cut to these rows where rows are joined.
-    pub fn get(&self, index: usize) -> Option<(TensorView<'a>, Shape)> {
+    /// Output `index` of the model, its first dimension reduced to these rows if rows are joined.
+    pub fn output(&self, index: usize) -> Option<(TensorView<'a>, Shape)> {
         let view = self.views.get(index)?;
         match self.rows {
             None => Some((*view, view.shape.to_vec())),
@@ -66,22 +65,22 @@ impl<'a> OutputRows<'a> {
     }
 }
 
-/// A job with its answer's type forgotten, so that a queue can hold jobs of all kinds.
+/// A job without the type of its answer, so that a queue can hold jobs of all types.
 pub(crate) trait AnyJob: Send {
     fn shapes(&self) -> &[Shape];
-    /// False when it panicked.
-    fn fill(&self, index: usize, rows: &mut [u8]) -> bool;
-    fn abandoned(&self) -> bool;
-    /// Answers, and counts how that went and how long it took.
-    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, times: &Times, stats: &Stats);
-    fn fail(self: Box<Self>, failure: Failure);
+    /// Returns false if it panicked.
+    fn try_write_rows(&self, index: usize, rows: &mut [u8]) -> bool;
+    fn is_abandoned(&self) -> bool;
+    /// Sends the answer, and counts its result and time.
+    fn send_answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, times: &EntryTimes, stats: &QueueStats);
+    fn send_failure(self: Box<Self>, failure: Failure);
 }
 
 struct TypedJob<J: Job> {
     job: J,
     reply: oneshot::Sender<Result<J::Answer, Failure>>,
-    /// Where answers leave in order.
-    turn: Option<Turn>,
+    /// Its place in the order of replies, if replies are ordered.
+    turn: Option<OrderedReply>,
 }
 
 impl<J: Job> AnyJob for TypedJob<J> {
@@ -89,67 +88,68 @@ impl<J: Job> AnyJob for TypedJob<J> {
         self.job.shapes()
     }
 
-    fn fill(&self, index: usize, rows: &mut [u8]) -> bool {
-        catch_unwind(AssertUnwindSafe(|| self.job.fill(index, rows))).is_ok()
+    fn try_write_rows(&self, index: usize, rows: &mut [u8]) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.job.write_rows(index, rows))).is_ok()
     }
 
-    fn abandoned(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
 
-    fn answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, times: &Times, stats: &Stats) {
+    fn send_answer(self: Box<Self>, outputs: OutputRows<'_>, trace: &Trace, times: &EntryTimes, stats: &QueueStats) {
         let Self { job, reply, turn } = *self;
-        let answer = catch_unwind(AssertUnwindSafe(|| job.read(outputs))).unwrap_or_else(|panic| {
-            Err(Failure::Failed(format!("reading the output failed: {}", panic_words(&*panic))))
+        let answer = catch_unwind(AssertUnwindSafe(|| job.read_outputs(outputs))).unwrap_or_else(|panic| {
+            Err(Failure::Failed(format!("reading the output failed: {}", panic_message(&*panic))))
         });
-        // Before the answer is out: who has it may ask for the count.
+        // Count before sending, because the receiver may read the counters.
         stats.count_answer(times, answer.is_ok());
-        // Nobody may be waiting any more; then the answer is nobody's.
+        // The receiver may be gone; then the answer is dropped.
         let Some(turn) = turn else {
             trace.enter(Stage::Encode);
             return drop(reply.send(answer));
         };
         let trace = trace.clone();
-        turn.answer(move || {
+        turn.send_in_order(move || {
             trace.enter(Stage::Encode);
             drop(reply.send(answer));
         });
     }
 
-    fn fail(self: Box<Self>, failure: Failure) {
+    fn send_failure(self: Box<Self>, failure: Failure) {
         let Self { reply, turn, .. } = *self;
         match turn {
             None => drop(reply.send(Err(failure))),
-            Some(turn) => turn.answer(move || drop(reply.send(Err(failure)))),
+            Some(turn) => turn.send_in_order(move || drop(reply.send(Err(failure)))),
         }
     }
 }
 
-/// What a panic said.
-pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> &str {
+/// The message of a panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it panicked")
 }
 
-/// The future answer to a job. Dropping it takes the job out of the queue, or out of the run it is part of.
+/// The future answer to a job. Dropping it removes the job from the queue, or interrupts its run if no other entry
+/// needs it.
 #[derive(Debug)]
-pub struct Ticket<A> {
+pub struct Reply<A> {
     reply: oneshot::Receiver<Result<A, Failure>>,
-    place: Option<(Arc<Inner>, Key, Deadline)>,
+    place: Option<(Arc<QueueShared>, EntryKey, Deadline)>,
 }
 
-pub(crate) fn ticket<J: Job>(
+pub(crate) fn typed_job<J: Job>(
     job: J,
-    queue: Arc<Inner>,
-    key: Key,
+    queue: Arc<QueueShared>,
+    key: EntryKey,
     deadline: Deadline,
-    turn: Option<Turn>,
-) -> (Box<dyn AnyJob>, Ticket<J::Answer>) {
+    turn: Option<OrderedReply>,
+) -> (Box<dyn AnyJob>, Reply<J::Answer>) {
     let (sender, reply) = oneshot::channel();
-    (Box::new(TypedJob { job, reply: sender, turn }), Ticket { reply, place: Some((queue, key, deadline)) })
+    (Box::new(TypedJob { job, reply: sender, turn }), Reply { reply, place: Some((queue, key, deadline)) })
 }
 
-impl<A> Future for Ticket<A> {
+impl<A> Future for Reply<A> {
     type Output = Result<A, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -161,13 +161,13 @@ impl<A> Future for Ticket<A> {
     }
 }
 
-impl<A> Drop for Ticket<A> {
+impl<A> Drop for Reply<A> {
     fn drop(&mut self) {
         if let Some((queue, key, deadline)) = self.place.take() {
             self.reply.close();
-            // What was answered before this moment has ended, and was counted, whether or not anybody looked.
+            // An answer that was sent before this moment is complete and counted, whether or not it was received.
             if self.reply.try_recv().is_err() {
-                queue.abandon(key, deadline);
+                queue.abandon_entry(key, deadline);
             }
         }
     }

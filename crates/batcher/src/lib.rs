@@ -1,37 +1,36 @@
-//! One bounded queue per model: who is admitted waits, who waits is joined into batches, each gets its own
-//! answer back.
+//! Dynamic batching: one bounded queue per model, which admits entries, joins them into batches and returns each entry
+//! its own answer.
 //!
-//! A caller first takes a [`Seat`], before any costly work is done for it: a full queue, a deadline that
-//! cannot be met and a server that is going away are said there and then. When its rows are ready it trades
-//! the seat for a [`Ticket`] and awaits it. Each instance of the model is a thread that takes what waits,
-//! as [`form_batch`] decides, lets every entry write its rows into the batch, runs it and hands every entry
-//! its rows of the output. Dropping a seat or ticket gives the place back at once, and stops a run that
-//! nobody waits for any more.
+//! A caller first takes a [`Permit`], before any costly work: a full queue, an unreachable deadline and a shutdown are
+//! reported at this point. When its rows are ready, it exchanges the permit for a [`Reply`] and awaits it. Each
+//! instance of the model is a thread that takes the entries selected by [`form_batch`], lets every entry write its rows
+//! into the batch, runs it and returns every entry its rows of the output. Dropping a permit or reply frees its place
+//! immediately, and interrupts a run that no entry needs any more.
 //!
-//! This room counts rows, not requests, and does not know what they mean. Rows of different lengths may share a run
-//! where [`Ragged`] says how.
+//! This crate counts rows, not requests, and does not know what they mean. Rows of different lengths may share a run as
+//! [`VariableLength`] describes.
 
+mod backlog;
 mod buffer;
 mod error;
 mod form;
-mod held;
 mod instance;
 mod job;
-mod order;
 mod policy;
 mod predict;
 mod queue;
-mod ragged;
-mod recent;
+mod recent_runs;
+mod reply_order;
 mod state;
 mod stats;
+mod variable_length;
 
 pub use error::{Failure, Refusal};
-pub use form::{Formed, Stop, Waiting, form_batch};
-pub use job::{Job, OutputRows, Ticket};
-pub use policy::{Patience, Policy, TimeoutAction};
-pub use predict::{Outlook, ServiceTimes};
-pub use queue::{Habits, Instances, Queue, Request, Seat};
-pub use ragged::{Block, Ragged};
-pub use recent::KeptRun;
-pub use stats::{Depth, Stats};
+pub use form::{BatchClosedBy, FormedBatch, WaitingEntry, form_batch};
+pub use job::{Job, OutputRows, Reply};
+pub use policy::{Policy, QueueTimeoutAction, QueueTimeouts};
+pub use predict::{LoadEstimate, ServiceTimes};
+pub use queue::{EntryRequest, Instances, Permit, Queue, QueueConfig};
+pub use recent_runs::RecordedRun;
+pub use stats::{QueueDepth, QueueStats};
+pub use variable_length::{RowBlock, VariableLength};

@@ -1,58 +1,58 @@
-//! How much may wait, for how long, and how much may run together.
+//! Queue policy: limits of waiting entries, of their wait, and of batches.
 
 use std::time::Duration;
 
 use caudal_types::Priority;
 
-use crate::Ragged;
+use crate::VariableLength;
 
-/// The limits of one model's queue and batches. They may change while it serves.
+/// The limits of one model's queue and batches. They can be changed while it serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Most rows in one run; 1 for a model whose rows cannot be joined.
+    /// Maximum number of rows per run; 1 for a model whose rows cannot be joined.
     pub max_batch_size: usize,
-    /// Sizes at which a batch leaves at once, smallest first: for models that are quickest at these.
+    /// Sizes at which a batch leaves immediately, ascending: for models that are fastest at these.
     pub preferred_batch_sizes: Vec<usize>,
-    /// How rows of different lengths share a run: they are padded along the second dimension of every input. None where
-    /// all have one length.
-    pub ragged: Option<Ragged>,
-    /// How long a free instance waits for more rows once one waits. 0 takes what there is: under load
-    /// batches form by themselves, because requests gather while every instance is busy.
+    /// How rows of different lengths share a run: they are padded along the second dimension of every input. None if
+    /// all rows have one length.
+    pub ragged: Option<VariableLength>,
+    /// How long a free instance waits for more rows once one waits. With 0 it takes the present rows: under load
+    /// batches form by themselves, because requests accumulate while all instances are busy.
     pub max_queue_delay: Duration,
-    /// Most entries that are admitted and do not run yet.
+    /// Maximum number of entries that are admitted and do not run yet.
     pub max_queue_size: usize,
-    /// Most bytes that these may hold.
+    /// Maximum number of their bytes.
     pub max_queue_bytes: usize,
-    /// What holds for entries of one priority alone, in the order of [`Priority::ALL`].
-    pub by_priority: [Patience; Priority::ALL.len()],
-    /// Most rows that are run by whoever brings them and finds an instance free, there and then, instead of waking
-    /// the instance's thread: for a model whose run is shorter than that. 0 leaves all runs to those threads.
+    /// Limits of each priority, in the order of [`Priority::ALL`].
+    pub by_priority: [QueueTimeouts; Priority::ALL.len()],
+    /// Maximum number of rows that the calling thread runs in place if an instance is free, instead of waking the
+    /// instance thread: for a model whose run is shorter than that. With 0 all runs are on instance threads.
     pub run_in_place: usize,
 }
 
-/// How many entries of one priority wait, and how long.
+/// Limits of one priority: number of entries and their wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Patience {
-    /// Most entries of this priority that wait; as many as of all when none.
+pub struct QueueTimeouts {
+    /// Maximum number of waiting entries of this priority; without one, the limit of all entries.
     pub max_queue_size: Option<usize>,
-    /// How long an entry waits before `then` happens to it; as long as its deadline allows when none.
+    /// Time after which `then` is applied to an entry; without one, it waits until its deadline.
     pub timeout: Option<Duration>,
-    /// What happens to an entry that has waited that long.
-    pub then: TimeoutAction,
+    /// The action on an entry that has waited that long.
+    pub then: QueueTimeoutAction,
 }
 
-/// What happens to an entry that has waited long enough.
+/// The action on an entry that has waited too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TimeoutAction {
-    /// It fails.
+pub enum QueueTimeoutAction {
+    /// It is refused.
     #[default]
     Reject,
-    /// It goes behind all that have not waited that long.
+    /// It is moved behind all entries that have not waited that long.
     Delay,
 }
 
-impl TimeoutAction {
-    /// Its name in settings and answers.
+impl QueueTimeoutAction {
+    /// Its name in settings and responses.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reject => "reject",
@@ -62,8 +62,8 @@ impl TimeoutAction {
 }
 
 impl Policy {
-    /// What holds for entries of `priority` alone.
-    pub(crate) fn patience(&self, priority: Priority) -> &Patience {
+    /// The limits of `priority`.
+    pub(crate) fn timeouts_of(&self, priority: Priority) -> &QueueTimeouts {
         &self.by_priority[priority as usize]
     }
 

@@ -1,4 +1,4 @@
-//! The queue of one model: who is admitted, who waits, who runs.
+//! Queue of one model: admission, waiting entries, and their execution.
 
 use std::{
     fmt,
@@ -11,65 +11,65 @@ use caudal_engine::{Instance, LoadError, ModelSpec};
 use caudal_types::{Deadline, Priority, Stage, Trace};
 
 use crate::{
-    Depth, Failure, Job, Policy, Refusal, Stats, Stop, Ticket,
-    instance::{self, Cut, Runner},
+    BatchClosedBy, Failure, Job, Policy, QueueDepth, QueueStats, Refusal, Reply,
+    instance::{self, BatchMeta, BatchRunner},
     job,
-    order::{Order, Turn},
-    recent::{KeptRun, Recent},
-    state::{Batch, Entry, Formed, State},
+    recent_runs::{RecentRuns, RecordedRun},
+    reply_order::{OrderedReply, ReplyOrder},
+    state::{Batch, Entry, FormResult, QueueState},
 };
 
-/// What a caller says when it asks for a seat.
+/// The size, priority and deadline of an entry, given at admission.
 #[derive(Debug, Clone, Copy)]
-pub struct Request {
-    /// Rows it will bring.
+pub struct EntryRequest {
+    /// Number of rows.
     pub rows: usize,
-    /// Tokens in them, where they may be padded to the length of others; 0 where they run as they are.
+    /// Number of tokens if the rows may be padded to the length of others; else 0.
     pub tokens: usize,
-    /// Bytes these will hold while they wait.
+    /// Bytes that the entry holds while it waits.
     pub bytes: usize,
-    /// Who goes first.
+    /// Its priority.
     pub priority: Priority,
-    /// When its answer stops being worth anything.
+    /// The moment after which its answer is worthless.
     pub deadline: Deadline,
 }
 
-impl Request {
-    /// What its run is measured by: tokens, or else rows.
-    pub(crate) fn work(&self) -> usize {
+impl EntryRequest {
+    /// The measure of its run: tokens, or else rows.
+    pub(crate) fn work_units(&self) -> usize {
         self.tokens.max(self.rows)
     }
 }
 
-/// A run that takes longer than this does not belong on a thread that brings requests. What may run there takes less than
-/// a hundredth of it; between them lie the pauses of a busy machine.
-const LONG_IN_PLACE: Duration = Duration::from_millis(50);
+/// A longer run must not block the calling thread again. Models that run in place take less than a hundredth of it; the
+/// margin allows for pauses of a busy machine.
+const MAX_RUN_TIME_IN_PLACE: Duration = Duration::from_millis(50);
 
-/// The place of an entry: high priority first, then by age of admission.
-pub(crate) type Key = (Priority, u64);
+/// Order of entries: high priority first, then by age of admission.
+pub(crate) type EntryKey = (Priority, u64);
 
-/// What runs the batches of a queue.
+/// The instances of a queue.
 pub struct Instances {
-    /// These run at the same time.
-    pub side_by_side: Vec<Box<dyn Instance>>,
-    /// This one has the machine to itself, if there is such a one: it runs what comes while nothing else is there.
+    /// Instances that run concurrently.
+    pub concurrent: Vec<Box<dyn Instance>>,
+    /// The wide instance, if there is one: it runs an entry without concurrent ones.
     pub wide: Option<Box<dyn Instance>>,
 }
 
-/// What a queue keeps to for as long as it lives.
+/// Fixed properties of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Habits {
+pub struct QueueConfig {
     /// Whether rows of several entries may share a run; the first dimension of each input and output counts them.
     pub joined: bool,
-    /// Whether answers leave in the order of admission. Priorities have no say then.
+    /// Whether answers leave in the order of admission; then priorities are ignored.
     pub ordered: bool,
-    /// Inputs of how many of the latest runs are kept.
-    pub keep_runs: usize,
+    /// Number of the latest runs whose inputs are recorded.
+    pub recorded_runs: usize,
 }
 
-/// The queue of one model with the instances that empty it.
+/// The queue of one model with its instances.
 pub struct Queue {
-    inner: Arc<Inner>,
+    inner: Arc<QueueShared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -79,61 +79,61 @@ impl fmt::Debug for Queue {
     }
 }
 
-pub(crate) struct Inner {
+pub(crate) struct QueueShared {
     pub(crate) name: String,
     pub(crate) spec: ModelSpec,
     pub(crate) joined: bool,
-    pub(crate) stats: Stats,
-    state: Mutex<State>,
+    pub(crate) stats: QueueStats,
+    state: Mutex<QueueState>,
     work: Condvar,
-    order: Option<Arc<Order>>,
-    pub(crate) recent: Option<Recent>,
+    order: Option<Arc<ReplyOrder>>,
+    pub(crate) recent: Option<RecentRuns>,
 }
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for QueueShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Queue({})", self.name)
     }
 }
 
 impl Queue {
-    /// Starts a thread for each of the instances side by side, all of one model that `spec` describes.
+    /// Starts a thread for each concurrent instance of the model with `spec`.
     pub fn start(
         name: &str,
         spec: &ModelSpec,
-        habits: Habits,
+        config: QueueConfig,
         instances: Instances,
         policy: Policy,
     ) -> Result<Self, LoadError> {
-        let runner = |instance| Runner::new(instance, spec);
-        let side_by_side: Vec<Runner> = instances.side_by_side.into_iter().map(runner).collect();
+        let runner = |instance| BatchRunner::new(instance, spec);
+        let side_by_side: Vec<BatchRunner> = instances.concurrent.into_iter().map(runner).collect();
         let at_once = side_by_side.len();
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(QueueShared {
             name: name.to_owned(),
             spec: spec.clone(),
-            joined: habits.joined,
-            stats: Stats::default(),
-            state: Mutex::new(State::new(side_by_side, instances.wide.map(runner), policy)),
+            joined: config.joined,
+            stats: QueueStats::default(),
+            state: Mutex::new(QueueState::new(side_by_side, instances.wide.map(runner), policy)),
             work: Condvar::new(),
-            order: habits.ordered.then(Arc::default),
-            recent: (habits.keep_runs > 0).then(|| Recent::new(habits.keep_runs)),
+            order: config.ordered.then(Arc::default),
+            recent: (config.recorded_runs > 0).then(|| RecentRuns::new(config.recorded_runs)),
         });
         let queue = Self { inner, threads: Mutex::default() };
-        queue.resize(at_once, Vec::new())?;
+        queue.resize_instances(at_once, Vec::new())?;
         Ok(queue)
     }
 
-    /// How many instances are missing for `count` to run side by side.
-    pub fn missing(&self, count: usize) -> usize {
-        count.saturating_sub(self.inner.lock().side_by_side())
+    /// Number of instances missing for `count` to run concurrently.
+    pub fn missing_instances(&self, count: usize) -> usize {
+        count.saturating_sub(self.inner.lock_state().concurrent_instances())
     }
 
-    /// Lets `count` instances run side by side from the next batch on, those in `more` among them. What runs is not
-    /// disturbed.
-    pub fn resize(&self, count: usize, more: Vec<Box<dyn Instance>>) -> Result<(), LoadError> {
+    /// Lets `count` instances run concurrently from the next batch on, including those in `more`. Present runs are not
+    /// interrupted.
+    pub fn resize_instances(&self, count: usize, more: Vec<Box<dyn Instance>>) -> Result<(), LoadError> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let runners = more.into_iter().map(|instance| Runner::new(instance, &self.inner.spec)).collect();
-        let (gone, missing) = self.inner.lock().resize(count, runners);
+        let runners = more.into_iter().map(|instance| BatchRunner::new(instance, &self.inner.spec)).collect();
+        let (gone, missing) = self.inner.lock_state().resize_slots(count, runners);
         self.inner.work.notify_all();
         drop(gone);
         threads.retain(|thread| !thread.is_finished());
@@ -141,66 +141,66 @@ impl Queue {
             let inner = Arc::clone(&self.inner);
             let thread = std::thread::Builder::new()
                 .name(format!("infer-{index}-{}", self.inner.name))
-                .spawn(move || instance::serve(&inner))
+                .spawn(move || instance::serve_queue(&inner))
                 .map_err(|error| LoadError::Backend(format!("a thread could not be started: {error}")))?;
             threads.push(thread);
         }
         Ok(())
     }
 
-    /// Takes a seat, before any work is done for the request.
-    pub fn admit(&self, request: Request) -> Result<Seat, Refusal> {
-        let (key, turn) = self.inner.admit(&request, State::refuse)?;
-        Ok(self.seat(request, key, turn))
+    /// Requests a permit, before any work is done for the request.
+    pub fn admit(&self, request: EntryRequest) -> Result<Permit, Refusal> {
+        let (key, turn) = self.inner.admit(&request, QueueState::refusal_reason)?;
+        Ok(self.new_permit(request, key, turn))
     }
 
-    /// Takes a seat for a further part of a request: what was let in is not turned away half way because the queue is
-    /// full. Whoever has many parts keeps few of them here at a time, so that others come between them.
-    pub fn admit_part(&self, request: Request) -> Result<Seat, Refusal> {
+    /// Requests a permit for a further part of an admitted request: it is not refused because the queue is full.
+    /// Callers with many parts queue few of them at a time, so that other requests come between them.
+    pub fn admit_part(&self, request: EntryRequest) -> Result<Permit, Refusal> {
         let (key, turn) = self.inner.admit(&request, |state, _| state.closed.then_some(Refusal::Closed))?;
-        Ok(self.seat(request, key, turn))
+        Ok(self.new_permit(request, key, turn))
     }
 
-    fn seat(&self, request: Request, key: Key, turn: Option<Turn>) -> Seat {
-        Seat { queue: Arc::clone(&self.inner), request, key, turn, since: Instant::now(), taken: true }
+    fn new_permit(&self, request: EntryRequest, key: EntryKey, turn: Option<OrderedReply>) -> Permit {
+        Permit { queue: Arc::clone(&self.inner), request, key, turn, since: Instant::now(), taken: true }
     }
 
-    /// Whether a request could be admitted now: the answer a seat would get, without taking one.
-    pub fn check(&self, request: &Request) -> Result<(), Refusal> {
-        let refusal = self.inner.lock().refuse(request);
-        refusal.map_or(Ok(()), |refusal| Err(self.inner.refused(refusal)))
+    /// Checks whether a request would be admitted now, without taking a permit.
+    pub fn check_admission(&self, request: &EntryRequest) -> Result<(), Refusal> {
+        let refusal = self.inner.lock_state().refusal_reason(request);
+        refusal.map_or(Ok(()), |refusal| Err(self.inner.count_refusal(refusal)))
     }
 
-    /// What the queue has done so far.
-    pub fn stats(&self) -> &Stats {
+    /// The counters of the queue.
+    pub fn stats(&self) -> &QueueStats {
         &self.inner.stats
     }
 
-    /// The inputs of the latest runs, the latest first, as far as they are kept.
-    pub fn recent(&self) -> Vec<Arc<KeptRun>> {
-        self.inner.recent.as_ref().map(Recent::all).unwrap_or_default()
+    /// The recorded inputs of the latest runs, the latest first.
+    pub fn recent_runs(&self) -> Vec<Arc<RecordedRun>> {
+        self.inner.recent.as_ref().map(RecentRuns::latest_first).unwrap_or_default()
     }
 
-    /// The limits it keeps now.
+    /// The present policy.
     pub fn policy(&self) -> Policy {
-        self.inner.lock().policy.clone()
+        self.inner.lock_state().policy.clone()
     }
 
-    /// Keeps other limits from the next batch and the next request on. Who was admitted stays.
+    /// Changes the policy from the next batch and the next request on. Admitted entries stay.
     pub fn set_policy(&self, policy: Policy) {
-        self.inner.lock().policy = policy;
-        // Who waited for more rows may have enough now.
+        self.inner.lock_state().policy = policy;
+        // A delayed batch may be complete under the new policy.
         self.inner.work.notify_all();
     }
 
-    /// What it holds now.
-    pub fn depth(&self) -> Depth {
-        self.inner.lock().depth()
+    /// The present number of entries and busy instances.
+    pub fn depth(&self) -> QueueDepth {
+        self.inner.lock_state().depth()
     }
 
-    /// Admits nobody any more; who was admitted is still served, then the threads end.
+    /// Refuses new entries; admitted ones are still served, then the threads end.
     pub fn close(&self) {
-        self.inner.lock().closed = true;
+        self.inner.lock_state().closed = true;
         self.inner.work.notify_all();
     }
 }
@@ -214,79 +214,79 @@ impl Drop for Queue {
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that can panic runs under this lock, and counts stay right if it did.
+impl QueueShared {
+    fn lock_state(&self) -> MutexGuard<'_, QueueState> {
+        // No code under this lock panics, and the counts would be correct if it did.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn admit(
         &self,
-        request: &Request,
-        refuse: impl Fn(&State, &Request) -> Option<Refusal>,
-    ) -> Result<(Key, Option<Turn>), Refusal> {
-        let mut state = self.lock();
+        request: &EntryRequest,
+        refuse: impl Fn(&QueueState, &EntryRequest) -> Option<Refusal>,
+    ) -> Result<(EntryKey, Option<OrderedReply>), Refusal> {
+        let mut state = self.lock_state();
         if let Some(refusal) = refuse(&state, request) {
             drop(state);
-            return Err(self.refused(refusal));
+            return Err(self.count_refusal(refusal));
         }
-        let number = state.admit(request);
+        let number = state.admit_entry(request);
         Ok(match &self.order {
             None => ((request.priority, number), None),
-            Some(order) => ((Priority::default(), number), Some(order.turn(number))),
+            Some(order) => ((Priority::default(), number), Some(order.register_reply(number))),
         })
     }
 
-    fn refused(&self, refusal: Refusal) -> Refusal {
+    fn count_refusal(&self, refusal: Refusal) -> Refusal {
         match refusal {
-            Refusal::DeadlineUnreachable { .. } => Stats::count(&self.stats.refused_deadline),
-            Refusal::Full { .. } | Refusal::FullOfBytes { .. } => Stats::count(&self.stats.refused_full),
+            Refusal::DeadlineUnreachable { .. } => QueueStats::increment(&self.stats.refused_deadline),
+            Refusal::Full { .. } | Refusal::FullOfBytes { .. } => QueueStats::increment(&self.stats.refused_full),
             Refusal::Closed => {}
         }
         refusal
     }
 
-    fn enqueue(&self, key: Key, entry: Entry, admitted: Instant) {
-        let mut state = self.lock();
+    fn enqueue_entry(&self, key: EntryKey, entry: Entry, admitted: Instant) {
+        let mut state = self.lock_state();
         state.record_ready(entry.since.saturating_duration_since(admitted), entry.since);
         let in_place = entry.request.rows <= state.policy.run_in_place && state.waiting.is_empty();
         state.waiting.insert(key, entry);
-        let free = state.free().filter(|_| in_place);
-        let formed = free.map(|index| state.form(index));
+        let free = state.free_slot().filter(|_| in_place);
+        let formed = free.map(|index| state.take_batch(index));
         let wake = state.idle > 0;
         drop(state);
-        let Some(Formed { batch, late, expired }) = formed else {
+        let Some(FormResult { batch, late, expired }) = formed else {
             if wake {
                 self.work.notify_one();
             }
             return;
         };
-        self.fail(late, expired);
+        self.fail_entries(late, expired);
         match batch {
             Ok(batch) => self.run_in_place(batch),
-            // It waits for more rows; the instance's own thread keeps watch over it.
+            // The batch is delayed; the instance thread waits for the end of the delay.
             Err(_) => self.work.notify_one(),
         }
     }
 
-    /// Runs `batch` on the thread that brought it. If that takes far longer than what may run there, it was the last one:
-    /// from then on the instances' own threads run them all.
+    /// Runs `batch` on the calling thread. If that takes far longer than expected, all later runs are on instance
+    /// threads.
     fn run_in_place(&self, batch: Batch) {
         let began = Instant::now();
-        self.run(batch);
-        if began.elapsed() > LONG_IN_PLACE {
-            self.lock().policy.run_in_place = 0;
+        self.run_batch(batch);
+        if began.elapsed() > MAX_RUN_TIME_IN_PLACE {
+            self.lock_state().policy.run_in_place = 0;
         }
     }
 
-    /// Runs `batch` on the instance that comes with it and is free again afterwards.
-    pub(crate) fn run(&self, mut batch: Batch) {
-        self.stats.count_stop(batch.stop);
-        let ran = batch.runner.run(self, batch.entries, Cut { formed: batch.formed, stop: batch.stop });
+    /// Runs `batch` on its instance and returns the instance to its slot.
+    pub(crate) fn run_batch(&self, mut batch: Batch) {
+        self.stats.count_close_reason(batch.stop);
+        let ran = batch.runner.run_entries(self, batch.entries, BatchMeta { formed: batch.formed, stop: batch.stop });
         let taken = ran.then(|| batch.formed.elapsed());
-        let mut state = self.lock();
-        let gone = state.finished(batch.index, batch.runner, batch.work, taken);
-        // Who came while the caller itself ran the batch is for an instance's own thread.
+        let mut state = self.lock_state();
+        let gone = state.finish_run(batch.index, batch.runner, batch.work, taken);
+        // Entries that arrived while the calling thread ran the batch are left to an instance thread.
         let wake = state.policy.run_in_place > 0 && state.idle > 0 && !state.waiting.is_empty();
         let ends = state.closed;
         drop(state);
@@ -298,87 +298,92 @@ impl Inner {
         }
     }
 
-    /// Fails entries that are not to run any more.
-    fn fail(&self, late: Vec<Entry>, expired: Vec<Entry>) {
+    /// Fails entries that must not run any more.
+    fn fail_entries(&self, late: Vec<Entry>, expired: Vec<Entry>) {
         for entry in late {
-            Stats::count(&self.stats.late);
-            entry.job.fail(Failure::Late);
+            QueueStats::increment(&self.stats.late);
+            entry.job.send_failure(Failure::Late);
         }
         for entry in expired {
-            Stats::count(&self.stats.expired);
-            entry.job.fail(Failure::Expired);
+            QueueStats::increment(&self.stats.expired);
+            entry.job.send_failure(Failure::Expired);
         }
     }
 
-    fn release(&self, request: &Request) {
+    fn release_permit(&self, request: &EntryRequest) {
         let late = request.deadline.passed(Instant::now());
-        Stats::count(if late { &self.stats.late } else { &self.stats.withdrawn });
-        let mut state = self.lock();
-        state.held.remove(request);
-        let ends = state.closed && state.held.entries == 0;
+        QueueStats::increment(if late { &self.stats.late } else { &self.stats.withdrawn });
+        let mut state = self.lock_state();
+        state.backlog.remove_entry(request);
+        let ends = state.closed && state.backlog.entries == 0;
         drop(state);
         if ends {
             self.work.notify_all();
         }
     }
 
-    /// The caller of entry `key` has left, or its time is over.
-    pub(crate) fn abandon(&self, key: Key, deadline: Deadline) {
-        let mut state = self.lock();
+    /// The caller of entry `key` has gone, or its deadline has passed.
+    pub(crate) fn abandon_entry(&self, key: EntryKey, deadline: Deadline) {
+        let mut state = self.lock_state();
         let entry = state.waiting.remove(&key);
         if let Some(entry) = &entry {
-            state.held.remove(&entry.request);
+            state.backlog.remove_entry(&entry.request);
         } else {
-            // Under the lock, so that it is this run that stops and not the next.
-            state.unwanted(&key);
+            // Under the lock, so that this run is interrupted and not the next one.
+            state.interrupt_if_abandoned(&key);
         }
-        let ends = state.closed && state.held.entries == 0;
+        let ends = state.closed && state.backlog.entries == 0;
         drop(state);
         let late = deadline.passed(Instant::now());
-        Stats::count(if late { &self.stats.late } else { &self.stats.abandoned });
+        QueueStats::increment(if late { &self.stats.late } else { &self.stats.abandoned });
         if ends {
             self.work.notify_all();
         }
-        // The entry may hold megabytes; it is dropped here, outside of the lock.
+        // The entry may hold megabytes; it is dropped outside of the lock.
         drop(entry);
     }
 
-    /// Waits until there is a batch and an instance free to run it; none when the queue is closed and empty, or has
-    /// a thread too many.
+    /// Waits until there is a batch and a free instance; none if the queue is closed and empty, or has too many
+    /// threads.
     pub(crate) fn next_batch(&self) -> Option<Batch> {
-        let mut state = self.lock();
+        let mut state = self.lock_state();
         loop {
-            if state.spare_thread() {
+            if state.leave_if_spare() {
                 return None;
             }
-            let Some(index) = state.free() else {
-                // All run in place. Whoever is done first wakes this thread if something waits.
-                state = self.pause(state, Stop::Drained, Instant::now());
+            let Some(index) = state.free_slot() else {
+                // All instances run in place. The first to finish wakes this thread if an entry waits.
+                state = self.wait_for_work(state, BatchClosedBy::Drained, Instant::now());
                 continue;
             };
             let now = Instant::now();
-            let Formed { batch, late, expired } = state.form(index);
+            let FormResult { batch, late, expired } = state.take_batch(index);
             if !late.is_empty() || !expired.is_empty() {
                 drop(state);
-                self.fail(late, expired);
+                self.fail_entries(late, expired);
                 if let Ok(batch) = batch {
                     return Some(batch);
                 }
-                state = self.lock();
+                state = self.lock_state();
                 continue;
             }
             match batch {
                 Ok(batch) => return Some(batch),
-                Err(_) if state.closed && state.held.entries == 0 => return None,
-                Err(stop) => state = self.pause(state, stop, now),
+                Err(_) if state.closed && state.backlog.entries == 0 => return None,
+                Err(stop) => state = self.wait_for_work(state, stop, now),
             }
         }
     }
 
-    fn pause<'a>(&'a self, mut state: MutexGuard<'a, State>, stop: Stop, now: Instant) -> MutexGuard<'a, State> {
+    fn wait_for_work<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, QueueState>,
+        stop: BatchClosedBy,
+        now: Instant,
+    ) -> MutexGuard<'a, QueueState> {
         state.idle += 1;
         let mut state = match stop {
-            Stop::Delayed(until) => {
+            BatchClosedBy::Delayed(until) => {
                 let wait = until.saturating_duration_since(now);
                 self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
             }
@@ -389,35 +394,36 @@ impl Inner {
     }
 }
 
-/// A place in the queue, taken before the rows are ready. Dropping it gives the place back.
+/// The right to one place in the queue, taken before the rows are ready. Dropping it frees the place.
 #[derive(Debug)]
-pub struct Seat {
-    queue: Arc<Inner>,
-    request: Request,
-    key: Key,
-    turn: Option<Turn>,
+pub struct Permit {
+    queue: Arc<QueueShared>,
+    request: EntryRequest,
+    key: EntryKey,
+    turn: Option<OrderedReply>,
     since: Instant,
     taken: bool,
 }
 
-impl Seat {
-    /// Trades the seat for a ticket: `job`'s rows are ready. From here to the answer the queue keeps its `trace`.
-    pub fn submit<J: Job>(mut self, job: J, trace: Trace) -> Ticket<J::Answer> {
+impl Permit {
+    /// Exchanges the permit for a reply: the rows of `job` are ready. From here to the answer the queue updates its
+    /// `trace`.
+    pub fn submit<J: Job>(mut self, job: J, trace: Trace) -> Reply<J::Answer> {
         self.taken = false;
         let since = Instant::now();
         trace.enter_at(Stage::Queue, since);
         let turn = self.turn.take();
-        let (job, ticket) = job::ticket(job, Arc::clone(&self.queue), self.key, self.request.deadline, turn);
+        let (job, reply) = job::typed_job(job, Arc::clone(&self.queue), self.key, self.request.deadline, turn);
         let entry = Entry { request: self.request, since, trace, job };
-        self.queue.enqueue(self.key, entry, self.since);
-        ticket
+        self.queue.enqueue_entry(self.key, entry, self.since);
+        reply
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
         if self.taken {
-            self.queue.release(&self.request);
+            self.queue.release_permit(&self.request);
         }
     }
 }

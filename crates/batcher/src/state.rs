@@ -1,4 +1,4 @@
-//! What a queue knows, under its lock: who waits, what runs, and what may run next.
+//! Queue state under its lock: waiting entries, runs in progress, free instances.
 
 use std::{
     collections::BTreeMap,
@@ -11,81 +11,81 @@ use caudal_engine::Interrupt;
 use caudal_types::{Priority, Trace};
 
 use crate::{
-    Depth, Outlook, Policy, Refusal, Request, ServiceTimes, Stop, TimeoutAction, Waiting, form_batch, held::Held,
-    instance::Runner, job::AnyJob, queue::Key,
+    BatchClosedBy, EntryRequest, LoadEstimate, Policy, QueueDepth, QueueTimeoutAction, Refusal, ServiceTimes,
+    WaitingEntry, backlog::Backlog, form_batch, instance::BatchRunner, job::AnyJob, queue::EntryKey,
 };
 
-pub(crate) struct State {
+pub(crate) struct QueueState {
     pub(crate) policy: Policy,
     next: u64,
-    pub(crate) held: Held,
-    pub(crate) waiting: BTreeMap<Key, Entry>,
-    /// The wide instance first, if there is one, then those that run side by side.
-    slots: Vec<Slot>,
+    pub(crate) backlog: Backlog,
+    pub(crate) waiting: BTreeMap<EntryKey, Entry>,
+    /// The wide instance first, if there is one, then the concurrent ones.
+    slots: Vec<InstanceSlot>,
     wide: bool,
-    /// Most runs at once.
+    /// Maximum number of concurrent runs.
     instances: usize,
     /// Threads that serve the queue.
     threads: usize,
-    /// Those that have nothing to do.
+    /// Threads that wait for work.
     pub(crate) idle: usize,
     times: ServiceTimes,
     pub(crate) closed: bool,
 }
 
-/// The place of one instance.
-struct Slot {
-    /// In the hands of whoever runs it while `running` says what.
-    runner: Option<Runner>,
+/// The slot of one instance.
+struct InstanceSlot {
+    /// Taken out while `running` is set.
+    runner: Option<BatchRunner>,
     interrupt: Arc<dyn Interrupt>,
-    running: Option<Running>,
+    running: Option<RunInProgress>,
 }
 
-/// What the queue remembers of a run in progress.
-struct Running {
-    keys: Vec<Key>,
-    /// Entries somebody still waits for.
-    wanted: usize,
+/// A run in progress.
+struct RunInProgress {
+    keys: Vec<EntryKey>,
+    /// Entries whose reply is still awaited.
+    awaited: usize,
     work: usize,
     since: Instant,
 }
 
 /// An entry whose rows are ready.
 pub(crate) struct Entry {
-    pub(crate) request: Request,
+    pub(crate) request: EntryRequest,
     pub(crate) since: Instant,
     pub(crate) trace: Trace,
     pub(crate) job: Box<dyn AnyJob>,
 }
 
-/// A batch in the hands of an instance.
+/// A batch with the instance that runs it.
 pub(crate) struct Batch {
-    pub(crate) runner: Runner,
-    /// The instance's place.
+    pub(crate) runner: BatchRunner,
+    /// The index of the instance's slot.
     pub(crate) index: usize,
     pub(crate) entries: Vec<Entry>,
     pub(crate) work: usize,
-    pub(crate) stop: Stop,
+    pub(crate) stop: BatchClosedBy,
     pub(crate) formed: Instant,
 }
 
-/// A batch, or why there is none yet, and the entries that were found not to be worth running.
-pub(crate) struct Formed {
-    pub(crate) batch: Result<Batch, Stop>,
+/// A batch or the reason why there is none yet, and the entries that must not run.
+pub(crate) struct FormResult {
+    pub(crate) batch: Result<Batch, BatchClosedBy>,
     pub(crate) late: Vec<Entry>,
     pub(crate) expired: Vec<Entry>,
 }
 
-impl State {
-    pub(crate) fn new(side_by_side: Vec<Runner>, wide: Option<Runner>, policy: Policy) -> Self {
+impl QueueState {
+    pub(crate) fn new(side_by_side: Vec<BatchRunner>, wide: Option<BatchRunner>, policy: Policy) -> Self {
         Self {
             policy,
             next: 0,
-            held: Held::default(),
+            backlog: Backlog::default(),
             waiting: BTreeMap::new(),
             wide: wide.is_some(),
             instances: side_by_side.len(),
-            slots: wide.into_iter().chain(side_by_side).map(Slot::new).collect(),
+            slots: wide.into_iter().chain(side_by_side).map(InstanceSlot::new).collect(),
             threads: 0,
             idle: 0,
             times: ServiceTimes::new(Instant::now()),
@@ -93,50 +93,56 @@ impl State {
         }
     }
 
-    pub(crate) fn depth(&self) -> Depth {
-        Depth { entries: self.held.entries, busy_instances: self.runs(), instances: self.instances }
+    pub(crate) fn depth(&self) -> QueueDepth {
+        QueueDepth {
+            entries: self.backlog.entries,
+            busy_instances: self.running_instances(),
+            instances: self.instances,
+        }
     }
 
-    /// Counts `request` in; gives its number.
-    pub(crate) fn admit(&mut self, request: &Request) -> u64 {
-        self.held.add(request);
+    /// Counts `request` as admitted; returns its number.
+    pub(crate) fn admit_entry(&mut self, request: &EntryRequest) -> u64 {
+        self.backlog.add_entry(request);
         self.next += 1;
         self.next
     }
 
-    /// Instances there are to run side by side.
-    pub(crate) fn side_by_side(&self) -> usize {
+    /// Number of concurrent instances.
+    pub(crate) fn concurrent_instances(&self) -> usize {
         self.slots.len() - usize::from(self.wide)
     }
 
-    /// Lets `count` instances run side by side, `more` among them. Gives those that are gone and the numbers of the
-    /// threads that are missing.
-    pub(crate) fn resize(&mut self, count: usize, more: Vec<Runner>) -> (Vec<Runner>, Range<usize>) {
-        self.slots.extend(more.into_iter().map(Slot::new));
-        self.instances = count.min(self.side_by_side());
+    /// Lets `count` instances run concurrently, including `more`. Returns the instances that were removed and the
+    /// numbers of the threads to start.
+    pub(crate) fn resize_slots(&mut self, count: usize, more: Vec<BatchRunner>) -> (Vec<BatchRunner>, Range<usize>) {
+        self.slots.extend(more.into_iter().map(InstanceSlot::new));
+        self.instances = count.min(self.concurrent_instances());
         let missing = self.threads..self.instances;
         self.threads = self.threads.max(self.instances);
-        (self.let_go(), missing)
+        (self.remove_spare_slots(), missing)
     }
 
-    /// The instances beyond those that may run, as far as they are free.
-    fn let_go(&mut self) -> Vec<Runner> {
+    /// Removes and returns free instances beyond the limit.
+    fn remove_spare_slots(&mut self) -> Vec<BatchRunner> {
         let mut gone = Vec::new();
-        while self.side_by_side() > self.instances && self.slots.last().is_some_and(|last| last.running.is_none()) {
+        while self.concurrent_instances() > self.instances
+            && self.slots.last().is_some_and(|last| last.running.is_none())
+        {
             gone.extend(self.slots.pop().and_then(|slot| slot.runner));
         }
         gone
     }
 
-    /// Whether the thread that asks is one too many. It ends if so.
-    pub(crate) fn spare_thread(&mut self) -> bool {
+    /// Whether the calling thread is one too many and must end.
+    pub(crate) fn leave_if_spare(&mut self) -> bool {
         let spare = self.threads > self.instances;
         self.threads -= usize::from(spare);
         spare
     }
 
-    /// How many instances run.
-    fn runs(&self) -> usize {
+    /// Number of running instances.
+    fn running_instances(&self) -> usize {
         self.slots.iter().filter(|slot| slot.running.is_some()).count()
     }
 
@@ -144,11 +150,11 @@ impl State {
         self.wide && index == 0
     }
 
-    /// An instance that may run now: the wide one, if there is one, for an entry that is alone.
-    pub(crate) fn free(&self) -> Option<usize> {
+    /// A slot that may run now: the wide instance, if there is one, for a single entry.
+    pub(crate) fn free_slot(&self) -> Option<usize> {
         let first = usize::from(self.wide);
-        match self.runs() {
-            0 if self.held.entries == 1 => Some(0),
+        match self.running_instances() {
+            0 if self.backlog.entries == 1 => Some(0),
             runs if runs < self.instances => {
                 (first..first + self.instances).find(|index| self.slots[*index].running.is_none())
             }
@@ -156,128 +162,129 @@ impl State {
         }
     }
 
-    /// Forms a batch for instance `index`, which is free, and puts it there.
-    pub(crate) fn form(&mut self, index: usize) -> Formed {
+    /// Forms a batch for the free instance at `index` and moves it there.
+    pub(crate) fn take_batch(&mut self, index: usize) -> FormResult {
         let now = Instant::now();
         let run = if self.is_wide(index) { Duration::ZERO } else { self.times.expected_run(now) };
         let policy = &self.policy;
         let entries = || self.waiting.iter();
-        let stepped_back = |(_, entry): &(&Key, &Entry)| {
-            let patience = policy.patience(entry.request.priority);
-            let waited = patience.timeout.is_some_and(|timeout| entry.since + timeout <= now);
-            waited && patience.then == TimeoutAction::Delay
+        let stepped_back = |(_, entry): &(&EntryKey, &Entry)| {
+            let timeouts = policy.timeouts_of(entry.request.priority);
+            let waited = timeouts.timeout.is_some_and(|timeout| entry.since + timeout <= now);
+            waited && timeouts.then == QueueTimeoutAction::Delay
         };
         let in_order = entries().filter(|entry| !stepped_back(entry)).chain(entries().filter(stepped_back));
         let waiting = in_order.map(|(key, entry)| (*key, entry.as_waiting(policy)));
         let formed = form_batch(waiting, policy, now, run);
-        let mut take = |keys: &[Key]| keys.iter().filter_map(|key| self.take(key)).collect();
+        let mut take = |keys: &[EntryKey]| keys.iter().filter_map(|key| self.take_entry(key)).collect();
         let (late, expired) = (take(&formed.late), take(&formed.expired));
         if formed.take.is_empty() {
-            return Formed { batch: Err(formed.stop), late, expired };
+            return FormResult { batch: Err(formed.stop), late, expired };
         }
         let entries: Vec<Entry> = take(&formed.take);
-        let work = entries.iter().map(|entry| entry.request.work()).sum();
+        let work = entries.iter().map(|entry| entry.request.work_units()).sum();
         let slot = &mut self.slots[index];
         let Some(runner) = slot.runner.take() else {
             unreachable!("an instance that runs nothing is in its place");
         };
         let wanted = formed.take.len();
-        slot.running = Some(Running { keys: formed.take, wanted, work, since: now });
+        slot.running = Some(RunInProgress { keys: formed.take, awaited: wanted, work, since: now });
         let batch = Batch { runner, index, entries, work, stop: formed.stop, formed: now };
-        Formed { batch: Ok(batch), late, expired }
+        FormResult { batch: Ok(batch), late, expired }
     }
 
-    /// Instance `index` is free again after a run of so much `work` that took `taken`. Gives the instances that are gone.
-    pub(crate) fn finished(
+    /// Frees the instance at `index` after a run of so much `work` that took `taken`. Returns the instances that were
+    /// removed.
+    pub(crate) fn finish_run(
         &mut self,
         index: usize,
-        runner: Runner,
+        runner: BatchRunner,
         work: usize,
         taken: Option<Duration>,
-    ) -> Vec<Runner> {
+    ) -> Vec<BatchRunner> {
         let slot = &mut self.slots[index];
-        slot.interrupt.reset();
+        slot.interrupt.allow_runs();
         (slot.runner, slot.running) = (Some(runner), None);
-        // What a run takes that has the machine to itself says nothing of the others.
+        // Run times of the wide instance say nothing about the others.
         if let Some(taken) = taken.filter(|_| !self.is_wide(index)) {
             self.times.record_run(work, taken, Instant::now());
         }
-        self.let_go()
+        self.remove_spare_slots()
     }
 
-    /// The caller of entry `key`, which runs, has left. What nobody waits for any more is stopped.
-    pub(crate) fn unwanted(&mut self, key: &Key) {
-        let running = |slot: &&mut Slot| slot.running.as_ref().is_some_and(|run| run.keys.contains(key));
+    /// The caller of the running entry `key` has gone. Interrupts the run if no other entry awaits it.
+    pub(crate) fn interrupt_if_abandoned(&mut self, key: &EntryKey) {
+        let running = |slot: &&mut InstanceSlot| slot.running.as_ref().is_some_and(|run| run.keys.contains(key));
         let Some(slot) = self.slots.iter_mut().find(running) else { return };
         if let Some(run) = &mut slot.running {
-            run.wanted -= 1;
-            if run.wanted == 0 {
-                slot.interrupt.stop();
+            run.awaited -= 1;
+            if run.awaited == 0 {
+                slot.interrupt.stop_run();
             }
         }
     }
 
-    /// An entry's rows were ready `taken` after its admission.
+    /// Records that an entry's rows were ready `taken` after its admission.
     pub(crate) fn record_ready(&mut self, taken: Duration, now: Instant) {
         self.times.record_ready(taken, now);
     }
 
-    fn take(&mut self, key: &Key) -> Option<Entry> {
+    fn take_entry(&mut self, key: &EntryKey) -> Option<Entry> {
         let entry = self.waiting.remove(key)?;
-        self.held.remove(&entry.request);
+        self.backlog.remove_entry(&entry.request);
         Some(entry)
     }
 
-    /// Why `request` cannot be admitted, if so.
-    pub(crate) fn refuse(&self, request: &Request) -> Option<Refusal> {
+    /// The reason why `request` cannot be admitted, if there is one.
+    pub(crate) fn refusal_reason(&self, request: &EntryRequest) -> Option<Refusal> {
         let policy = &self.policy;
         let now = Instant::now();
-        let outlook = self.outlook(request.priority, now);
-        let retry_after = || self.times.wait(&outlook).unwrap_or(Duration::from_secs(1));
+        let estimate = self.load_estimate(request.priority, now);
+        let retry_after = || self.times.queue_wait(&estimate).unwrap_or(Duration::from_secs(1));
         if self.closed {
             return Some(Refusal::Closed);
         }
-        if self.held.entries >= policy.max_queue_size {
+        if self.backlog.entries >= policy.max_queue_size {
             return Some(Refusal::Full { limit: policy.max_queue_size, retry_after: retry_after() });
         }
-        if let Some(limit) = policy.patience(request.priority).max_queue_size
-            && self.held.of(request.priority) >= limit
+        if let Some(limit) = policy.timeouts_of(request.priority).max_queue_size
+            && self.backlog.entries_of(request.priority) >= limit
         {
             return Some(Refusal::Full { limit, retry_after: retry_after() });
         }
-        // An entry larger than the limit is let in when nothing else waits: it could never come in otherwise.
-        if self.held.entries > 0 && self.held.bytes + request.bytes > policy.max_queue_bytes {
+        // An entry above the limit is admitted if no other waits, because it could never be admitted otherwise.
+        if self.backlog.entries > 0 && self.backlog.bytes + request.bytes > policy.max_queue_bytes {
             return Some(Refusal::FullOfBytes { limit: policy.max_queue_bytes, retry_after: retry_after() });
         }
         let deadline = request.deadline.moment()?;
-        let predicted = self.times.answer(&outlook, now)?;
+        let predicted = self.times.time_to_answer(&estimate, now)?;
         let left = deadline.saturating_duration_since(now);
         (predicted > left).then(|| Refusal::DeadlineUnreachable { predicted, retry_after: predicted - left })
     }
 
-    fn outlook(&self, priority: Priority, now: Instant) -> Outlook {
+    fn load_estimate(&self, priority: Priority, now: Instant) -> LoadEstimate {
         let runs = || self.slots.iter().filter_map(|slot| slot.running.as_ref());
-        Outlook {
-            work_ahead: self.held.work_before(priority),
+        LoadEstimate {
+            work_ahead: self.backlog.work_before(priority),
             work_running: runs().map(|run| run.work).sum(),
             running_for: runs().map(|run| now.saturating_duration_since(run.since)).sum(),
             instances: self.instances,
-            idle: self.runs() < self.instances,
+            idle: self.running_instances() < self.instances,
         }
     }
 }
 
-impl Slot {
-    fn new(runner: Runner) -> Self {
-        Self { interrupt: runner.interrupt(), runner: Some(runner), running: None }
+impl InstanceSlot {
+    fn new(runner: BatchRunner) -> Self {
+        Self { interrupt: runner.interrupt_handle(), runner: Some(runner), running: None }
     }
 }
 
 impl Entry {
-    fn as_waiting(&self, policy: &Policy) -> Waiting<'_> {
-        let patience = policy.patience(self.request.priority);
-        let rejected = patience.timeout.filter(|_| patience.then == TimeoutAction::Reject);
-        Waiting {
+    fn as_waiting(&self, policy: &Policy) -> WaitingEntry<'_> {
+        let timeouts = policy.timeouts_of(self.request.priority);
+        let rejected = timeouts.timeout.filter(|_| timeouts.then == QueueTimeoutAction::Reject);
+        WaitingEntry {
             rows: self.request.rows,
             shapes: self.job.shapes(),
             deadline: self.request.deadline,

@@ -1,4 +1,4 @@
-//! What a queue has done so far, for those who report it.
+//! Queue statistics: counters and histograms of one model.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -8,62 +8,62 @@ use std::{
 use caudal_observe::Histogram;
 use caudal_types::TensorView;
 
-use crate::Stop;
+use crate::BatchClosedBy;
 
 /// Running totals of one model; times in nanoseconds.
 #[derive(Debug, Default)]
-pub struct Stats {
-    /// Time from a batch's rows being in place to its outputs.
+pub struct QueueStats {
+    /// Time of a run, from complete input rows to its outputs.
     pub infer: Histogram,
-    /// Time that entries which were answered waited, from their rows being ready to their batch.
+    /// Time that answered entries waited, from ready rows to their batch.
     pub waited: Histogram,
-    /// What these spent elsewhere.
-    pub spent: Spent,
+    /// Time that answered entries spent elsewhere.
+    pub spent: TimeSpent,
     /// Rows in each run.
     pub batch_rows: Histogram,
-    /// Tokens in each run, padding included, where rows differ in length.
+    /// Tokens in each run, padding included, if rows differ in length.
     pub batch_tokens: Histogram,
-    /// Those of them that were padding.
+    /// Padding tokens among them.
     pub padding: AtomicU64,
-    /// Runs that were begun.
+    /// Runs that were started.
     pub runs: AtomicU64,
-    /// Runs by the reason their batch ended where it did, in the order of [`Stats::STOPS`].
+    /// Runs by close reason of their batch, in the order of [`Stats::CLOSE_REASONS`].
     pub stops: [AtomicU64; 6],
     /// Entries answered.
     pub answered: AtomicU64,
     /// Entries that failed in the model.
     pub failed: AtomicU64,
-    /// Entries whose deadline passed before their answer, wherever they were.
+    /// Entries whose deadline passed before their answer.
     pub late: AtomicU64,
     /// Entries whose caller left before the answer.
     pub abandoned: AtomicU64,
-    /// Seats given back before their rows were ready: the picture was no picture, or its sender left.
+    /// Permits returned before their rows were ready: the image was invalid, or its client disconnected.
     pub withdrawn: AtomicU64,
-    /// Entries that waited longer than entries of their priority may.
+    /// Entries that waited longer than their priority allows.
     pub expired: AtomicU64,
-    /// Refused because too much waits.
+    /// Entries refused because the queue was full.
     pub refused_full: AtomicU64,
-    /// Refused because the deadline could not be met.
+    /// Entries refused because their deadline was unreachable.
     pub refused_deadline: AtomicU64,
 }
 
-/// Time that entries which were answered spent, all of them together: those that share a run count it each.
+/// Time of answered entries, summed; a run counts for each of its entries.
 #[derive(Debug, Default)]
-pub struct Spent {
-    /// While the batch was put together.
+pub struct TimeSpent {
+    /// Preparing the batch.
     pub prepare: AtomicU64,
-    /// While the model ran.
+    /// Running the model.
     pub infer: AtomicU64,
-    /// Until their answer was made of its outputs.
+    /// Converting the outputs to answers.
     pub finish: AtomicU64,
-    /// From the request's arrival to then.
+    /// From the request's arrival to the answer.
     pub whole: AtomicU64,
 }
 
-/// When an entry came to each of its stations.
+/// Moments in the life of an entry.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
-    /// The request's head.
+pub(crate) struct EntryTimes {
+    /// The request's head arrived.
     pub(crate) arrived: Instant,
     /// Its rows were ready.
     pub(crate) ready: Instant,
@@ -75,41 +75,41 @@ pub(crate) struct Times {
     pub(crate) inferred: Instant,
 }
 
-/// What a queue holds at one moment.
+/// The present load of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Depth {
-    /// Entries admitted that do not run yet, those still being decoded included.
+pub struct QueueDepth {
+    /// Entries admitted that do not run yet, including those being decoded.
     pub entries: usize,
-    /// Instances that run.
+    /// Running instances.
     pub busy_instances: usize,
     /// All instances.
     pub instances: usize,
 }
 
-impl Stats {
+impl QueueStats {
     /// The reasons counted in `stops`, in order.
-    pub const STOPS: [&'static str; 6] = ["drained", "full", "preferred", "no_room", "other_shape", "padding"];
+    pub const CLOSE_REASONS: [&'static str; 6] = ["drained", "full", "preferred", "no_room", "other_shape", "padding"];
 
-    pub(crate) fn count_stop(&self, stop: Stop) {
-        if let Some(i) = Self::STOPS.iter().position(|name| *name == stop.name()) {
+    pub(crate) fn count_close_reason(&self, stop: BatchClosedBy) {
+        if let Some(i) = Self::CLOSE_REASONS.iter().position(|name| *name == stop.name()) {
             self.stops[i].fetch_add(1, Relaxed);
         }
     }
 
-    /// Counts a run on `input`, of which `tokens` are no padding.
+    /// Counts a run on `input` with `tokens` that are not padding.
     pub(crate) fn count_tokens(&self, input: &TensorView<'_>, tokens: usize) {
         let all: usize = input.shape.iter().take(2).product();
         self.batch_tokens.record(all as u64);
         self.padding.fetch_add(all.saturating_sub(tokens) as u64, Relaxed);
     }
 
-    /// Counts an answer that is made now, or the failure to make it.
-    pub(crate) fn count_answer(&self, times: &Times, is_ok: bool) {
+    /// Counts an answer, or the failure to convert it.
+    pub(crate) fn count_answer(&self, times: &EntryTimes, is_ok: bool) {
         if !is_ok {
-            return Self::count(&self.failed);
+            return Self::increment(&self.failed);
         }
         let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
-        let Times { arrived, ready, formed, prepared, inferred } = *times;
+        let EntryTimes { arrived, ready, formed, prepared, inferred } = *times;
         let (now, spent) = (Instant::now(), &self.spent);
         self.waited.record(nanos(ready, formed));
         for (sum, from, to) in [
@@ -120,10 +120,10 @@ impl Stats {
         ] {
             sum.fetch_add(nanos(from, to), Relaxed);
         }
-        Self::count(&self.answered);
+        Self::increment(&self.answered);
     }
 
-    pub(crate) fn count(counter: &AtomicU64) {
+    pub(crate) fn increment(counter: &AtomicU64) {
         counter.fetch_add(1, Relaxed);
     }
 }

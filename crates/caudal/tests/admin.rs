@@ -171,7 +171,10 @@ fn a_folder_that_is_no_number_is_no_version() {
     let repo = Repo::new().file("m/latest/model.onnx", b"").model("double", "double", "");
     let server = Server::start(CAUDAL, &repo, &[]);
     let line = server.log_line("model not loaded");
-    assert!(line.contains("\"latest\" is no number") || line.contains("\\\"latest\\\" is no number"), "{line}");
+    assert!(
+        line.contains("\"latest\" is not a version number") || line.contains("\\\"latest\\\" is not a version number"),
+        "{line}"
+    );
     assert_eq!(server.get("/v2/models/m/ready").status, 503);
 }
 

@@ -1,4 +1,4 @@
-//! The backend that the rest of the house sees.
+//! ONNX Runtime as an implementation of the backend contract.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,17 +9,17 @@ use std::{
 };
 
 use caudal_engine::{
-    Backend, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, OperatorProfile, Outputs, Provider,
-    RunError, names, without_values,
+    Backend, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, OperatorProfile, OutputSink, Provider,
+    RunError, join_names, without_values,
 };
 use caudal_types::TensorView;
 use ort::{environment::Environment, session::builder::SessionBuilder};
 
 use crate::{
     library::{LibraryError, LibrarySource},
-    operators::Profile,
+    operators::ProfileFile,
     provider,
-    raw::{self, ArenaGauge, RunOptions, Runner, SharedSession},
+    raw::{self, ArenaGauge, RunOptions, SessionRunner, SharedSession},
     session,
 };
 
@@ -32,24 +32,28 @@ pub struct OnnxRuntime {
 }
 
 impl OnnxRuntime {
-    /// Loads the shared library at `path`. A process can do this once.
-    pub fn load(path: &Path, source_name: LibrarySource) -> Result<Self, LibraryError> {
-        Self::load_within(path, source_name, None)
+    /// Loads the shared library at `path`. A process can do this only once.
+    pub fn load_library(path: &Path, source_name: LibrarySource) -> Result<Self, LibraryError> {
+        Self::load_library_within(path, source_name, None)
     }
 
-    /// The same; the runs of all models on the processor take at most `run_memory` bytes together, if that is given.
-    pub fn load_within(path: &Path, source_name: LibrarySource, run_memory: Option<u64>) -> Result<Self, LibraryError> {
+    /// The same; concurrent runs of all models on the CPU use at most `run_memory` bytes together, if given.
+    pub fn load_library_within(
+        path: &Path,
+        source_name: LibrarySource,
+        run_memory: Option<u64>,
+    ) -> Result<Self, LibraryError> {
         let unusable = |reason: String| LibraryError::Unusable { path: path.to_owned(), source_name, reason };
-        let builder = ort::init_from(path).map_err(|error| unusable(words(&error)))?;
+        let builder = ort::init_from(path).map_err(|error| unusable(loader_message(&error)))?;
         let environment = builder.with_name("caudal").build().map_err(|error| unusable(error.to_string()))?;
         raw::share_arena(&environment, run_memory).map_err(unusable)?;
-        let arena = session::probe(&environment).and_then(ArenaGauge::new).map_err(unusable)?;
-        Ok(Self { environment, library: path.to_owned(), providers: provider::available(), arena })
+        let arena = session::probe_session(&environment).and_then(ArenaGauge::new).map_err(unusable)?;
+        Ok(Self { environment, library: path.to_owned(), providers: provider::available_providers(), arena })
     }
 }
 
-/// The loader's words without the path, which the sentence around them already names.
-fn words(error: &ort::LoadDynamicError) -> String {
+/// The loader's message without the path, which the error already contains.
+fn loader_message(error: &ort::LoadDynamicError) -> String {
     use ort::LoadDynamicError as Error;
     match error {
         Error::Dlopen { error, .. } => error.to_string(),
@@ -62,9 +66,9 @@ fn words(error: &ort::LoadDynamicError) -> String {
 }
 
 impl Backend for OnnxRuntime {
-    fn describe(&self) -> String {
-        let version = raw::version(&self.library).unwrap_or_else(|| "of unknown version".to_owned());
-        format!("ONNX Runtime {version} ({})", names(&self.providers))
+    fn describe_version(&self) -> String {
+        let version = raw::library_version(&self.library).unwrap_or_else(|| "of unknown version".to_owned());
+        format!("ONNX Runtime {version} ({})", join_names(&self.providers))
     }
 
     fn providers(&self) -> Vec<Provider> {
@@ -72,22 +76,22 @@ impl Backend for OnnxRuntime {
     }
 
     fn arena_bytes(&self) -> Option<u64> {
-        self.arena.bytes()
+        self.arena.allocated_bytes()
     }
 
     fn shrink_arena(&self) -> Result<(), String> {
-        self.arena.shrink()
+        self.arena.release_unused()
     }
 
-    fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+    fn load_model(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
         if !self.providers.contains(&options.provider) {
             return Err(LoadError::NoProvider { wanted: options.provider, has: self.providers() });
         }
-        let session = session::open(&self.environment, file, options)?;
-        let spec = session::spec(&session, file)?;
+        let session = session::open_session(&self.environment, file, options)?;
+        let spec = session::read_spec(&session, file)?;
         let left_to_cpu = match options.provider {
             Provider::Cpu => 0,
-            _ => raw::left_to_cpu(&session).map_err(LoadError::Backend)?,
+            _ => raw::count_cpu_fallbacks(&session).map_err(LoadError::Backend)?,
         };
         let first = SharedSession::new(&session).map_err(LoadError::Backend)?;
         Ok(Arc::new(OnnxModel {
@@ -100,28 +104,28 @@ impl Backend for OnnxRuntime {
         }))
     }
 
-    fn operators(
+    fn profile_operators(
         &self,
         file: &Path,
         options: &LoadOptions,
         runs: usize,
         run: &mut dyn FnMut(&mut dyn Instance) -> Result<(), RunError>,
     ) -> Result<OperatorProfile, LoadError> {
-        let profile = Profile::new();
+        let profile = ProfileFile::new();
         let with_profile = |builder: SessionBuilder| Ok(builder.with_profiling(&profile.prefix)?);
-        let mut session = session::open_with(&self.environment, file, options, with_profile)?;
-        let runner = SharedSession::new(&session).and_then(Runner::new).map_err(LoadError::Backend)?;
+        let mut session = session::open_session_with(&self.environment, file, options, with_profile)?;
+        let runner = SharedSession::new(&session).and_then(SessionRunner::new).map_err(LoadError::Backend)?;
         let mut instance = OnnxInstance::new(runner);
         let ran = (0..=runs).try_for_each(|_| run(&mut instance));
-        // The file is there whether or not they succeeded.
+        // The file exists whether or not the runs succeeded.
         let written = session.end_profiling().map_err(|error| LoadError::Backend(error.message().to_owned()))?;
-        let read = profile.read(Path::new(&written), &self.library);
+        let read = profile.read_and_remove(Path::new(&written), &self.library);
         ran.map_err(|error| LoadError::Backend(error.to_string()))?;
         read.map_err(LoadError::Backend)
     }
 
-    fn simplify(&self, file: &Path, into: &Path) -> Result<(), LoadError> {
-        session::simplify(&self.environment, file, into)
+    fn simplify_model(&self, file: &Path, into: &Path) -> Result<(), LoadError> {
+        session::write_simplified(&self.environment, file, into)
     }
 }
 
@@ -131,20 +135,20 @@ struct OnnxModel {
     spec: ModelSpec,
     options: LoadOptions,
     left_to_cpu: usize,
-    /// The session made at load, and its threads: every such instance's if they can share it, else the first one's.
+    /// The session made at load, and its threads: for all such instances if they can share it, else for the first one.
     open: Mutex<Option<(usize, SharedSession)>>,
 }
 
 impl OnnxModel {
-    fn session(&self, threads: usize) -> Result<SharedSession, LoadError> {
+    fn session_with_threads(&self, threads: usize) -> Result<SharedSession, LoadError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = provider::shares_session(self.options.provider, threads);
+        let shared = provider::can_share_session(self.options.provider, threads);
         let found = if shared { open.clone() } else { open.take_if(|(own, _)| *own == threads) };
         match found.filter(|(own, _)| *own == threads) {
             Some((_, session)) => Ok(session),
             None => {
                 let options = LoadOptions { threads, ..self.options };
-                let session = session::open(&self.environment, &self.file, &options)?;
+                let session = session::open_session(&self.environment, &self.file, &options)?;
                 SharedSession::new(&session).map_err(LoadError::Backend)
             }
         }
@@ -156,37 +160,37 @@ impl Model for OnnxModel {
         &self.spec
     }
 
-    fn left_to_cpu(&self) -> usize {
+    fn cpu_fallback_count(&self) -> usize {
         self.left_to_cpu
     }
 
-    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError> {
-        let runner = Runner::new(self.session(threads)?).map_err(LoadError::Backend)?;
+    fn create_instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError> {
+        let runner = SessionRunner::new(self.session_with_threads(threads)?).map_err(LoadError::Backend)?;
         Ok(Box::new(OnnxInstance::new(runner)))
     }
 }
 
 struct OnnxInstance {
-    runner: Runner,
-    stopper: Arc<Stopper>,
+    runner: SessionRunner,
+    stopper: Arc<RunStopper>,
 }
 
 impl OnnxInstance {
-    fn new(runner: Runner) -> Self {
-        let stopper = Arc::new(Stopper { options: runner.options(), stopped: AtomicBool::new(false) });
+    fn new(runner: SessionRunner) -> Self {
+        let stopper = Arc::new(RunStopper { options: runner.run_options(), stopped: AtomicBool::new(false) });
         Self { runner, stopper }
     }
 }
 
 impl Instance for OnnxInstance {
-    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Outputs<'_>) -> Result<(), RunError> {
-        self.runner.run(inputs, outputs).map_err(|reason| match self.stopper.stopped.load(Ordering::Acquire) {
+    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut OutputSink<'_>) -> Result<(), RunError> {
+        self.runner.run_batch(inputs, outputs).map_err(|reason| match self.stopper.stopped.load(Ordering::Acquire) {
             true => RunError::Interrupted,
             false => RunError::Failed(explained(reason)),
         })
     }
 
-    fn interrupt(&self) -> Arc<dyn Interrupt> {
+    fn interrupt_handle(&self) -> Arc<dyn Interrupt> {
         Arc::clone(&self.stopper) as _
     }
 }
@@ -203,18 +207,18 @@ fn explained(reason: String) -> String {
     }
 }
 
-struct Stopper {
+struct RunStopper {
     options: Arc<RunOptions>,
     stopped: AtomicBool,
 }
 
-impl Interrupt for Stopper {
-    fn stop(&self) {
+impl Interrupt for RunStopper {
+    fn stop_run(&self) {
         self.stopped.store(true, Ordering::Release);
         self.options.set_stopped(true);
     }
 
-    fn reset(&self) {
+    fn allow_runs(&self) {
         if self.stopped.swap(false, Ordering::AcqRel) {
             self.options.set_stopped(false);
         }

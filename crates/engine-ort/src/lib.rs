@@ -1,8 +1,8 @@
-//! ONNX Runtime as a backend: finds the shared library, opens sessions, runs batches.
+//! ONNX Runtime backend: finds the shared library, opens sessions, runs batches.
 //!
-//! Where each run has one thread, or a graphics card, all instances of a model share one session, and with it one copy
-//! of the weights: ONNX Runtime's `Run` may be called on one session from many threads. Where runs have threads of
-//! their own, each instance has its own session, because a session's threads are shared by its runs.
+//! If runs have one thread, or use a GPU, all instances of a model share one session, and with it one copy of the
+//! weights: ONNX Runtime's `Run` may be called concurrently on one session. If runs have several threads, each instance
+//! has its own session, because a session's threads are shared by its runs.
 
 mod backend;
 mod library;
@@ -13,4 +13,4 @@ mod session;
 mod threads;
 
 pub use backend::OnnxRuntime;
-pub use library::{LibraryError, LibrarySource, locate};
+pub use library::{LibraryError, LibrarySource, locate_library};

@@ -1,4 +1,4 @@
-//! Finds ONNX Runtime's shared library: what the settings say, then `ORT_DYLIB_PATH`, then the cache folder.
+//! Location of ONNX Runtime's shared library: the settings, then `ORT_DYLIB_PATH`, then the cache folder.
 
 use std::{
     env, fmt,
@@ -7,14 +7,14 @@ use std::{
 
 use caudal_types::cached_onnxruntime;
 
-/// Who named the library.
+/// The source of the library's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LibrarySource {
     /// The setting `onnxruntime_library`.
     Setting,
     /// The variable `ORT_DYLIB_PATH`.
     Environment,
-    /// Nobody: it lies where `cargo xtask setup` puts it.
+    /// The default: the folder where `cargo xtask setup` puts it.
     Cache,
 }
 
@@ -28,43 +28,43 @@ impl fmt::Display for LibrarySource {
     }
 }
 
-/// Why there is no library to work with.
+/// The reason why the library cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
-    /// It was named and is not there.
+    /// It was named but does not exist.
     #[error(
         "ONNX Runtime's library {path} (from {source_name}) does not exist; correct the path, or leave it out and run `cargo xtask setup` (in a checkout)"
     )]
     Missing {
-        /// Where it should be.
+        /// The configured path.
         path: PathBuf,
-        /// Who said so.
+        /// The source of the path.
         source_name: LibrarySource,
     },
-    /// Nobody named one and the cache has none.
+    /// None was named and the cache folder has none.
     #[error(
         "ONNX Runtime's library was not found (looked in {0}); run `cargo xtask setup` in a checkout of Caudal, or `pip install onnxruntime=={version}` and set onnxruntime_library (--onnxruntime-library, ORT_DYLIB_PATH) to its onnxruntime/capi/libonnxruntime.so.{version}", version = caudal_types::ONNXRUNTIME_VERSION
     )]
     NotFound(PathBuf),
-    /// It is there and is not usable.
+    /// It exists but is not usable.
     #[error("{path} (from {source_name}) is not a usable ONNX Runtime library: {reason}")]
     Unusable {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// Who named it.
+        /// The source of the path.
         source_name: LibrarySource,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
 
-/// The library's path and who named it; `setting` is what the settings say.
-pub fn locate(setting: Option<&Path>) -> Result<(PathBuf, LibrarySource), LibraryError> {
+/// The library's path and its source; `setting` is the path in the settings.
+pub fn locate_library(setting: Option<&Path>) -> Result<(PathBuf, LibrarySource), LibraryError> {
     let variable = env::var_os("ORT_DYLIB_PATH").filter(|value| !value.is_empty()).map(PathBuf::from);
-    choose(setting, variable.as_deref(), &cached_onnxruntime())
+    choose_library(setting, variable.as_deref(), &cached_onnxruntime())
 }
 
-fn choose(
+fn choose_library(
     setting: Option<&Path>,
     variable: Option<&Path>,
     cached: &Path,
@@ -86,8 +86,13 @@ mod tests {
     const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     const NOWHERE: &str = "/nowhere/lib.so";
 
-    fn check(setting: Option<&str>, variable: Option<&str>, cached: &str, expected: Result<LibrarySource, &str>) {
-        let found = choose(setting.map(Path::new), variable.map(Path::new), Path::new(cached));
+    fn assert_choice(
+        setting: Option<&str>,
+        variable: Option<&str>,
+        cached: &str,
+        expected: Result<LibrarySource, &str>,
+    ) {
+        let found = choose_library(setting.map(Path::new), variable.map(Path::new), Path::new(cached));
         match (found, expected) {
             (Ok((_, source)), Ok(wanted)) => assert_eq!(source, wanted),
             (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
@@ -96,17 +101,17 @@ mod tests {
     }
 
     #[test]
-    fn the_setting_wins_then_the_variable_then_the_cache() {
-        check(Some(HERE), Some(NOWHERE), NOWHERE, Ok(LibrarySource::Setting));
-        check(None, Some(HERE), NOWHERE, Ok(LibrarySource::Environment));
-        check(None, None, HERE, Ok(LibrarySource::Cache));
+    fn setting_precedes_variable_and_cache() {
+        assert_choice(Some(HERE), Some(NOWHERE), NOWHERE, Ok(LibrarySource::Setting));
+        assert_choice(None, Some(HERE), NOWHERE, Ok(LibrarySource::Environment));
+        assert_choice(None, None, HERE, Ok(LibrarySource::Cache));
     }
 
     #[test]
-    fn a_library_that_was_named_and_is_missing_is_not_replaced_by_another() {
-        check(Some(NOWHERE), Some(HERE), HERE, Err("from the setting onnxruntime_library"));
-        check(None, Some(NOWHERE), HERE, Err("from the variable ORT_DYLIB_PATH"));
-        check(None, None, NOWHERE, Err("cargo xtask setup"));
-        check(None, None, NOWHERE, Err("pip install onnxruntime=="));
+    fn missing_named_library_has_no_fallback() {
+        assert_choice(Some(NOWHERE), Some(HERE), HERE, Err("from the setting onnxruntime_library"));
+        assert_choice(None, Some(NOWHERE), HERE, Err("from the variable ORT_DYLIB_PATH"));
+        assert_choice(None, None, NOWHERE, Err("cargo xtask setup"));
+        assert_choice(None, None, NOWHERE, Err("pip install onnxruntime=="));
     }
 }

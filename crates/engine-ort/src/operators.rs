@@ -1,4 +1,4 @@
-//! ONNX Runtime's own profile of a session's runs: a file in Chrome's trace format, read and forgotten.
+//! ONNX Runtime's profile of a session's runs: a file in Chrome's trace format, parsed and deleted.
 
 use std::{
     collections::BTreeMap,
@@ -11,52 +11,52 @@ use std::{
 use caudal_engine::{Operator, OperatorProfile};
 use serde::Deserialize;
 
-/// What ONNX Runtime puts behind a node's name where it has run.
-const RAN: &str = "_kernel_time";
+/// The suffix that ONNX Runtime adds to a node's name for its execution.
+const NODE_TIME_SUFFIX: &str = "_kernel_time";
 
-/// A file that goes when this does.
-pub(crate) struct Profile {
-    /// The beginning of its name: ONNX Runtime adds the time.
+/// The profile of a session, whose file ONNX Runtime creates.
+pub(crate) struct ProfileFile {
+    /// The file name's prefix, to which ONNX Runtime adds the time.
     pub(crate) prefix: PathBuf,
 }
 
-impl Profile {
+impl ProfileFile {
     pub(crate) fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("caudal-operators-{}-{}", process::id(), COUNT.fetch_add(1, Relaxed));
+        static PROFILE_COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("caudal-operators-{}-{}", process::id(), PROFILE_COUNT.fetch_add(1, Relaxed));
         Self { prefix: env::temp_dir().join(name) }
     }
 
-    /// Reads what was written to `file` by `library`, and removes it; the first run is not counted.
-    pub(crate) fn read(&self, file: &Path, library: &Path) -> Result<OperatorProfile, String> {
+    /// Parses `file`, which `library` has written, and deletes it; the first run is skipped.
+    pub(crate) fn read_and_remove(&self, file: &Path, library: &Path) -> Result<OperatorProfile, String> {
         let text = fs::read_to_string(file);
         let _ = fs::remove_file(file);
         let text = text.map_err(|error| format!("the profile {} cannot be read: {error}", file.display()))?;
-        operators(&text, library)
+        parse_profile(&text, library)
     }
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct TraceEvent {
     cat: String,
     name: String,
     ts: u64,
     #[serde(default)]
     dur: u64,
     #[serde(default)]
-    args: Args,
+    args: EventArgs,
 }
 
 #[derive(Default, Deserialize)]
-struct Args {
+struct EventArgs {
     op_name: Option<String>,
     provider: Option<String>,
 }
 
-fn operators(text: &str, library: &Path) -> Result<OperatorProfile, String> {
-    let events: Vec<Event> =
+fn parse_profile(text: &str, library: &Path) -> Result<OperatorProfile, String> {
+    let events: Vec<TraceEvent> =
         serde_json::from_str(text).map_err(|error| format!("ONNX Runtime's profile cannot be read: {error}"))?;
-    let mut runs: Vec<&Event> = events.iter().filter(|event| event.name == "model_run").collect();
+    let mut runs: Vec<&TraceEvent> = events.iter().filter(|event| event.name == "model_run").collect();
     runs.sort_by_key(|run| run.ts);
     let Some((first, rest)) = runs.split_first() else {
         return Err("ONNX Runtime's profile holds no run".to_owned());
@@ -64,7 +64,7 @@ fn operators(text: &str, library: &Path) -> Result<OperatorProfile, String> {
     let from = first.ts + first.dur;
     let mut found: BTreeMap<&str, Operator> = BTreeMap::new();
     for event in events.iter().filter(|event| event.cat == "Node" && event.ts >= from) {
-        let Some(name) = event.name.strip_suffix(RAN) else { continue };
+        let Some(name) = event.name.strip_suffix(NODE_TIME_SUFFIX) else { continue };
         let operator = found.entry(name).or_insert_with(|| Operator {
             name: name.to_owned(),
             kind: event.args.op_name.clone().unwrap_or_default(),
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_run_is_left_out_and_nodes_are_ranked() {
+    fn profile_skips_first_run_and_ranks_nodes() {
         let node = |name: &str, kind: &str, ts: u64, dur: u64| {
             format!(
                 r#"{{"cat":"Node","name":"{name}_kernel_time","ts":{ts},"dur":{dur},"ph":"X","args":{{"op_name":"{kind}","provider":"CPU"}}}}"#
@@ -104,7 +104,7 @@ mod tests {
             node("a", "Conv", 1210, 40),
             run(1200, 100),
         ];
-        let operators = |text: &str| operators(text, Path::new("libonnxruntime.so"));
+        let operators = |text: &str| parse_profile(text, Path::new("libonnxruntime.so"));
         let profile = operators(&format!("[{}]", events.join(","))).unwrap();
         assert_eq!((profile.runs, profile.total_us), (2, 250));
         let ranked: Vec<_> = profile.operators.iter().map(|op| (&*op.name, op.calls, op.total_us)).collect();

@@ -1,8 +1,8 @@
-//! The few calls into ONNX Runtime's C interface that the hot path needs, each owning what it made.
+//! Calls of ONNX Runtime's C API on the hot path, with owned handles.
 //!
-//! `ort` opens libraries and sessions for us; running goes straight to C, because `ort` asks for exclusive
-//! access to a session during a run, which would forbid sharing one, and converts every name on every run.
-//! The C interface itself allows concurrent `Run` calls on one session (onnxruntime_c_api.h, OrtApi::Run).
+//! `ort` opens libraries and sessions; runs call the C API directly, because `ort` requires exclusive access to a
+//! session during a run, which would forbid sharing one, and converts every name on every run. The C API allows
+//! concurrent `Run` calls on one session (onnxruntime_c_api.h, OrtApi::Run).
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
@@ -22,23 +22,23 @@ use ort::{
 
 type Result<T> = std::result::Result<T, String>;
 
-fn check(status: sys::OrtStatusPtr) -> Result<()> {
+fn check_status(status: sys::OrtStatusPtr) -> Result<()> {
     // SAFETY: the status was returned by an OrtApi call just now and is given up here.
     unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.message().to_owned())
 }
 
-/// Gives `environment` one arena for the activations of all sessions that ask for it. What one run leaves the next may
-/// take, whichever session it belongs to: two sessions of one model, or models that take turns, need the memory once. It
-/// takes no more than `most` bytes from the system, if that is given: a run that would need more fails.
-pub(crate) fn share_arena(environment: &Environment, most: Option<u64>) -> Result<()> {
+/// Gives `environment` one arena for the activations of all sessions. Memory that one run frees is available to the
+/// next, whichever session it belongs to: sessions of one model, and models that run in turn, need it only once. The
+/// arena takes at most `max_bytes` from the system, if given: a run that needs more fails.
+pub(crate) fn share_arena(environment: &Environment, max_bytes: Option<u64>) -> Result<()> {
     let memory = CpuMemory::new(sys::OrtAllocatorType::OrtArenaAllocator)?;
     let mut arena = ptr::null_mut();
-    let most = most.map_or(0, |most| usize::try_from(most).unwrap_or(usize::MAX).max(1));
-    // SAFETY: a limit of 0 is none, and -1 asks for the library's own choices; the call writes a pointer to a new
+    let max_bytes = max_bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX).max(1));
+    // SAFETY: 0 means no limit, and -1 asks for the library's own choices; the call writes a pointer to a new
     // description, or an error and nothing.
-    check(unsafe { (ort::api().CreateArenaCfg)(most, -1, -1, -1, &mut arena) })?;
+    check_status(unsafe { (ort::api().CreateArenaCfg)(max_bytes, -1, -1, -1, &mut arena) })?;
     // SAFETY: the environment, the memory's and the arena's description are alive; the call copies what it needs.
-    let registered = check(unsafe {
+    let registered = check_status(unsafe {
         (ort::api().CreateAndRegisterAllocator)(environment.ptr().cast_mut(), memory.0.as_ptr(), arena)
     });
     // SAFETY: the description was made above and is not used any more.
@@ -46,8 +46,8 @@ pub(crate) fn share_arena(environment: &Environment, most: Option<u64>) -> Resul
     registered
 }
 
-/// A look into the shared arena: through a session that does nothing else, for the environment itself does not show the
-/// arena that was registered with it.
+/// Statistics of the shared arena, read through a session without other purpose, because the environment does not
+/// expose the arena that was registered with it.
 pub(crate) struct ArenaGauge {
     allocator: ptr::NonNull<sys::OrtAllocator>,
     session: Mutex<Session>,
@@ -60,22 +60,22 @@ unsafe impl Send for ArenaGauge {}
 unsafe impl Sync for ArenaGauge {}
 
 impl ArenaGauge {
-    /// A gauge of the arena that `session` draws on.
+    /// A gauge of the arena that `session` uses.
     pub(crate) fn new(session: Session) -> Result<Self> {
         let memory = CpuMemory::new(sys::OrtAllocatorType::OrtArenaAllocator)?;
         let mut allocator = ptr::null_mut();
         // SAFETY: the session and the memory's description are alive; the call writes a pointer to a new handle on the
         // session's allocator, or an error and nothing.
-        check(unsafe { (ort::api().CreateAllocator)(session.ptr(), memory.0.as_ptr(), &mut allocator) })?;
+        check_status(unsafe { (ort::api().CreateAllocator)(session.ptr(), memory.0.as_ptr(), &mut allocator) })?;
         let allocator = ptr::NonNull::new(allocator).ok_or_else(|| "the arena was not found".to_owned())?;
         Ok(Self { allocator, session: Mutex::new(session) })
     }
 
-    /// Bytes that the arena has taken from the system: runs find their memory there. Weights lie elsewhere.
-    pub(crate) fn bytes(&self) -> Option<u64> {
+    /// Bytes that the arena has allocated from the system for runs; weights are not included.
+    pub(crate) fn allocated_bytes(&self) -> Option<u64> {
         let mut stats = ptr::null_mut();
         // SAFETY: the allocator lives as long as self; the call writes a pointer to new pairs, or an error and nothing.
-        check(unsafe { (ort::api().AllocatorGetStats)(self.allocator.as_ptr(), &mut stats) }).ok()?;
+        check_status(unsafe { (ort::api().AllocatorGetStats)(self.allocator.as_ptr(), &mut stats) }).ok()?;
         let stats = ptr::NonNull::new(stats)?;
         // SAFETY: the pairs were made above; the key ends with a zero. What comes back belongs to the pairs.
         let value = unsafe { (ort::api().GetKeyValue)(stats.as_ptr(), c"TotalAllocated".as_ptr()) };
@@ -89,8 +89,8 @@ impl ArenaGauge {
 }
 
 impl ArenaGauge {
-    /// Gives the system back what no run uses. The library does so at the end of a run that asks for it, so one is made.
-    pub(crate) fn shrink(&self) -> Result<()> {
+    /// Returns unused memory to the system. The library does so at the end of a run with this option, so one is made.
+    pub(crate) fn release_unused(&self) -> Result<()> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let mut run = || -> ort::Result<()> {
             let mut options = ort::session::RunOptions::new()?;
@@ -104,12 +104,12 @@ impl ArenaGauge {
 
 impl Drop for ArenaGauge {
     fn drop(&mut self) {
-        // SAFETY: we own the handle, not the arena behind it, and nobody uses it after this.
+        // SAFETY: we own the handle, not the arena behind it, and it is not used after this.
         unsafe { (ort::api().ReleaseAllocator)(self.allocator.as_ptr()) }
     }
 }
 
-/// A session that several threads may run at once.
+/// A session that several threads may run concurrently.
 #[derive(Clone)]
 pub(crate) struct SharedSession {
     inner: Arc<SharedSessionInner>,
@@ -133,26 +133,26 @@ impl SharedSession {
     }
 }
 
-/// How many operators of `session`, which must have been told to remember it, ONNX Runtime gave to its own kernels on the
-/// processor.
-pub(crate) fn left_to_cpu(session: &Session) -> Result<usize> {
+/// Number of operators of `session` that ONNX Runtime assigned to its own CPU kernels; the session must have recorded
+/// the assignment.
+pub(crate) fn count_cpu_fallbacks(session: &Session) -> Result<usize> {
     let api = ort::api();
     let (mut parts, mut count) = (ptr::null(), 0);
     // SAFETY: the session is alive; the call writes an array and its length, which live as long as the session, or an
     // error and nothing.
-    check(unsafe { (api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &mut parts, &mut count) })?;
+    check_status(unsafe { (api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &mut parts, &mut count) })?;
     let mut left = 0;
     for i in 0..count {
         // SAFETY: the array is `count` long, as the call above said.
         let part = unsafe { *parts.add(i) };
         let mut name = ptr::null();
         // SAFETY: the part is alive; the call writes a text that lives as long as the part, or an error and nothing.
-        check(unsafe { (api.EpAssignedSubgraph_GetEpName)(part, &mut name) })?;
+        check_status(unsafe { (api.EpAssignedSubgraph_GetEpName)(part, &mut name) })?;
         // SAFETY: the text was written by the call above and ends with a zero.
         if unsafe { CStr::from_ptr(name) }.to_bytes() == b"CPUExecutionProvider" {
             let (mut nodes, mut length) = (ptr::null(), 0);
             // SAFETY: as for the parts.
-            check(unsafe { (api.EpAssignedSubgraph_GetNodes)(part, &mut nodes, &mut length) })?;
+            check_status(unsafe { (api.EpAssignedSubgraph_GetNodes)(part, &mut nodes, &mut length) })?;
             left += length;
         }
     }
@@ -162,7 +162,7 @@ pub(crate) fn left_to_cpu(session: &Session) -> Result<usize> {
 /// The level at which ONNX Runtime logs what ends the process, and nothing else.
 const FATAL: c_int = sys::OrtLoggingLevel::ORT_LOGGING_LEVEL_FATAL as c_int;
 
-/// Options of a run; other threads may stop the run through them.
+/// Options of a run, through which other threads can interrupt it.
 pub(crate) struct RunOptions(ptr::NonNull<sys::OrtRunOptions>);
 
 // SAFETY: OrtRunOptions holds a terminate flag that ONNX Runtime reads during a run and that any thread may
@@ -175,11 +175,11 @@ impl RunOptions {
     pub(crate) fn new() -> Result<Self> {
         let mut options = ptr::null_mut();
         // SAFETY: the call writes a pointer to new options, or an error and nothing.
-        check(unsafe { (ort::api().CreateRunOptions)(&mut options) })?;
+        check_status(unsafe { (ort::api().CreateRunOptions)(&mut options) })?;
         let options = ptr::NonNull::new(options).map(Self).ok_or_else(|| "no run options were made".to_owned())?;
         // What fails comes back as an error. ONNX Runtime would log it as well, with values of the inputs.
         // SAFETY: the options were made above.
-        check(unsafe { (ort::api().RunOptionsSetRunLogSeverityLevel)(options.0.as_ptr(), FATAL) })?;
+        check_status(unsafe { (ort::api().RunOptionsSetRunLogSeverityLevel)(options.0.as_ptr(), FATAL) })?;
         Ok(options)
     }
 
@@ -187,18 +187,18 @@ impl RunOptions {
         let api = ort::api();
         let set = if stopped { api.RunOptionsSetTerminate } else { api.RunOptionsUnsetTerminate };
         // SAFETY: the options live as long as self. Neither call can fail for valid options.
-        let _ = check(unsafe { set(self.0.as_ptr()) });
+        let _ = check_status(unsafe { set(self.0.as_ptr()) });
     }
 }
 
 impl Drop for RunOptions {
     fn drop(&mut self) {
-        // SAFETY: we own the options and nobody uses them after this.
+        // SAFETY: we own the options and they are not used after this.
         unsafe { (ort::api().ReleaseRunOptions)(self.0.as_ptr()) }
     }
 }
 
-/// Says that tensors lie in ordinary memory.
+/// Description of ordinary CPU memory.
 struct CpuMemory(ptr::NonNull<sys::OrtMemoryInfo>);
 
 impl CpuMemory {
@@ -206,37 +206,37 @@ impl CpuMemory {
         let mut info = ptr::null_mut();
         let place = sys::OrtMemType::OrtMemTypeDefault;
         // SAFETY: the call writes a pointer to a new description, or an error and nothing.
-        check(unsafe { (ort::api().CreateCpuMemoryInfo)(kind, place, &mut info) })?;
+        check_status(unsafe { (ort::api().CreateCpuMemoryInfo)(kind, place, &mut info) })?;
         ptr::NonNull::new(info).map(Self).ok_or_else(|| "no memory description was made".to_owned())
     }
 }
 
 impl Drop for CpuMemory {
     fn drop(&mut self) {
-        // SAFETY: we own the description and nobody uses it after this.
+        // SAFETY: we own the description and it is not used after this.
         unsafe { (ort::api().ReleaseMemoryInfo)(self.0.as_ptr()) }
     }
 }
 
-/// A tensor of ONNX Runtime's; `'a` is the life of the memory it looks at, if that is not its own.
-struct Value<'a>(ptr::NonNull<sys::OrtValue>, PhantomData<&'a [u8]>);
+/// A tensor of ONNX Runtime; `'a` is the lifetime of borrowed memory.
+struct OrtTensor<'a>(ptr::NonNull<sys::OrtValue>, PhantomData<&'a [u8]>);
 
-impl Drop for Value<'_> {
+impl Drop for OrtTensor<'_> {
     fn drop(&mut self) {
-        // SAFETY: we own the value and nobody uses it after this.
+        // SAFETY: we own the value and it is not used after this.
         unsafe { (ort::api().ReleaseValue)(self.0.as_ptr()) }
     }
 }
 
-impl<'a> Value<'a> {
-    /// A value that looks at `view`'s bytes, which ONNX Runtime only reads, for it is an input.
-    fn borrow(view: TensorView<'a>, memory: &CpuMemory) -> Result<Self> {
+impl<'a> OrtTensor<'a> {
+    /// A tensor that borrows the bytes of `view`; ONNX Runtime does not write to inputs.
+    fn from_view(view: TensorView<'a>, memory: &CpuMemory) -> Result<Self> {
         let dims: Vec<i64> = view.shape.iter().map(|dim| *dim as i64).collect();
         let element = to_element(view.dtype).ok_or("strings cannot be given as bytes")?;
         let mut value = ptr::null_mut();
         // SAFETY: pointer, length and dimensions describe memory that lives for 'a, which the value does not
         // outlive; ONNX Runtime checks the length against dimensions and type, and does not write to inputs.
-        check(unsafe {
+        check_status(unsafe {
             (ort::api().CreateTensorWithDataAsOrtValue)(
                 memory.0.as_ptr(),
                 view.bytes.as_ptr().cast_mut().cast::<c_void>(),
@@ -247,28 +247,28 @@ impl<'a> Value<'a> {
                 &mut value,
             )
         })?;
-        Self::own(value)
+        Self::from_raw(value)
     }
 
-    fn own(value: *mut sys::OrtValue) -> Result<Self> {
+    fn from_raw(value: *mut sys::OrtValue) -> Result<Self> {
         ptr::NonNull::new(value).map(|value| Self(value, PhantomData)).ok_or_else(|| "no tensor was made".to_owned())
     }
 
     /// Type and dimensions.
-    fn shape(&self) -> Result<(DType, Vec<usize>)> {
+    fn type_and_shape(&self) -> Result<(DType, Vec<usize>)> {
         let api = ort::api();
         let mut info = ptr::null_mut();
         // SAFETY: the value is alive; the call writes a new description, or an error and nothing.
-        check(unsafe { (api.GetTensorTypeAndShape)(self.0.as_ptr(), &mut info) })?;
+        check_status(unsafe { (api.GetTensorTypeAndShape)(self.0.as_ptr(), &mut info) })?;
         let read = || {
             let (mut element, mut rank) = (Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, 0);
             // SAFETY: the description is alive until it is released below.
-            check(unsafe { (api.GetTensorElementType)(info, &mut element) })?;
+            check_status(unsafe { (api.GetTensorElementType)(info, &mut element) })?;
             // SAFETY: as above.
-            check(unsafe { (api.GetDimensionsCount)(info, &mut rank) })?;
+            check_status(unsafe { (api.GetDimensionsCount)(info, &mut rank) })?;
             let mut dims = vec![0i64; rank];
             // SAFETY: as above, and `dims` has room for `rank` numbers.
-            check(unsafe { (api.GetDimensions)(info, dims.as_mut_ptr(), rank) })?;
+            check_status(unsafe { (api.GetDimensions)(info, dims.as_mut_ptr(), rank) })?;
             let dtype = from_element(element).ok_or("an output has a type that is not supported")?;
             Ok((dtype, dims.into_iter().map(|dim| dim.max(0) as usize).collect()))
         };
@@ -278,21 +278,21 @@ impl<'a> Value<'a> {
         shape
     }
 
-    fn bytes(&self, length: usize) -> Result<&[u8]> {
+    fn element_bytes(&self, length: usize) -> Result<&[u8]> {
         let mut data = ptr::null_mut();
         // SAFETY: the value is alive; the call writes where its elements begin.
-        check(unsafe { (ort::api().GetTensorMutableData)(self.0.as_ptr(), &mut data) })?;
+        check_status(unsafe { (ort::api().GetTensorMutableData)(self.0.as_ptr(), &mut data) })?;
         if length == 0 {
             return Ok(&[]);
         }
         // SAFETY: the elements are dense, `length` bytes long as their type and dimensions say, and live as
-        // long as the value, which self borrows; nobody writes to them after the run.
+        // long as the value, which self borrows; they are not written to after the run.
         Ok(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) })
     }
 }
 
-/// Runs one batch after another on a session.
-pub(crate) struct Runner {
+/// Runs successive batches on a session.
+pub(crate) struct SessionRunner {
     session: SharedSession,
     memory: CpuMemory,
     options: Arc<RunOptions>,
@@ -300,11 +300,11 @@ pub(crate) struct Runner {
     output_names: Vec<*const c_char>,
 }
 
-// SAFETY: the raw pointers point into names that the session keeps alive and nobody changes; the memory
+// SAFETY: the raw pointers point into names that the session keeps alive and does not change; the memory
 // description is only read. A runner is used by one thread at a time (its methods want exclusive access).
-unsafe impl Send for Runner {}
+unsafe impl Send for SessionRunner {}
 
-impl Runner {
+impl SessionRunner {
     pub(crate) fn new(session: SharedSession) -> Result<Self> {
         let pointers = |names: &[CString]| names.iter().map(|name| name.as_ptr()).collect();
         Ok(Self {
@@ -316,17 +316,21 @@ impl Runner {
         })
     }
 
-    pub(crate) fn options(&self) -> Arc<RunOptions> {
+    pub(crate) fn run_options(&self) -> Arc<RunOptions> {
         Arc::clone(&self.options)
     }
 
-    /// Runs `inputs` and hands the outputs to `take`.
-    pub(crate) fn run(&mut self, inputs: &[TensorView<'_>], take: &mut dyn FnMut(&[TensorView<'_>])) -> Result<()> {
+    /// Runs `inputs` and passes the outputs to `take`.
+    pub(crate) fn run_batch(
+        &mut self,
+        inputs: &[TensorView<'_>],
+        take: &mut dyn FnMut(&[TensorView<'_>]),
+    ) -> Result<()> {
         if inputs.len() != self.input_names.len() {
             return Err(format!("the model takes {} inputs, not {}", self.input_names.len(), inputs.len()));
         }
-        let values: Vec<Value<'_>> =
-            inputs.iter().map(|view| Value::borrow(*view, &self.memory)).collect::<Result<_>>()?;
+        let values: Vec<OrtTensor<'_>> =
+            inputs.iter().map(|view| OrtTensor::from_view(*view, &self.memory)).collect::<Result<_>>()?;
         let given: Vec<*const sys::OrtValue> = values.iter().map(|value| value.0.as_ptr().cast_const()).collect();
         let mut made = vec![ptr::null_mut(); self.output_names.len()];
         // SAFETY: names and values are as many as said and alive during the call; the session may be run by
@@ -343,19 +347,19 @@ impl Runner {
                 made.as_mut_ptr(),
             )
         };
-        check(status)?;
-        let outputs: Vec<Value<'_>> = made.into_iter().map(Value::own).collect::<Result<_>>()?;
-        let shapes = outputs.iter().map(Value::shape).collect::<Result<Vec<_>>>()?;
+        check_status(status)?;
+        let outputs: Vec<OrtTensor<'_>> = made.into_iter().map(OrtTensor::from_raw).collect::<Result<_>>()?;
+        let shapes = outputs.iter().map(OrtTensor::type_and_shape).collect::<Result<Vec<_>>>()?;
         let views = outputs.iter().zip(&shapes).map(|(value, (dtype, shape))| {
             let count = caudal_types::element_count(shape).ok_or("an output is too large")?;
-            Ok(TensorView { dtype: *dtype, shape, bytes: value.bytes(count * dtype.size())? })
+            Ok(TensorView { dtype: *dtype, shape, bytes: value.element_bytes(count * dtype.size())? })
         });
         take(&views.collect::<Result<Vec<_>>>()?);
         Ok(())
     }
 }
 
-const ELEMENTS: [(DType, Element); 13] = [
+const ELEMENT_TYPES: [(DType, Element); 13] = [
     (DType::Bool, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL),
     (DType::U8, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8),
     (DType::U16, Element::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16),
@@ -372,15 +376,15 @@ const ELEMENTS: [(DType, Element); 13] = [
 ];
 
 fn to_element(dtype: DType) -> Option<Element> {
-    ELEMENTS.iter().find(|(ours, _)| *ours == dtype).map(|(_, theirs)| *theirs)
+    ELEMENT_TYPES.iter().find(|(ours, _)| *ours == dtype).map(|(_, theirs)| *theirs)
 }
 
 fn from_element(element: Element) -> Option<DType> {
-    ELEMENTS.iter().find(|(_, theirs)| *theirs == element).map(|(ours, _)| *ours)
+    ELEMENT_TYPES.iter().find(|(_, theirs)| *theirs == element).map(|(ours, _)| *ours)
 }
 
-/// The release of the library at `path`, which is loaded already.
-pub(crate) fn version(path: &Path) -> Option<String> {
+/// The version of the library at `path`, which is already loaded.
+pub(crate) fn library_version(path: &Path) -> Option<String> {
     // SAFETY: the library is loaded, so no initialisation code runs; the handle is closed again at the end.
     let library = unsafe { libloading::Library::new(path) }.ok()?;
     // SAFETY: the library is ONNX Runtime, checked at load, and this is the type of that function.

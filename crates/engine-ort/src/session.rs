@@ -1,4 +1,4 @@
-//! Opens a model file and reads what it wants.
+//! Sessions: opening a model file and reading its specification.
 
 use std::path::Path;
 
@@ -13,15 +13,19 @@ use ort::{
     value::{Outlet, TensorElementType, ValueType},
 };
 
-use crate::{provider, threads::Named};
+use crate::{provider, threads::NamedThreads};
 
-/// Opens `file` as a session whose runs are as `options` say.
-pub(crate) fn open(environment: &Environment, file: &Path, options: &LoadOptions) -> Result<Session, LoadError> {
-    open_with(environment, file, options, Ok)
+/// Opens `file` as a session with `options`.
+pub(crate) fn open_session(
+    environment: &Environment,
+    file: &Path,
+    options: &LoadOptions,
+) -> Result<Session, LoadError> {
+    open_session_with(environment, file, options, Ok)
 }
 
-/// The same, after `more` has been said of it.
-pub(crate) fn open_with(
+/// The same, with further settings by `more`.
+pub(crate) fn open_session_with(
     environment: &Environment,
     file: &Path,
     options: &LoadOptions,
@@ -30,29 +34,29 @@ pub(crate) fn open_with(
     let wanted = options.provider;
     let builder = || -> ort::Result<SessionBuilder> {
         let builder = Session::builder(environment)?
-            .with_optimization_level(level(options.optimization))?
+            .with_optimization_level(optimization_level(options.optimization))?
             .with_intra_threads(provider::session_threads(wanted, options.threads))?
             .with_inter_threads(1)?
-            .with_thread_manager(Named)?
+            .with_thread_manager(NamedThreads)?
             .with_env_allocators()?
             .with_config_entry(
                 "session.record_ep_graph_assignment_info",
                 if wanted == Provider::Cpu { "0" } else { "1" },
             )?
-            // Threads that spin for work look busy to the machine and steal from decoding and from sockets.
+            // Spinning threads look busy to the machine and take time from decode and io threads.
             .with_intra_op_spinning(false)?
-            .with_execution_providers(provider::asked(options, options.threads))?;
+            .with_execution_providers(provider::execution_providers(options, options.threads))?;
         more(builder)
     };
     let opened = builder().and_then(|mut builder| builder.commit_from_file(file));
     opened.map_err(|error| match wanted {
-        Provider::Cpu => unreadable(file, &error),
-        _ => LoadError::Provider { wanted, file: file.display().to_string(), reason: said(&error) },
+        Provider::Cpu => unreadable_error(file, &error),
+        _ => LoadError::Provider { wanted, file: file.display().to_string(), reason: first_line(&error) },
     })
 }
 
-/// Writes `file`, after the rewrites that hold on every machine, to `into`.
-pub(crate) fn simplify(environment: &Environment, file: &Path, into: &Path) -> Result<(), LoadError> {
+/// Writes `file` to `into` after the optimizations that hold on every machine.
+pub(crate) fn write_simplified(environment: &Environment, file: &Path, into: &Path) -> Result<(), LoadError> {
     let write = || -> ort::Result<Session> {
         Session::builder(environment)?
             .with_optimization_level(GraphOptimizationLevel::Level1)?
@@ -60,19 +64,19 @@ pub(crate) fn simplify(environment: &Environment, file: &Path, into: &Path) -> R
             .with_optimized_model_path(into)?
             .commit_from_file(file)
     };
-    write().map(drop).map_err(|error| unreadable(file, &error))
+    write().map(drop).map_err(|error| unreadable_error(file, &error))
 }
 
-fn unreadable(file: &Path, error: &ort::Error) -> LoadError {
-    LoadError::Unreadable { file: file.display().to_string(), reason: said(error) }
+fn unreadable_error(file: &Path, error: &ort::Error) -> LoadError {
+    LoadError::Unreadable { file: file.display().to_string(), reason: first_line(error) }
 }
 
-fn said(error: &ort::Error) -> String {
+fn first_line(error: &ort::Error) -> String {
     error.message().lines().next().unwrap_or("it cannot be opened").to_owned()
 }
 
 /// A session that copies a number: 128 bytes of ONNX, one node, `Identity`.
-pub(crate) fn probe(environment: &Environment) -> Result<Session, String> {
+pub(crate) fn probe_session(environment: &Environment) -> Result<Session, String> {
     let open = || -> ort::Result<Session> {
         Session::builder(environment)?
             .with_intra_threads(1)?
@@ -82,7 +86,7 @@ pub(crate) fn probe(environment: &Environment) -> Result<Session, String> {
     open().map_err(|error| error.message().to_owned())
 }
 
-fn level(optimization: GraphOptimization) -> GraphOptimizationLevel {
+fn optimization_level(optimization: GraphOptimization) -> GraphOptimizationLevel {
     match optimization {
         GraphOptimization::All => GraphOptimizationLevel::All,
         GraphOptimization::Extended => GraphOptimizationLevel::Level2,
@@ -91,22 +95,23 @@ fn level(optimization: GraphOptimization) -> GraphOptimizationLevel {
     }
 }
 
-/// What the session takes and gives.
-pub(crate) fn spec(session: &Session, file: &Path) -> Result<ModelSpec, LoadError> {
-    let tensors = |outlets: &[Outlet]| outlets.iter().map(|outlet| tensor(outlet, file)).collect::<Result<Vec<_>, _>>();
+/// The session's inputs and outputs.
+pub(crate) fn read_spec(session: &Session, file: &Path) -> Result<ModelSpec, LoadError> {
+    let tensors =
+        |outlets: &[Outlet]| outlets.iter().map(|outlet| tensor_spec(outlet, file)).collect::<Result<Vec<_>, _>>();
     let mut spec =
         ModelSpec { inputs: tensors(session.inputs())?, outputs: tensors(session.outputs())?, ..Default::default() };
     if let Ok(metadata) = session.metadata() {
         for key in metadata.custom_keys().unwrap_or_default() {
             if let Some(value) = metadata.custom(&key) {
-                spec.notes.insert(key, value);
+                spec.metadata.insert(key, value);
             }
         }
     }
     Ok(spec)
 }
 
-fn tensor(outlet: &Outlet, file: &Path) -> Result<TensorSpec, LoadError> {
+fn tensor_spec(outlet: &Outlet, file: &Path) -> Result<TensorSpec, LoadError> {
     let unsupported = |what: &str| LoadError::Unsupported {
         file: file.display().to_string(),
         reason: format!("{:?} is {what}", outlet.name()),
@@ -114,7 +119,7 @@ fn tensor(outlet: &Outlet, file: &Path) -> Result<TensorSpec, LoadError> {
     let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
         return Err(unsupported("a sequence or map, not a tensor"));
     };
-    let dtype = dtype(*ty).ok_or_else(|| unsupported(&format!("a tensor of {ty:?}")))?;
+    let dtype = element_dtype(*ty).ok_or_else(|| unsupported(&format!("a tensor of {ty:?}")))?;
     let dims = shape.iter().zip(dimension_symbols.iter()).map(|(length, symbol)| match usize::try_from(*length) {
         Ok(length) => Dim::Fixed(length),
         Err(_) => Dim::Free(symbol.clone()),
@@ -122,7 +127,7 @@ fn tensor(outlet: &Outlet, file: &Path) -> Result<TensorSpec, LoadError> {
     Ok(TensorSpec { name: outlet.name().to_owned(), dtype, dims: dims.collect() })
 }
 
-fn dtype(element: TensorElementType) -> Option<DType> {
+fn element_dtype(element: TensorElementType) -> Option<DType> {
     Some(match element {
         TensorElementType::Bool => DType::Bool,
         TensorElementType::Uint8 => DType::U8,

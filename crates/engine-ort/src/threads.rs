@@ -1,22 +1,22 @@
-//! Threads that ONNX Runtime works with beside ours, under a name that profiles show.
+//! Thread creation for ONNX Runtime's pools, with a name that profiles show.
 
 use std::thread::{Builder, JoinHandle};
 
 use ort::environment::ThreadManager;
 
-/// Their name. The kernel keeps 15 bytes of it.
-const NAME: &str = "infer-pool";
-/// As much as threads of C have: kernels keep packed numbers there, and Rust's threads have less.
-const STACK: usize = 8 << 20;
+/// Their name, of which the kernel keeps 15 bytes.
+const THREAD_NAME: &str = "infer-pool";
+/// The default of C threads: kernels keep packed data on the stack, and Rust's threads have less.
+const STACK_BYTES: usize = 8 << 20;
 
 /// Starts the threads of a session's pool.
-pub(crate) struct Named;
+pub(crate) struct NamedThreads;
 
-impl ThreadManager for Named {
+impl ThreadManager for NamedThreads {
     type Thread = JoinHandle<()>;
 
     fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<Self::Thread> {
-        let thread = Builder::new().name(NAME.to_owned()).stack_size(STACK).spawn(work);
+        let thread = Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(work);
         thread.map_err(|error| ort::Error::new(format!("a thread could not be started: {error}")))
     }
 

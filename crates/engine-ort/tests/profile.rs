@@ -1,4 +1,4 @@
-//! A CPU profile charges ONNX Runtime, which is built without frame pointers, with what it takes.
+//! A CPU profile attributes time to ONNX Runtime, which is built without frame pointers.
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -9,18 +9,18 @@ use std::{
 };
 
 use caudal_engine::{Backend, LoadOptions};
-use caudal_engine_ort::{OnnxRuntime, locate};
+use caudal_engine_ort::{OnnxRuntime, locate_library};
 use caudal_profiler::Recording;
 use caudal_types::TensorView;
 
 /// CPU time of this thread, by the scheduler's own count.
-fn worked() -> f64 {
+fn process_cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
 #[inline(never)]
-fn own_work(time: Duration) {
+fn spin_for(time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
         black_box((0..1000u64).fold(1, |number, next| black_box(number ^ next)));
@@ -28,12 +28,12 @@ fn own_work(time: Duration) {
 }
 
 #[test]
-fn the_librarys_share_is_that_of_its_cpu_time() {
-    let (library, source) = locate(None).expect("run `cargo xtask setup` first");
-    let backend = OnnxRuntime::load(&library, source).unwrap();
+fn library_share_equals_its_cpu_time() {
+    let (library, source) = locate_library(None).expect("run `cargo xtask setup` first");
+    let backend = OnnxRuntime::load_library(&library, source).unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/nanodet/1/model.onnx");
-    let model = backend.load(&file, &LoadOptions::cpu(1)).unwrap();
-    let mut instance = model.instance(1).unwrap();
+    let model = backend.load_model(&file, &LoadOptions::for_cpu(1)).unwrap();
+    let mut instance = model.create_instance(1).unwrap();
     let input = &model.spec().inputs[0];
     let told = input.to_string();
     let sizes = told.split(['[', ']']).nth(1).unwrap();
@@ -45,16 +45,16 @@ fn the_librarys_share_is_that_of_its_cpu_time() {
     };
     run();
     let recording = Recording::start(1000).unwrap();
-    let (mut in_library, before) = (0.0, worked());
-    while worked() - before < 4.0 {
-        let began = worked();
+    let (mut in_library, before) = (0.0, process_cpu_seconds());
+    while process_cpu_seconds() - before < 4.0 {
+        let began = process_cpu_seconds();
         run();
-        in_library += worked() - began;
-        own_work(Duration::from_millis(7));
+        in_library += process_cpu_seconds() - began;
+        spin_for(Duration::from_millis(7));
     }
-    let truth = in_library / (worked() - before);
+    let truth = in_library / (process_cpu_seconds() - before);
     let profile = recording.finish().unwrap();
-    let thread = "the_librarys_sh";
+    let thread = "library_share_e";
     let own = profile.share_where(|stack| stack.frames[0] == thread);
     let found = profile
         .share_where(|stack| stack.frames[0] == thread && stack.frames.iter().any(|name| name.contains("onnxruntime")))

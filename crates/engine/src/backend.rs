@@ -1,48 +1,48 @@
-//! What every backend must do: open a model, run batches on instances of it, let go when told.
+//! Contract of a backend: opening model files, running batches on instances, interrupting runs.
 
 use std::{borrow::Cow, path::Path, sync::Arc};
 
 use caudal_types::{ErrorKind, Explain, TensorView};
 
-use crate::{LoadOptions, ModelSpec, OperatorProfile, Provider, names};
+use crate::{LoadOptions, ModelSpec, OperatorProfile, Provider, join_names};
 
-/// Something that opens model files.
+/// A library that opens model files.
 pub trait Backend: Send + Sync {
-    /// The backend's name and version, for people.
-    fn describe(&self) -> String;
+    /// The backend's name and version.
+    fn describe_version(&self) -> String;
 
     /// The providers that it can run models on.
     fn providers(&self) -> Vec<Provider>;
 
-    /// Opens `file` as `options` say, or not at all: never on another provider.
-    fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
+    /// Opens `file` with `options`, or fails: another provider is never used instead.
+    fn load_model(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
 
-    /// Writes the model in `file` to `into` as the backend sees it after what helps on every machine: constants
-    /// computed, normalisations taken into the weights before them.
-    fn simplify(&self, file: &Path, _into: &Path) -> Result<(), LoadError> {
-        let reason = "this backend simplifies no models".to_owned();
+    /// Writes the model in `file` to `into` after the optimizations that hold on every machine: constants folded,
+    /// normalisations fused into the weights before them.
+    fn simplify_model(&self, file: &Path, _into: &Path) -> Result<(), LoadError> {
+        let reason = "this backend cannot simplify models".to_owned();
         Err(LoadError::Unsupported { file: file.display().to_string(), reason })
     }
 
-    /// Opens `file` as `options` say, lets `run` run an instance of it `runs` times, and once before that is not counted, and
-    /// tells what the operators took.
-    fn operators(
+    /// Opens `file` with `options`, calls `run` with an instance once uncounted and then `runs` times, and returns the
+    /// time of each operator.
+    fn profile_operators(
         &self,
         file: &Path,
         _options: &LoadOptions,
         _runs: usize,
         _run: &mut dyn FnMut(&mut dyn Instance) -> Result<(), RunError>,
     ) -> Result<OperatorProfile, LoadError> {
-        let reason = "this backend tells nothing of operators".to_owned();
+        let reason = "this backend does not profile operators".to_owned();
         Err(LoadError::Unsupported { file: file.display().to_string(), reason })
     }
 
-    /// Bytes that it keeps for the runs of all its models; none if it does not tell.
+    /// Bytes that it holds for runs of all its models; none if unknown.
     fn arena_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// Gives the system back what of that no run uses now, as far as it can; or says why not.
+    /// Returns memory that no run uses now to the system.
     fn shrink_arena(&self) -> Result<(), String> {
         Ok(())
     }
@@ -50,78 +50,78 @@ pub trait Backend: Send + Sync {
 
 /// An open model.
 pub trait Model: Send + Sync {
-    /// What it takes and gives.
+    /// Its inputs and outputs.
     fn spec(&self) -> &ModelSpec;
 
-    /// Operators that the provider has no kernels for, and that ONNX Runtime's own run on the processor instead.
-    fn left_to_cpu(&self) -> usize {
+    /// Number of operators that the provider has no kernels for, and that ONNX Runtime runs on the CPU instead.
+    fn cpu_fallback_count(&self) -> usize {
         0
     }
 
-    /// A new instance with `threads` threads within one run; instances of one model run at the same time.
-    fn instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError>;
+    /// Creates an instance with `threads` threads per run; instances of one model run concurrently.
+    fn create_instance(&self, threads: usize) -> Result<Box<dyn Instance>, LoadError>;
 }
 
-/// Takes the outputs of a run, in the order of the model's spec; they live only as long as the call.
-pub type Outputs<'a> = dyn FnMut(&[TensorView<'_>]) + 'a;
+/// Receives the outputs of a run, in the order of the model's spec; they are valid during the call only.
+pub type OutputSink<'a> = dyn FnMut(&[TensorView<'_>]) + 'a;
 
-/// One runner of a model: one batch at a time.
+/// One slot in which a model runs one batch at a time.
 pub trait Instance: Send {
-    /// Runs `inputs`, given in the order of the model's spec, and hands the outputs to `outputs`, once.
-    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Outputs<'_>) -> Result<(), RunError>;
+    /// Runs `inputs`, given in the order of the model's spec, and passes the outputs to `outputs` once.
+    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut OutputSink<'_>) -> Result<(), RunError>;
 
-    /// A handle by which another thread can stop the run in progress.
-    fn interrupt(&self) -> Arc<dyn Interrupt>;
+    /// A handle with which another thread can interrupt the run in progress.
+    fn interrupt_handle(&self) -> Arc<dyn Interrupt>;
 }
 
-/// Stops a run from another thread.
+/// Interrupts a run from another thread.
 pub trait Interrupt: Send + Sync {
-    /// The run in progress ends as soon as the backend can, with [`RunError::Interrupted`]. Holds until
-    /// [`Interrupt::reset`].
-    fn stop(&self);
+    /// Ends the run in progress as soon as the backend can, with [`RunError::Interrupted`]. Applies to later runs too
+    /// until [`Interrupt::allow_runs`].
+    fn stop_run(&self);
 
-    /// Lets the next run go ahead.
-    fn reset(&self);
+    /// Permits runs again.
+    fn allow_runs(&self);
 }
 
-/// Why a model could not be opened.
+/// The reason why a model could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file is not a model this backend reads, or is damaged.
+    /// The file is damaged or not a model that this backend reads.
     #[error("{file} is not a model that can be loaded: {reason}")]
     Unreadable {
         /// The model file.
         file: String,
-        /// What the backend says.
+        /// The backend's message.
         reason: String,
     },
-    /// The model wants something this build does not do.
-    #[error("{file} needs what is not supported here: {reason}")]
+    /// The model needs a feature that this build does not have.
+    #[error("{file} needs an unsupported feature: {reason}")]
     Unsupported {
         /// The model file.
         file: String,
-        /// What it is.
+        /// The feature.
         reason: String,
     },
-    /// The backend has not the provider that is to run it.
-    #[error("the provider {wanted} is not in the ONNX Runtime library that is loaded, which has {}", names(.has))]
+    /// The backend does not have the requested provider.
+    #[error("the provider {wanted} is not in the loaded ONNX Runtime library, which has {}", join_names(.has))]
     NoProvider {
         /// The provider.
         wanted: Provider,
-        /// Those that there are.
+        /// The available providers.
         has: Vec<Provider>,
     },
-    /// The provider is there and does not work.
+    /// The provider is available but does not run the model.
     #[error("the provider {wanted} does not run {file}: {reason}")]
     Provider {
         /// The provider.
         wanted: Provider,
         /// The model file.
         file: String,
-        /// What it says.
+        /// The provider's message.
         reason: String,
     },
-    /// The backend itself cannot work.
+    /// The backend itself is unusable.
     #[error("the inference backend is not usable: {0}")]
     Backend(String),
 }
@@ -134,9 +134,9 @@ impl Explain for LoadError {
     fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::NoProvider { wanted, .. } => {
-                return format!("{}; or name another one after it in providers, as a fallback", wanted.origin()).into();
+                return format!("{}; or name another one after it in providers, as a fallback", wanted.install_hint()).into();
             }
-            Self::Provider { .. } => "name another one after it in providers, as a fallback, or mend what it asks for",
+            Self::Provider { .. } => "name another one after it in providers, as a fallback, or fix what it reports",
             Self::Unreadable { .. } => "export the model again, then check the folder with `caudal models doctor`",
             Self::Unsupported { .. } => "export the model with other settings",
             Self::Backend(_) => "run `cargo xtask setup`, or `pip install onnxruntime` and set onnxruntime_library to its libonnxruntime.so",
@@ -145,10 +145,10 @@ impl Explain for LoadError {
     }
 }
 
-/// Why a run gave no outputs.
+/// The reason why a run gave no outputs.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RunError {
-    /// Somebody stopped it.
+    /// It was interrupted.
     #[error("the run was stopped")]
     Interrupted,
     /// The backend failed on these inputs.

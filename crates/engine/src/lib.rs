@@ -1,10 +1,10 @@
-//! The contract of a backend (batch in, batch out) and the folder of models.
+//! Contract of inference backends, and the model repository.
 //!
-//! A backend opens a model file and says what the file wants ([`ModelSpec`]); an [`Instance`] of it runs one
-//! batch at a time. The [`repository`] finds files, versions and settings in Triton's folder layout, refuses
-//! what reaches outside of a model's folder, and can explain in words what is wrong with it.
+//! A backend opens a model file and describes its inputs and outputs ([`ModelSpec`]); an [`Instance`] of it runs one
+//! batch at a time. The [`repository`] finds files, versions and settings in Triton's folder layout, refuses files
+//! outside of a model's folder, and reports problems with their fixes.
 //!
-//! Which backend runs, and what its tensors mean, this room does not know.
+//! This crate does not know which backend runs, or what its tensors mean.
 
 mod backend;
 mod operators;
@@ -12,7 +12,7 @@ mod provider;
 pub mod repository;
 mod spec;
 
-pub use backend::{Backend, Instance, Interrupt, LoadError, Model, Outputs, RunError, without_values};
+pub use backend::{Backend, Instance, Interrupt, LoadError, Model, OutputSink, RunError, without_values};
 pub use operators::{Operator, OperatorProfile};
-pub use provider::{GraphOptimization, LoadOptions, Precision, Provider, UnknownProvider, names};
+pub use provider::{GraphOptimization, LoadOptions, Precision, Provider, UnknownProvider, join_names};
 pub use spec::{Dim, ModelSpec, TensorSpec};

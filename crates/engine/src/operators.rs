@@ -1,37 +1,37 @@
-//! Where a model's time goes, operator by operator, as its backend tells.
+//! Operator profile: the time of each operator of a model as its backend reports it.
 
 use std::path::PathBuf;
 
-/// An operator of a model's graph, as the backend runs it: it may be several of the file's, fused.
+/// An operator as the backend runs it: possibly several operators of the file, fused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operator {
     /// The node's name.
     pub name: String,
-    /// What it does, such as `Conv`.
+    /// Its operator type, such as `Conv`.
     pub kind: String,
-    /// Who runs it, as the backend names it.
+    /// The provider that runs it, as the backend names it.
     pub provider: String,
-    /// How often it ran.
+    /// Number of calls.
     pub calls: u64,
-    /// All its runs together, in microseconds.
+    /// Total time in microseconds.
     pub total_us: u64,
 }
 
-/// What a model spent its time on.
+/// The time of all operators of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperatorProfile {
-    /// The file of the code that ran them: where profiles of the process show that code.
+    /// The library file that contains the operators' code, as CPU profiles name it.
     pub library: PathBuf,
-    /// Runs that were watched.
+    /// Number of profiled runs.
     pub runs: usize,
-    /// All of them together, in microseconds, with what lies between operators.
+    /// Total time of the runs in microseconds, including gaps between operators.
     pub total_us: u64,
-    /// Its operators, the one that took most first.
+    /// Its operators, the longest total time first.
     pub operators: Vec<Operator>,
 }
 
 impl OperatorProfile {
-    /// Operators of the same kind together, the one that took most first: its name is empty.
+    /// Operators summed by type, the longest total time first; their names are empty.
     pub fn by_kind(&self) -> Vec<Operator> {
         let mut kinds: Vec<Operator> = Vec::new();
         for operator in &self.operators {

@@ -1,32 +1,32 @@
-//! Who runs a model's operators, and how exactly: what a model may ask of a backend beside its file.
+//! Execution providers and load options: what runs a model's operators, and in which precision.
 
 use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What runs the operators of a model, by ONNX Runtime's names.
+/// An execution provider, by ONNX Runtime's names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum Provider {
-    /// ONNX Runtime's own kernels on the processor.
+    /// ONNX Runtime's own CPU kernels.
     #[default]
     Cpu,
-    /// Intel's OpenVINO, on the processor.
+    /// Intel's OpenVINO, on the CPU.
     OpenVino,
-    /// NVIDIA's cuDNN and cuBLAS, on a graphics card.
+    /// NVIDIA's cuDNN and cuBLAS, on a GPU.
     Cuda,
-    /// NVIDIA's TensorRT, on a graphics card.
+    /// NVIDIA's TensorRT, on a GPU.
     TensorRt,
-    /// XNNPACK, on the processor.
+    /// XNNPACK, on the CPU.
     Xnnpack,
 }
 
 impl Provider {
-    /// All of them.
+    /// All providers.
     pub const ALL: [Self; 5] = [Self::Cpu, Self::OpenVino, Self::Cuda, Self::TensorRt, Self::Xnnpack];
 
-    /// Its name in settings and answers.
+    /// Its name in settings and responses.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -37,18 +37,18 @@ impl Provider {
         }
     }
 
-    /// Whether its runs take a graphics card, and next to nothing of the processor's cores.
+    /// Whether it runs on a GPU and needs hardly any CPU time.
     pub fn on_gpu(self) -> bool {
         matches!(self, Self::Cuda | Self::TensorRt)
     }
 
-    /// Whether it can compute a model of 32-bit floats in shorter ones.
-    pub fn has_precisions(self) -> bool {
+    /// Whether it can compute a model of 32-bit floats in reduced precision.
+    pub fn supports_reduced_precision(self) -> bool {
         matches!(self, Self::OpenVino | Self::TensorRt)
     }
 
-    /// Where one gets a library that has it.
-    pub fn origin(self) -> &'static str {
+    /// Instructions for getting a library with this provider.
+    pub fn install_hint(self) -> &'static str {
         match self {
             Self::Cpu => "every library has it",
             Self::OpenVino => {
@@ -70,9 +70,9 @@ impl fmt::Display for Provider {
     }
 }
 
-/// There is no provider of that name.
+/// The name is not one of a provider.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no provider {0:?}; there are {all}", all = names(&Provider::ALL))]
+#[error("there is no provider {0:?}; there are {all}", all = join_names(&Provider::ALL))]
 pub struct UnknownProvider(String);
 
 impl FromStr for Provider {
@@ -90,26 +90,26 @@ impl<'de> Deserialize<'de> for Provider {
     }
 }
 
-/// The names of `providers`, for a sentence.
-pub fn names(providers: &[Provider]) -> String {
+/// The names of `providers`, separated by commas.
+pub fn join_names(providers: &[Provider]) -> String {
     providers.iter().map(|provider| provider.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// The numbers that a model of 32-bit floats is computed in, where the provider leaves a choice.
+/// The precision in which a model of 32-bit floats is computed, if the provider supports several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32 bits, as in the file.
     #[default]
     F32,
-    /// 16 bits with the range of 32: twice as fast where the processor has instructions for it.
+    /// 16 bits with the range of 32: twice as fast if the CPU has instructions for it.
     Bf16,
-    /// 16 bits, IEEE's.
+    /// 16 bits as defined by IEEE 754.
     F16,
 }
 
 impl Precision {
-    /// Its name in settings and answers.
+    /// Its name in settings and responses.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -119,26 +119,26 @@ impl Precision {
     }
 }
 
-/// How far a graph is rewritten before it runs.
+/// Level of graph optimization before a model runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GraphOptimization {
-    /// Everything: layouts too.
+    /// All optimizations, including memory layouts.
     #[default]
     All,
-    /// Fusions of operators that the provider has kernels for.
+    /// Fusions of operators for which the provider has kernels.
     Extended,
-    /// What holds for every provider: constants folded, the needless removed.
+    /// Optimizations that hold for every provider: constant folding, removal of redundant operators.
     Basic,
-    /// Nothing.
+    /// No optimizations.
     None,
 }
 
 impl GraphOptimization {
-    /// All of them.
+    /// All levels.
     pub const ALL: [Self; 4] = [Self::All, Self::Extended, Self::Basic, Self::None];
 
-    /// Its name in settings and answers.
+    /// Its name in settings and responses.
     pub fn name(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -149,22 +149,22 @@ impl GraphOptimization {
     }
 }
 
-/// How a model is to be opened.
+/// Options for opening a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Threads of the first instance within one run.
+    /// Threads per run of the first instance.
     pub threads: usize,
-    /// Who runs it.
+    /// The execution provider.
     pub provider: Provider,
-    /// In which numbers, where the provider leaves a choice.
+    /// The precision, if the provider supports several.
     pub precision: Precision,
-    /// How far its graph is rewritten.
+    /// The level of graph optimization.
     pub optimization: GraphOptimization,
 }
 
 impl LoadOptions {
-    /// On the processor with `threads` threads, everything else as usual.
-    pub fn cpu(threads: usize) -> Self {
+    /// Options for the CPU with `threads` threads and defaults otherwise.
+    pub fn for_cpu(threads: usize) -> Self {
         Self {
             threads,
             provider: Provider::Cpu,

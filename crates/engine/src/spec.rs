@@ -1,4 +1,4 @@
-//! What a model takes and gives, as its file says.
+//! Model specification: inputs and outputs as the model file declares them.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,7 +7,7 @@ use caudal_types::DType;
 /// One dimension of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {
-    /// Always this long.
+    /// A fixed length.
     Fixed(usize),
     /// Any length; dimensions of the same non-empty name have the same length.
     Free(String),
@@ -15,16 +15,16 @@ pub enum Dim {
 
 impl Dim {
     /// The length, if it is fixed.
-    pub fn fixed(&self) -> Option<usize> {
+    pub fn fixed_length(&self) -> Option<usize> {
         match self {
             Self::Fixed(length) => Some(*length),
             Self::Free(_) => None,
         }
     }
 
-    /// Whether a tensor may have `length` here.
-    pub fn admits(&self, length: usize) -> bool {
-        self.fixed().is_none_or(|fixed| fixed == length)
+    /// Whether this dimension of a tensor may have `length`.
+    pub fn accepts_length(&self, length: usize) -> bool {
+        self.fixed_length().is_none_or(|fixed| fixed == length)
     }
 }
 
@@ -55,9 +55,9 @@ impl TensorSpec {
         self.dims.get(1..).unwrap_or_default()
     }
 
-    /// Whether a tensor of `shape` fits.
-    pub fn admits(&self, shape: &[usize]) -> bool {
-        self.dims.len() == shape.len() && self.dims.iter().zip(shape).all(|(dim, length)| dim.admits(*length))
+    /// Whether a tensor of `shape` is valid.
+    pub fn accepts_shape(&self, shape: &[usize]) -> bool {
+        self.dims.len() == shape.len() && self.dims.iter().zip(shape).all(|(dim, length)| dim.accepts_length(*length))
     }
 }
 
@@ -71,26 +71,26 @@ impl fmt::Display for TensorSpec {
     }
 }
 
-/// What a model takes and gives.
+/// Inputs and outputs of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ModelSpec {
-    /// Inputs, in the order in which an instance takes them.
+    /// Inputs, in the order of an instance's inputs.
     pub inputs: Vec<TensorSpec>,
-    /// Outputs, in the order in which an instance gives them.
+    /// Outputs, in the order of an instance's outputs.
     pub outputs: Vec<TensorSpec>,
-    /// What the exporter wrote into the file beside the graph: class names, stride, task.
-    pub notes: BTreeMap<String, String>,
+    /// Metadata of the exporter: class names, stride, task.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl ModelSpec {
     /// Whether rows of several requests may share a run: the first dimension of every input and output is free, all
-    /// carry one name, and that name says batch.
+    /// have one name, and that is a name of batch dimensions.
     ///
-    /// A dimension of another name may be a sequence's length, say, and joining requests along it would mix their
-    /// answers; the settings can say that it is a batch all the same.
-    pub fn batched(&self) -> bool {
+    /// A dimension of another name may be the length of a sequence, and joining requests along it would mix their
+    /// answers; the settings can declare it a batch dimension.
+    pub fn has_batch_dimension(&self) -> bool {
         let mut names = self.inputs.iter().chain(&self.outputs).map(|tensor| match tensor.dims.first() {
-            Some(Dim::Free(name)) if says_batch(name) => Some(name),
+            Some(Dim::Free(name)) if is_batch_name(name) => Some(name),
             _ => None,
         });
         let Some(Some(first)) = names.next() else { return false };
@@ -98,8 +98,8 @@ impl ModelSpec {
     }
 }
 
-/// Whether exporters and people call a batch dimension so: `batch`, `batch_size`, `Batch`, `N`, `bs`.
-fn says_batch(name: &str) -> bool {
+/// Whether `name` is a common name of batch dimensions: `batch`, `batch_size`, `Batch`, `N`, `bs`.
+fn is_batch_name(name: &str) -> bool {
     let name = name.to_lowercase();
     name.contains("batch") || matches!(name.as_str(), "n" | "b" | "bs")
 }
@@ -114,11 +114,12 @@ mod tests {
     }
 
     fn batched(input: &[&str], output: &[&str]) -> bool {
-        ModelSpec { inputs: vec![tensor(input)], outputs: vec![tensor(output)], ..Default::default() }.batched()
+        ModelSpec { inputs: vec![tensor(input)], outputs: vec![tensor(output)], ..Default::default() }
+            .has_batch_dimension()
     }
 
     #[test]
-    fn rows_join_only_along_a_shared_named_dimension() {
+    fn batch_dimension_needs_shared_name() {
         assert!(batched(&["batch", "3"], &["batch", "10"]));
         assert!(!batched(&["1", "3"], &["1", "10"]));
         assert!(batched(&["N", "3"], &["N", "10"]));
@@ -126,15 +127,15 @@ mod tests {
         assert!(!batched(&["length", "3"], &["length", "10"]), "joining would mix sequences");
         assert!(!batched(&["", "3"], &["", "10"]));
         assert!(!batched(&[], &["batch"]));
-        assert!(!ModelSpec::default().batched());
+        assert!(!ModelSpec::default().has_batch_dimension());
     }
 
     #[test]
-    fn a_shape_fits_where_the_fixed_lengths_agree() {
+    fn tensor_spec_accepts_matching_fixed_lengths() {
         let spec = tensor(&["n", "64"]);
-        assert!(spec.admits(&[7, 64]));
-        assert!(!spec.admits(&[7, 65]));
-        assert!(!spec.admits(&[64]));
+        assert!(spec.accepts_shape(&[7, 64]));
+        assert!(!spec.accepts_shape(&[7, 65]));
+        assert!(!spec.accepts_shape(&[64]));
         assert_eq!(spec.to_string(), "t FP32 [n, 64]");
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use caudal_engine::{Backend, Provider, repository::Repository};
-use caudal_engine_ort::{OnnxRuntime, locate};
+use caudal_engine_ort::{OnnxRuntime, locate_library};
 use caudal_flow::{
     Definition, Engine, Fault, Options, Outcome, Registry, RunError, RunOptions, StepError, Steps, Value, value,
 };
@@ -50,8 +50,8 @@ struct Shared {
 }
 
 static REAL: LazyLock<Shared> = LazyLock::new(|| {
-    let (library, source) = locate(None).expect("run `cargo xtask setup` first");
-    let backend = OnnxRuntime::load(&library, source).expect("the library that setup installs can be loaded");
+    let (library, source) = locate_library(None).expect("run `cargo xtask setup` first");
+    let backend = OnnxRuntime::load_library(&library, source).expect("the library that setup installs can be loaded");
     let repo = Repo::nanodet("aliases: [small]").model("double", "double", "").model("free", "free", "").encoder(
         "encoder",
         "encoder",

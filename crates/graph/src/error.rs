@@ -1,28 +1,28 @@
-//! Why a graph cannot be read or changed.
+//! Errors of reading and rewriting graphs.
 
-/// Why a graph cannot be read or changed.
+/// The reason why a graph cannot be read or rewritten.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphError {
     /// Not an ONNX model, or a damaged one.
     #[error("it is not an ONNX model: {0}")]
     Malformed(String),
-    /// Its weights lie in other files.
-    #[error("its weights lie in files beside it ({0}); save it as one file")]
+    /// Its weights are stored in other files.
+    #[error("its weights are in external files ({0}); save it as one file")]
     ExternalData(String),
-    /// Its operators are too old.
-    #[error("it is written in opset {has}, and {what} needs {needs} or later; export it again")]
+    /// Its opset is too old.
+    #[error("it has opset {has}, and {what} needs opset {needs} or later; export it again")]
     Opset {
-        /// The version of ONNX's operators that it uses.
+        /// The opset of the model.
         has: i64,
-        /// The oldest that would do.
+        /// The oldest sufficient opset.
         needs: i64,
-        /// What for.
+        /// The purpose.
         what: &'static str,
     },
-    /// Its graph is not one to which this can be done.
+    /// Its graph is unsuitable for this change.
     #[error("{0}")]
     Unsuitable(String),
-    /// It would be larger than the format allows.
-    #[error("it would be larger than the 2 GiB that one ONNX file may have")]
+    /// It would exceed the size that the format allows.
+    #[error("it would exceed 2 GiB, the limit of one ONNX file")]
     TooLarge,
 }

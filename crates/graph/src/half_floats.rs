@@ -1,5 +1,5 @@
-//! Computing in 16-bit floats: what gains by it is done in halves, its weights are stored so, and inputs and outputs of
-//! the model stay as they were.
+//! Conversion to 16-bit floats: suitable operators compute in half precision with half-precision weights, and the
+//! model's inputs and outputs keep their types.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,13 +7,13 @@ use half::f16;
 
 use crate::{
     GraphError, Model,
-    build::{Builder, Value},
+    builder::{AttributeValue, GraphBuilder},
     onnx::onnx::{TensorProto, tensor_proto::DataType},
-    weights,
+    tensors,
 };
 
-/// Operators that take and give halves wherever they take and give floats, all of their float inputs alike.
-const ABLE: [&str; 33] = [
+/// Operators that accept half precision wherever they accept floats, for all of their float inputs alike.
+const HALF_OPERATORS: [&str; 33] = [
     "Add",
     "AveragePool",
     "BatchNormalization",
@@ -49,19 +49,23 @@ const ABLE: [&str; 33] = [
     "Mish",
 ];
 
-/// `model` computed in halves from its first layer with weights on, where its operators can.
-pub fn halve(model: &Model) -> Result<Model, GraphError> {
-    model.needs_opset(7, "computing in 16 bits")?;
+/// `model` in half precision from its first layer with weights on, as far as its operators support it.
+pub fn convert_to_half(model: &Model) -> Result<Model, GraphError> {
+    model.require_opset(7, "computing in 16 bits")?;
     let mut halved = model.clone();
     let nodes = std::mem::take(&mut halved.graph_mut().node);
     let constants: HashMap<String, TensorProto> =
         halved.graph().initializer.iter().map(|tensor| (tensor.name().to_owned(), tensor.clone())).collect();
     let outputs: HashSet<String> = halved.graph().output.iter().map(|value| value.name().to_owned()).collect();
-    let mut write =
-        Writer { build: Builder::new(&mut halved, "fp16"), constants, halves: HashMap::new(), floats: HashSet::new() };
+    let mut write = HalfWriter {
+        build: GraphBuilder::new(&mut halved, "fp16"),
+        constants,
+        halves: HashMap::new(),
+        floats: HashSet::new(),
+    };
     for mut node in nodes {
         let layer = matches!(node.op_type(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
-        let able = node.domain().is_empty() && ABLE.contains(&node.op_type());
+        let able = node.domain().is_empty() && HALF_OPERATORS.contains(&node.op_type());
         let begins = layer && node.input.get(1).is_some_and(|weights| write.is_float(weights));
         let goes_on = able && node.input.iter().any(|name| write.halves.contains_key(name));
         if !begins && !goes_on {
@@ -69,7 +73,7 @@ pub fn halve(model: &Model) -> Result<Model, GraphError> {
             write.build.nodes.push(node);
             continue;
         }
-        // What else these take are shapes.
+        // The other inputs of these are shapes.
         let first = matches!(node.op_type(), "Reshape" | "Split" | "Squeeze" | "Unsqueeze");
         for (index, name) in node.input.iter_mut().enumerate() {
             if !name.is_empty() && (index == 0 || !first) {
@@ -78,7 +82,7 @@ pub fn halve(model: &Model) -> Result<Model, GraphError> {
         }
         let made = node.output.clone();
         for name in &mut node.output {
-            let half = write.build.name(name);
+            let half = write.build.prefixed_name(name);
             write.halves.insert(name.clone(), half.clone());
             *name = half;
         }
@@ -87,28 +91,28 @@ pub fn halve(model: &Model) -> Result<Model, GraphError> {
             write.as_float(name);
         }
     }
-    let Writer { build, halves, .. } = write;
+    let HalfWriter { build, halves, .. } = write;
     let nodes = build.nodes;
     if halves.is_empty() {
         return Err(GraphError::Unsuitable("it has no layer to be computed in 16 bits".to_owned()));
     }
     halved.graph_mut().node = nodes;
-    // What was said of types between the nodes no longer holds.
+    // The recorded types of intermediate values no longer hold.
     halved.graph_mut().value_info.clear();
     crate::quantize::drop_unused_constants(&mut halved);
     Ok(halved)
 }
 
-struct Writer<'a> {
-    build: Builder<'a>,
+struct HalfWriter<'a> {
+    build: GraphBuilder<'a>,
     constants: HashMap<String, TensorProto>,
-    /// Values, and what they are called in halves.
+    /// Values and the names of their half-precision copies.
     halves: HashMap<String, String>,
-    /// Values made in halves of which there are floats too, under their own names.
+    /// Half-precision values that also exist as floats under their own names.
     floats: HashSet<String>,
 }
 
-impl Writer<'_> {
+impl HalfWriter<'_> {
     fn is_float(&self, name: &str) -> bool {
         self.constants.get(name).is_some_and(|tensor| tensor.data_type() == DataType::FLOAT as i32)
     }
@@ -118,27 +122,29 @@ impl Writer<'_> {
             name.clone_from(half);
             return;
         }
-        let constant =
-            self.constants.get(name).map(|tensor| (tensor.data_type(), weights::floats(tensor), tensor.dims.clone()));
+        let constant = self
+            .constants
+            .get(name)
+            .map(|tensor| (tensor.data_type(), tensors::read_floats(tensor), tensor.dims.clone()));
         let half = match constant {
             Some((kind, Some(values), dims)) if kind == DataType::FLOAT as i32 => {
                 let values: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
                 let dims: Vec<usize> = dims.into_iter().map(|length| length as usize).collect();
-                self.build.constant(|name| weights::of_f16(name, &dims, &values))
+                self.build.add_constant(|name| tensors::of_f16(name, &dims, &values))
             }
             Some(_) => return,
-            None => self.build.cast(name, DataType::FLOAT16),
+            None => self.build.add_cast(name, DataType::FLOAT16),
         };
         self.halves.insert(name.clone(), half.clone());
         self.floats.insert(name.clone());
         *name = half;
     }
 
-    /// Makes sure that there is a value `name` in floats.
+    /// Ensures that the value `name` exists as floats.
     fn as_float(&mut self, name: &str) {
         if let Some(half) = self.halves.get(name).filter(|_| !self.floats.contains(name)) {
             let half = half.clone();
-            self.build.named("Cast", &[&half], &[name], &[("to", Value::Int(DataType::FLOAT as i64))]);
+            self.build.add_named_op("Cast", &[&half], &[name], &[("to", AttributeValue::Int(DataType::FLOAT as i64))]);
             self.floats.insert(name.to_owned());
         }
     }

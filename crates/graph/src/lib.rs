@@ -1,23 +1,22 @@
-//! ONNX models as graphs that can be changed: what happens to a model between two versions of it.
+//! Rewriting of ONNX graphs: changes that make a new version of a model.
 //!
-//! A [`Model`] is read from a file's bytes and written back without loss: fields that this room does not know stay where
-//! they are. [`take_bytes`] puts the way from 8-bit pixels to the network's input in front of its graph, [`suppress`] the
-//! way from its outputs to boxes without duplicates behind it; [`quantize`] does its convolutions in 8 bits, [`halve`]
-//! computes in 16.
+//! A [`Model`] is read from a file's bytes and written back without loss: unknown fields are preserved.
+//! [`fuse_preprocessing`] adds the conversion from 8-bit pixels in front of the graph, [`fuse_nms`] adds non-maximum
+//! suppression behind it; [`quantize_model`] makes layers compute in 8 bits, [`convert_to_half`] in 16.
 //!
-//! Pure and synchronous: what pictures, backends and repositories are, this room does not know.
+//! Pure and synchronous: this crate does not know images, backends or repositories.
 
-mod build;
+mod builder;
+mod dataflow;
 mod error;
-mod flow;
 mod half_floats;
 mod model;
-mod pixels;
+mod nms;
+mod preprocess;
 mod quantize;
-mod suppress;
-mod weights;
+mod tensors;
 
-/// ONNX's messages, made from `proto/onnx.proto`.
+/// ONNX's messages, generated from `proto/onnx.proto`.
 #[expect(
     unreachable_pub,
     clippy::unwrap_used,
@@ -29,8 +28,8 @@ mod onnx {
 }
 
 pub use error::GraphError;
-pub use half_floats::halve;
+pub use half_floats::convert_to_half;
 pub use model::Model;
-pub use pixels::{Pixels, take_bytes};
-pub use quantize::{Range, Recipe, Scope, observed, quantize};
-pub use suppress::{Boxes, Suppression, suppress};
+pub use nms::{BoxLayout, NmsSpec, fuse_nms};
+pub use preprocess::{Preprocessing, fuse_preprocessing};
+pub use quantize::{QuantizeConfig, QuantizeScope, ValueRange, quantize_model, values_to_calibrate};

@@ -1,4 +1,4 @@
-//! A model: read, looked at, written.
+//! ONNX model: reading, inspection, writing.
 
 use std::collections::HashSet;
 
@@ -12,54 +12,54 @@ use crate::{
     },
 };
 
-/// What one protobuf message may measure.
-const MOST_BYTES: u64 = i32::MAX as u64;
+/// Maximum size of one protobuf message.
+const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
 /// An ONNX model.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub(crate) proto: ModelProto,
-    /// Names that values and nodes have.
+    /// Names of values and nodes.
     names: HashSet<String>,
 }
 
 impl Model {
-    /// Reads the model in `bytes`.
+    /// Parses the model in `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, GraphError> {
         let proto = ModelProto::parse_from_bytes(bytes).map_err(|error| GraphError::Malformed(error.to_string()))?;
         if proto.graph.is_none() {
             return Err(GraphError::Malformed("it holds no graph".to_owned()));
         }
         let elsewhere = |tensor: &&TensorProto| tensor.data_location() == DataLocation::EXTERNAL;
-        if let Some(tensor) = tensors(&proto.graph).find(elsewhere) {
+        if let Some(tensor) = all_tensors(&proto.graph).find(elsewhere) {
             let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
             return Err(GraphError::ExternalData(location.map_or("unnamed", |entry| entry.value()).to_owned()));
         }
-        let names = names(&proto.graph).map(str::to_owned).collect();
+        let names = value_names(&proto.graph).map(str::to_owned).collect();
         Ok(Self { proto, names })
     }
 
-    /// The model as a file's bytes.
+    /// Serializes the model.
     pub fn to_bytes(&self) -> Result<Vec<u8>, GraphError> {
-        if self.proto.compute_size() > MOST_BYTES {
+        if self.proto.compute_size() > MAX_MODEL_BYTES {
             return Err(GraphError::TooLarge);
         }
         self.proto.write_to_bytes().map_err(|error| GraphError::Malformed(error.to_string()))
     }
 
-    /// The version of ONNX's own operators that it uses.
+    /// The version of ONNX's standard operators that it uses.
     pub fn opset(&self) -> i64 {
         let own = |opset: &&OperatorSetIdProto| matches!(opset.domain(), "" | "ai.onnx");
         self.proto.opset_import.iter().find(own).map_or(1, OperatorSetIdProto::version)
     }
 
-    /// What is noted under `key` beside the graph.
-    pub fn note(&self, key: &str) -> Option<&str> {
+    /// The metadata property `key`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
         self.proto.metadata_props.iter().find(|entry| entry.key() == key).map(StringStringEntryProto::value)
     }
 
-    /// Notes `value` under `key`.
-    pub fn set_note(&mut self, key: &str, value: &str) {
+    /// Sets the metadata property `key`.
+    pub fn set_metadata(&mut self, key: &str, value: &str) {
         let notes = &mut self.proto.metadata_props;
         notes.retain(|entry| entry.key() != key);
         let mut entry = StringStringEntryProto::new();
@@ -68,12 +68,12 @@ impl Model {
         notes.push(entry);
     }
 
-    /// The same model, which gives the values `names` too.
-    pub fn reveal(&self, names: &[String]) -> Self {
+    /// A copy of the model with the values `names` as additional outputs.
+    pub fn with_extra_outputs(&self, names: &[String]) -> Self {
         let mut revealed = self.clone();
         let outputs = &mut revealed.graph_mut().output;
         let hidden = names.iter().filter(|name| !self.graph().output.iter().any(|output| output.name() == *name));
-        // Types follow from the graph.
+        // Their types are inferred from the graph.
         outputs.extend(hidden.map(|name| {
             let mut value = ValueInfoProto::new();
             value.set_name(name.clone());
@@ -90,14 +90,14 @@ impl Model {
         self.proto.graph.mut_or_insert_default()
     }
 
-    /// Checks that the model's operators are those of `needs` or later.
-    pub(crate) fn needs_opset(&self, needs: i64, what: &'static str) -> Result<(), GraphError> {
+    /// Checks that the model's opset is at least `needs`.
+    pub(crate) fn require_opset(&self, needs: i64, what: &'static str) -> Result<(), GraphError> {
         let has = self.opset();
         if has < needs { Err(GraphError::Opset { has, needs, what }) } else { Ok(()) }
     }
 
-    /// A name that nothing has yet, `wish` if that is free.
-    pub(crate) fn fresh(&mut self, wish: &str) -> String {
+    /// A name that is not used yet: `wish` if possible.
+    pub(crate) fn unused_name(&mut self, wish: &str) -> String {
         let numbered = (1..).map(|i| if i == 1 { wish.to_owned() } else { format!("{wish}_{i}") });
         let name = numbered.into_iter().find(|name| !self.names.contains(name)).unwrap_or_default();
         self.names.insert(name.clone());
@@ -105,24 +105,24 @@ impl Model {
     }
 }
 
-/// All names within `graph`, those in the graphs of its control flow too.
-fn names(graph: &GraphProto) -> Box<dyn Iterator<Item = &str> + '_> {
+/// All names in `graph` and in its subgraphs.
+fn value_names(graph: &GraphProto) -> Box<dyn Iterator<Item = &str> + '_> {
     let values = [&graph.input, &graph.output, &graph.value_info].into_iter().flatten().map(ValueInfoProto::name);
     let nodes = graph.node.iter().flat_map(|node| {
         let inner = node.attribute.iter().flat_map(|attribute| attribute.graphs.iter().chain(attribute.g.as_ref()));
         let own = node.input.iter().chain(&node.output).map(String::as_str).chain([node.name()]);
-        own.chain(inner.flat_map(names))
+        own.chain(inner.flat_map(value_names))
     });
     Box::new(values.chain(graph.initializer.iter().map(TensorProto::name)).chain(nodes))
 }
 
-/// All tensors within `graph`.
-fn tensors(graph: &GraphProto) -> Box<dyn Iterator<Item = &TensorProto> + '_> {
+/// All tensors in `graph` and in its subgraphs.
+fn all_tensors(graph: &GraphProto) -> Box<dyn Iterator<Item = &TensorProto> + '_> {
     let sparse = graph.sparse_initializer.iter().flat_map(|tensor| tensor.values.iter().chain(tensor.indices.iter()));
     let attributes = graph.node.iter().flat_map(|node| &node.attribute);
     let within = attributes.flat_map(|attribute| {
         let graphs = attribute.graphs.iter().chain(attribute.g.as_ref());
-        attribute.tensors.iter().chain(attribute.t.as_ref()).chain(graphs.flat_map(tensors))
+        attribute.tensors.iter().chain(attribute.t.as_ref()).chain(graphs.flat_map(all_tensors))
     });
     Box::new(graph.initializer.iter().chain(sparse).chain(within))
 }
@@ -133,12 +133,12 @@ mod tests {
 
     use super::*;
 
-    fn file(path: &str) -> Vec<u8> {
+    fn read_file(path: &str) -> Vec<u8> {
         fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
     }
 
     /// One length-delimited protobuf field.
-    fn field(number: u32, content: &[u8]) -> Vec<u8> {
+    fn protobuf_field(number: u32, content: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for mut varint in [number << 3 | 2, content.len() as u32] {
             while varint > 0x7f {
@@ -157,47 +157,47 @@ mod tests {
         let real =
             ["models/nanodet/1/model.onnx", "fixtures/models/selfie.onnx", "fixtures/models/text_orientation.onnx"];
         for path in small.iter().map(String::as_str).chain(real) {
-            let bytes = file(path);
+            let bytes = read_file(path);
             let model = Model::parse(&bytes).unwrap();
             let written = model.to_bytes().unwrap();
-            // In another order, perhaps: that of ONNX's description.
+            // The order of fields may differ: it is that of ONNX's description.
             assert!(written.len() == bytes.len() && Model::parse(&written).unwrap().proto == model.proto, "{path}");
         }
     }
 
     #[test]
-    fn fields_that_nobody_knows_stay() {
-        let tensor = field(5, &field(900, b"in a tensor"));
-        let graph = [tensor, field(901, b"in the graph")].concat();
-        let bytes = [vec![1 << 3, 9], field(7, &graph), field(902, b"in the model")].concat();
+    fn unknown_fields_are_preserved() {
+        let tensor = protobuf_field(5, &protobuf_field(900, b"in a tensor"));
+        let graph = [tensor, protobuf_field(901, b"in the graph")].concat();
+        let bytes = [vec![1 << 3, 9], protobuf_field(7, &graph), protobuf_field(902, b"in the model")].concat();
         let mut model = Model::parse(&bytes).unwrap();
-        model.set_note("key", "value");
+        model.set_metadata("key", "value");
         let written = model.to_bytes().unwrap();
         for words in ["in a tensor", "in the graph", "in the model"] {
             assert!(written.windows(words.len()).any(|window| window == words.as_bytes()), "{words}");
         }
-        assert_eq!(Model::parse(&written).unwrap().note("key"), Some("value"));
+        assert_eq!(Model::parse(&written).unwrap().metadata("key"), Some("value"));
     }
 
     #[test]
-    fn what_cannot_be_read_whole_is_refused() {
+    fn malformed_and_external_models_are_refused() {
         for bytes in [&b"hello, world"[..], b"", &[1 << 3, 9]] {
             assert!(matches!(Model::parse(bytes), Err(GraphError::Malformed(_))), "{bytes:?}");
         }
-        let entry = [field(1, b"location"), field(2, b"weights.bin")].concat();
-        let elsewhere = [field(13, &entry), vec![14 << 3, 1]].concat();
-        let attribute = field(1, &field(5, &field(5, &elsewhere)));
-        for graph in [field(5, &elsewhere), attribute] {
-            let error = Model::parse(&[vec![1 << 3, 9], field(7, &graph)].concat()).unwrap_err();
+        let entry = [protobuf_field(1, b"location"), protobuf_field(2, b"weights.bin")].concat();
+        let elsewhere = [protobuf_field(13, &entry), vec![14 << 3, 1]].concat();
+        let attribute = protobuf_field(1, &protobuf_field(5, &protobuf_field(5, &elsewhere)));
+        for graph in [protobuf_field(5, &elsewhere), attribute] {
+            let error = Model::parse(&[vec![1 << 3, 9], protobuf_field(7, &graph)].concat()).unwrap_err();
             assert!(error.to_string().contains("weights.bin"), "{error}");
         }
     }
 
     #[test]
-    fn new_names_are_nobody_elses() {
-        let mut model = Model::parse(&file("crates/testkit/models/slow.onnx")).unwrap();
-        assert_eq!(model.fresh("new"), "new");
-        assert_eq!(model.fresh("new"), "new_2");
-        assert_eq!(model.fresh("product"), "product_2", "within the loop it means something");
+    fn unused_name_avoids_existing_names() {
+        let mut model = Model::parse(&read_file("crates/testkit/models/slow.onnx")).unwrap();
+        assert_eq!(model.unused_name("new"), "new");
+        assert_eq!(model.unused_name("new"), "new_2");
+        assert_eq!(model.unused_name("product"), "product_2", "within the loop it means something");
     }
 }

@@ -1,11 +1,10 @@
-//! Text for models, pure and synchronous: what lies between a text and a model's input, and between a model's output
-//! and the vector that stands for that text.
+//! Text models: tokenization of texts, and pooling of a model's output to an embedding. Pure and synchronous.
 //!
-//! On the way in a [`Tokenizer`] turns a text into [`Tokens`], as many as the model takes. On the way out a
-//! [`Head`] pools what the model gives for each token into one vector, cuts it and brings it to length 1.
+//! A [`Tokenizer`] converts a text to as many [`Tokens`] as the model takes. An [`EmbeddingHead`] pools the output for
+//! each token into one vector, truncates and normalizes it.
 
-mod head;
+mod pooling;
 mod tokenizer;
 
-pub use head::{Head, Pooling};
-pub use tokenizer::{Encode, TextError, Tokenizer, TokenizerError, Tokens, TooLong};
+pub use pooling::{EmbeddingHead, Pooling};
+pub use tokenizer::{IncrementalEncoder, TextError, TokenCount, Tokenizer, TokenizerError, Tokens};

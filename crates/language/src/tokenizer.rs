@@ -1,84 +1,84 @@
-//! From text to token ids, as the model's `tokenizer.json` says.
+//! Tokenizer: converts texts to token ids as the model's `tokenizer.json` defines.
 
 use std::borrow::Cow;
 
 use caudal_types::{ErrorKind, Explain};
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
-/// The ids of one text in the order in which the model takes them, special tokens included.
+/// The token ids of one text in the model's order, special tokens included.
 pub type Tokens = Vec<u32>;
 
-/// Bytes of a text that are tokenized at a time. A longer text is cut at blanks, so that one of megabytes neither takes
-/// many times its size in memory nor keeps a thread for seconds.
-const PIECE: usize = 32 << 10;
-/// Most bytes of a piece that cannot be cut, as it has no blanks. What is longer is cut all the same.
-const LONGEST_PIECE: usize = 1 << 20;
+/// Bytes that are tokenized at a time. Longer texts are split at whitespace, so that a text of megabytes neither needs
+/// many times its size in memory nor occupies a thread for seconds.
+const PIECE_BYTES: usize = 32 << 10;
+/// Maximum size of a piece without whitespace; longer ones are split anywhere.
+const MAX_PIECE_BYTES: usize = 1 << 20;
 
-/// Tokens that most encoders take: what is assumed where nothing says otherwise.
-const USUAL_TOKENS: usize = 512;
+/// The limit of tokens if neither settings nor file define one; that of most encoders.
+const DEFAULT_MAX_TOKENS: usize = 512;
 
-/// What a text becomes before a model sees it.
+/// Tokenizer of one model.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Most tokens of a text, special tokens included.
+    /// Maximum number of tokens of a text, special tokens included.
     max_tokens: usize,
-    /// Special tokens that each text gets.
+    /// Special tokens that are added to each text.
     special: usize,
-    /// One more than the largest id.
+    /// The largest id plus one.
     vocabulary: u32,
 }
 
-/// Why there is no tokenizer.
+/// The reason why a tokenizer cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizerError {
-    /// The file is none that the library reads.
+    /// The library cannot read the file.
     #[error("tokenizer.json is not a tokenizer: {0}")]
     Unreadable(String),
-    /// Special tokens alone are more than the model takes.
+    /// The special tokens alone exceed the model's limit.
     #[error("embedding.max_tokens is {max_tokens}, and each text gets {special} special tokens")]
     NoRoom {
-        /// Most tokens.
+        /// The limit of tokens.
         max_tokens: usize,
         /// Special tokens of each text.
         special: usize,
     },
 }
 
-/// How many tokens a text has that is too long.
+/// The number of tokens of a text that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TooLong {
-    /// So many.
+pub enum TokenCount {
+    /// The exact number.
     #[error("{0} tokens")]
     Tokens(usize),
-    /// So many in its beginning; the rest was not looked at.
+    /// The number in its beginning; the rest was not tokenized.
     #[error("more than {0} tokens")]
     MoreThan(usize),
 }
 
-/// Why a text cannot be given to the model.
+/// The reason why a text cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
-    /// There is nothing to make a vector of.
+    /// It has no tokens.
     #[error("is empty")]
     Empty,
-    /// More than the model takes, and nobody said that it may be cut.
+    /// It exceeds the model's limit, and truncation was not requested.
     #[error("has {has}; the model accepts {max_tokens}. Set \"truncate\": true to cut it")]
     TooLong {
-        /// What it has.
-        has: TooLong,
-        /// Most tokens.
+        /// Its number of tokens.
+        has: TokenCount,
+        /// The limit of tokens.
         max_tokens: usize,
     },
-    /// An id that stands for nothing.
+    /// A token id is not in the vocabulary.
     #[error("has the token {id}, which is not in the model's vocabulary of {vocabulary}")]
     UnknownToken {
         /// The id.
         id: u32,
-        /// One more than the largest id.
+        /// The largest id plus one.
         vocabulary: u32,
     },
-    /// The library does not know what to do with it.
+    /// The library cannot tokenize it.
     #[error("cannot be tokenized: {0}")]
     Untokenizable(String),
 }
@@ -105,16 +105,15 @@ impl Explain for TextError {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. A text gets at most `max_tokens` tokens; where that is not said, as many as the file
-    /// cuts texts to, or 512.
+    /// Parses a `tokenizer.json`. The limit is `max_tokens` if given, else the limit in the file, else 512.
     pub fn new(json: &[u8], max_tokens: Option<usize>) -> Result<Self, TokenizerError> {
         let mut inner =
             tokenizers::Tokenizer::from_bytes(json).map_err(|error| TokenizerError::Unreadable(error.to_string()))?;
         let cut = inner.get_truncation().map(|truncation| truncation.max_length);
-        // Both are done here, where the batch and the caller's wish are known.
+        // Padding and truncation are done by the caller, who knows the batch and the request.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| TokenizerError::Unreadable(error.to_string()))?;
-        let max_tokens = max_tokens.or(cut).unwrap_or(USUAL_TOKENS);
+        let max_tokens = max_tokens.or(cut).unwrap_or(DEFAULT_MAX_TOKENS);
         let special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         if max_tokens <= special {
             return Err(TokenizerError::NoRoom { max_tokens, special });
@@ -123,30 +122,30 @@ impl Tokenizer {
         Ok(Self { inner, max_tokens, special, vocabulary: largest.map_or(0, |id| id + 1) })
     }
 
-    /// How many token ids there are: each is less.
-    pub fn vocabulary(&self) -> u32 {
+    /// The number of token ids; each id is less.
+    pub fn vocabulary_size(&self) -> u32 {
         self.vocabulary
     }
 
-    /// Most tokens of a text, special tokens included.
+    /// Maximum number of tokens of a text, special tokens included.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
 
-    /// The tokens of `text`. What is too long is cut at its end if it may be.
+    /// The tokens of `text`. With `may_cut` a text that is too long is truncated at its end.
     pub fn encode(&self, text: &str, may_cut: bool) -> Result<Tokens, TextError> {
-        let mut work = Encode::new(text, may_cut);
+        let mut work = IncrementalEncoder::new(text, may_cut);
         loop {
-            if let Some(tokens) = work.step(self)? {
+            if let Some(tokens) = work.encode_next_piece(self)? {
                 return Ok(tokens);
             }
         }
     }
 
-    /// `ids` as they are, if the model can take them. What is too long is cut at its end if it may be.
-    pub fn accept(&self, mut ids: Tokens, may_cut: bool) -> Result<Tokens, TextError> {
+    /// `ids` if they are valid for the model. With `may_cut` too many are truncated at their end.
+    pub fn validate_ids(&self, mut ids: Tokens, may_cut: bool) -> Result<Tokens, TextError> {
         if ids.len() > self.max_tokens {
-            self.refuse(TooLong::Tokens(ids.len()), may_cut)?;
+            self.reject_unless_truncated(TokenCount::Tokens(ids.len()), may_cut)?;
             ids.truncate(self.max_tokens);
         }
         match ids.iter().find(|id| **id >= self.vocabulary) {
@@ -156,75 +155,78 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of a piece of a text, without special ones.
-    fn piece(&self, text: &str) -> Result<Encoding, TextError> {
-        self.inner.encode_fast(text, false).map_err(untokenizable)
+    /// The tokens of a piece of a text, without special tokens.
+    fn tokenize_piece(&self, text: &str) -> Result<Encoding, TextError> {
+        self.inner.encode_fast(text, false).map_err(to_text_error)
     }
 
-    /// Whether `tokens` without the special ones are more than the model takes.
+    /// Whether `tokens` without special tokens exceed the model's limit.
     fn is_full(&self, tokens: usize) -> bool {
         tokens + self.special > self.max_tokens
     }
 
-    /// The tokens of a text of which `encoding` is the beginning, or all of it if it is `whole`.
-    fn finish(&self, mut encoding: Encoding, whole: bool, may_cut: bool) -> Result<Tokens, TextError> {
+    /// The tokens of a text whose beginning is `encoding`; the whole text if `whole`.
+    fn finish_tokens(&self, mut encoding: Encoding, whole: bool, may_cut: bool) -> Result<Tokens, TextError> {
         if self.is_full(encoding.len()) {
             let tokens = encoding.len() + self.special;
-            self.refuse(if whole { TooLong::Tokens(tokens) } else { TooLong::MoreThan(tokens) }, may_cut)?;
+            self.reject_unless_truncated(
+                if whole { TokenCount::Tokens(tokens) } else { TokenCount::MoreThan(tokens) },
+                may_cut,
+            )?;
             encoding.truncate(self.max_tokens - self.special, 0, TruncationDirection::Right);
             encoding.take_overflowing();
         }
-        let whole = self.inner.post_process(encoding, None, true).map_err(untokenizable)?;
+        let whole = self.inner.post_process(encoding, None, true).map_err(to_text_error)?;
         match whole.get_ids() {
             [] => Err(TextError::Empty),
             ids => Ok(ids.to_vec()),
         }
     }
 
-    fn refuse(&self, has: TooLong, may_cut: bool) -> Result<(), TextError> {
+    fn reject_unless_truncated(&self, has: TokenCount, may_cut: bool) -> Result<(), TextError> {
         if may_cut { Ok(()) } else { Err(TextError::TooLong { has, max_tokens: self.max_tokens }) }
     }
 }
 
-fn untokenizable(error: tokenizers::Error) -> TextError {
+fn to_text_error(error: tokenizers::Error) -> TextError {
     TextError::Untokenizable(error.to_string())
 }
 
-/// A text on its way to tokens, a piece at a time: between two pieces others can have their turn.
+/// Encodes a text piece by piece, so that other work can run in between.
 ///
-/// Tokens count, not bytes: a megabyte of blanks before two words are two words. A text that is too long is known to be
-/// after a piece of it.
+/// The limit counts tokens, not bytes: a megabyte of whitespace before two words is two words. A text that is too long
+/// is detected after the piece that exceeds the limit.
 #[derive(Debug)]
-pub struct Encode<T> {
+pub struct IncrementalEncoder<T> {
     text: T,
     may_cut: bool,
-    /// How far it has been tokenized.
+    /// Number of bytes tokenized.
     at: usize,
-    /// What came of that.
+    /// Their encoding.
     encoding: Option<Encoding>,
 }
 
-impl<T: AsRef<str>> Encode<T> {
-    /// Begins with `text`. What is too long is cut at its end if it may be.
+impl<T: AsRef<str>> IncrementalEncoder<T> {
+    /// Starts to encode `text`. With `may_cut` a text that is too long is truncated at its end.
     pub fn new(text: T, may_cut: bool) -> Self {
         Self { text, may_cut, at: 0, encoding: None }
     }
 
-    /// Tokenizes the next piece. The tokens of the text, once they are known.
+    /// Tokenizes the next piece; returns the tokens of the text when it is complete.
     #[caudal_observe::profile("tokenize")]
-    pub fn step(&mut self, tokenizer: &Tokenizer) -> Result<Option<Tokens>, TextError> {
+    pub fn encode_next_piece(&mut self, tokenizer: &Tokenizer) -> Result<Option<Tokens>, TextError> {
         let text = self.text.as_ref();
         if text.is_empty() {
             return Err(TextError::Empty);
         }
         let rest = &text[self.at..];
-        let (mut end, blank) = cut(rest, PIECE);
-        let mut piece = tokenizer.piece(&rest[..end])?;
+        let (mut end, blank) = piece_end(rest, PIECE_BYTES);
+        let mut piece = tokenizer.tokenize_piece(&rest[..end])?;
         let before = self.encoding.as_ref().map_or(0, Encoding::len);
         if !blank && end < rest.len() && !tokenizer.is_full(before + piece.len()) {
-            // A word of this length that is few tokens may be one: it is one only as a whole.
+            // A very long word that gives few tokens may be a single token, but only as a whole.
             end = word_end(rest, end);
-            piece = tokenizer.piece(&rest[..end])?;
+            piece = tokenizer.tokenize_piece(&rest[..end])?;
         }
         self.at += end;
         match &mut self.encoding {
@@ -237,29 +239,30 @@ impl<T: AsRef<str>> Encode<T> {
             return Ok(None);
         }
         let encoding = self.encoding.take().unwrap_or_default();
-        tokenizer.finish(encoding, done, self.may_cut).map(Some)
+        tokenizer.finish_tokens(encoding, done, self.may_cut).map(Some)
     }
 }
 
-/// Where `text` is cut: behind at most `most` bytes, before the last blank there, if there is one; and whether there is.
-fn cut(text: &str, most: usize) -> (usize, bool) {
+/// The end of the first piece of `text`: at most `most` bytes, before the last whitespace if there is any; and whether
+/// there is.
+fn piece_end(text: &str, most: usize) -> (usize, bool) {
     if text.len() <= most {
         return (text.len(), true);
     }
-    let end = boundary(text, most);
-    // The blank belongs to the word behind it, as many tokenizers have it.
+    let end = char_boundary_before(text, most);
+    // The whitespace belongs to the word after it, as in many tokenizers.
     let blank = text[..end].char_indices().rev().find(|(at, letter)| *at > 0 && letter.is_whitespace());
     blank.map_or((end, false), |(at, _)| (at, true))
 }
 
-/// The last place in `text`, at most `most`, between two letters.
-fn boundary(text: &str, most: usize) -> usize {
+/// The last character boundary of `text` that is at most `most`.
+fn char_boundary_before(text: &str, most: usize) -> usize {
     (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The end of the word that continues at `from` in `text`; for a very long word, the end of the part that is read.
+/// The end of the word that continues at `from` in `text`, or the end of the maximum piece.
 fn word_end(text: &str, from: usize) -> usize {
-    let most = boundary(text, LONGEST_PIECE);
+    let most = char_boundary_before(text, MAX_PIECE_BYTES);
     text[from..most].find(char::is_whitespace).map_or(most, |at| from + at)
 }
 
@@ -267,7 +270,7 @@ fn word_end(text: &str, from: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Words of a tiny vocabulary between two special tokens, as BERT has them.
+    /// A tiny vocabulary between two special tokens, like BERT's.
     const JSON: &str = r###"{
         "version": "1.0", "truncation": {"direction": "Right", "max_length": 6, "strategy": "LongestFirst", "stride": 0},
         "padding": {"strategy": {"Fixed": 6}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_becomes_its_words_between_special_tokens() {
+    fn encode_adds_special_tokens() {
         let tokenizer = tokenizer(None);
         assert_eq!(tokenizer.encode("A cat sleeps", false).unwrap(), [1, 4, 5, 9, 2], "and is not padded");
         assert_eq!(tokenizer.encode("cats bark", false).unwrap(), [1, 5, 6, 3, 2]);
@@ -291,23 +294,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_refused_or_cut_and_keeps_its_end_mark() {
+    fn long_text_is_refused_or_truncated_before_end_token() {
         let words = "a cat sleeps a cat sleeps a cat";
         let refused = |has| Err(TextError::TooLong { has, max_tokens: 6 });
-        assert_eq!(tokenizer(None).encode(words, false), refused(TooLong::Tokens(10)));
+        assert_eq!(tokenizer(None).encode(words, false), refused(TokenCount::Tokens(10)));
         assert_eq!(tokenizer(None).encode(words, true).unwrap(), [1, 4, 5, 9, 4, 2]);
         assert_eq!(tokenizer(Some(4)).encode(words, true).unwrap(), [1, 4, 5, 2]);
         assert_eq!(tokenizer(Some(10)).encode(words, false).unwrap().len(), 10);
         let many = "cat ".repeat(1 << 20);
-        let Err(TextError::TooLong { has: TooLong::MoreThan(more), .. }) = tokenizer(None).encode(&many, false) else {
+        let Err(TextError::TooLong { has: TokenCount::MoreThan(more), .. }) = tokenizer(None).encode(&many, false)
+        else {
             panic!("four megabytes of words are too long")
         };
-        assert!((PIECE / 8..=PIECE).contains(&more), "a piece of it tells: {more}");
+        assert!((PIECE_BYTES / 8..=PIECE_BYTES).contains(&more), "a piece of it tells: {more}");
         assert_eq!(tokenizer(None).encode(&many, true).unwrap(), [1, 5, 5, 5, 5, 2]);
     }
 
     #[test]
-    fn a_text_is_measured_in_tokens_and_not_in_bytes() {
+    fn text_length_is_measured_in_tokens() {
         for blank in [" ", "\n", "\r\n", "\u{3000}", " \t"] {
             let blanks = blank.repeat(200_000 / blank.len());
             for text in [format!("{blanks}a cat"), format!("a{blanks}cat{blanks}"), format!("a cat{blanks}")] {
@@ -323,40 +327,40 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_a_long_text_are_the_same_tokens_as_the_whole() {
+    fn incremental_encoding_equals_whole_encoding() {
         let words = ["a", "cat", "cats", "sleeps", "b", "x".repeat(200).as_str()].map(str::to_owned);
         let blanks = [" ", "  ", "\n", "\t "];
         let text: String = (0..10_000).map(|i| format!("{}{}", words[i * 31 % 97 % 6], blanks[i * 7 % 4])).collect();
-        assert!(text.len() > 8 * PIECE);
+        assert!(text.len() > 8 * PIECE_BYTES);
         let tokenizer = tokenizer(Some(1 << 20));
         let whole = tokenizer.inner.encode_fast(text.as_str(), true).unwrap();
         assert_eq!(tokenizer.encode(&text, false).unwrap(), whole.get_ids());
     }
 
     #[test]
-    fn a_text_is_cut_before_blanks() {
-        assert_eq!(cut("ab cd", 5), (5, true));
-        assert_eq!(cut("ab cd", 4), (2, true));
-        assert_eq!(cut("ab cd", 2), (2, false));
-        assert_eq!(cut("   cd", 3), (2, true));
-        assert_eq!(cut("ääää", 3), (2, false));
-        assert_eq!(cut(" abcd", 3), (3, false), "a piece is never empty");
+    fn pieces_end_before_whitespace() {
+        assert_eq!(piece_end("ab cd", 5), (5, true));
+        assert_eq!(piece_end("ab cd", 4), (2, true));
+        assert_eq!(piece_end("ab cd", 2), (2, false));
+        assert_eq!(piece_end("   cd", 3), (2, true));
+        assert_eq!(piece_end("ääää", 3), (2, false));
+        assert_eq!(piece_end(" abcd", 3), (3, false), "a piece is never empty");
         assert_eq!(word_end("abcd ef", 2), 4);
         assert_eq!(word_end("abcdef", 2), 6);
     }
 
     #[test]
-    fn ids_are_taken_as_they_are_if_the_model_knows_them() {
+    fn known_ids_are_accepted() {
         let tokenizer = tokenizer(None);
-        assert_eq!(tokenizer.accept(vec![4, 5, 9], false).unwrap(), [4, 5, 9]);
-        assert_eq!(tokenizer.accept(vec![4, 10], false), Err(TextError::UnknownToken { id: 10, vocabulary: 10 }));
-        assert_eq!(tokenizer.accept(vec![], false), Err(TextError::Empty));
-        assert_eq!(tokenizer.accept(vec![4; 7], true).unwrap(), [4; 6]);
-        assert!(tokenizer.accept(vec![4; 7], false).is_err());
+        assert_eq!(tokenizer.validate_ids(vec![4, 5, 9], false).unwrap(), [4, 5, 9]);
+        assert_eq!(tokenizer.validate_ids(vec![4, 10], false), Err(TextError::UnknownToken { id: 10, vocabulary: 10 }));
+        assert_eq!(tokenizer.validate_ids(vec![], false), Err(TextError::Empty));
+        assert_eq!(tokenizer.validate_ids(vec![4; 7], true).unwrap(), [4; 6]);
+        assert!(tokenizer.validate_ids(vec![4; 7], false).is_err());
     }
 
     #[test]
-    fn a_file_that_is_no_tokenizer_says_so() {
+    fn invalid_tokenizer_file_is_reported() {
         for json in ["", "{}", "[1]", "{\"model\": {\"type\": \"Wishes\"}}"] {
             assert!(matches!(Tokenizer::new(json.as_bytes(), None), Err(TokenizerError::Unreadable(_))), "{json}");
         }

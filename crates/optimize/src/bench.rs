@@ -1,4 +1,4 @@
-//! Where versions are tried: they are loaded, shown pictures and timed as a server would have them.
+//! Test bench: loads versions, predicts images with them and measures their speed as on a server.
 
 use std::{
     fmt, fs, iter,
@@ -20,24 +20,25 @@ use tokio::runtime::Runtime;
 
 use crate::OptimizeError;
 
-/// How often all cores are timed.
-const TRIES: u32 = 3;
+/// Number of throughput measurements on all cores.
+const THROUGHPUT_TRIALS: u32 = 3;
 
-/// One way to run a model.
+/// A configuration in which a model can run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Way {
-    /// Who runs it.
+pub struct RunConfig {
+    /// The provider.
     pub provider: Provider,
-    /// In which numbers.
+    /// The precision.
     pub precision: Precision,
-    /// How far its graph is rewritten.
+    /// The level of graph optimization.
     pub optimization: GraphOptimization,
 }
 
-impl Way {
-    /// All ways in which `backend` can run a model that runs in the `first` now, which comes first: there at each level of
-    /// optimisation, on each other provider as it is, and in shorter numbers where these are made for that.
-    pub fn all(backend: &dyn Backend, first: Self) -> Vec<Self> {
+impl RunConfig {
+    /// All configurations in which `backend` can run a model that now runs in `first`, which comes first: with each
+    /// level of graph optimization there, on each other provider, and with reduced precision on providers that are made
+    /// for it.
+    pub fn alternatives_to(backend: &dyn Backend, first: Self) -> Vec<Self> {
         let levels = GraphOptimization::ALL.map(|optimization| Self { optimization, ..first });
         let providers = backend.providers().into_iter().flat_map(|provider| {
             let shorter = match provider {
@@ -52,8 +53,8 @@ impl Way {
         iter::once(first).chain(others).collect()
     }
 
-    /// What stands in `model.yaml` for it.
-    pub fn settings(&self) -> String {
+    /// The settings for `model.yaml`.
+    pub fn to_model_yaml(&self) -> String {
         let mut settings = format!("providers: [{}]", self.provider);
         if self.precision != Precision::default() {
             settings += &format!(", precision: {}", self.precision.name());
@@ -65,7 +66,7 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for RunConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.provider)?;
         if self.precision != Precision::default() {
@@ -78,67 +79,67 @@ impl fmt::Display for Way {
     }
 }
 
-/// A model of a repository, and what it takes to work on it.
-pub struct Site {
+/// A model of a repository, and everything needed to test versions of it.
+pub struct ModelContext {
     /// The model's folder.
     pub folder: ModelFolder,
-    /// What runs models.
+    /// The backend.
     pub backend: Arc<dyn Backend>,
-    /// The ways in which it may run this one; answers are compared with those of the first.
-    pub ways: Vec<Way>,
-    /// What holds for models that say nothing else.
+    /// The configurations to try; predictions are compared with those of the first.
+    pub ways: Vec<RunConfig>,
+    /// Defaults of model settings.
     pub defaults: Defaults,
-    /// The way of pictures.
+    /// Image decoding and its limits.
     pub pictures: Pictures,
 }
 
-/// A picture, as its file has it.
-pub(crate) struct Image {
+/// An image file.
+pub(crate) struct InputImage {
     pub(crate) path: PathBuf,
     pub(crate) bytes: Bytes,
 }
 
-impl Image {
-    pub(crate) fn read(path: &Path) -> Result<Self, OptimizeError> {
+impl InputImage {
+    pub(crate) fn from_file(path: &Path) -> Result<Self, OptimizeError> {
         let bytes = fs::read(path).map_err(|error| OptimizeError::Io(path.to_owned(), error))?;
         Ok(Self { path: path.to_owned(), bytes: bytes.into() })
     }
 }
 
-/// How quick a version is.
+/// Speed of a version.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Speed {
-    /// Pictures a second of one instance with one thread.
+pub struct InferenceSpeed {
+    /// Images per second of one instance with one thread.
     pub one_thread: f64,
-    /// Pictures a second with such an instance on each core.
+    /// Images per second with such an instance on each core.
     pub all_cores: f64,
-    /// Milliseconds that half of the runs of one instance take at most.
+    /// Median time of a run of one instance in milliseconds.
     pub p50_ms: f64,
 }
 
-/// A site with its model's serving version, ready to try others.
-pub(crate) struct Bench<'a> {
-    pub(crate) site: &'a Site,
+/// A model with its served version, ready to try others.
+pub(crate) struct TestBench<'a> {
+    pub(crate) site: &'a ModelContext,
     pub(crate) settings: ModelSettings,
     pub(crate) serving: ModelVersion,
     runtime: Runtime,
 }
 
-impl<'a> Bench<'a> {
-    pub(crate) fn at(site: &'a Site) -> Result<Self, OptimizeError> {
-        let mut settings = site.folder.settings().map_err(FolderError::from)?;
+impl<'a> TestBench<'a> {
+    pub(crate) fn for_model(site: &'a ModelContext) -> Result<Self, OptimizeError> {
+        let mut settings = site.folder.read_settings().map_err(FolderError::from)?;
         let serving = site.folder.serving_version(&settings)?;
-        site.folder.inspect(&serving)?;
-        // Nobody else asks, so the one instance has all cores.
+        site.folder.inspect_file(&serving)?;
+        // There are no concurrent requests, so the one instance gets all cores.
         (settings.instances, settings.threads) = (Some(1), Some(site.defaults.cpus.cpus));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| OptimizeError::Io(site.folder.path.clone(), error))?;
         Ok(Self { site, settings, serving, runtime })
     }
 
-    /// Loads `version`; it looks at pictures.
-    pub(crate) fn load(&self, version: &ModelVersion, way: Way) -> Result<ServedModel, OptimizeError> {
-        let Site { folder, backend, defaults, .. } = self.site;
+    /// Loads `version` of an image model.
+    pub(crate) fn load_version(&self, version: &ModelVersion, way: RunConfig) -> Result<ServedModel, OptimizeError> {
+        let ModelContext { folder, backend, defaults, .. } = self.site;
         let settings = ModelSettings {
             providers: Some(vec![way.provider]),
             precision: (way.precision != Precision::F32).then_some(way.precision),
@@ -152,14 +153,14 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// What `model` finds in each of `images`, at its own thresholds or at `conf`.
-    pub(crate) fn see(
+    /// Predictions of `model` for each of `images`, with its own lowest confidence or with `conf`.
+    pub(crate) fn predict_images(
         &self,
         model: &ServedModel,
-        images: &[Image],
+        images: &[InputImage],
         conf: Option<f32>,
     ) -> Result<Vec<Found>, OptimizeError> {
-        let seer = seer(model)?;
+        let seer = image_model(model)?;
         let own = seer.thresholds();
         let thresholds = Thresholds { conf: conf.unwrap_or(own.conf), ..own };
         let ask = Ask { thresholds, classes: Vec::new(), top_k: usize::MAX, masks: MaskForm::Rle, draw: false };
@@ -171,8 +172,12 @@ impl<'a> Bench<'a> {
         each.collect()
     }
 
-    /// `images` at the size that `seer` takes.
-    pub(crate) fn canvases(&self, seer: &PictureModel, images: &[Image]) -> Result<Vec<Canvas>, OptimizeError> {
+    /// `images` at the input size of `seer`.
+    pub(crate) fn prepare_canvases(
+        &self,
+        seer: &PictureModel,
+        images: &[InputImage],
+    ) -> Result<Vec<Canvas>, OptimizeError> {
         let mut decoder = Decoder::default();
         let each = images.iter().map(|image| {
             let limits = self.site.pictures.limits();
@@ -185,63 +190,74 @@ impl<'a> Bench<'a> {
         each.collect()
     }
 
-    /// Times the model in `file` for about `time` on one core, and as long on all.
-    pub(crate) fn time(&self, file: &Path, way: Way, inputs: &[Input], time: Duration) -> Result<Speed, OptimizeError> {
-        let Way { provider, precision, optimization } = way;
-        let model = self.site.backend.load(file, &LoadOptions { threads: 1, provider, precision, optimization })?;
+    /// Measures the model in `file` for about `time` on one core, and as long on all.
+    pub(crate) fn measure_speed(
+        &self,
+        file: &Path,
+        way: RunConfig,
+        inputs: &[ModelInput],
+        time: Duration,
+    ) -> Result<InferenceSpeed, OptimizeError> {
+        let RunConfig { provider, precision, optimization } = way;
+        let model =
+            self.site.backend.load_model(file, &LoadOptions { threads: 1, provider, precision, optimization })?;
         let cores = self.site.defaults.cpus.cpus;
-        let mut instances = (0..cores).map(|_| model.instance(1)).collect::<Result<Vec<_>, _>>()?;
-        // The first run lays out memory.
-        instances.iter_mut().try_for_each(|instance| inputs[0].run(&mut **instance))?;
-        let mut alone = runs(&mut *instances[0], inputs, time)?;
+        let mut instances = (0..cores).map(|_| model.create_instance(1)).collect::<Result<Vec<_>, _>>()?;
+        // The first run allocates memory.
+        instances.iter_mut().try_for_each(|instance| inputs[0].run_on(&mut **instance))?;
+        let mut alone = time_runs(&mut *instances[0], inputs, time)?;
         alone.sort();
         let p50 = alone[alone.len() / 2].as_secs_f64();
-        // Others may want the cores meanwhile: the best of a few tries comes closest to having them.
+        // Other programs may use the cores: the best of several trials is closest to the true speed.
         let mut all_cores = 0f64;
-        for _ in 0..TRIES {
-            all_cores = all_cores.max(together(&mut instances, inputs, time / TRIES)?);
+        for _ in 0..THROUGHPUT_TRIALS {
+            all_cores = all_cores.max(concurrent_throughput(&mut instances, inputs, time / THROUGHPUT_TRIALS)?);
         }
-        Ok(Speed { one_thread: 1.0 / p50, all_cores, p50_ms: p50 * 1e3 })
+        Ok(InferenceSpeed { one_thread: 1.0 / p50, all_cores, p50_ms: p50 * 1e3 })
     }
 }
 
-/// What `model` knows of pictures.
-pub(crate) fn seer(model: &ServedModel) -> Result<&PictureModel, OptimizeError> {
+/// The image task of `model`.
+pub(crate) fn image_model(model: &ServedModel) -> Result<&PictureModel, OptimizeError> {
     model.picture_model().map_err(|_| OptimizeError::NoPictures(model.name.clone()))
 }
 
-/// Runs a second of all `instances` together, for about `time`.
-fn together(instances: &mut [Box<dyn Instance>], inputs: &[Input], time: Duration) -> Result<f64, RunError> {
+/// Runs per second of all `instances` together, for about `time`.
+fn concurrent_throughput(
+    instances: &mut [Box<dyn Instance>],
+    inputs: &[ModelInput],
+    time: Duration,
+) -> Result<f64, RunError> {
     let began = Instant::now();
     let counts = thread::scope(|scope| {
         let threads: Vec<_> =
-            instances.iter_mut().map(|instance| scope.spawn(|| runs(&mut **instance, inputs, time))).collect();
+            instances.iter_mut().map(|instance| scope.spawn(|| time_runs(&mut **instance, inputs, time))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no run panics")).collect::<Vec<_>>()
     });
     let runs = counts.into_iter().map(|runs| runs.map(|runs| runs.len())).sum::<Result<usize, _>>()?;
     Ok(runs as f64 / began.elapsed().as_secs_f64())
 }
 
-/// How long each run took, for about `time`.
-fn runs(instance: &mut dyn Instance, inputs: &[Input], time: Duration) -> Result<Vec<Duration>, RunError> {
+/// The time of each run, for about `time`.
+fn time_runs(instance: &mut dyn Instance, inputs: &[ModelInput], time: Duration) -> Result<Vec<Duration>, RunError> {
     let (began, mut took) = (Instant::now(), Vec::new());
     while took.len() < 3 || began.elapsed() < time {
         let run = Instant::now();
-        inputs[took.len() % inputs.len()].run(instance)?;
+        inputs[took.len() % inputs.len()].run_on(instance)?;
         took.push(run.elapsed());
     }
     Ok(took)
 }
 
-/// One picture as a model takes it.
-pub(crate) struct Input {
+/// One image as a tensor.
+pub(crate) struct ModelInput {
     dtype: DType,
     shape: Shape,
     bytes: Vec<u8>,
 }
 
-impl Input {
-    pub(crate) fn of(canvas: &Canvas, seer: &PictureModel) -> Self {
+impl ModelInput {
+    pub(crate) fn from_canvas(canvas: &Canvas, seer: &PictureModel) -> Self {
         let format = canvas.format();
         let shape = match format.layout {
             Layout::Planar => vec![1, 3, format.height, format.width],
@@ -261,16 +277,16 @@ impl Input {
         }
     }
 
-    pub(crate) fn view(&self) -> TensorView<'_> {
+    pub(crate) fn tensor_view(&self) -> TensorView<'_> {
         TensorView { dtype: self.dtype, shape: &self.shape, bytes: &self.bytes }
     }
 
-    fn run(&self, instance: &mut dyn Instance) -> Result<(), RunError> {
-        instance.run(&[self.view()], &mut |_| {})
+    fn run_on(&self, instance: &mut dyn Instance) -> Result<(), RunError> {
+        instance.run(&[self.tensor_view()], &mut |_| {})
     }
 }
 
-/// The words of an error of the workshop.
-pub(crate) fn unwritable(site: &Site) -> impl Fn(std::io::Error) -> OptimizeError + '_ {
+/// Converts errors of the version workspace.
+pub(crate) fn workspace_error(site: &ModelContext) -> impl Fn(std::io::Error) -> OptimizeError + '_ {
     |error| OptimizeError::Io(site.folder.path.clone(), error)
 }

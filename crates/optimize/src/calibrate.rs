@@ -1,44 +1,45 @@
-//! Which numbers the values of a graph take on the user's pictures, and on which range of them bytes are spent best.
+//! Calibration: histograms of a graph's values on sample images, and the choice of their quantization ranges.
 
 use std::collections::HashMap;
 
-use caudal_engine::{Backend, Instance, LoadOptions, repository::Workshop};
-use caudal_graph::{Model, Range};
+use caudal_engine::{Backend, Instance, LoadOptions, repository::VersionWorkspace};
+use caudal_graph::{Model, ValueRange};
 use caudal_tasks::PictureModel;
 use caudal_types::DType;
 use caudal_vision::Canvas;
 
-use crate::{OptimizeError, bench::Input};
+use crate::{OptimizeError, bench::ModelInput};
 
-/// Values looked at in one run: they are all in memory at once.
-const TOGETHER: usize = 32;
+/// Number of values observed per run, because all of them are in memory together.
+const MAX_VALUES_PER_RUN: usize = 32;
 
-/// Numbers are counted by their upper 16 bits: sign, exponent and 7 bits of the mantissa. So no range need be known before.
-const BINS: usize = 1 << 16;
+/// Histogram bins: the upper 16 bits of a number, which are sign, exponent and 7 bits of the mantissa. So no range need
+/// be known before.
+const HISTOGRAM_BINS: usize = 1 << 16;
 
-/// How a range is chosen.
+/// The rule by which a range is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rule {
-    /// From the least to the most.
+pub(crate) enum RangeRule {
+    /// From the minimum to the maximum.
     Extremes,
-    /// So that squares of what rounding and cutting off do sum up to the least.
+    /// Least sum of the squared errors of rounding and clipping.
     LeastSquares,
 }
 
-/// How often a value was which number.
+/// Histogram of one value.
 #[derive(Clone)]
-pub(crate) struct Seen {
+pub(crate) struct ValueHistogram {
     min: f32,
     max: f32,
     counts: Vec<u32>,
 }
 
-impl Seen {
+impl ValueHistogram {
     fn new() -> Self {
-        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, counts: vec![0; BINS] }
+        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, counts: vec![0; HISTOGRAM_BINS] }
     }
 
-    fn add(&mut self, numbers: impl Iterator<Item = f32>) {
+    fn add_values(&mut self, numbers: impl Iterator<Item = f32>) {
         for number in numbers.filter(|number| number.is_finite()) {
             self.min = self.min.min(number);
             self.max = self.max.max(number);
@@ -46,12 +47,12 @@ impl Seen {
         }
     }
 
-    pub(crate) fn range(&self, rule: Rule) -> Range {
+    pub(crate) fn choose_range(&self, rule: RangeRule) -> ValueRange {
         if self.min > self.max {
-            return Range { min: 0.0, max: 0.0 };
+            return ValueRange { min: 0.0, max: 0.0 };
         }
-        let whole = Range { min: self.min, max: self.max };
-        if rule == Rule::Extremes {
+        let whole = ValueRange { min: self.min, max: self.max };
+        if rule == RangeRule::Extremes {
             return whole;
         }
         let bins: Vec<(f32, f64)> = self
@@ -59,28 +60,28 @@ impl Seen {
             .iter()
             .enumerate()
             .filter(|(_, count)| **count > 0)
-            .map(|(bin, count)| (middle(bin), f64::from(*count)))
+            .map(|(bin, count)| (bin_center(bin), f64::from(*count)))
             .collect();
         let shrunk = (0..60).map(|step| {
             let (below, above) = (1.0 - (step % 3) as f32 * 0.25, 1.0 - (step / 3) as f32 * 0.04);
-            Range { min: whole.min * below, max: whole.max * above }
+            ValueRange { min: whole.min * below, max: whole.max * above }
         });
-        shrunk.min_by(|a, b| error(&bins, *a).total_cmp(&error(&bins, *b))).unwrap_or(whole)
+        shrunk.min_by(|a, b| quantization_error(&bins, *a).total_cmp(&quantization_error(&bins, *b))).unwrap_or(whole)
     }
 }
 
-/// The number in the middle of a bin.
-fn middle(bin: usize) -> f32 {
+/// The number at the centre of a bin.
+fn bin_center(bin: usize) -> f32 {
     f32::from_bits((bin as u32) << 16 | 0x8000)
 }
 
-/// What bytes over `range` do to the numbers in `bins`, in squares.
-fn error(bins: &[(f32, f64)], range: Range) -> f64 {
-    let (scale, zero) = range.grid();
+/// Squared error of quantizing the numbers in `bins` over `range`.
+fn quantization_error(bins: &[(f32, f64)], range: ValueRange) -> f64 {
+    let (scale, zero) = range.scale_and_zero_point();
     let zero = f32::from(zero);
     let each = bins.iter().map(|(number, count)| {
         let byte = (number / scale + zero).round_ties_even();
-        // Within a bin numbers lie anywhere: rounding costs a twelfth of a step, as long as nothing is cut off.
+        // Numbers are spread evenly within a bin: rounding costs a twelfth of a squared step unless they are clipped.
         let lost = if (0.0..=255.0).contains(&byte) {
             f64::from(scale).powi(2) / 12.0
         } else {
@@ -91,29 +92,28 @@ fn error(bins: &[(f32, f64)], range: Range) -> f64 {
     each.sum()
 }
 
-/// What the values `names` of `model` are while it looks at `pictures` as `seer` does; `tell` hears how many of the runs
-/// are done.
-pub(crate) fn observe(
+/// Histograms of the values `names` of `model` on `pictures`; `tell` is called with the number of completed runs.
+pub(crate) fn collect_histograms(
     model: &Model,
     names: &[String],
     (seer, pictures): (&PictureModel, &[Canvas]),
-    (backend, threads, workshop): (&dyn Backend, usize, &Workshop),
+    (backend, threads, workshop): (&dyn Backend, usize, &VersionWorkspace),
     tell: &mut dyn FnMut(usize, usize),
-) -> Result<HashMap<String, Seen>, OptimizeError> {
+) -> Result<HashMap<String, ValueHistogram>, OptimizeError> {
     let unwritable = |error| OptimizeError::Io(workshop.file("calibrate"), error);
     let changed = |reason| OptimizeError::Graph { model: "being calibrated".to_owned(), reason };
     let mut all = HashMap::new();
-    let total = names.len().div_ceil(TOGETHER) * pictures.len();
-    for (round, names) in names.chunks(TOGETHER).enumerate() {
-        let revealed = model.reveal(names).to_bytes().map_err(changed)?;
+    let total = names.len().div_ceil(MAX_VALUES_PER_RUN) * pictures.len();
+    for (round, names) in names.chunks(MAX_VALUES_PER_RUN).enumerate() {
+        let revealed = model.with_extra_outputs(names).to_bytes().map_err(changed)?;
         let version = workshop.write("calibrate", &revealed).map_err(unwritable)?;
-        let opened = backend.load(&version.file, &LoadOptions::cpu(threads))?;
+        let opened = backend.load_model(&version.file, &LoadOptions::for_cpu(threads))?;
         let places: Vec<Option<usize>> =
             names.iter().map(|name| opened.spec().outputs.iter().position(|output| output.name == *name)).collect();
-        let mut seen = vec![Seen::new(); names.len()];
-        let mut instance = opened.instance(threads)?;
+        let mut seen = vec![ValueHistogram::new(); names.len()];
+        let mut instance = opened.create_instance(threads)?;
         for (done, canvas) in pictures.iter().enumerate() {
-            count(&mut *instance, &Input::of(canvas, seer), &places, &mut seen)?;
+            record_run(&mut *instance, &ModelInput::from_canvas(canvas, seer), &places, &mut seen)?;
             tell(round * pictures.len() + done + 1, total);
         }
         all.extend(names.iter().cloned().zip(seen));
@@ -121,45 +121,48 @@ pub(crate) fn observe(
     Ok(all)
 }
 
-fn count(
+fn record_run(
     instance: &mut dyn Instance,
-    input: &Input,
+    input: &ModelInput,
     places: &[Option<usize>],
-    seen: &mut [Seen],
+    seen: &mut [ValueHistogram],
 ) -> Result<(), OptimizeError> {
     let mut look = |outputs: &[caudal_types::TensorView<'_>]| {
         for (place, seen) in places.iter().zip(seen.iter_mut()) {
             let view = place.and_then(|place| outputs.get(place)).filter(|view| view.dtype == DType::F32);
             let numbers = view.map_or(&[][..], |view| view.bytes.as_chunks::<4>().0);
-            seen.add(numbers.iter().map(|bytes| f32::from_ne_bytes(*bytes)));
+            seen.add_values(numbers.iter().map(|bytes| f32::from_ne_bytes(*bytes)));
         }
     };
-    Ok(instance.run(&[input.view()], &mut look)?)
+    Ok(instance.run(&[input.tensor_view()], &mut look)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn seen(numbers: &[f32]) -> Seen {
-        let mut seen = Seen::new();
-        seen.add(numbers.iter().copied());
+    fn histogram_of(numbers: &[f32]) -> ValueHistogram {
+        let mut seen = ValueHistogram::new();
+        seen.add_values(numbers.iter().copied());
         seen
     }
 
     #[test]
-    fn one_odd_number_among_a_million_is_cut_off() {
+    fn least_squares_range_excludes_outlier() {
         let even: Vec<f32> = (0..1_000_000).map(|i| (i % 1000) as f32 / 1000.0 - 0.5).collect();
-        let range = seen(&even).range(Rule::LeastSquares);
+        let range = histogram_of(&even).choose_range(RangeRule::LeastSquares);
         assert!(range.min <= -0.45 && range.max >= 0.45, "{range:?}");
-        let odd = seen(&[&even[..], &[2.0]].concat());
-        assert_eq!(odd.range(Rule::Extremes), Range { min: -0.5, max: 2.0 });
-        assert!(odd.range(Rule::LeastSquares).max < 1.0, "{:?}", odd.range(Rule::LeastSquares));
+        let odd = histogram_of(&[&even[..], &[2.0]].concat());
+        assert_eq!(odd.choose_range(RangeRule::Extremes), ValueRange { min: -0.5, max: 2.0 });
+        assert!(odd.choose_range(RangeRule::LeastSquares).max < 1.0, "{:?}", odd.choose_range(RangeRule::LeastSquares));
     }
 
     #[test]
-    fn what_was_never_seen_has_no_range() {
-        assert_eq!(seen(&[]).range(Rule::LeastSquares), Range { min: 0.0, max: 0.0 });
-        assert_eq!(seen(&[f32::NAN, f32::INFINITY]).range(Rule::Extremes), Range { min: 0.0, max: 0.0 });
+    fn empty_histogram_has_zero_range() {
+        assert_eq!(histogram_of(&[]).choose_range(RangeRule::LeastSquares), ValueRange { min: 0.0, max: 0.0 });
+        assert_eq!(
+            histogram_of(&[f32::NAN, f32::INFINITY]).choose_range(RangeRule::Extremes),
+            ValueRange { min: 0.0, max: 0.0 }
+        );
     }
 }

@@ -1,24 +1,23 @@
-//! New versions of a model that looks at pictures, made beside the one that serves and put in place only once they have
-//! shown what they can do.
+//! Optimization of image models: new versions are made beside the served one and published only after a comparison.
 //!
-//! [`fuse`] moves preprocessing and suppression into the graph and demands the same answers. [`optimize`] tries what may
-//! be quicker, 8 bits above all, measures speed and what it costs in accuracy, and takes the quickest that loses no more
-//! than it may.
+//! [`fuse_model`] moves preprocessing and NMS into the graph and requires the same predictions. [`optimize_model`]
+//! tries faster forms, 8-bit quantization above all, measures speed and loss of accuracy, and takes the fastest within
+//! the bound on the loss.
 
 mod accuracy;
 mod bench;
-mod boxes;
+mod box_matching;
 mod calibrate;
 mod candidates;
 mod error;
 mod fuse;
-mod labels;
+mod ground_truth;
 mod optimize;
-mod synthetic;
+mod synthetic_images;
 
 pub use accuracy::{Accuracy, Agreement};
-pub use bench::{Site, Speed, Way};
+pub use bench::{InferenceSpeed, ModelContext, RunConfig};
 pub use error::OptimizeError;
-pub use fuse::{Fused, Part, fuse};
-pub use labels::Precision;
-pub use optimize::{Order, Report, Row, Step, Write, optimize};
+pub use fuse::{FuseReport, FusedPart, fuse_model};
+pub use ground_truth::MeanPrecision;
+pub use optimize::{CandidateResult, OptimizeOptions, OptimizeReport, Progress, WriteChoice, optimize_model};

@@ -1,4 +1,4 @@
-//! Tries what may be quicker, and takes the quickest that loses no more than it may.
+//! Optimization: tries candidates and takes the fastest within the bound on the loss.
 
 use std::{
     fs, iter,
@@ -8,108 +8,114 @@ use std::{
 
 use caudal_engine::{
     Precision,
-    repository::{ModelVersion, Workshop},
+    repository::{ModelVersion, VersionWorkspace},
 };
 use caudal_graph::Model;
 use caudal_tasks::ServedModel;
 
 use crate::{
-    Accuracy, OptimizeError, Site, Speed, Way,
-    accuracy::Judge,
-    bench::{Bench, Image, Input, seer, unwritable},
+    Accuracy, InferenceSpeed, ModelContext, OptimizeError, RunConfig,
+    accuracy::Evaluator,
+    bench::{InputImage, ModelInput, TestBench, image_model, workspace_error},
     calibrate,
-    candidates::{Form, Ranges, needed, written},
-    labels::Truth,
+    candidates::{CalibratedRanges, Candidate, calibration_values, candidate_bytes},
+    ground_truth::GroundTruth,
 };
 
-/// More pictures than this tell nothing new.
-const MOST_IMAGES: usize = 128;
-/// Pictures that take turns while a version is timed.
-const TIMED: usize = 4;
-/// How much quicker a version must be to be worth having: less is noise.
-const WORTH: f64 = 1.03;
+/// More images than this do not improve the measurement.
+const MAX_IMAGES: usize = 128;
+/// Number of images that are used in turn while a version is timed.
+const MAX_TIMED_IMAGES: usize = 4;
+/// The speedup from which a version is worthwhile; less is noise.
+const MIN_SPEEDUP: f64 = 1.03;
 
-/// What is wanted.
+/// Options of an optimization.
 #[derive(Debug, Clone)]
-pub struct Order {
-    /// Pictures like those that the model will see.
+pub struct OptimizeOptions {
+    /// Images like those in production.
     pub images: Vec<PathBuf>,
-    /// Where their labels are.
+    /// Folder of their labels.
     pub labels: Option<PathBuf>,
-    /// What a version may lose.
+    /// The bound on the loss of accuracy.
     pub max_loss: f64,
-    /// Beginnings of the names of candidates; all when empty.
+    /// Prefixes of the names of candidates to try; empty for all.
     pub only: Vec<String>,
-    /// What to write.
-    pub write: Write,
-    /// How long each candidate is timed, once on one core and once on all.
+    /// The version to write.
+    pub write: WriteChoice,
+    /// Time for which each candidate is measured, on one core and on all.
     pub time: Duration,
 }
 
-/// What to write.
+/// The version to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// The quickest that loses no more than it may.
+pub enum WriteChoice {
+    /// The fastest candidate within the bound.
     Best,
-    /// The candidate of this name, if it loses no more than it may.
+    /// The candidate of this name, if it is within the bound.
     Named(String),
     /// Nothing.
     Nothing,
 }
 
-/// What is being done.
+/// Progress of an optimization.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// In words.
+pub struct Progress {
+    /// The present activity.
     pub what: String,
-    /// How many parts of it are done.
+    /// Number of completed parts.
     pub done: usize,
-    /// Of how many.
+    /// Total number of parts.
     pub of: usize,
 }
 
-/// One candidate.
+/// The result of one candidate.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct CandidateResult {
     /// Its name.
     pub name: String,
-    /// How it runs.
-    pub way: Way,
+    /// Its configuration.
+    pub way: RunConfig,
     /// Bytes of its file.
     pub bytes: u64,
-    /// What it is worth, or why it is nothing.
-    pub tried: Result<(Speed, Accuracy), String>,
+    /// Its speed and accuracy, or the reason why it cannot be used.
+    pub tried: Result<(InferenceSpeed, Accuracy), String>,
 }
 
-/// What was tried, and what came of it.
+/// The results of an optimization.
 #[derive(Debug)]
-pub struct Report {
-    /// The version that serves.
+pub struct OptimizeReport {
+    /// The served version.
     pub from: u64,
-    /// Pictures that were looked at.
+    /// Number of images.
     pub pictures: usize,
-    /// The version that serves, then the others.
-    pub rows: Vec<Row>,
-    /// The place of the row that was chosen, if one was.
+    /// The served version, then the candidates.
+    pub rows: Vec<CandidateResult>,
+    /// Index of the chosen row, if one was chosen.
     pub chosen: Option<usize>,
     /// The version that was written.
     pub written: Option<ModelVersion>,
 }
 
-/// Tries candidates for the model of `site` as `order` says; `tell` hears what is going on.
-pub fn optimize(site: &Site, order: &Order, tell: &mut dyn FnMut(Step)) -> Result<Report, OptimizeError> {
-    known(order)?;
+/// Tries candidates for the model of `site`; `tell` is called with the progress.
+pub fn optimize_model(
+    site: &ModelContext,
+    order: &OptimizeOptions,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<OptimizeReport, OptimizeError> {
+    check_names(order)?;
     if order.images.is_empty() {
         return Err(OptimizeError::NoImages);
     }
-    let bench = Bench::at(site)?;
-    let serving = bench.load(&bench.serving, site.ways[0])?;
-    let images = spread(&order.images, MOST_IMAGES).map(|path| Image::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let bench = TestBench::for_model(site)?;
+    let serving = bench.load_version(&bench.serving, site.ways[0])?;
+    let images = evenly_spaced(&order.images, MAX_IMAGES)
+        .map(|path| InputImage::from_file(path))
+        .collect::<Result<Vec<_>, _>>()?;
     let limits = site.pictures.limits();
-    let truth = order.labels.as_deref().map(|folder| Truth::read(folder, &images, limits)).transpose()?;
-    tell(Step { what: "asking the version that serves".to_owned(), done: 0, of: 1 });
-    let judge = Judge::of(&bench, &serving, &images, truth)?;
-    let workshop = site.folder.workshop().map_err(unwritable(site))?;
+    let truth = order.labels.as_deref().map(|folder| GroundTruth::from_folder(folder, &images, limits)).transpose()?;
+    tell(Progress { what: "asking the version that serves".to_owned(), done: 0, of: 1 });
+    let judge = Evaluator::from_serving(&bench, &serving, &images, truth)?;
+    let workshop = site.folder.create_workspace().map_err(workspace_error(site))?;
     let mut trials = Trials {
         order,
         bench: &bench,
@@ -119,22 +125,25 @@ pub fn optimize(site: &Site, order: &Order, tell: &mut dyn FnMut(Step)) -> Resul
         workshop: &workshop,
         rows: Vec::new(),
     };
-    trials.all(&images, tell)?;
+    trials.try_all(&images, tell)?;
     let Trials { rows, .. } = trials;
-    let chosen = choose(&rows, order)?;
+    let chosen = choose_result(&rows, order)?;
     let written = match (chosen, &order.write) {
-        (None, _) | (_, Write::Nothing) => None,
-        // It is there already; what is new is the way to run it.
-        (Some(place), _) if rows[place].name == Form::AsItIs.name() => None,
-        (Some(place), _) => Some(workshop.publish(&rows[place].name).map_err(unwritable(site))?),
+        (None, _) | (_, WriteChoice::Nothing) => None,
+        // The file exists already; only its configuration is new.
+        (Some(place), _) if rows[place].name == Candidate::AsItIs.name() => None,
+        (Some(place), _) => Some(workshop.publish(&rows[place].name).map_err(workspace_error(site))?),
     };
-    Ok(Report { from: bench.serving.number, pictures: images.len(), rows, chosen, written })
+    Ok(OptimizeReport { from: bench.serving.number, pictures: images.len(), rows, chosen, written })
 }
 
-/// Checks that the names in `order` mean something before anything is done.
-fn known(order: &Order) -> Result<(), OptimizeError> {
-    let all: Vec<String> = iter::once(Form::AsItIs).chain(Form::rows().into_iter().flatten()).map(Form::name).collect();
-    let whole = if let Write::Named(name) = &order.write { Some(name) } else { None };
+/// Checks the names in `order` before any work is done.
+fn check_names(order: &OptimizeOptions) -> Result<(), OptimizeError> {
+    let all: Vec<String> = iter::once(Candidate::AsItIs)
+        .chain(Candidate::candidate_rows().into_iter().flatten())
+        .map(Candidate::name)
+        .collect();
+    let whole = if let WriteChoice::Named(name) = &order.write { Some(name) } else { None };
     let odd = whole.filter(|name| !all[1..].contains(name));
     let odd = odd.or_else(|| order.only.iter().find(|asked| !all.iter().any(|name| name.starts_with(*asked))));
     match odd {
@@ -143,63 +152,65 @@ fn known(order: &Order) -> Result<(), OptimizeError> {
     }
 }
 
-/// At most `most` of `all`, evenly from the first to the last.
-fn spread<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
+/// At most `most` of `all`, evenly spaced.
+fn evenly_spaced<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
     let count = all.len().min(most);
     (0..count).map(move |i| &all[i * all.len() / count])
 }
 
 struct Trials<'a> {
-    order: &'a Order,
-    bench: &'a Bench<'a>,
+    order: &'a OptimizeOptions,
+    bench: &'a TestBench<'a>,
     serving: &'a ServedModel,
-    judge: Judge<'a>,
-    inputs: Vec<Input>,
-    workshop: &'a Workshop,
-    rows: Vec<Row>,
+    judge: Evaluator<'a>,
+    inputs: Vec<ModelInput>,
+    workshop: &'a VersionWorkspace,
+    rows: Vec<CandidateResult>,
 }
 
 impl Trials<'_> {
-    fn all(&mut self, images: &[Image], tell: &mut dyn FnMut(Step)) -> Result<(), OptimizeError> {
-        let (bench, site, model) = (self.bench, self.bench.site, seer(self.serving)?);
-        let canvases = bench.canvases(model, images)?;
-        self.inputs = canvases.iter().take(TIMED).map(|canvas| Input::of(canvas, model)).collect();
+    fn try_all(&mut self, images: &[InputImage], tell: &mut dyn FnMut(Progress)) -> Result<(), OptimizeError> {
+        let (bench, site, model) = (self.bench, self.bench.site, image_model(self.serving)?);
+        let canvases = bench.prepare_canvases(model, images)?;
+        self.inputs =
+            canvases.iter().take(MAX_TIMED_IMAGES).map(|canvas| ModelInput::from_canvas(canvas, model)).collect();
 
-        // Constants are computed and normalisations folded once, for all that follows.
-        let simple = self.workshop.version("simplified").map_err(unwritable(site))?;
-        site.backend.simplify(&bench.serving.file, &simple.file)?;
+        // Constants are folded and normalisations fused once, for all candidates.
+        let simple = self.workshop.version("simplified").map_err(workspace_error(site))?;
+        site.backend.simplify_model(&bench.serving.file, &simple.file)?;
         let unfit = |reason| OptimizeError::Graph { model: site.folder.name.clone(), reason };
         let read = |file: &Path| fs::read(file).map_err(|error| OptimizeError::Io(file.to_owned(), error));
         let simplified = Model::parse(&read(&simple.file)?).map_err(unfit)?;
 
-        let rows: Vec<Vec<Form>> = Form::rows().into_iter().filter_map(|row| self.wanted(row)).collect();
+        let rows: Vec<Vec<Candidate>> =
+            Candidate::candidate_rows().into_iter().filter_map(|row| self.requested_candidates(row)).collect();
         let mut ranges = None;
-        if rows.iter().flatten().any(|form| matches!(form, Form::Int8(..)))
-            && let Ok(names) = needed(&simplified)
+        if rows.iter().flatten().any(|form| matches!(form, Candidate::Int8(..)))
+            && let Ok(names) = calibration_values(&simplified)
         {
             let threads = site.defaults.cpus.cpus;
-            let mut told = |done, of| tell(Step { what: "calibrating".to_owned(), done, of });
+            let mut told = |done, of| tell(Progress { what: "calibrating".to_owned(), done, of });
             let machine = (&*site.backend, threads, self.workshop);
-            let seen = calibrate::observe(&simplified, &names, (model, &canvases), machine, &mut told)?;
-            ranges = Some(Ranges::of(&seen));
+            let seen = calibrate::collect_histograms(&simplified, &names, (model, &canvases), machine, &mut told)?;
+            ranges = Some(CalibratedRanges::from_histograms(&seen));
         }
         drop(canvases);
 
         let of = 1 + rows.len();
         for way in &site.ways {
-            tell(Step { what: format!("trying {} on {way}", Form::AsItIs.name()), done: 0, of });
-            if *way == site.ways[0] || self.wanted(vec![Form::AsItIs]).is_some() {
-                self.row(Form::AsItIs, *way, Ok(bench.serving.clone()));
+            tell(Progress { what: format!("trying {} on {way}", Candidate::AsItIs.name()), done: 0, of });
+            if *way == site.ways[0] || self.requested_candidates(vec![Candidate::AsItIs]).is_some() {
+                self.try_candidate(Candidate::AsItIs, *way, Ok(bench.serving.clone()));
             }
-            // What computes in shorter numbers anyway gains nothing from a file that says so too.
+            // A file in reduced precision brings nothing where the provider reduces precision anyway.
             let for_all = way.precision == Precision::F32 && way.optimization == site.ways[0].optimization;
             for (done, row) in rows.iter().enumerate().filter(|_| for_all) {
                 for form in row {
-                    tell(Step { what: format!("trying {} on {way}", form.name()), done: done + 1, of });
-                    let made = written(&simplified, *form, ranges.as_ref()).map_err(|error| error.to_string());
+                    tell(Progress { what: format!("trying {} on {way}", form.name()), done: done + 1, of });
+                    let made = candidate_bytes(&simplified, *form, ranges.as_ref()).map_err(|error| error.to_string());
                     let version = made
                         .and_then(|bytes| self.workshop.write(&form.name(), &bytes).map_err(|error| error.to_string()));
-                    if self.row(*form, *way, version) {
+                    if self.try_candidate(*form, *way, version) {
                         break;
                     }
                 }
@@ -208,46 +219,51 @@ impl Trials<'_> {
         Ok(())
     }
 
-    /// What of `row` was asked for.
-    fn wanted(&self, row: Vec<Form>) -> Option<Vec<Form>> {
-        let named = |form: &Form| {
+    /// The candidates of `row` that were requested.
+    fn requested_candidates(&self, row: Vec<Candidate>) -> Option<Vec<Candidate>> {
+        let named = |form: &Candidate| {
             let name = form.name();
             match &self.order.write {
-                Write::Named(wanted) => *wanted == name,
+                WriteChoice::Named(wanted) => *wanted == name,
                 _ => self.order.only.is_empty() || self.order.only.iter().any(|only| name.starts_with(only)),
             }
         };
-        let row: Vec<Form> = row.into_iter().filter(named).collect();
+        let row: Vec<Candidate> = row.into_iter().filter(named).collect();
         (!row.is_empty()).then_some(row)
     }
 
-    /// Tries one candidate; says whether it loses no more than it may.
-    fn row(&mut self, form: Form, way: Way, version: Result<ModelVersion, String>) -> bool {
+    /// Tries one candidate; returns whether the rest of its row can be skipped.
+    fn try_candidate(&mut self, form: Candidate, way: RunConfig, version: Result<ModelVersion, String>) -> bool {
         let bytes =
             version.as_ref().ok().and_then(|version| fs::metadata(&version.file).ok()).map_or(0, |meta| meta.len());
-        let tried = version.and_then(|version| self.tried(&version, way).map_err(|error| error.to_string()));
+        let tried =
+            version.and_then(|version| self.measure_candidate(&version, way).map_err(|error| error.to_string()));
         let fine = tried.as_ref().is_ok_and(|(_, accuracy)| accuracy.loss <= self.order.max_loss);
-        // One that cannot be made in this way cannot be made in a milder one either.
+        // If one candidate cannot be made, milder ones of its row cannot either.
         let hopeless = tried.is_err();
-        self.rows.push(Row { name: form.name(), way, bytes, tried });
+        self.rows.push(CandidateResult { name: form.name(), way, bytes, tried });
         fine || hopeless
     }
 
-    fn tried(&self, version: &ModelVersion, way: Way) -> Result<(Speed, Accuracy), OptimizeError> {
-        let model = self.bench.load(version, way)?;
-        let accuracy = self.judge.judge(&model)?;
+    fn measure_candidate(
+        &self,
+        version: &ModelVersion,
+        way: RunConfig,
+    ) -> Result<(InferenceSpeed, Accuracy), OptimizeError> {
+        let model = self.bench.load_version(version, way)?;
+        let accuracy = self.judge.evaluate_model(&model)?;
         drop(model);
-        let speed = self.bench.time(&version.file, way, &self.inputs, self.order.time)?;
+        let speed = self.bench.measure_speed(&version.file, way, &self.inputs, self.order.time)?;
         Ok((speed, accuracy))
     }
 }
 
-/// The row to write: the quickest that is within the bound and clearly quicker than the version that serves, or the one that was
-/// named.
-fn choose(rows: &[Row], order: &Order) -> Result<Option<usize>, OptimizeError> {
+/// Index of the row to write: the fastest within the bound that is clearly faster than the served version, or the named
+/// one.
+fn choose_result(rows: &[CandidateResult], order: &OptimizeOptions) -> Result<Option<usize>, OptimizeError> {
     let bound = order.max_loss;
-    if let Write::Named(name) = &order.write {
-        let within = |row: &Row| row.tried.as_ref().is_ok_and(|(_, accuracy)| accuracy.loss <= bound);
+    if let WriteChoice::Named(name) = &order.write {
+        let within = |row: &CandidateResult| row.tried.as_ref().is_ok_and(|(_, accuracy)| accuracy.loss <= bound);
         let named = || rows.iter().enumerate().filter(|(_, row)| row.name == *name);
         let place = named().find(|(_, row)| within(row)).or_else(|| named().next()).map(|(place, _)| place);
         return match place.map(|place| (place, &rows[place].tried)) {
@@ -259,9 +275,9 @@ fn choose(rows: &[Row], order: &Order) -> Result<Option<usize>, OptimizeError> {
             None => Ok(None),
         };
     }
-    let speed = |row: &Row| row.tried.as_ref().ok().map(|(speed, _)| speed.all_cores);
-    let least = rows.first().and_then(speed).unwrap_or(0.0) * WORTH;
-    let fine = |row: &Row| row.tried.as_ref().is_ok_and(|(_, accuracy)| accuracy.loss <= bound);
+    let speed = |row: &CandidateResult| row.tried.as_ref().ok().map(|(speed, _)| speed.all_cores);
+    let least = rows.first().and_then(speed).unwrap_or(0.0) * MIN_SPEEDUP;
+    let fine = |row: &CandidateResult| row.tried.as_ref().is_ok_and(|(_, accuracy)| accuracy.loss <= bound);
     let better = rows
         .iter()
         .enumerate()
@@ -275,43 +291,58 @@ fn choose(rows: &[Row], order: &Order) -> Result<Option<usize>, OptimizeError> {
 mod tests {
     use super::*;
     use crate::accuracy::Agreement;
-    fn row(name: &str, all_cores: f64, loss: f64) -> Row {
-        let speed = Speed { one_thread: all_cores, all_cores, p50_ms: 1e3 / all_cores };
+    fn result_row(name: &str, all_cores: f64, loss: f64) -> CandidateResult {
+        let speed = InferenceSpeed { one_thread: all_cores, all_cores, p50_ms: 1e3 / all_cores };
         let accuracy = Accuracy { agreement: Agreement::Classes(1.0 - loss), precision: None, loss };
-        Row { name: name.to_owned(), way: Way::default(), bytes: 1, tried: Ok((speed, accuracy)) }
+        CandidateResult { name: name.to_owned(), way: RunConfig::default(), bytes: 1, tried: Ok((speed, accuracy)) }
     }
 
-    fn order(write: Write) -> Order {
-        Order { images: Vec::new(), labels: None, max_loss: 0.02, only: Vec::new(), write, time: Duration::ZERO }
-    }
-
-    #[test]
-    fn the_quickest_within_the_bound_is_taken_and_none_that_loses_more() {
-        let rows =
-            [row("serving", 10.0, 0.0), row("fp16", 9.0, 0.0), row("int8", 15.0, 0.01), row("int8-chains", 20.0, 0.03)];
-        assert_eq!(choose(&rows, &order(Write::Best)).unwrap(), Some(2));
-        assert_eq!(choose(&rows[..2], &order(Write::Best)).unwrap(), None, "nothing is quicker");
-        assert_eq!(choose(&rows, &order(Write::Named("fp16".to_owned()))).unwrap(), Some(1), "who names one gets it");
-        let error = choose(&rows, &order(Write::Named("int8-chains".to_owned()))).unwrap_err();
-        assert!(matches!(error, OptimizeError::LosesTooMuch { .. }), "{error}");
-    }
-
-    #[test]
-    fn names_are_checked_before_anything_is_done() {
-        assert!(known(&order(Write::Best)).is_ok());
-        for wrong in [
-            order(Write::Named("int9".to_owned())),
-            Order { only: vec!["int8".to_owned(), "x".to_owned()], ..order(Write::Best) },
-        ] {
-            assert!(matches!(known(&wrong), Err(OptimizeError::Unknown { .. })));
+    fn options(write: WriteChoice) -> OptimizeOptions {
+        OptimizeOptions {
+            images: Vec::new(),
+            labels: None,
+            max_loss: 0.02,
+            only: Vec::new(),
+            write,
+            time: Duration::ZERO,
         }
     }
 
     #[test]
-    fn many_pictures_are_thinned_out_evenly() {
+    fn fastest_candidate_within_loss_bound_is_chosen() {
+        let rows = [
+            result_row("serving", 10.0, 0.0),
+            result_row("fp16", 9.0, 0.0),
+            result_row("int8", 15.0, 0.01),
+            result_row("int8-chains", 20.0, 0.03),
+        ];
+        assert_eq!(choose_result(&rows, &options(WriteChoice::Best)).unwrap(), Some(2));
+        assert_eq!(choose_result(&rows[..2], &options(WriteChoice::Best)).unwrap(), None, "nothing is quicker");
+        assert_eq!(
+            choose_result(&rows, &options(WriteChoice::Named("fp16".to_owned()))).unwrap(),
+            Some(1),
+            "who names one gets it"
+        );
+        let error = choose_result(&rows, &options(WriteChoice::Named("int8-chains".to_owned()))).unwrap_err();
+        assert!(matches!(error, OptimizeError::LosesTooMuch { .. }), "{error}");
+    }
+
+    #[test]
+    fn unknown_candidate_names_are_refused() {
+        assert!(check_names(&options(WriteChoice::Best)).is_ok());
+        for wrong in [
+            options(WriteChoice::Named("int9".to_owned())),
+            OptimizeOptions { only: vec!["int8".to_owned(), "x".to_owned()], ..options(WriteChoice::Best) },
+        ] {
+            assert!(matches!(check_names(&wrong), Err(OptimizeError::Unknown { .. })));
+        }
+    }
+
+    #[test]
+    fn images_are_sampled_evenly() {
         let all: Vec<usize> = (0..10).collect();
-        assert_eq!(spread(&all, 5).copied().collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
-        assert_eq!(spread(&all, 99).count(), 10);
-        assert_eq!(spread(&all[..0], 99).count(), 0);
+        assert_eq!(evenly_spaced(&all, 5).copied().collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
+        assert_eq!(evenly_spaced(&all, 99).count(), 10);
+        assert_eq!(evenly_spaced(&all[..0], 99).count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Versions made of real models, run by ONNX Runtime.
+//! Versions made from real models, run by ONNX Runtime.
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -9,20 +9,23 @@ use std::{
 };
 
 use caudal_engine::{Backend, LoadOptions, Provider, repository::Repository};
-use caudal_engine_ort::{OnnxRuntime, locate};
-use caudal_optimize::{Agreement, OptimizeError, Order, Part, Site, Way, Write, fuse, optimize};
+use caudal_engine_ort::{OnnxRuntime, locate_library};
+use caudal_optimize::{
+    Agreement, FusedPart, ModelContext, OptimizeError, OptimizeOptions, RunConfig, WriteChoice, fuse_model,
+    optimize_model,
+};
 use caudal_tasks::{ByteBudget, Decoders, Defaults, Pictures};
 use caudal_testkit::{Repo, fixture, fixture_path};
 use caudal_types::{CpuPlan, DType, TensorView};
 use caudal_vision::Limits;
 
 static BACKEND: LazyLock<Arc<OnnxRuntime>> = LazyLock::new(|| {
-    let (path, source) = locate(None).expect("run `cargo xtask setup` first");
-    Arc::new(OnnxRuntime::load(&path, source).expect("the library that setup installs can be loaded"))
+    let (path, source) = locate_library(None).expect("run `cargo xtask setup` first");
+    Arc::new(OnnxRuntime::load_library(&path, source).expect("the library that setup installs can be loaded"))
 });
 
 /// The only model of `repo`, ready to be worked on.
-fn site(repo: &Repo) -> Site {
+fn site(repo: &Repo) -> ModelContext {
     let defaults = Defaults {
         providers: vec![Provider::Cpu],
         cpus: CpuPlan::for_cpus(2),
@@ -35,30 +38,37 @@ fn site(repo: &Repo) -> Site {
         run_limit: Duration::from_secs(30),
     };
     let limits = Limits { max_pixels: 1 << 26 };
-    Site {
-        folder: Repository::open(&repo.path("")).unwrap().models().unwrap().remove(0),
+    ModelContext {
+        folder: Repository::open(&repo.path("")).unwrap().list_models().unwrap().remove(0),
         backend: BACKEND.clone(),
-        ways: Way::all(&**BACKEND, Way::default()),
+        ways: RunConfig::alternatives_to(&**BACKEND, RunConfig::default()),
         defaults,
         pictures: Pictures::new(Decoders::start(2).unwrap(), ByteBudget::new(1 << 30), limits),
     }
 }
 
-fn pictures(names: &[&str]) -> Vec<PathBuf> {
+fn image_paths(names: &[&str]) -> Vec<PathBuf> {
     names.iter().map(|name| fixture_path(name)).collect()
 }
 
-fn order(images: &[&str], only: &str) -> Order {
+fn order(images: &[&str], only: &str) -> OptimizeOptions {
     let only = vec![only.to_owned()];
-    Order { images: pictures(images), labels: None, max_loss: 0.02, only, write: Write::Best, time: Duration::ZERO }
+    OptimizeOptions {
+        images: image_paths(images),
+        labels: None,
+        max_loss: 0.02,
+        only,
+        write: WriteChoice::Best,
+        time: Duration::ZERO,
+    }
 }
 
 fn selfie() -> Repo {
     Repo::new().file("selfie/1/model.onnx", &fixture("models/selfie.onnx"))
 }
 
-/// What lies in the model's folder.
-fn entries(site: &Site) -> Vec<String> {
+/// The entries of the model's folder.
+fn entries(site: &ModelContext) -> Vec<String> {
     let names = fs::read_dir(&site.folder.path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.collect();
     names.sort();
@@ -66,13 +76,14 @@ fn entries(site: &Site) -> Vec<String> {
 }
 
 #[test]
-fn rows_of_a_fused_batch_are_suppressed_apart() {
+fn fused_nms_handles_batch_rows_separately() {
     let repo = Repo::nanodet("thresholds: {max_det: 5}");
     let site = site(&repo);
-    let fused = fuse(&site, None, &pictures(&["double_decker_bus.jpg"])).unwrap();
-    assert_eq!((fused.parts, fused.version.number), (vec![Part::Preprocess, Part::Suppress], 2));
-    let mut instance = BACKEND.load(&fused.version.file, &LoadOptions::cpu(1)).unwrap().instance(1).unwrap();
-    // Bytes with something in them: a slope, noise, nothing.
+    let fused = fuse_model(&site, None, &image_paths(&["double_decker_bus.jpg"])).unwrap();
+    assert_eq!((fused.parts, fused.version.number), (vec![FusedPart::Preprocess, FusedPart::Suppress], 2));
+    let mut instance =
+        BACKEND.load_model(&fused.version.file, &LoadOptions::for_cpu(1)).unwrap().create_instance(1).unwrap();
+    // Different contents: a gradient, noise, nothing.
     let row = 416 * 416 * 3;
     let rows: [Vec<u8>; 3] = [
         (0..row).map(|i| (i / 3 % 416 / 2) as u8).collect(),
@@ -102,46 +113,50 @@ fn rows_of_a_fused_batch_are_suppressed_apart() {
 }
 
 #[test]
-fn a_half_can_be_fused_and_then_the_other() {
-    for first in [Part::Preprocess, Part::Suppress] {
+fn parts_can_be_fused_one_after_the_other() {
+    for first in [FusedPart::Preprocess, FusedPart::Suppress] {
         let repo = Repo::new().model("m", "yolov5", "labels: [\"child's toy\", b]\nthresholds: {max_det: 2}");
         let site = site(&repo);
-        let half = fuse(&site, Some(first), &[]).unwrap();
-        assert_eq!((half.parts.as_slice(), half.found), (&[first][..], 8), "two boxes on each of four made pictures");
-        let again = fuse(&site, Some(first), &[]).unwrap_err();
+        let half = fuse_model(&site, Some(first), &[]).unwrap();
+        assert_eq!(
+            (half.parts.as_slice(), half.found),
+            (&[first][..], 8),
+            "two boxes on each of four synthetic images"
+        );
+        let again = fuse_model(&site, Some(first), &[]).unwrap_err();
         assert!(matches!(again, OptimizeError::NothingToFuse { .. }), "{again}");
-        let whole = fuse(&site, None, &[]).unwrap();
+        let whole = fuse_model(&site, None, &[]).unwrap();
         assert_eq!((whole.parts.len(), whole.version.number, whole.found), (1, 3, 8));
-        assert!(matches!(fuse(&site, None, &[]), Err(OptimizeError::NothingToFuse { .. })));
+        assert!(matches!(fuse_model(&site, None, &[]), Err(OptimizeError::NothingToFuse { .. })));
         assert_eq!(entries(&site), ["1", "2", "3", "model.yaml"]);
     }
 }
 
 #[test]
-fn what_cannot_be_fused_is_left_alone() {
+fn unfusable_models_are_left_unchanged() {
     for (repo, only, words) in [
-        (Repo::new().model("m", "double", ""), None, "the model m does not look at pictures"),
-        (selfie(), Some(Part::Suppress), "it gives no boxes of which some could be duplicates"),
-        (Repo::new().model("m", "end2end", ""), Some(Part::Suppress), "it removes duplicates by itself already"),
+        (Repo::new().model("m", "double", ""), None, "the model m is not an image model"),
+        (selfie(), Some(FusedPart::Suppress), "it gives no boxes"),
+        (Repo::new().model("m", "end2end", ""), Some(FusedPart::Suppress), "it already has NMS"),
         (
             Repo::new().model("m", "ssd", "preprocessing: {size: [64, 64]}"),
-            Some(Part::Preprocess),
-            "it takes bytes already",
+            Some(FusedPart::Preprocess),
+            "it already takes bytes",
         ),
     ] {
         let site = site(&repo);
-        let error = fuse(&site, only, &[]).unwrap_err().to_string();
+        let error = fuse_model(&site, only, &[]).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
         assert!(!site.folder.path.join("2").exists());
     }
 }
 
 #[test]
-fn a_detector_in_8_bits_keeps_its_boxes() {
+fn int8_detector_keeps_its_boxes() {
     let repo = Repo::nanodet("");
     let site = site(&repo);
     let order = order(&["double_decker_bus.jpg", "chelsea.png", "coffee.png"], "int8-chains-squares");
-    let report = optimize(&site, &order, &mut |_| {}).unwrap();
+    let report = optimize_model(&site, &order, &mut |_| {}).unwrap();
     let [before, after] = &report.rows[..] else { panic!("{report:?}") };
     assert_eq!((&*before.name, &*after.name), ("serving", "int8-chains-squares"));
     let Ok((_, accuracy)) = &after.tried else { panic!("{report:?}") };
@@ -152,11 +167,11 @@ fn a_detector_in_8_bits_keeps_its_boxes() {
 }
 
 #[test]
-fn levels_of_optimisation_answer_alike_and_write_no_version() {
+fn graph_optimization_levels_agree_and_write_no_version() {
     let repo = selfie();
     let site = site(&repo);
-    let report = optimize(&site, &order(&["astronaut.png"], "serving"), &mut |_| {}).unwrap();
-    let ways: Vec<String> = report.rows.iter().map(|row| row.way.settings()).collect();
+    let report = optimize_model(&site, &order(&["astronaut.png"], "serving"), &mut |_| {}).unwrap();
+    let ways: Vec<String> = report.rows.iter().map(|row| row.way.to_model_yaml()).collect();
     let named = |level| format!("providers: [cpu], graph_optimization: {level}");
     assert_eq!(ways[..4], ["providers: [cpu]".to_owned(), named("extended"), named("basic"), named("none")]);
     assert!(
@@ -168,57 +183,57 @@ fn levels_of_optimisation_answer_alike_and_write_no_version() {
 }
 
 #[test]
-fn a_version_that_loses_too_much_is_not_written() {
+fn version_above_loss_bound_is_not_written() {
     let repo = selfie();
     let site = site(&repo);
-    let named = Order { write: Write::Named("int8".to_owned()), ..order(&["astronaut.png"], "int8") };
-    let error = optimize(&site, &Order { max_loss: 0.0, ..named.clone() }, &mut |_| {}).unwrap_err();
+    let named = OptimizeOptions { write: WriteChoice::Named("int8".to_owned()), ..order(&["astronaut.png"], "int8") };
+    let error = optimize_model(&site, &OptimizeOptions { max_loss: 0.0, ..named.clone() }, &mut |_| {}).unwrap_err();
     assert!(matches!(error, OptimizeError::LosesTooMuch { .. }), "{error}");
     assert_eq!(entries(&site), ["1"], "nothing is left behind");
-    let report = optimize(&site, &Order { max_loss: 0.1, ..named }, &mut |_| {}).unwrap();
+    let report = optimize_model(&site, &OptimizeOptions { max_loss: 0.1, ..named }, &mut |_| {}).unwrap();
     assert_eq!(report.written.unwrap().number, 2);
     assert_eq!(entries(&site), ["1", "2"]);
 }
 
 #[test]
-fn halves_answer_nearly_the_same() {
+fn fp16_predictions_are_close() {
     let repo = selfie();
     let site = site(&repo);
-    let order = Order { write: Write::Named("fp16".to_owned()), ..order(&["astronaut.png"], "fp16") };
-    let report = optimize(&site, &order, &mut |_| {}).unwrap();
+    let order = OptimizeOptions { write: WriteChoice::Named("fp16".to_owned()), ..order(&["astronaut.png"], "fp16") };
+    let report = optimize_model(&site, &order, &mut |_| {}).unwrap();
     assert!(report.rows[1].bytes * 10 < report.rows[0].bytes * 7, "{report:?}");
     assert_eq!(report.written.unwrap().number, 2);
 }
 
 #[test]
-fn labels_say_what_is_true() {
+fn labels_give_mean_precision() {
     let repo = Repo::new().model("m", "yolov5", "thresholds: {conf: 0.1}");
     let site = site(&repo);
     let labels = tempfile::tempdir().unwrap();
     let image = "double_decker_bus.jpg";
-    let order = || Order { labels: Some(labels.path().to_owned()), ..order(&[image], "simplified") };
-    let optimize = || optimize(&site, &order(), &mut |_| {});
-    let error = optimize().unwrap_err().to_string();
-    assert!(error.contains("no picture has a box in it"), "{error}");
+    let order = || OptimizeOptions { labels: Some(labels.path().to_owned()), ..order(&[image], "simplified") };
+    let run = || optimize_model(&site, &order(), &mut |_| {});
+    let error = run().unwrap_err().to_string();
+    assert!(error.contains("no image has a box"), "{error}");
     let file = labels.path().join("double_decker_bus.txt");
     fs::write(&file, "0 0.3 0.2 0.25\n").unwrap();
-    let error = optimize().unwrap_err().to_string();
+    let error = run().unwrap_err().to_string();
     assert!(error.contains("line 1") && error.contains("is not `class cx cy width height`"), "{error}");
     // 546 by 413 pixels in 64 by 48 below a margin of 8: the box around (20, 20), 16 by 16, of class 0.
     let tall = 16.0 / (413.0 * 64.0 / 546.0);
     fs::write(&file, format!("0 0.3125 {} 0.25 {tall}\n", (20.0 - 8.0) / 16.0 * tall)).unwrap();
-    let report = optimize().unwrap();
+    let report = run().unwrap();
     let Ok((_, accuracy)) = &report.rows[0].tried else { panic!("{report:?}") };
     let precision = accuracy.precision.unwrap();
     assert!(precision.map_50 > 0.99 && precision.map_50_95 > 0.9, "{precision:?}");
 }
 
 #[test]
-fn where_nothing_is_found_nothing_can_be_told() {
+fn model_without_detections_is_refused() {
     let repo = Repo::nanodet("thresholds: {conf: 1}");
     let site = site(&repo);
-    let error = optimize(&site, &order(&[], "int8"), &mut |_| {}).unwrap_err();
+    let error = optimize_model(&site, &order(&[], "int8"), &mut |_| {}).unwrap_err();
     assert!(matches!(error, OptimizeError::NoImages), "{error}");
-    let error = optimize(&site, &order(&["coffee.png"], "int8"), &mut |_| {}).unwrap_err();
+    let error = optimize_model(&site, &order(&["coffee.png"], "int8"), &mut |_| {}).unwrap_err();
     assert!(matches!(error, OptimizeError::NothingFound(_)), "{error}");
 }

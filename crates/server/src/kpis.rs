@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_sight::{Figures, Point};
+use caudal_sight::{SeriesPoint, WindowStats};
 use serde::Serialize;
 
 use crate::{
@@ -34,12 +34,12 @@ struct Kpis<T> {
 
 #[derive(Serialize)]
 struct Summary {
-    summary: Figures,
+    summary: WindowStats,
     /// The same of the window before.
-    before: Figures,
+    before: WindowStats,
     /// Beside work: requests that ask how the server is or look after it, in the same window.
     #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<Figures>,
+    service: Option<WindowStats>,
 }
 
 /// Requests of which figures are wanted.
@@ -84,11 +84,11 @@ struct Chip {
 
 #[derive(Serialize)]
 struct Series {
-    timeseries: Vec<Point>,
+    timeseries: Vec<SeriesPoint>,
 }
 
-fn chips(now: &Figures, before: &Figures) -> Chips {
-    let chip = |id, label, unit, value: fn(&Figures) -> Option<f64>| {
+fn chips(now: &WindowStats, before: &WindowStats) -> Chips {
+    let chip = |id, label, unit, value: fn(&WindowStats) -> Option<f64>| {
         let (value, was) = (value(now), value(before).filter(|was| *was > 0.0));
         Chip { id, label, unit, value, change: value.zip(was).map(|(value, was)| value / was - 1.0) }
     };
@@ -137,13 +137,13 @@ pub(crate) async fn kpis(State(app): State<Arc<App>>, request: Request) -> Respo
             (None, _) => Scope::Work,
         };
         let counted = app.metrics.counted();
-        let of = |scope: Scope| app.kpis.figures(length, |place| scope.holds(place), &counted, now);
+        let of = |scope: Scope| app.kpis.window_stats(length, |place| scope.holds(place), &counted, now);
         let figures = || of(scope);
-        let (bucket_secs, route) = (app.kpis.bucket().as_secs_f64(), route.map(Route::path));
+        let (bucket_secs, route) = (app.kpis.bucket_length().as_secs_f64(), route.map(Route::path));
         let scope_name = route.is_none().then_some(name);
         Ok(match view {
             "timeseries" => {
-                let figures = Series { timeseries: app.kpis.series(length, |place| scope.holds(place), now) };
+                let figures = Series { timeseries: app.kpis.time_series(length, |place| scope.holds(place), now) };
                 Answer::json(&Kpis { window, view, bucket_secs, scope: scope_name, route, figures })
             }
             "chips" => {

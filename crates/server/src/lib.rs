@@ -299,20 +299,20 @@ fn look_back(app: &Arc<App>) {
             app.cpu.tick();
         }
     });
-    let (bucket, each) = (app.kpis.bucket(), Arc::downgrade(app));
+    let (bucket, each) = (app.kpis.bucket_length(), Arc::downgrade(app));
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(bucket).await;
             let Some(app) = each.upgrade() else { return };
-            app.kpis.mark(app.metrics.counted(), SystemTime::now());
+            app.kpis.close_bucket(app.metrics.counted(), SystemTime::now());
         }
     });
-    let (span, app) = (app.history.span(), Arc::downgrade(app));
+    let (span, app) = (app.history.span_length(), Arc::downgrade(app));
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(span).await;
             let Some(app) = app.upgrade() else { return };
-            app.history.mark(&caudal_observe::summaries(), SystemTime::now());
+            app.history.close_span(&caudal_observe::summaries(), SystemTime::now());
         }
     });
 }

@@ -23,8 +23,8 @@ use std::{
 
 use axum::http::{HeaderMap, header};
 use caudal_observe::{Histogram, Section, Snapshot, Summary};
-use caudal_sight::Counted;
-use caudal_tasks::Stats;
+use caudal_sight::RouteTotals;
+use caudal_tasks::QueueStats;
 use caudal_telemetry::{Meter, Tracer};
 use caudal_types::{ErrorKind, Stage, StageTimes};
 use prometheus_client::{
@@ -108,14 +108,14 @@ impl HttpMetrics {
     }
 
     /// What was counted of each route, for key figures.
-    pub(crate) fn counted(&self) -> Vec<Counted> {
+    pub(crate) fn counted(&self) -> Vec<RouteTotals> {
         let counted = |route: &RouteMetrics| {
             let of = |range: RangeInclusive<u16>| {
                 let counts = STATUSES.iter().zip(&route.statuses).filter(|(status, _)| range.contains(status));
                 counts.map(|(_, count)| count.load(Relaxed)).sum()
             };
             let times = route.duration.snapshot();
-            Counted { times, client_errors: of(400..=499), server_errors: of(500..=599) }
+            RouteTotals { times, client_errors: of(400..=499), server_errors: of(500..=599) }
         };
         self.routes.iter().map(counted).collect()
     }
@@ -375,7 +375,7 @@ fn models(encoder: &mut DescriptorEncoder<'_>, app: &App) -> fmt::Result {
         MetricType::Counter,
     )?;
     for (model, stats) in models() {
-        for (reason, count) in Stats::STOPS.iter().zip(&stats.stops) {
+        for (reason, count) in QueueStats::CLOSE_REASONS.iter().zip(&stats.stops) {
             let labels = [("model", &model.name[..]), ("reason", reason)];
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.load(Relaxed), None)?;
         }

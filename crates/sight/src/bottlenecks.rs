@@ -1,18 +1,18 @@
-//! Sections that take too long.
+//! Bottlenecks: sections that take too long.
 
 use caudal_observe::Summary;
 use serde::Serialize;
 
-use crate::Row;
+use crate::SectionRow;
 
-/// Fewer times tell nothing.
-const LEAST: u64 = 5;
+/// Fewer calls than this are no basis for a statement.
+const MIN_CALLS: u64 = 5;
 
-/// How bad it is.
+/// Severity of a bottleneck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It takes a large part of its group's time, though it is quick.
+    /// It takes a large share of its group's time, although it is fast.
     Low,
     /// Its mean is above the threshold.
     Medium,
@@ -23,23 +23,23 @@ pub enum Severity {
 /// A section that takes too long.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bottleneck {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What of its group's own time is its own, from 0 to 1.
+    /// Its share of its group's own time, from 0 to 1.
     pub share: f64,
-    /// In words.
+    /// The reason in words.
     pub reason: String,
     /// Its figures.
     #[serde(flatten)]
-    pub row: Row,
+    pub row: SectionRow,
 }
 
-/// A part of its group's time that is worth looking at.
-const LARGE: f64 = 0.5;
+/// The share of its group's time from which a section is reported.
+const LARGE_SHARE: f64 = 0.5;
 
-/// The sections whose mean is above `threshold_ms`, or that take most of the time of their group; the worst first. Those
-/// passed less than five times are left out.
-pub fn bottlenecks(summaries: &[Summary], threshold_ms: f64) -> Vec<Bottleneck> {
+/// The sections whose mean is above `threshold_ms`, or that take most of their group's time, the most severe first.
+/// Sections with fewer than five calls are left out.
+pub fn find_bottlenecks(summaries: &[Summary], threshold_ms: f64) -> Vec<Bottleneck> {
     let spent = |summary: &Summary| (summary.own + summary.waited) as f64;
     let group = |of: &Summary| {
         let same = summaries.iter().filter(|other| other.section.group() == of.section.group());
@@ -47,9 +47,9 @@ pub fn bottlenecks(summaries: &[Summary], threshold_ms: f64) -> Vec<Bottleneck> 
     };
     let mut found: Vec<Bottleneck> = summaries
         .iter()
-        .filter(|summary| summary.count >= LEAST)
+        .filter(|summary| summary.count >= MIN_CALLS)
         .filter_map(|summary| {
-            let mut row = Row::from(summary);
+            let mut row = SectionRow::from(summary);
             row.recent_ms.clear();
             let (whole, others) = group(summary);
             let share = if whole > 0.0 { spent(summary) / whole } else { 0.0 };
@@ -57,7 +57,7 @@ pub fn bottlenecks(summaries: &[Summary], threshold_ms: f64) -> Vec<Bottleneck> 
             let severity = match () {
                 () if times > 2.0 => Severity::High,
                 () if times > 1.0 => Severity::Medium,
-                () if share >= LARGE && others > 1 => Severity::Low,
+                () if share >= LARGE_SHARE && others > 1 => Severity::Low,
                 () => return None,
             };
             let mut reason = format!("{:.0} % of the time of {}", share * 100.0, row.group);
@@ -84,7 +84,7 @@ mod tests {
     static REST: Section = Section::new("rest", "shares");
 
     #[test]
-    fn severity_follows_the_mean_and_then_the_share() {
+    fn severity_depends_on_mean_then_share() {
         for _ in 0..5 {
             QUICK.record(1_000_000);
             SLOW.record(150_000_000);
@@ -93,7 +93,7 @@ mod tests {
             REST.record(1_000_000);
         }
         RARE.record(10_000_000_000);
-        let found = bottlenecks(&summaries(), 100.0);
+        let found = find_bottlenecks(&summaries(), 100.0);
         let mine = |found: &[Bottleneck]| {
             let mine = found.iter().filter(|found| ["bottlenecks", "shares"].contains(&found.row.group));
             mine.map(|found| (found.row.name, found.severity)).collect::<Vec<_>>()

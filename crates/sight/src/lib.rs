@@ -1,5 +1,5 @@
-//! What reads the figures that all rooms leave: the latest and the slowest requests with where their time went, sections
-//! ranked, bottlenecks named, and how it all changes with time.
+//! Diagnostics: the flight recorder of the latest and slowest requests, ranked sections, bottlenecks, changes over
+//! time, key figures, and the explanation of limits.
 
 mod bottlenecks;
 mod explain;
@@ -9,13 +9,15 @@ mod recorder;
 mod table;
 mod timeline;
 
-pub use bottlenecks::{Bottleneck, Severity, bottlenecks};
+pub use bottlenecks::{Bottleneck, Severity, find_bottlenecks};
 pub use explain::{
-    Cause, Doors, Explanation, Fit, Limit, ModelSeen, Patch, Prediction, Role, Seen, Setting, Spent, Watched, WhatIf,
-    explain,
+    Cause, ConnectionStats, Explanation, Limit, ModelStats, Observation, ObservedSummary, Prediction, SettingPatch,
+    SimulationFit, SuggestedSetting, ThreadRole, ThreadTimes, WhatIf, explain_observation,
 };
-pub use history::{Change, History, Mark, Trend};
-pub use kpis::{Counted, Figures, Kpis, Point};
-pub use recorder::{Kept, LATEST, Query, Record, Recorder, SLOWEST, Stretch, Watching};
-pub use table::{Order, Row, csv, rows, text};
-pub use timeline::{arrivals, chrome};
+pub use history::{ChangePoint, History, SectionChange, SpanStats};
+pub use kpis::{Kpis, RouteTotals, SeriesPoint, WindowStats};
+pub use recorder::{
+    Capture, MAX_LATEST_PER_ROUTE, MAX_SLOWEST_PER_ROUTE, Recorder, RequestQuery, RequestRecord, RequestView, StageView,
+};
+pub use table::{SectionRow, SortOrder, rank_sections, rows_to_csv, rows_to_text};
+pub use timeline::{arrival_trace, chrome_trace};

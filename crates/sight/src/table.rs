@@ -1,55 +1,55 @@
-//! Sections as a table: ranked, and written as people and programs read them.
+//! Table of sections: ranking, and rendering as CSV and text.
 
 use std::{fmt::Write, str::FromStr};
 
 use caudal_observe::{Kind, Summary};
 use serde::Serialize;
 
-/// A section, in milliseconds.
+/// A section's figures, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct SectionRow {
     /// Its name.
     pub name: &'static str,
-    /// What it is a part of: a module, or a route.
+    /// Its group: a module, or a route.
     pub group: &'static str,
     /// `work` or `wait`.
     pub kind: &'static str,
-    /// How often it was passed.
+    /// Number of calls.
     pub count: u64,
-    /// All times together.
+    /// Total time.
     pub total_ms: f64,
-    /// What of that it worked itself.
+    /// Total time without nested sections.
     pub self_ms: f64,
-    /// What of that nobody worked.
+    /// Total time spent waiting.
     pub waited_ms: f64,
-    /// The mean time.
+    /// Mean time.
     pub mean_ms: f64,
-    /// The shortest.
+    /// Shortest time.
     pub min_ms: f64,
-    /// The longest.
+    /// Longest time.
     pub max_ms: f64,
-    /// The latest.
+    /// Latest time.
     pub last_ms: f64,
-    /// Half were at most this long, within 6.25 %.
+    /// Median, within 6.25 %.
     pub p50_ms: f64,
-    /// 95 of a hundred were.
+    /// 95th percentile.
     pub p95_ms: f64,
-    /// 99 of a hundred were.
+    /// 99th percentile.
     pub p99_ms: f64,
-    /// Bytes allocated within.
+    /// Bytes allocated within it.
     pub allocated_bytes: u64,
-    /// The last times, the latest last.
+    /// The latest times, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recent_ms: Vec<f64>,
 }
 
-fn ms(nanoseconds: u64) -> f64 {
+fn ns_to_ms(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e6
 }
 
-impl From<&Summary> for Row {
+impl From<&Summary> for SectionRow {
     fn from(summary: &Summary) -> Self {
-        let quantile = |q| ms(summary.times.quantile(q).unwrap_or(0).min(summary.max));
+        let quantile = |q| ns_to_ms(summary.times.quantile(q).unwrap_or(0).min(summary.max));
         Self {
             name: summary.section.name(),
             group: summary.section.group(),
@@ -58,48 +58,48 @@ impl From<&Summary> for Row {
                 Kind::Wait => "wait",
             },
             count: summary.count,
-            total_ms: ms(summary.total),
-            self_ms: ms(summary.own),
-            waited_ms: ms(summary.waited),
-            mean_ms: ms(summary.mean()),
-            min_ms: ms(summary.min),
-            max_ms: ms(summary.max),
-            last_ms: ms(summary.last()),
+            total_ms: ns_to_ms(summary.total),
+            self_ms: ns_to_ms(summary.own),
+            waited_ms: ns_to_ms(summary.waited),
+            mean_ms: ns_to_ms(summary.mean()),
+            min_ms: ns_to_ms(summary.min),
+            max_ms: ns_to_ms(summary.max),
+            last_ms: ns_to_ms(summary.last()),
             p50_ms: quantile(0.5),
             p95_ms: quantile(0.95),
             p99_ms: quantile(0.99),
             allocated_bytes: summary.allocated,
-            recent_ms: summary.recent.iter().map(|time| ms(*time)).collect(),
+            recent_ms: summary.recent.iter().map(|time| ns_to_ms(*time)).collect(),
         }
     }
 }
 
-/// What comes first.
+/// Sort key of sections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
-    /// What took most time altogether.
+pub enum SortOrder {
+    /// Total time.
     #[default]
     Total,
-    /// What worked most itself.
+    /// Own time.
     Own,
-    /// What takes longest on average.
+    /// Mean time.
     Mean,
-    /// What took longest once.
+    /// Longest time.
     Max,
-    /// What takes longest one time in twenty.
+    /// 95th percentile.
     P95,
-    /// What takes longest one time in a hundred.
+    /// 99th percentile.
     P99,
-    /// What was passed most often.
+    /// Number of calls.
     Count,
-    /// What allocated most.
+    /// Bytes allocated.
     Allocated,
-    /// Names from a to z.
+    /// Name, ascending.
     Name,
 }
 
-impl Order {
-    /// All orders, by name.
+impl SortOrder {
+    /// All sort keys by name.
     pub const ALL: [(&'static str, Self); 9] = [
         ("total", Self::Total),
         ("self", Self::Own),
@@ -113,40 +113,40 @@ impl Order {
     ];
 }
 
-impl FromStr for Order {
+impl FromStr for SortOrder {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        // As Python's profilers say it.
+        // Python's profilers use this name.
         let name = if name == "avg" { "mean" } else { name };
         let found = Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, order)| *order);
         found.ok_or_else(|| Self::ALL.map(|(name, _)| name).join(", "))
     }
 }
 
-/// `summaries` as rows, in `order`, without their last times unless `recent`.
-pub fn rows(summaries: &[Summary], order: Order, recent: bool) -> Vec<Row> {
-    let mut rows: Vec<Row> = summaries.iter().map(Row::from).collect();
+/// `summaries` as rows, sorted by `order`; with their latest times if `recent`.
+pub fn rank_sections(summaries: &[Summary], order: SortOrder, recent: bool) -> Vec<SectionRow> {
+    let mut rows: Vec<SectionRow> = summaries.iter().map(SectionRow::from).collect();
     if !recent {
         rows.iter_mut().for_each(|row| row.recent_ms.clear());
     }
-    let key = |row: &Row| match order {
-        Order::Total => row.total_ms,
-        Order::Own => row.self_ms,
-        Order::Mean => row.mean_ms,
-        Order::Max => row.max_ms,
-        Order::P95 => row.p95_ms,
-        Order::P99 => row.p99_ms,
-        Order::Count => row.count as f64,
-        Order::Allocated => row.allocated_bytes as f64,
-        Order::Name => 0.0,
+    let key = |row: &SectionRow| match order {
+        SortOrder::Total => row.total_ms,
+        SortOrder::Own => row.self_ms,
+        SortOrder::Mean => row.mean_ms,
+        SortOrder::Max => row.max_ms,
+        SortOrder::P95 => row.p95_ms,
+        SortOrder::P99 => row.p99_ms,
+        SortOrder::Count => row.count as f64,
+        SortOrder::Allocated => row.allocated_bytes as f64,
+        SortOrder::Name => 0.0,
     };
     rows.sort_by(|a, b| key(b).total_cmp(&key(a)).then_with(|| (a.group, a.name).cmp(&(b.group, b.name))));
     rows
 }
 
-/// `rows` as comma-separated values (RFC 4180) with a line of names.
-pub fn csv(rows: &[Row]) -> String {
+/// `rows` as comma-separated values (RFC 4180) with a header.
+pub fn rows_to_csv(rows: &[SectionRow]) -> String {
     let mut text = String::from(
         "name,group,kind,count,total_ms,self_ms,waited_ms,mean_ms,min_ms,max_ms,last_ms,p50_ms,p95_ms,p99_ms,allocated_bytes\r\n",
     );
@@ -154,8 +154,8 @@ pub fn csv(rows: &[Row]) -> String {
         let _ = write!(
             text,
             "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\r\n",
-            quoted(row.name),
-            quoted(row.group),
+            quote_csv_field(row.name),
+            quote_csv_field(row.group),
             row.kind,
             row.count,
             row.total_ms,
@@ -174,7 +174,7 @@ pub fn csv(rows: &[Row]) -> String {
     text
 }
 
-fn quoted(field: &str) -> String {
+fn quote_csv_field(field: &str) -> String {
     match field.contains([',', '"', '\r', '\n']) {
         true => format!("\"{}\"", field.replace('"', "\"\"")),
         false => field.to_owned(),
@@ -182,8 +182,8 @@ fn quoted(field: &str) -> String {
 }
 
 /// `rows` as a table for a terminal.
-pub fn text(rows: &[Row]) -> String {
-    let name = |row: &Row| format!("{} · {}", row.group, row.name);
+pub fn rows_to_text(rows: &[SectionRow]) -> String {
+    let name = |row: &SectionRow| format!("{} · {}", row.group, row.name);
     let width = rows.iter().map(|row| name(row).chars().count()).max().unwrap_or(0).max(7);
     let mut text = format!(
         "{:width$} {:>9} {:>11} {:>11} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
@@ -215,25 +215,28 @@ mod tests {
     static OFTEN: Section = Section::new("often", "tests, \"quoted\"");
     static LONG: Section = Section::new_waiting("long", "tests");
 
-    fn mine(order: Order) -> Vec<Row> {
-        let mut rows = rows(&summaries(), order, false);
+    fn test_rows(order: SortOrder) -> Vec<SectionRow> {
+        let mut rows = rank_sections(&summaries(), order, false);
         rows.retain(|row| row.group.starts_with("tests"));
         rows
     }
 
     #[test]
-    fn sections_are_ranked_and_written() {
+    fn sections_are_ranked_and_rendered() {
         (0..100).for_each(|_| OFTEN.record(1_000_000));
         (0..2).for_each(|_| LONG.record(20_000_000));
-        let first = |order| mine(order)[0].name;
-        assert_eq!((first(Order::Total), first(Order::Count), first(Order::Own)), ("often", "often", "often"));
-        assert_eq!((first(Order::Mean), first(Order::P99), first(Order::Name)), ("long", "long", "long"));
-        let row = &mine(Order::Mean)[0];
+        let first = |order| test_rows(order)[0].name;
+        assert_eq!(
+            (first(SortOrder::Total), first(SortOrder::Count), first(SortOrder::Own)),
+            ("often", "often", "often")
+        );
+        assert_eq!((first(SortOrder::Mean), first(SortOrder::P99), first(SortOrder::Name)), ("long", "long", "long"));
+        let row = &test_rows(SortOrder::Mean)[0];
         assert_eq!((row.kind, row.count, row.mean_ms, row.waited_ms, row.p50_ms), ("wait", 2, 20.0, 40.0, 20.0));
-        let csv = csv(&mine(Order::Total));
+        let csv = rows_to_csv(&test_rows(SortOrder::Total));
         assert!(csv.contains("often,\"tests, \"\"quoted\"\"\",work,100,100,100,0,1,1,1,1,1,1,1,0\r\n"), "{csv}");
-        assert!(text(&mine(Order::Total)).contains("tests · long"));
-        assert_eq!("self".parse(), Ok(Order::Own));
-        assert!("slowest".parse::<Order>().unwrap_err().contains("p99"));
+        assert!(rows_to_text(&test_rows(SortOrder::Total)).contains("tests · long"));
+        assert_eq!("self".parse(), Ok(SortOrder::Own));
+        assert!("slowest".parse::<SortOrder>().unwrap_err().contains("p99"));
     }
 }

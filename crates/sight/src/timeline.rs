@@ -1,15 +1,15 @@
-//! Requests as others read them: on the timeline of Chrome and Perfetto, or as arrivals to be sent again.
+//! Export of recorded requests: as Chrome trace events, or as arrivals for a load replay.
 
 use serde_json::{Value, json};
 
-use crate::Record;
+use crate::RequestView;
 
-/// `records` as Chrome's trace events (Trace Event Format, Google, 2016), which Perfetto, Chrome and Speedscope open:
-/// requests that overlap lie in lanes of their own, each with its stages within.
-pub fn chrome(records: &[Record]) -> Value {
-    let mut ordered: Vec<&Record> = records.iter().collect();
+/// `records` as Chrome trace events (Trace Event Format, Google, 2016), readable by Perfetto, Chrome and Speedscope.
+/// Overlapping requests are put in separate lanes, each with its stages nested.
+pub fn chrome_trace(records: &[RequestView]) -> Value {
+    let mut ordered: Vec<&RequestView> = records.iter().collect();
     ordered.sort_by(|a, b| a.began_us.total_cmp(&b.began_us));
-    // When each lane is free again.
+    // The time at which each lane is free.
     let mut lanes: Vec<f64> = Vec::new();
     let mut events = vec![json!({
         "ph": "M", "pid": 1, "name": "process_name", "args": { "name": "caudal" },
@@ -44,13 +44,13 @@ pub fn chrome(records: &[Record]) -> Value {
     json!({ "traceEvents": events, "displayTimeUnit": "ms" })
 }
 
-/// `records` as a trace of arrivals, a JSON object a line in the order in which they came: `at_ms` after the first, route,
-/// model, size. What they carried is not known.
-pub fn arrivals(records: &[Record]) -> String {
-    let mut ordered: Vec<&Record> = records.iter().collect();
+/// `records` as arrivals for a load replay: one JSON object per line in the order of arrival, with `at_ms` after the
+/// first, route, model and size. Payloads are not recorded.
+pub fn arrival_trace(records: &[RequestView]) -> String {
+    let mut ordered: Vec<&RequestView> = records.iter().collect();
     ordered.sort_by(|a, b| a.began_us.total_cmp(&b.began_us));
     let first = ordered.first().map_or(0.0, |record| record.began_us);
-    let line = |record: &&Record| {
+    let line = |record: &&RequestView| {
         let at_ms = (record.began_us - first) / 1e3;
         let line = json!({
             "at_ms": at_ms, "route": record.route, "model": record.model, "received_bytes": record.received_bytes,
@@ -64,10 +64,10 @@ pub fn arrivals(records: &[Record]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Stretch;
+    use crate::StageView;
 
-    fn record(id: &str, began_us: f64, total_ms: f64) -> Record {
-        Record {
+    fn record(id: &str, began_us: f64, total_ms: f64) -> RequestView {
+        RequestView {
             trace_id: None,
             request_id: id.to_owned(),
             route: "POST /predict/{model}",
@@ -81,14 +81,14 @@ mod tests {
             received_bytes: Some(7),
             sent_bytes: 1,
             batch: None,
-            stages: vec![Stretch { stage: "infer", start_ms: 0.5, ms: total_ms - 0.5 }],
+            stages: vec![StageView { stage: "infer", start_ms: 0.5, ms: total_ms - 0.5 }],
             pipeline: None,
         }
     }
 
     #[test]
-    fn requests_that_overlap_lie_in_lanes_of_their_own() {
-        let trace = chrome(&[record("b", 1000.0, 2.0), record("a", 0.0, 2.0), record("c", 2000.0, 1.0)]);
+    fn chrome_trace_puts_overlapping_requests_in_separate_lanes() {
+        let trace = chrome_trace(&[record("b", 1000.0, 2.0), record("a", 0.0, 2.0), record("c", 2000.0, 1.0)]);
         let events = trace["traceEvents"].as_array().unwrap();
         let lane = |id: &str| {
             let event = events.iter().find(|event| event["args"]["request_id"] == id).unwrap();
@@ -100,8 +100,8 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_count_from_the_first() {
-        let text = arrivals(&[record("b", 1500.0, 2.0), record("a", 500.0, 2.0)]);
+    fn arrival_trace_counts_from_first_request() {
+        let text = arrival_trace(&[record("b", 1500.0, 2.0), record("a", 500.0, 2.0)]);
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&lines[0]["at_ms"], &lines[1]["at_ms"]), (&json!(0.0), &json!(1.0)));
     }

@@ -183,7 +183,7 @@ impl Catalog {
     /// that fails does not keep the others from serving.
     pub fn load_all(&self) -> Result<(), RepositoryError> {
         let mut turn = self.turn();
-        for folder in self.repository.models()? {
+        for folder in self.repository.list_models()? {
             self.load_if_room(&mut turn, &folder);
         }
         Ok(())
@@ -197,7 +197,7 @@ impl Catalog {
 
     /// Loads the models called `names`, and takes note of those that are left out.
     pub fn load_named(&self, names: &[String]) -> Result<(), ChangeError> {
-        let left_out = self.repository.models()?.into_iter().map(|folder| folder.name);
+        let left_out = self.repository.list_models()?.into_iter().map(|folder| folder.name);
         let mut next = Models::clone(&self.now());
         next.unloaded.extend(left_out);
         self.now.store(Arc::new(next));
@@ -245,12 +245,12 @@ impl Catalog {
     /// The names of all models of the repository, each with the version that would serve, as far as its folder tells.
     pub fn folders(&self) -> Result<Vec<(String, Option<u64>)>, RepositoryError> {
         let with_version = |folder: ModelFolder| {
-            let settings = folder.settings().unwrap_or_default();
-            let newest = || folder.versions().ok()?.into_iter().map(|version| version.number).max();
+            let settings = folder.read_settings().unwrap_or_default();
+            let newest = || folder.list_versions().ok()?.into_iter().map(|version| version.number).max();
             let version = folder.serving_version(&settings).ok().map(|version| version.number).or_else(newest);
             (folder.name, version)
         };
-        Ok(self.repository.models()?.into_iter().map(with_version).collect())
+        Ok(self.repository.list_models()?.into_iter().map(with_version).collect())
     }
 
     /// Loads the model `name` as it lies in the repository now, in place of what served under its name, which goes on
@@ -262,7 +262,7 @@ impl Catalog {
     }
 
     pub(crate) fn folder(&self, name: &str) -> Result<ModelFolder, ChangeError> {
-        let found = self.repository.models()?.into_iter().find(|folder| folder.name == name);
+        let found = self.repository.list_models()?.into_iter().find(|folder| folder.name == name);
         Ok(found.ok_or_else(|| self.now().no_such(name))?)
     }
 
@@ -357,7 +357,7 @@ impl Catalog {
     /// from the last look is left alone until it looks the same twice: it may still be being copied.
     pub fn poll(&self) {
         let mut turn = self.turn();
-        let folders = match self.repository.models() {
+        let folders = match self.repository.list_models() {
             Ok(folders) => folders,
             Err(error) => return tracing::warn!(%error, "the models stay as they are"),
         };
@@ -416,7 +416,7 @@ impl Catalog {
     fn put(&self, folder: &ModelFolder, entry: Entry) -> Option<Entry> {
         let mut next = Models::clone(&self.now());
         next.aliases.retain(|_, model| *model != folder.name);
-        for alias in folder.settings().map(|settings| settings.aliases).unwrap_or_default() {
+        for alias in folder.read_settings().map(|settings| settings.aliases).unwrap_or_default() {
             next.aliases.entry(alias).or_insert_with(|| folder.name.clone());
         }
         next.unloaded.remove(&folder.name);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use caudal_batcher::{Patience, Policy, TimeoutAction};
+use caudal_batcher::{Policy, QueueTimeoutAction, QueueTimeouts};
 use caudal_engine::repository::{self as settings, Batching, ModelSettings};
 use caudal_types::Priority;
 use caudal_vision::Thresholds;
@@ -64,9 +64,11 @@ impl ServedModel {
         // What may fail comes first, so that all of it happens or nothing.
         let count = instances.unwrap_or(self.queue.depth().instances);
         let plan = self.plan();
-        let more = (0..self.queue.missing(count)).map(|_| self.model.instance(plan.threads)).collect::<Result<_, _>>();
+        let more = (0..self.queue.missing_instances(count))
+            .map(|_| self.model.create_instance(plan.threads))
+            .collect::<Result<_, _>>();
         let more = more.map_err(|error| error.to_string())?;
-        self.queue.resize(count, more).map_err(|error| error.to_string())?;
+        self.queue.resize_instances(count, more).map_err(|error| error.to_string())?;
         self.plan.store(Arc::new(RunPlan {
             instances: count,
             max_batch_size: policy.max_batch_size,
@@ -77,7 +79,7 @@ impl ServedModel {
         if let (Task::See(model), Some(thresholds)) = (&self.task, thresholds) {
             model.set_thresholds(thresholds);
         }
-        changed.get_or_insert_default().overlay(asked);
+        changed.get_or_insert_default().override_with(asked);
         Ok(())
     }
 
@@ -85,7 +87,7 @@ impl ServedModel {
     fn prepare_joining(&self) -> Result<(), String> {
         let mut joining = self.joining();
         if *joining == Joining::Untried {
-            let mut instance = self.model.instance(self.plan().threads).map_err(|error| error.to_string())?;
+            let mut instance = self.model.create_instance(self.plan().threads).map_err(|error| error.to_string())?;
             let bench = Bench { spec: &self.spec, limit: self.run_limit };
             joining = Arc::new(try_joining(&bench, &mut *instance, &self.task, self.measured.one_row));
             self.joining.store(Arc::clone(&joining));
@@ -135,13 +137,13 @@ impl Change for Policy {
             self.preferred_batch_sizes.sort_unstable();
         }
         for (priority, own) in Priority::ALL.into_iter().zip(&mut self.by_priority) {
-            let asked = asked.queue_policy.of(priority);
-            *own = Patience {
+            let asked = asked.queue_policy.for_priority(priority);
+            *own = QueueTimeouts {
                 max_queue_size: asked.max_queue_size.or(own.max_queue_size),
                 timeout: asked.timeout_ms.map(ms).or(own.timeout),
                 then: match asked.timeout_action {
-                    Some(settings::TimeoutAction::Reject) => TimeoutAction::Reject,
-                    Some(settings::TimeoutAction::Delay) => TimeoutAction::Delay,
+                    Some(settings::TimeoutAction::Reject) => QueueTimeoutAction::Reject,
+                    Some(settings::TimeoutAction::Delay) => QueueTimeoutAction::Delay,
                     None => own.then,
                 },
             };

@@ -132,7 +132,7 @@ impl Catalog {
     /// What the model in `folder` will hold at least, as far as is known.
     fn estimate(&self, turn: &Turn, folder: &ModelFolder) -> u64 {
         turn.ledger.bytes(&folder.name).unwrap_or_else(|| {
-            let settings = folder.settings().unwrap_or_default();
+            let settings = folder.read_settings().unwrap_or_default();
             folder.serving_version(&settings).and_then(|version| folder.weights(&version)).unwrap_or(0)
         })
     }

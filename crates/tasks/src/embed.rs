@@ -2,8 +2,8 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use caudal_batcher::{Block, Failure, Job, OutputRows, Policy, Request};
-use caudal_language::{Encode, Head, Tokenizer, Tokens};
+use caudal_batcher::{EntryRequest, Failure, Job, OutputRows, Policy, RowBlock};
+use caudal_language::{EmbeddingHead, IncrementalEncoder, Tokenizer, Tokens};
 use caudal_types::{Shape, Stage, Trace};
 use futures_util::{StreamExt, future::try_join_all, stream};
 
@@ -49,7 +49,7 @@ impl ServedModel {
     pub fn check_embed(&self, call: &Call) -> Result<(), TaskError> {
         call.trace.set_model(&self.id);
         self.text_model()?;
-        Ok(self.queue.check(&Request {
+        Ok(self.queue.check_admission(&EntryRequest {
             rows: 1,
             tokens: 1,
             bytes: 0,
@@ -168,10 +168,10 @@ async fn long(
     may_cut: bool,
     call: &Call,
 ) -> Result<Vec<Tokens>, TaskError> {
-    let mut work = Encode::new(words, may_cut);
+    let mut work = IncrementalEncoder::new(words, may_cut);
     loop {
         let tokenizer = Arc::clone(&tokenizer);
-        let step = move |_: &mut _| (work.step(&tokenizer), work);
+        let step = move |_: &mut _| (work.encode_next_piece(&tokenizer), work);
         let (tokens, rest) = decoders.run(call, Stage::Decode, step).await?;
         if let Some(tokens) = tokens.map_err(|error| TaskError::Text { index, error })? {
             return Ok(vec![tokens]);
@@ -184,7 +184,7 @@ fn encode(tokenizer: &Tokenizer, from: usize, texts: Vec<Text>, may_cut: bool) -
     let encode = |(place, text)| {
         let tokens = match text {
             Text::Words(words) => tokenizer.encode(&words, may_cut),
-            Text::Tokens(tokens) => tokenizer.accept(tokens, may_cut),
+            Text::Tokens(tokens) => tokenizer.validate_ids(tokens, may_cut),
         };
         tokens.map_err(|error| TaskError::Text { index: from + place, error })
     };
@@ -197,7 +197,7 @@ pub(crate) struct Part {
     texts: Vec<(usize, Tokens)>,
     shapes: Vec<Shape>,
     inputs: TextInputs,
-    head: Head,
+    head: EmbeddingHead,
     output: usize,
     dimensions: usize,
 }
@@ -207,16 +207,16 @@ impl Part {
     fn split(model: &TextModel, tokens: Vec<Tokens>, dimensions: usize, policy: &Policy) -> Vec<Self> {
         let mut texts: Vec<(usize, Tokens)> = tokens.into_iter().enumerate().collect();
         texts.sort_by_key(|(_, tokens)| Reverse(tokens.len()));
-        let mut groups: Vec<(Block, Vec<(usize, Tokens)>)> = Vec::new();
+        let mut groups: Vec<(RowBlock, Vec<(usize, Tokens)>)> = Vec::new();
         for text in texts {
-            let own = Block { rows: 1, length: model.inputs.length(text.1.len()) };
-            let fits = |block: &Block| {
+            let own = RowBlock { rows: 1, length: model.inputs.length(text.1.len()) };
+            let fits = |block: &RowBlock| {
                 let rows = block.rows < policy.max_batch_size;
-                rows && policy.ragged.is_some_and(|ragged| ragged.stop(*block, own).is_none())
+                rows && policy.ragged.is_some_and(|ragged| ragged.closed_by(*block, own).is_none())
             };
             match groups.last_mut() {
                 Some((block, group)) if fits(block) => {
-                    *block = block.beside(own);
+                    *block = block.joined_with(own);
                     group.push(text);
                 }
                 _ => groups.push((own, vec![text])),
@@ -243,9 +243,9 @@ impl Part {
         self.texts.iter().map(|(_, tokens)| tokens.len()).sum()
     }
 
-    fn request(&self, call: &Call) -> Request {
+    fn request(&self, call: &Call) -> EntryRequest {
         let tokens = self.tokens();
-        Request {
+        EntryRequest {
             rows: self.texts.len(),
             tokens,
             bytes: tokens * size_of::<u32>(),
@@ -263,7 +263,7 @@ impl Job for Part {
         &self.shapes
     }
 
-    fn fill(&self, index: usize, rows: &mut [u8]) {
+    fn write_rows(&self, index: usize, rows: &mut [u8]) {
         let values: &mut [i64] = bytemuck::cast_slice_mut(rows);
         values.fill(0);
         let length = values.len() / self.texts.len();
@@ -277,9 +277,9 @@ impl Job for Part {
         }
     }
 
-    fn read(self, outputs: OutputRows<'_>) -> Result<Self::Answer, Failure> {
+    fn read_outputs(self, outputs: OutputRows<'_>) -> Result<Self::Answer, Failure> {
         let odd = || Failure::Failed("its output has not the shape it has shown before".to_owned());
-        let (view, shape) = outputs.get(self.output).ok_or_else(odd)?;
+        let (view, shape) = outputs.output(self.output).ok_or_else(odd)?;
         let values: &[f32] = bytemuck::try_cast_slice(view.bytes).map_err(|_| odd())?;
         let vectors =
             if self.head.pooling.is_some() { self.texts.first().map_or(0, |(_, tokens)| tokens.len()) } else { 1 };
@@ -289,7 +289,7 @@ impl Job for Part {
             return Err(odd());
         }
         let read = |((place, tokens), values): ((usize, Tokens), _)| {
-            (place, self.head.read(values, tokens.len(), self.dimensions))
+            (place, self.head.pool_tokens(values, tokens.len(), self.dimensions))
         };
         Ok(self.texts.into_iter().zip(values.chunks_exact(row)).map(read).collect())
     }

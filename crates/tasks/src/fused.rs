@@ -24,23 +24,23 @@ pub fn fit_name(fit: Fit) -> &'static str {
     }
 }
 
-fn said(fit: Fit) -> settings::Fit {
+fn said(fit: Fit) -> settings::ResizeMode {
     match fit {
-        Fit::Letterbox => settings::Fit::Letterbox,
-        Fit::Corner => settings::Fit::Corner,
-        Fit::Stretch => settings::Fit::Stretch,
+        Fit::Letterbox => settings::ResizeMode::Letterbox,
+        Fit::Corner => settings::ResizeMode::Corner,
+        Fit::Stretch => settings::ResizeMode::Stretch,
     }
 }
 
 /// Brings `settings` in line with the notes in `spec`.
 pub(crate) fn settle(settings: &mut ModelSettings, spec: &ModelSpec) {
     let pre = &mut settings.preprocessing;
-    if let Some(fit) = spec.notes.get(PIXELS) {
+    if let Some(fit) = spec.metadata.get(PIXELS) {
         pre.color = Some(ChannelOrder::Rgb);
         let fit = [Fit::Letterbox, Fit::Corner, Fit::Stretch].into_iter().find(|known| fit_name(*known) == fit);
         pre.fit = pre.fit.or(fit.map(said));
     }
-    if let Some(name) = spec.notes.get(SUPPRESSED) {
+    if let Some(name) = spec.metadata.get(SUPPRESSED) {
         // Its boxes are read in another way, its pictures are what they were.
         if let Ok(family) = name.parse::<Family>() {
             let habits = family.habits();
@@ -60,7 +60,7 @@ mod tests {
     fn settled(yaml: &str, notes: &[(&str, &str)]) -> ModelSettings {
         let mut settings = ModelSettings::parse(yaml, "model.yaml").unwrap();
         let notes = notes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        settle(&mut settings, &ModelSpec { notes, ..Default::default() });
+        settle(&mut settings, &ModelSpec { metadata: notes, ..Default::default() });
         settings
     }
 
@@ -69,10 +69,13 @@ mod tests {
         let settings = settled("family: yolox", &[(SUPPRESSED, "yolox")]);
         assert_eq!(settings.family.as_deref(), Some("end2end"));
         let pre = settings.preprocessing;
-        assert_eq!((pre.fit, pre.color, pre.scale), (Some(settings::Fit::Corner), Some(ChannelOrder::Bgr), Some(1.0)));
+        assert_eq!(
+            (pre.fit, pre.color, pre.scale),
+            (Some(settings::ResizeMode::Corner), Some(ChannelOrder::Bgr), Some(1.0))
+        );
         let both = settled("preprocessing: {color: bgr}", &[(SUPPRESSED, "yolox"), (PIXELS, "corner")]);
         assert_eq!(both.preprocessing.color, Some(ChannelOrder::Rgb), "the graph turns them by itself");
-        assert_eq!(both.preprocessing.fit, Some(settings::Fit::Corner));
+        assert_eq!(both.preprocessing.fit, Some(settings::ResizeMode::Corner));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tensors in, tensors out, whatever they mean.
 
-use caudal_batcher::{Failure, Job, OutputRows, Request};
+use caudal_batcher::{EntryRequest, Failure, Job, OutputRows};
 use caudal_engine::{Dim, ModelSpec, TensorSpec};
 use caudal_types::{DType, Shape, element_count, shorten};
 
@@ -95,7 +95,7 @@ impl ServedModel {
     /// Whether the smallest request would be given a seat now: if not, a body need not even be read.
     pub fn check_infer(&self, call: &Call) -> Result<(), TaskError> {
         call.trace.set_model(&self.id);
-        Ok(self.queue.check(&Request {
+        Ok(self.queue.check_admission(&EntryRequest {
             rows: 1,
             tokens: 0,
             bytes: 0,
@@ -126,7 +126,7 @@ impl ServedModel {
     ) -> Result<Vec<OutputTensor>, TaskError> {
         let outputs = select(&self.spec, wanted)?;
         let job = self.tensor_job(inputs, outputs)?;
-        let seat = self.queue.admit(Request {
+        let seat = self.queue.admit(EntryRequest {
             rows: job.rows,
             tokens: 0,
             bytes: job.inputs.iter().map(Vec::len).sum(),
@@ -198,7 +198,7 @@ fn expected_bytes(spec: &TensorSpec, dtype: DType, shape: &[usize]) -> Result<us
     }
     let bytes = element_count(shape).and_then(|count| count.checked_mul(dtype.size()));
     bytes
-        .filter(|_| spec.admits(shape))
+        .filter(|_| spec.accepts_shape(shape))
         .ok_or_else(|| TensorError::Shape { spec: spec.to_string(), got: shape.to_vec() })
 }
 
@@ -240,14 +240,14 @@ impl Job for TensorJob {
         &self.shapes
     }
 
-    fn fill(&self, input: usize, rows: &mut [u8]) {
+    fn write_rows(&self, input: usize, rows: &mut [u8]) {
         rows.copy_from_slice(&self.inputs[input]);
     }
 
-    fn read(self, outputs: OutputRows<'_>) -> Result<Vec<OutputTensor>, Failure> {
+    fn read_outputs(self, outputs: OutputRows<'_>) -> Result<Vec<OutputTensor>, Failure> {
         let read = |index: usize| {
             let (view, shape) =
-                outputs.get(index).ok_or_else(|| Failure::Failed("it gave fewer outputs than it has".to_owned()))?;
+                outputs.output(index).ok_or_else(|| Failure::Failed("it gave fewer outputs than it has".to_owned()))?;
             Ok(OutputTensor { index, dtype: view.dtype, shape, bytes: view.bytes.to_vec() })
         };
         self.outputs.iter().map(|index| read(*index)).collect()

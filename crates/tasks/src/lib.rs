@@ -36,7 +36,7 @@ mod shown;
 mod text_model;
 pub mod trial;
 
-pub use caudal_batcher::{Depth, Policy, Ragged, Stats};
+pub use caudal_batcher::{Policy, QueueDepth, QueueStats, VariableLength};
 pub use caudal_engine::{Operator, OperatorProfile, Provider, TensorSpec, without_values};
 pub use caudal_vision::{Activation, Detection, Likely, Mask, MaskForm, Thresholds};
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use caudal_engine::{Instance, Outputs, RunError};
+use caudal_engine::{Instance, OutputSink, RunError};
 use caudal_types::TensorView;
 
 /// Runs `inputs` as an instance does, and stops the run when it has taken `limit`, which fails as
@@ -15,7 +15,7 @@ pub(crate) fn run_within(
     limit: Duration,
     instance: &mut dyn Instance,
     inputs: &[TensorView<'_>],
-    outputs: &mut Outputs<'_>,
+    outputs: &mut OutputSink<'_>,
 ) -> Result<(), RunError> {
     work_within(limit, instance, |instance| instance.run(inputs, outputs))
 }
@@ -26,20 +26,20 @@ pub(crate) fn work_within(
     instance: &mut dyn Instance,
     work: impl FnOnce(&mut dyn Instance) -> Result<(), RunError>,
 ) -> Result<(), RunError> {
-    let interrupt = instance.interrupt();
+    let interrupt = instance.interrupt_handle();
     thread::scope(|scope| {
         let (done, waits) = channel::<()>();
         let watch = scope.spawn(move || {
             let over = waits.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
             if over {
-                interrupt.stop();
+                interrupt.stop_run();
             }
             (over, interrupt)
         });
         let ran = work(instance);
         drop(done);
         if let Ok((true, interrupt)) = watch.join() {
-            interrupt.reset();
+            interrupt.allow_runs();
         }
         ran
     })
@@ -53,7 +53,7 @@ mod tests {
     use caudal_types::DType;
 
     fn run(takes: Duration, limit: Duration) -> (Result<(), RunError>, Result<(), RunError>) {
-        let mut instance = Scripted::new(2).taking(takes, Duration::ZERO).instance(1).unwrap();
+        let mut instance = Scripted::new(2).taking(takes, Duration::ZERO).create_instance(1).unwrap();
         let bytes = f32_bytes(&[1.0, 2.0]);
         let view = TensorView { dtype: DType::F32, shape: &[1, 2], bytes: &bytes };
         let mut once = |limit| run_within(limit, &mut *instance, &[view], &mut |_| {});

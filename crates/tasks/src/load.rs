@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use caudal_batcher::{Habits, Instances, Policy, Queue};
+use caudal_batcher::{Instances, Policy, Queue, QueueConfig};
 use caudal_engine::{
     Backend, Instance, LoadError, LoadOptions, Model, ModelSpec, Provider, RunError,
     repository::{Batching, FolderError, ModelFolder, ModelSettings, ModelVersion, OnnxFile},
@@ -73,7 +73,7 @@ fn is_small(file: &OnnxFile) -> bool {
 
 /// Makes the model in `folder` serve.
 pub fn load(folder: &ModelFolder, backend: &dyn Backend, defaults: &Defaults) -> Result<ServedModel, ModelError> {
-    let settings = folder.settings().map_err(FolderError::from)?;
+    let settings = folder.read_settings().map_err(FolderError::from)?;
     let version = folder.serving_version(&settings)?;
     load_version(folder, &version, settings, backend, defaults)
 }
@@ -86,9 +86,9 @@ pub fn load_version(
     backend: &dyn Backend,
     defaults: &Defaults,
 ) -> Result<ServedModel, ModelError> {
-    let file = folder.inspect(version)?;
+    let file = folder.inspect_file(version)?;
     let before = Before::now(backend);
-    let labels = folder.labels(&settings, version)?;
+    let labels = folder.read_labels(&settings, version)?;
     let mismatch = |reason: String| ModelError::Mismatch(folder.name.clone(), reason);
 
     let asked_instances = settings.instances.or(defaults.instances);
@@ -98,7 +98,7 @@ pub fn load_version(
         false => defaults.cpus.instances(asked_instances, asked_threads),
     };
     let providers = settings.providers.as_deref().unwrap_or(&defaults.providers);
-    if settings.precision.is_some() && !providers.first().is_some_and(|first| first.has_precisions()) {
+    if settings.precision.is_some() && !providers.first().is_some_and(|first| first.supports_reduced_precision()) {
         return Err(mismatch("precision is for models that run on openvino or tensorrt first".to_owned()));
     }
     let (model, runs_on) = open_on(providers, &folder.name, |provider| {
@@ -108,19 +108,19 @@ pub fn load_version(
             precision: settings.precision.unwrap_or_default(),
             optimization: settings.graph_optimization,
         };
-        backend.load(&version.file, &options)
+        backend.load_model(&version.file, &options)
     })?;
     let (instances, threads) = share(runs_on.provider);
     let spec = model.spec().clone();
     fused::settle(&mut settings, &spec);
-    let text = TextCandidate::new(&spec, &settings, || Ok(folder.tokenizer(version)?), mismatch)?;
+    let text = TextCandidate::new(&spec, &settings, || Ok(folder.read_tokenizer(version)?), mismatch)?;
     let mut joining = Joining::of(&spec, &settings, text.is_some()).map_err(mismatch)?;
     let picture = recognise::picture_input(&spec, &settings);
 
     let inputs = text.as_ref().map(|text| text.inputs.clone());
     let limit = if runs_on.provider.on_gpu() { GPU_LIMIT } else { defaults.run_limit.max(LEAST_LIMIT) };
     let mut warm = WarmUp::new(&spec, folder, inputs.as_ref().and_then(TextInputs::mask), limit);
-    let mut first = model.instance(threads)?;
+    let mut first = model.create_instance(threads)?;
     let shapes = |rows| match &inputs {
         Some(inputs) => inputs.shapes(rows, SENTENCE),
         None => recognise::warmup_shapes(&spec, picture.as_ref(), rows),
@@ -167,7 +167,7 @@ pub fn load_version(
     let length = inputs.as_ref().map(|inputs| inputs.length(SENTENCE));
     let plan_runs = |asked: &Asked| {
         // Zeros tell nothing of a run whose time follows from values.
-        let steady = bounded(&spec, asked.may_join) && !file.time_follows_values;
+        let steady = bounded(&spec, asked.may_join) && !file.time_depends_on_values;
         let plan = open.settle(asked, &measured, steady);
         length.map_or(plan, |length| plan.settle_texts(asked, &measured, length))
     };
@@ -188,7 +188,7 @@ pub fn load_version(
     }
     let mut side_by_side = vec![first];
     while side_by_side.len() < plan.instances {
-        let mut runner = model.instance(threads)?;
+        let mut runner = model.create_instance(threads)?;
         warm.first_run(&mut *runner, &shapes(1))?;
         side_by_side.push(runner);
     }
@@ -197,11 +197,11 @@ pub fn load_version(
         wide = warm.wide(&*model, threads, &shapes(1), &measured)?;
         plan.wide_threads = wide.as_ref().map(|_| threads);
     }
-    let instances = Instances { side_by_side, wide };
-    let habits = Habits {
+    let instances = Instances { concurrent: side_by_side, wide };
+    let habits = QueueConfig {
         joined,
         ordered: settings.batching.preserve_ordering.unwrap_or(false),
-        keep_runs: settings.prove.map_or(0, |prove| prove.inputs),
+        recorded_runs: settings.prove.map_or(0, |prove| prove.inputs),
     };
     let queue = Queue::start(&folder.name, &spec, habits, instances, policy(&settings, defaults, &plan))?;
     Ok(ServedModel {
@@ -236,7 +236,7 @@ fn open_on(
         match open(*provider) {
             Ok(opened) => {
                 let instead_of = failed.and(providers.first().copied());
-                let runs_on = RunsOn { provider: *provider, instead_of, left_to_cpu: opened.left_to_cpu() };
+                let runs_on = RunsOn { provider: *provider, instead_of, left_to_cpu: opened.cpu_fallback_count() };
                 return Ok((opened, runs_on));
             }
             // Nobody else reads what is no model.
@@ -285,7 +285,9 @@ fn tell_apart(model: &str, max_batch_size: Option<usize>, reason: &str) {
 
 /// Whether a run's size follows from its rows alone.
 fn bounded(spec: &ModelSpec, joined: bool) -> bool {
-    spec.inputs.iter().all(|tensor| tensor.dims.iter().skip(usize::from(joined)).all(|dim| dim.fixed().is_some()))
+    spec.inputs
+        .iter()
+        .all(|tensor| tensor.dims.iter().skip(usize::from(joined)).all(|dim| dim.fixed_length().is_some()))
 }
 
 fn policy(settings: &ModelSettings, defaults: &Defaults, plan: &RunPlan) -> Policy {
@@ -331,7 +333,7 @@ impl<'a> WarmUp<'a> {
     /// Runs zeros once: memory is laid out and pages are touched before anybody waits. Gives the shapes that came
     /// out; none if the model has free dimensions and does not like what we chose for them.
     fn first_run(&mut self, instance: &mut dyn Instance, shapes: &[Shape]) -> Result<Option<Vec<Shape>>, ModelError> {
-        let free = self.spec.inputs.iter().any(|input| input.row_dims().iter().any(|dim| dim.fixed().is_none()));
+        let free = self.spec.inputs.iter().any(|input| input.row_dims().iter().any(|dim| dim.fixed_length().is_none()));
         let mut outputs = Vec::new();
         match self.run_bounded(instance, shapes, &mut outputs) {
             Ok(()) => Ok(Some(outputs)),
@@ -378,7 +380,7 @@ impl<'a> WarmUp<'a> {
         if !self.runnable {
             return Ok(None);
         }
-        let mut instance = model.instance(threads)?;
+        let mut instance = model.create_instance(threads)?;
         self.first_run(&mut *instance, shapes)?;
         let took = self.time(&mut *instance, shapes).map_err(|error| self.failed(error))?;
         Ok(narrow.wide_pays(took).then_some(instance))

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use caudal_batcher::Queue;
 use caudal_engine::{
     Model, ModelSpec, Provider,
-    repository::{ModelSettings, Prove},
+    repository::{ModelSettings, ShadowValidation},
 };
 use caudal_types::ModelId;
 
@@ -108,7 +108,7 @@ pub struct ServedModel {
     /// Where requests for it wait.
     pub queue: Queue,
     /// What it must show before it takes the place of another version.
-    pub(crate) prove: Option<Prove>,
+    pub(crate) prove: Option<ShadowValidation>,
     pub(crate) plan: ArcSwap<RunPlan>,
     pub(crate) joining: ArcSwap<Joining>,
     /// Longest that a run may take that is made aside from requests.

@@ -19,8 +19,8 @@ pub fn operators(
     backend: &dyn Backend,
     runs: usize,
 ) -> Result<OperatorProfile, ModelError> {
-    let settings = folder.settings().map_err(FolderError::from)?;
-    let versions = folder.versions().map_err(ModelError::Folder)?;
+    let settings = folder.read_settings().map_err(FolderError::from)?;
+    let versions = folder.list_versions().map_err(ModelError::Folder)?;
     let version = versions.into_iter().find(|version| version.number == model.version);
     let gone = || ModelError::Mismatch(folder.name.clone(), format!("its version {} is gone", model.version));
     let file = version.ok_or_else(gone)?.file;
@@ -39,5 +39,5 @@ pub fn operators(
     let mut run = |instance: &mut dyn caudal_engine::Instance| -> Result<(), RunError> {
         warm.run(instance, &shapes, &mut Vec::new())
     };
-    Ok(backend.operators(&file, &options, runs, &mut run)?)
+    Ok(backend.profile_operators(&file, &options, runs, &mut run)?)
 }

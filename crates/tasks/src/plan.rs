@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use caudal_batcher::Ragged;
+use caudal_batcher::VariableLength;
 
 /// What the warm-up of a model told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct RunPlan {
     /// Threads of a run that has the machine to itself, where that is worth a second copy of the model.
     pub wide_threads: Option<usize>,
     /// How texts of different lengths share a run; none where rows are no texts.
-    pub ragged: Option<Ragged>,
+    pub ragged: Option<VariableLength>,
 }
 
 /// A run shorter than this is over before a second instance has woken up.
@@ -79,7 +79,7 @@ impl RunPlan {
         let in_time = (TEXT_RUN.as_nanos() / token.as_nanos()) as usize;
         let max_batch_tokens =
             asked.max_batch_tokens.unwrap_or(in_time.clamp(*TEXT_TOKENS.start(), *TEXT_TOKENS.end()));
-        Self { max_batch_size, ragged: Some(Ragged { max_batch_tokens, run_tokens }), ..self }
+        Self { max_batch_size, ragged: Some(VariableLength { max_batch_tokens, run_tokens }), ..self }
     }
 
     /// How many threads to try for runs that have the machine of `cpus` cores to themselves, if it may be worth it.

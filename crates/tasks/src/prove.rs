@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use caudal_batcher::KeptRun;
-use caudal_engine::{Instance, RunError, TensorSpec, repository::Prove};
+use caudal_batcher::RecordedRun;
+use caudal_engine::{Instance, RunError, TensorSpec, repository::ShadowValidation};
 use caudal_types::{Shape, TensorView};
 
 use crate::{ServedModel, limit::work_within, numbers::number};
@@ -16,15 +16,15 @@ struct Answered {
 
 /// Lets `new` answer what `old` was asked last, both one run at a time and in turn. Says in words why it may not take
 /// its place, if so.
-pub(crate) fn prove(old: &ServedModel, new: &ServedModel, asked: &Prove) -> Result<(), String> {
-    let kept = old.queue.recent();
+pub(crate) fn prove(old: &ServedModel, new: &ServedModel, asked: &ShadowValidation) -> Result<(), String> {
+    let kept = old.queue.recent_runs();
     if kept.is_empty() {
         return Err("it has nothing to prove itself on: the version that serves has kept no inputs yet".to_owned());
     }
     check_specs(&old.spec.inputs, &new.spec.inputs, "takes")?;
     check_specs(&old.spec.outputs, &new.spec.outputs, "gives")?;
     let runner = |model: &ServedModel| {
-        let instance = model.model.instance(model.plan().threads).map_err(|error| error.to_string())?;
+        let instance = model.model.create_instance(model.plan().threads).map_err(|error| error.to_string())?;
         Ok::<_, String>(Runner { instance, limit: model.run_limit })
     };
     let (mut old_runner, mut new_runner) = (runner(old)?, runner(new)?);
@@ -74,8 +74,8 @@ struct Runner {
 }
 
 impl Runner {
-    fn answer(&mut self, run: &KeptRun) -> Result<Answered, String> {
-        let (views, mut outputs, mut took) = (run.views(), Vec::new(), Duration::ZERO);
+    fn answer(&mut self, run: &RecordedRun) -> Result<Answered, String> {
+        let (views, mut outputs, mut took) = (run.input_views(), Vec::new(), Duration::ZERO);
         let ran = work_within(self.limit, &mut *self.instance, |instance| {
             let began = Instant::now();
             instance.run(&views, &mut |views| {

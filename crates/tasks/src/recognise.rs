@@ -70,7 +70,7 @@ const MAX_SIDE: usize = 16_384;
 pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Option<InputFormat> {
     let [input] = &spec.inputs[..] else { return None };
     let [_, a, b, c] = &input.dims[..] else { return None };
-    let (layout, height, width) = match (a.fixed(), c.fixed()) {
+    let (layout, height, width) = match (a.fixed_length(), c.fixed_length()) {
         (Some(3), _) => (Layout::Planar, b, c),
         (_, Some(3)) => (Layout::Interleaved, a, b),
         _ => return None,
@@ -89,15 +89,15 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
     };
     let usual = pre.size.or_else(|| noted_size(spec)).unwrap_or([habits.side; 2]);
     Some(InputFormat {
-        width: width.fixed().unwrap_or(usual[0]),
-        height: height.fixed().unwrap_or(usual[1]),
+        width: width.fixed_length().unwrap_or(usual[0]),
+        height: height.fixed_length().unwrap_or(usual[1]),
         element,
         layout,
         bgr: pre.color == Some(ChannelOrder::Bgr),
         fit: pre.fit.map_or(Fit::Letterbox, fit),
         pad: pre.pad.unwrap_or(114),
         decoding: match pre.decode {
-            Some(settings::Decode::Reduced) => Decoding::Reduced,
+            Some(settings::JpegDecoding::Reduced) => Decoding::Reduced,
             _ => Decoding::Full,
         },
     })
@@ -105,14 +105,14 @@ pub(crate) fn picture_input(spec: &ModelSpec, settings: &ModelSettings) -> Optio
 
 /// What the exporter notes that the model is for: Ultralytics' `task`.
 fn noted_task(spec: &ModelSpec) -> Option<&str> {
-    let task = spec.notes.get("task").map(String::as_str);
-    if spec.notes.contains_key("kpt_shape") { Some("pose") } else { task }
+    let task = spec.metadata.get("task").map(String::as_str);
+    if spec.metadata.contains_key("kpt_shape") { Some("pose") } else { task }
 }
 
 /// Whether the exporter notes that the graph removes duplicates: Ultralytics' `end2end`, or `nms` among its arguments.
 fn is_noted_end_to_end(spec: &ModelSpec) -> bool {
-    let end2end = spec.notes.get("end2end").is_some_and(|note| note.trim().eq_ignore_ascii_case("true"));
-    let arguments = spec.notes.get("args").map_or("", String::as_str);
+    let end2end = spec.metadata.get("end2end").is_some_and(|note| note.trim().eq_ignore_ascii_case("true"));
+    let arguments = spec.metadata.get("args").map_or("", String::as_str);
     let suppresses = |item: &str| {
         let Some((name, value)) = item.split_once(':') else { return false };
         let letters = |text: &str| text.trim_matches(|letter: char| !letter.is_alphanumeric()).to_lowercase();
@@ -123,7 +123,7 @@ fn is_noted_end_to_end(spec: &ModelSpec) -> bool {
 
 /// Width and height that the exporter notes: Ultralytics' `imgsz`, one number for both or height before width.
 pub(crate) fn noted_size(spec: &ModelSpec) -> Option<[usize; 2]> {
-    let text = spec.notes.get("imgsz")?.trim().trim_matches(['[', ']', '(', ')']);
+    let text = spec.metadata.get("imgsz")?.trim().trim_matches(['[', ']', '(', ')']);
     let numbers = text.split(',').map(str::trim).filter(|number| !number.is_empty());
     let numbers = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<usize>>>()?;
     let size = match numbers[..] {
@@ -134,18 +134,18 @@ pub(crate) fn noted_size(spec: &ModelSpec) -> Option<[usize; 2]> {
     size.iter().all(|side| (1..=MAX_SIDE).contains(side)).then_some(size)
 }
 
-fn fit(said: settings::Fit) -> Fit {
+fn fit(said: settings::ResizeMode) -> Fit {
     match said {
-        settings::Fit::Letterbox => Fit::Letterbox,
-        settings::Fit::Corner => Fit::Corner,
-        settings::Fit::Stretch => Fit::Stretch,
+        settings::ResizeMode::Letterbox => Fit::Letterbox,
+        settings::ResizeMode::Corner => Fit::Corner,
+        settings::ResizeMode::Stretch => Fit::Stretch,
     }
 }
 
 /// The shape of each input for a warm-up of `rows` rows: what is free is one, or what the picture says.
 pub(crate) fn warmup_shapes(spec: &ModelSpec, picture: Option<&InputFormat>, rows: usize) -> Vec<Shape> {
     let shape = |input: &TensorSpec| -> Shape {
-        let mut shape: Shape = input.dims.iter().map(|dim| dim.fixed().unwrap_or(1)).collect();
+        let mut shape: Shape = input.dims.iter().map(|dim| dim.fixed_length().unwrap_or(1)).collect();
         if let Some(picture) = picture {
             let sides = match picture.layout {
                 Layout::Planar => [(2, picture.height), (3, picture.width)],
@@ -164,7 +164,7 @@ pub(crate) fn warmup_shapes(spec: &ModelSpec, picture: Option<&InputFormat>, row
 /// The shape of each input for one row, where what is free within it is `free` long.
 pub(crate) fn row_shapes(spec: &ModelSpec, free: usize) -> Vec<Shape> {
     let shape = |input: &TensorSpec| -> Shape {
-        let within = input.row_dims().iter().map(|dim| dim.fixed().unwrap_or(free));
+        let within = input.row_dims().iter().map(|dim| dim.fixed_length().unwrap_or(free));
         [1].into_iter().chain(within).collect()
     };
     spec.inputs.iter().map(shape).collect()
@@ -183,7 +183,7 @@ pub(crate) fn task(
         return Ok(Recognised::tensors(None));
     }
     let names_are_given = given.is_some();
-    let noted = spec.notes.get("names").filter(|names| !names_are_given && !names.trim().is_empty());
+    let noted = spec.metadata.get("names").filter(|names| !names_are_given && !names.trim().is_empty());
     let labels = given.or_else(|| noted.and_then(|names| parse_names(names)));
     let notice = noted.filter(|_| labels.is_none()).map(|names| names_unread(names));
     let found = Candidate::new(spec, settings, picture, outputs, labels).and_then(|candidate| candidate.model(kind));
@@ -239,7 +239,7 @@ impl<'a> Candidate<'a> {
     ) -> Result<Self, Unfit> {
         let format = picture
             .ok_or("it takes no pictures: one input of four dimensions, FP32, FP16 or UINT8, with three channels")?;
-        if let Some(rows) = spec.inputs[0].dims[0].fixed().filter(|rows| *rows != 1) {
+        if let Some(rows) = spec.inputs[0].dims[0].fixed_length().filter(|rows| *rows != 1) {
             return Err(
                 format!("its first dimension is fixed at {rows}; export it with 1 or a free first dimension").into()
             );

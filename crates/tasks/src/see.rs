@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use caudal_batcher::{Failure, Job, OutputRows, Request};
+use caudal_batcher::{EntryRequest, Failure, Job, OutputRows};
 use caudal_types::{DType, Shape, Stage, TensorView};
 use caudal_vision::{
     Activation, Canvas, ClassMap, Detection, Element, Geometry, Grid, Head, Header, InputFormat, Label, Layout, Likely,
@@ -20,7 +20,7 @@ impl ServedModel {
     /// Whether a picture would be given a seat now: if not, its bytes need not even be read.
     pub fn check_see(&self, call: &Call) -> Result<(), TaskError> {
         call.trace.set_model(&self.id);
-        Ok(self.queue.check(&request(&self.picture_model()?.format, call))?)
+        Ok(self.queue.check_admission(&request(&self.picture_model()?.format, call))?)
     }
 
     /// Looks at the picture in `bytes`.
@@ -46,8 +46,8 @@ impl ServedModel {
     }
 }
 
-fn request(format: &InputFormat, call: &Call) -> Request {
-    Request { rows: 1, tokens: 0, bytes: format.values(), priority: call.priority, deadline: call.deadline }
+fn request(format: &InputFormat, call: &Call) -> EntryRequest {
+    EntryRequest { rows: 1, tokens: 0, bytes: format.values(), priority: call.priority, deadline: call.deadline }
 }
 
 /// What was found, and the picture with it on.
@@ -187,11 +187,11 @@ impl<R: Read> Job for Row<R> {
         &self.shapes
     }
 
-    fn fill(&self, _input: usize, rows: &mut [u8]) {
+    fn write_rows(&self, _input: usize, rows: &mut [u8]) {
         write_row(&self.canvas, &self.normalisation, rows);
     }
 
-    fn read(self, outputs: OutputRows<'_>) -> Result<R::Answer, Failure> {
+    fn read_outputs(self, outputs: OutputRows<'_>) -> Result<R::Answer, Failure> {
         self.reader.read(outputs, self.canvas.geometry())
     }
 }
@@ -215,7 +215,7 @@ impl Numbers<'_> {
 /// Output `index`, if it has numbers of a kind that these models give.
 fn numbers<'a>(outputs: &OutputRows<'a>, index: usize) -> Result<(Numbers<'a>, Shape), Failure> {
     let odd = || Failure::Failed("its outputs are not those it has shown before".to_owned());
-    let (view, dims) = outputs.get(index).ok_or_else(odd)?;
+    let (view, dims) = outputs.output(index).ok_or_else(odd)?;
     Ok((numbers_of(&view).ok_or_else(odd)?, dims))
 }
 

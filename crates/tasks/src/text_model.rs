@@ -6,7 +6,7 @@ use caudal_engine::{
     ModelSpec, TensorSpec,
     repository::{self as settings, ModelSettings},
 };
-use caudal_language::{Head, Pooling, Tokenizer};
+use caudal_language::{EmbeddingHead, Pooling, Tokenizer};
 use caudal_types::{DType, Shape};
 
 /// A model that makes vectors of texts.
@@ -15,7 +15,7 @@ pub struct TextModel {
     /// From text to tokens.
     pub tokenizer: Arc<Tokenizer>,
     /// From the model's output to a vector.
-    pub head: Head,
+    pub head: EmbeddingHead,
     /// Whether texts that are too long are cut where a request does not say.
     pub truncate: bool,
     /// Whether requests may bring token ids.
@@ -56,7 +56,7 @@ impl TextInputs {
         };
         let each: Arc<[_]> = spec.inputs.iter().map(kind).collect::<Option<_>>()?;
         let whole = each.contains(&TextInput::Ids) && each.contains(&TextInput::Mask);
-        let length = spec.inputs.first()?.dims[1].fixed();
+        let length = spec.inputs.first()?.dims[1].fixed_length();
         whole.then_some(Self { each, length })
     }
 
@@ -141,7 +141,7 @@ impl TextCandidate {
         };
         Ok(TextModel {
             tokenizer: self.tokenizer,
-            head: Head { pooling, normalize: settings.embedding.normalize.unwrap_or(true), width },
+            head: EmbeddingHead { pooling, normalize: settings.embedding.normalize.unwrap_or(true), width },
             truncate: settings.embedding.truncate,
             allow_token_ids: settings.embedding.allow_token_ids,
             inputs: self.inputs,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use caudal_engine::{
-    Backend, Dim, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, Outputs, Provider, RunError,
+    Backend, Dim, Instance, Interrupt, LoadError, LoadOptions, Model, ModelSpec, OutputSink, Provider, RunError,
     TensorSpec,
 };
 use caudal_types::{DType, TensorView};
@@ -109,7 +109,7 @@ impl Scripted {
 }
 
 impl Backend for Scripted {
-    fn describe(&self) -> String {
+    fn describe_version(&self) -> String {
         "a script".to_owned()
     }
 
@@ -117,7 +117,7 @@ impl Backend for Scripted {
         vec![Provider::Cpu]
     }
 
-    fn load(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+    fn load_model(&self, file: &Path, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
         if options.provider != Provider::Cpu {
             return Err(LoadError::NoProvider { wanted: options.provider, has: self.providers() });
         }
@@ -136,7 +136,7 @@ impl Model for Scripted {
         &self.spec
     }
 
-    fn instance(&self, _threads: usize) -> Result<Box<dyn Instance>, LoadError> {
+    fn create_instance(&self, _threads: usize) -> Result<Box<dyn Instance>, LoadError> {
         Ok(Box::new(Actor { spec: self.spec.clone(), script: self.script.clone(), stop: Arc::default() }))
     }
 }
@@ -154,19 +154,20 @@ struct Stop {
 }
 
 impl Interrupt for Stop {
-    fn stop(&self) {
+    fn stop_run(&self) {
         *self.stopped.lock().unwrap() = true;
         self.changed.notify_all();
     }
 
-    fn reset(&self) {
+    fn allow_runs(&self) {
         *self.stopped.lock().unwrap() = false;
     }
 }
 
 impl Instance for Actor {
-    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Outputs<'_>) -> Result<(), RunError> {
-        let fits = inputs.len() == 1 && self.spec.inputs[0].admits(inputs[0].shape) && inputs[0].dtype == DType::F32;
+    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut OutputSink<'_>) -> Result<(), RunError> {
+        let fits =
+            inputs.len() == 1 && self.spec.inputs[0].accepts_shape(inputs[0].shape) && inputs[0].dtype == DType::F32;
         if !fits {
             return Err(RunError::Failed("the input does not fit the model".to_owned()));
         }
@@ -184,7 +185,7 @@ impl Instance for Actor {
         Ok(())
     }
 
-    fn interrupt(&self) -> Arc<dyn Interrupt> {
+    fn interrupt_handle(&self) -> Arc<dyn Interrupt> {
         Arc::clone(&self.stop) as _
     }
 }

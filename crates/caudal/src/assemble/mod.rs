@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use caudal_engine::{
-    Backend, LoadError, names,
+    Backend, LoadError, join_names,
     repository::{Repository, RepositoryError},
 };
-use caudal_engine_ort::{LibraryError, OnnxRuntime, locate};
+use caudal_engine_ort::{LibraryError, OnnxRuntime, locate_library};
 use caudal_flow_leaves::{Models, Record, Serving};
 use caudal_record::Consultations;
 use caudal_server::{
@@ -62,15 +62,16 @@ pub(crate) enum AssembleError {
 
 /// The inference backend.
 pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError> {
-    let (library, source) = locate(settings.onnxruntime_library.as_deref())?;
+    let (library, source) = locate_library(settings.onnxruntime_library.as_deref())?;
     tracing::debug!(library = %library.display(), "ONNX Runtime");
-    let backend = OnnxRuntime::load_within(&library, source, settings.bounds.run_memory.or_else(most_run_memory))?;
+    let backend = OnnxRuntime::load_library_within(&library, source, settings.bounds.run_memory.or_else(most_run_memory))?;
     let (asked, has) = (&settings.models.providers, backend.providers());
     match asked.first() {
         // Models that say nothing themselves could not be loaded.
-        Some(wanted) if asked.iter().all(|provider| !has.contains(provider)) => {
-            Err(AssembleError::Providers { asked: names(asked), error: LoadError::NoProvider { wanted: *wanted, has } })
-        }
+        Some(wanted) if asked.iter().all(|provider| !has.contains(provider)) => Err(AssembleError::Providers {
+            asked: join_names(asked),
+            error: LoadError::NoProvider { wanted: *wanted, has },
+        }),
         _ => Ok(backend),
     }
 }
@@ -246,7 +247,7 @@ pub(crate) fn server(
     let (server_settings, token) = with_credential(settings, &listeners)?;
     let backend = any_backend(settings)?;
     let facts = Facts {
-        backend: backend.describe(),
+        backend: backend.describe_version(),
         cpus: settings.models.cpus.cpus,
         simd: caudal_vision::instructions().to_owned(),
         simd_jpeg: caudal_vision::JPEG_SIMD,

@@ -7,7 +7,7 @@ use caudal_engine::{Backend, LoadError, LoadOptions, Model, Provider};
 pub(super) struct NoBackend;
 
 impl Backend for NoBackend {
-    fn describe(&self) -> String {
+    fn describe_version(&self) -> String {
         "none".to_owned()
     }
 
@@ -15,7 +15,7 @@ impl Backend for NoBackend {
         Vec::new()
     }
 
-    fn load(&self, file: &Path, _: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+    fn load_model(&self, file: &Path, _: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
         let reason = "the server was started without ONNX Runtime".to_owned();
         Err(LoadError::Unsupported { file: file.display().to_string(), reason })
     }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use caudal_optimize::{Part, fuse};
+use caudal_optimize::{FusedPart, fuse_model};
 use clap::ArgMatches;
 use serde_json::json;
 
@@ -12,12 +12,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let settings = load(matches, true)?.settings;
     let images = pictures::files(matches.get_many::<PathBuf>("images").unwrap_or_default())?;
     let only = match matches.get_one::<String>("only").map(String::as_str) {
-        Some("preprocess") => Some(Part::Preprocess),
-        Some(_) => Some(Part::Suppress),
+        Some("preprocess") => Some(FusedPart::Preprocess),
+        Some(_) => Some(FusedPart::Suppress),
         None => None,
     };
     let site = models::site(matches, &settings)?;
-    let fused = fuse(&site, only, &images).map_err(|error| models::explained(&error))?;
+    let fused = fuse_model(&site, only, &images).map_err(|error| models::explained(&error))?;
     let parts: Vec<_> = fused.parts.iter().map(|part| part.name()).collect();
     let serves = models::newest_serves(&site);
     if matches.get_flag("json") {

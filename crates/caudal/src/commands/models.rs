@@ -4,9 +4,9 @@ use std::{process::ExitCode, sync::Arc};
 
 use caudal_engine::{
     Provider,
-    repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine},
+    repository::{Finding, ModelFolder, ModelSettings, Repository, Severity, examine_repository},
 };
-use caudal_optimize::{OptimizeError, Site, Way};
+use caudal_optimize::{ModelContext, OptimizeError, RunConfig};
 use caudal_tasks::{Footprint, Joining, Look, ModelError, Notice, PictureModel, RunsOn, ServedModel, Task, TextModel};
 use caudal_types::{Explain, nearest};
 use clap::ArgMatches;
@@ -27,7 +27,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         Some(("optimize", matches)) => optimize::run(matches),
         Some(("profile", matches)) => operators::run(matches),
         Some(("schema", _)) => {
-            println!("{}", serde_json::to_string_pretty(ModelSettings::schema()).expect("a schema is plain data"));
+            println!("{}", serde_json::to_string_pretty(ModelSettings::json_schema()).expect("a schema is plain data"));
             Ok(ExitCode::SUCCESS)
         }
         _ => Err(other("see `caudal models --help`".to_owned())),
@@ -39,7 +39,7 @@ fn repository(settings: &Settings) -> Result<Repository, CommandError> {
 }
 
 fn folders(settings: &Settings) -> Result<Vec<ModelFolder>, CommandError> {
-    Ok(repository(settings)?.models().map_err(AssembleError::from)?)
+    Ok(repository(settings)?.list_models().map_err(AssembleError::from)?)
 }
 
 /// The folder of the model that is named, by its name or an alias.
@@ -55,25 +55,25 @@ pub(super) fn named(matches: &ArgMatches, settings: &Settings) -> Result<ModelFo
 }
 
 fn aliases(folder: &ModelFolder) -> Vec<String> {
-    folder.settings().map(|settings| settings.aliases).unwrap_or_default()
+    folder.read_settings().map(|settings| settings.aliases).unwrap_or_default()
 }
 
 /// All that it takes to make versions of the model that is named.
-pub(super) fn site(matches: &ArgMatches, settings: &Settings) -> Result<Site, CommandError> {
+pub(super) fn site(matches: &ArgMatches, settings: &Settings) -> Result<ModelContext, CommandError> {
     let folder = named(matches, settings)?;
     let backend = Arc::new(assemble::backend(settings)?);
     // The one that runs it now is what the others are compared with.
-    let own = folder.settings().unwrap_or_default();
+    let own = folder.read_settings().unwrap_or_default();
     let wanted = own.providers.as_ref().unwrap_or(&settings.models.providers);
     let has = caudal_engine::Backend::providers(&*backend);
-    let first = Way {
+    let first = RunConfig {
         provider: wanted.iter().copied().find(|provider| has.contains(provider)).unwrap_or_default(),
         precision: own.precision.unwrap_or_default(),
         optimization: own.graph_optimization,
     };
-    Ok(Site {
+    Ok(ModelContext {
         folder,
-        ways: Way::all(&*backend, first),
+        ways: RunConfig::alternatives_to(&*backend, first),
         backend,
         defaults: settings.models.clone(),
         pictures: assemble::pictures(settings)?,
@@ -81,8 +81,8 @@ pub(super) fn site(matches: &ArgMatches, settings: &Settings) -> Result<Site, Co
 }
 
 /// Whether the newest version of the model is the one that serves.
-pub(super) fn newest_serves(site: &Site) -> bool {
-    site.folder.settings().is_ok_and(|settings| settings.version.is_none())
+pub(super) fn newest_serves(site: &ModelContext) -> bool {
+    site.folder.read_settings().is_ok_and(|settings| settings.version.is_none())
 }
 
 pub(super) fn tell_whether_it_serves(serves: bool) {
@@ -155,20 +155,20 @@ fn rows(model: &ServedModel) -> String {
 /// What the doctor says of a model that is not quite what it may be expected to be.
 fn noticed(model: &ServedModel, folder: &ModelFolder) -> Option<Finding> {
     let Notice { problem, mend } = model.notice.clone()?;
-    Some(Finding { severity: Severity::Note, place: folder.path.clone(), problem, mend })
+    Some(Finding { severity: Severity::Note, place: folder.path.clone(), problem, fix: mend })
 }
 
 /// What the doctor says of a model whose rows one would expect to be joined and are not.
 fn rows_apart(model: &ServedModel, folder: &ModelFolder) -> Option<Finding> {
     let joining = model.joining();
     let Joining::Apart(reason) = &*joining else { return None };
-    let batching = folder.settings().ok()?.batching;
-    let expected = model.spec.batched() || batching.max_batch_size.is_some_and(|size| size > 1);
+    let batching = folder.read_settings().ok()?.batching;
+    let expected = model.spec.has_batch_dimension() || batching.max_batch_size.is_some_and(|size| size > 1);
     (expected && batching.join_rows.is_none()).then(|| Finding {
         severity: Severity::Note,
         place: folder.path.clone(),
         problem: format!("rows of several requests do not share a run: {reason}"),
-        mend: "nothing, if rows belong together; batching.join_rows: true in model.yaml joins them all the same"
+        fix: "nothing, if rows belong together; batching.join_rows: true in model.yaml joins them all the same"
             .to_owned(),
     })
 }
@@ -313,7 +313,7 @@ fn print_pictures(model: &ServedModel, seer: &PictureModel) {
 fn doctor(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let settings = load(matches, true)?.settings;
     let repository = repository(&settings)?;
-    let mut findings = examine(&repository).map_err(AssembleError::from)?;
+    let mut findings = examine_repository(&repository).map_err(AssembleError::from)?;
     // What looks healthy is loaded: only then is it known to be.
     let backend = assemble::backend(&settings)?;
     for folder in folders(&settings)? {
@@ -327,7 +327,7 @@ fn doctor(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
                 severity: Severity::Error,
                 place: folder.path.clone(),
                 problem: error.to_string(),
-                mend: error.hint().into_owned(),
+                fix: error.hint().into_owned(),
             }),
         }
     }
@@ -343,13 +343,13 @@ fn doctor(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 
 fn as_json(finding: &Finding) -> Value {
     let severity = if finding.severity == Severity::Error { "error" } else { "note" };
-    json!({ "severity": severity, "place": finding.place, "problem": finding.problem, "mend": finding.mend })
+    json!({ "severity": severity, "place": finding.place, "problem": finding.problem, "mend": finding.fix })
 }
 
 fn tell(findings: &[Finding], repository: &Repository) {
     for finding in findings {
         let mark = if finding.severity == Severity::Error { "✗" } else { "·" };
-        println!("{mark} {}\n    {}\n    → {}", finding.place.display(), finding.problem, finding.mend);
+        println!("{mark} {}\n    {}\n    → {}", finding.place.display(), finding.problem, finding.fix);
     }
     if findings.is_empty() {
         println!("{}: all models are well", repository.root().display());

@@ -2,7 +2,9 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
-use caudal_optimize::{Agreement, Order, Report, Row, Site, Step, Write, optimize};
+use caudal_optimize::{
+    Agreement, CandidateResult, ModelContext, OptimizeOptions, OptimizeReport, Progress, WriteChoice, optimize_model,
+};
 use clap::ArgMatches;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     let order = order(matches)?;
     let site = models::site(matches, &settings)?;
     let bar = bar();
-    let report = optimize(&site, &order, &mut |step| show(&bar, step));
+    let report = optimize_model(&site, &order, &mut |step| show(&bar, step));
     bar.finish_and_clear();
     let report = report.map_err(|error| models::explained(&error))?;
     if matches.get_flag("json") {
@@ -25,22 +27,22 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn order(matches: &ArgMatches) -> Result<Order, CommandError> {
+fn order(matches: &ArgMatches) -> Result<OptimizeOptions, CommandError> {
     let given = |name: &str| matches.get_one::<String>(name).map(String::as_str).unwrap_or_default();
     let number = |name: &str, most: f64| match given(name).parse::<f64>() {
         Ok(number) if (0.0..=most).contains(&number) => Ok(number),
         _ => Err(other(format!("--{name} is a number between 0 and {most}"))),
     };
     let only = given("only").split(',').map(str::trim).filter(|name| !name.is_empty());
-    Ok(Order {
+    Ok(OptimizeOptions {
         images: pictures::files(matches.get_many::<PathBuf>("images").unwrap_or_default())?,
         labels: matches.get_one::<PathBuf>("labels").cloned(),
         max_loss: number("max-loss", 1.0)?,
         only: only.map(str::to_owned).collect(),
         write: match given("write") {
-            "best" => Write::Best,
-            "none" => Write::Nothing,
-            name => Write::Named(name.to_owned()),
+            "best" => WriteChoice::Best,
+            "none" => WriteChoice::Nothing,
+            name => WriteChoice::Named(name.to_owned()),
         },
         time: Duration::from_secs_f64(number("seconds", 60.0)?),
     })
@@ -55,13 +57,13 @@ fn bar() -> ProgressBar {
     ProgressBar::new(1).with_style(style)
 }
 
-fn show(bar: &ProgressBar, step: Step) {
+fn show(bar: &ProgressBar, step: Progress) {
     bar.set_length(step.of as u64);
     bar.set_position(step.done as u64);
     bar.set_message(step.what);
 }
 
-fn tell(report: &Report, order: &Order, site: &Site) {
+fn tell(report: &OptimizeReport, order: &OptimizeOptions, site: &ModelContext) {
     println!("{} version {}, {} pictures", site.folder.name, report.from, report.pictures);
     let width = report.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     println!("  {:width$}  on             1 thread  all cores       p50     size    loss", "");
@@ -84,13 +86,13 @@ fn tell(report: &Report, order: &Order, site: &Site) {
     }
 }
 
-fn tell_how_to_run(row: &Row, site: &Site) {
+fn tell_how_to_run(row: &CandidateResult, site: &ModelContext) {
     if row.way != site.ways[0] {
-        println!("it was quickest on {}: say `{}` in model.yaml", row.way, row.way.settings());
+        println!("it was quickest on {}: say `{}` in model.yaml", row.way, row.way.to_model_yaml());
     }
 }
 
-fn line(row: &Row, width: usize) -> String {
+fn line(row: &CandidateResult, width: usize) -> String {
     let head = format!("{:width$}  {:<13}", row.name, row.way.to_string());
     match &row.tried {
         Err(reason) => format!("{head}  not possible: {reason}"),
@@ -105,7 +107,7 @@ fn line(row: &Row, width: usize) -> String {
     }
 }
 
-fn as_json(report: &Report, site: &Site) -> Value {
+fn as_json(report: &OptimizeReport, site: &ModelContext) -> Value {
     let written = report.written.as_ref();
     json!({
         "model": site.folder.name,
@@ -118,7 +120,7 @@ fn as_json(report: &Report, site: &Site) -> Value {
     })
 }
 
-fn candidate(row: &Row) -> Value {
+fn candidate(row: &CandidateResult) -> Value {
     let mut told = json!({ "name": row.name, "provider": row.way.provider.name(), "precision": row.way.precision.name(),
         "graph_optimization": row.way.optimization.name(), "bytes": row.bytes });
     let (speed, accuracy) = match &row.tried {

@@ -1,51 +1,51 @@
-//! Explains a folder in words: what is wrong, where, and how to mend it.
+//! Model doctor: finds problems of a repository and suggests fixes.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use super::{
     FolderError, ModelFolder, ModelSettings, OnnxError, Repository, RepositoryError, SettingsError,
-    folder::version_number, settings::Said,
+    folder::version_number, settings::FolderSettings,
 };
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The model serves; this is worth knowing.
+    /// The model is served; this is worth knowing.
     Note,
-    /// The model does not serve.
+    /// The model is not served.
     Error,
 }
 
-/// One thing that the doctor found.
+/// A problem in the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// Where.
+    /// The file or folder.
     pub place: PathBuf,
-    /// What is wrong.
+    /// Description of the problem.
     pub problem: String,
-    /// What to do about it.
-    pub mend: String,
+    /// The suggested fix.
+    pub fix: String,
 }
 
 impl Finding {
-    fn new(severity: Severity, place: impl Into<PathBuf>, problem: impl ToString, mend: impl ToString) -> Self {
-        Self { severity, place: place.into(), problem: problem.to_string(), mend: mend.to_string() }
+    fn new(severity: Severity, place: impl Into<PathBuf>, problem: impl ToString, fix: impl ToString) -> Self {
+        Self { severity, place: place.into(), problem: problem.to_string(), fix: fix.to_string() }
     }
 
-    fn error(place: impl Into<PathBuf>, problem: impl ToString, mend: impl ToString) -> Self {
-        Self::new(Severity::Error, place, problem, mend)
+    fn error(place: impl Into<PathBuf>, problem: impl ToString, fix: impl ToString) -> Self {
+        Self::new(Severity::Error, place, problem, fix)
     }
 
-    fn note(place: impl Into<PathBuf>, problem: impl ToString, mend: impl ToString) -> Self {
-        Self::new(Severity::Note, place, problem, mend)
+    fn note(place: impl Into<PathBuf>, problem: impl ToString, fix: impl ToString) -> Self {
+        Self::new(Severity::Note, place, problem, fix)
     }
 }
 
-/// Examines the whole repository without loading a model.
-pub fn examine(repository: &Repository) -> Result<Vec<Finding>, RepositoryError> {
-    let models = repository.models()?;
+/// Examines the repository without loading a model.
+pub fn examine_repository(repository: &Repository) -> Result<Vec<Finding>, RepositoryError> {
+    let models = repository.list_models()?;
     let mut findings = loose_files(repository)?;
     if models.is_empty() {
         findings.push(Finding::error(
@@ -74,9 +74,9 @@ fn loose_files(repository: &Repository) -> Result<Vec<Finding>, RepositoryError>
 }
 
 fn examine_model(model: &ModelFolder) -> Vec<Finding> {
-    let Said { settings, idle } = match ModelSettings::open(&model.path, &model.name) {
+    let FolderSettings { settings, idle } = match ModelSettings::read_folder(&model.path, &model.name) {
         Ok(said) => said,
-        Err(error) => return vec![explain(model, error.into())],
+        Err(error) => return vec![folder_finding(model, error.into())],
     };
     let mut findings = odd_version_folders(model);
     findings.extend(idle.into_iter().map(|field| {
@@ -85,11 +85,11 @@ fn examine_model(model: &ModelFolder) -> Vec<Finding> {
     }));
     match model.serving_version(&settings) {
         Ok(version) => {
-            let labels = model.labels(&settings, &version).err();
-            let errors = [labels, model.inspect(&version).err(), model.tokenizer(&version).err()];
-            findings.extend(errors.into_iter().flatten().map(|error| explain(model, error)));
+            let labels = model.read_labels(&settings, &version).err();
+            let errors = [labels, model.inspect_file(&version).err(), model.read_tokenizer(&version).err()];
+            findings.extend(errors.into_iter().flatten().map(|error| folder_finding(model, error)));
         }
-        Err(error) => findings.push(explain(model, error)),
+        Err(error) => findings.push(folder_finding(model, error)),
     }
     findings
 }
@@ -121,7 +121,7 @@ fn shared_names(models: &[ModelFolder]) -> Vec<Finding> {
     let mut owners: BTreeMap<String, &ModelFolder> = models.iter().map(|model| (model.name.clone(), model)).collect();
     let mut findings = Vec::new();
     for model in models {
-        for alias in model.settings().map(|settings| settings.aliases).unwrap_or_default() {
+        for alias in model.read_settings().map(|settings| settings.aliases).unwrap_or_default() {
             if let Some(owner) = owners.insert(alias.clone(), model) {
                 findings.push(Finding::error(
                     model.settings_file(),
@@ -134,8 +134,8 @@ fn shared_names(models: &[ModelFolder]) -> Vec<Finding> {
     findings
 }
 
-fn explain(model: &ModelFolder, error: FolderError) -> Finding {
-    let (place, mend) = match &error {
+fn folder_finding(model: &ModelFolder, error: FolderError) -> Finding {
+    let (place, fix) = match &error {
         FolderError::Io(path, _) => (path, "make the folder readable for the user that runs caudal"),
         FolderError::NoVersion { folder: path, .. } => (path, "put the model into a numbered folder: 1/model.onnx"),
         FolderError::VersionMissing(path, _) => (path, "correct `version` in model.yaml, or leave it out"),
@@ -151,7 +151,7 @@ fn explain(model: &ModelFolder, error: FolderError) -> Finding {
         FolderError::Tokenizer(path, _) => (path, "copy the tokenizer.json of the model itself there"),
         FolderError::Labels(path, _) => (path, "put a text file with one class name a line there"),
     };
-    Finding::error(place.clone(), &error, mend)
+    Finding::error(place.clone(), &error, fix)
 }
 
 #[cfg(test)]
@@ -166,8 +166,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        let findings = examine(&Repository::open(home.path()).unwrap()).unwrap();
-        findings.into_iter().map(|finding| format!("{} -> {}", finding.problem, finding.mend)).collect()
+        let findings = examine_repository(&Repository::open(home.path()).unwrap()).unwrap();
+        findings.into_iter().map(|finding| format!("{} -> {}", finding.problem, finding.fix)).collect()
     }
 
     fn check(files: &[(&str, &[u8])], words: &str) {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_folder_has_no_findings() {
+    fn healthy_folder_has_no_findings() {
         let model = model_with_external("w.bin");
         let files: &[(&str, &[u8])] =
             &[("m/1/model.onnx", &model), ("m/1/w.bin", b"w"), ("m/model.yaml", b"instances: 1")];
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named_with_its_mend() {
+    fn each_fault_has_a_fix() {
         check(&[], "holds no model -> put each model into its own folder");
         check(&[("net.onnx", b"")], "move it to net/1/model.onnx");
         check(&[("m/v1/model.onnx", b"")], "not a version number");

@@ -1,4 +1,4 @@
-//! Models, versions and settings as they lie in the folder.
+//! Model folders: models, versions and settings on disk.
 
 use std::{
     collections::BTreeSet,
@@ -10,18 +10,18 @@ use std::{
 };
 
 use super::{
-    Forbidden, Labels, ModelSettings, OnnxError, OnnxFile, SettingsError,
-    sandbox::{self, OpenError},
+    ForbiddenFile, Labels, ModelSettings, OnnxError, OnnxFile, SettingsError,
+    confinement::{self, OpenError},
 };
 
-/// The name of the file within a version's folder.
+/// Name of the model file within a version's folder.
 const MODEL_FILE: &str = "model.onnx";
-/// What turns text into tokens, beside the model file or beside `model.yaml`.
+/// Name of the tokenizer file, beside the model file or beside `model.yaml`.
 const TOKENIZER_FILE: &str = "tokenizer.json";
-/// Class names where `model.yaml` names no other file, beside the model file or beside `model.yaml`.
+/// Name of the file of class names, beside the model file or beside `model.yaml`, if `model.yaml` names no other.
 const LABELS_FILE: &str = "labels.txt";
-/// Largest tokenizer that is read: those of many languages have some 20 MiB.
-const MAX_TOKENIZER: u64 = 64 << 20;
+/// Maximum size of a tokenizer: those of many languages have some 20 MiB.
+const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// A folder of models.
 #[derive(Debug, Clone)]
@@ -29,13 +29,13 @@ pub struct Repository {
     root: PathBuf,
 }
 
-/// The repository cannot be used at all.
+/// The reason why the repository cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
-    /// No such folder.
+    /// The folder does not exist.
     #[error("the model repository {0} does not exist")]
     Missing(PathBuf),
-    /// Something else than a folder.
+    /// The path is not a folder.
     #[error("the model repository {0} is not a folder")]
     NotAFolder(PathBuf),
     /// It cannot be listed.
@@ -46,7 +46,7 @@ pub enum RepositoryError {
 /// One model of the repository: a folder with versions in it.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
-    /// Its name: the folder's.
+    /// Its name, which is the folder's.
     pub name: String,
     /// The folder.
     pub path: PathBuf,
@@ -55,36 +55,36 @@ pub struct ModelFolder {
 /// One version of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelVersion {
-    /// The number that names its folder.
+    /// The version number, which is its folder's name.
     pub number: u64,
     /// The model file.
     pub file: PathBuf,
 }
 
-/// Why a model folder cannot be served.
+/// The reason why a model folder cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// It cannot be listed.
     #[error("{0} cannot be read: {1}")]
     Io(PathBuf, io::Error),
-    /// There is no numbered version with a model in it.
-    #[error("{folder} has no version: no numbered folder in it holds a {MODEL_FILE}{}", misnamed(.other.as_deref()))]
+    /// There is no numbered folder with a model in it.
+    #[error("{folder} has no version: no numbered folder in it holds a {MODEL_FILE}{}", misnamed_suffix(.other.as_deref()))]
     NoVersion {
         /// The model's folder.
         folder: PathBuf,
-        /// A folder in it that holds a model and has another name.
+        /// A folder in it that contains a model but is not a version number.
         other: Option<String>,
     },
-    /// The version that `model.yaml` asks for is not there.
+    /// The version in `model.yaml` does not exist.
     #[error("{0} has no version {1}, which its model.yaml asks for")]
     VersionMissing(PathBuf, u64),
-    /// The settings are wrong.
+    /// The settings are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// It names files outside of its folder.
     #[error("{0} is refused: {1}")]
-    Forbidden(PathBuf, Forbidden),
-    /// The model file is none.
+    Forbidden(PathBuf, ForbiddenFile),
+    /// The model file is not an ONNX model.
     #[error("{0} {1}")]
     Model(PathBuf, OnnxError),
     /// The file with the class names cannot be used.
@@ -95,12 +95,12 @@ pub enum FolderError {
     Tokenizer(PathBuf, String),
 }
 
-fn misnamed(folder: Option<&str>) -> String {
-    folder.map_or_else(String::new, |name| format!("; {name:?} is no number"))
+fn misnamed_suffix(folder: Option<&str>) -> String {
+    folder.map_or_else(String::new, |name| format!("; {name:?} is not a version number"))
 }
 
 impl Repository {
-    /// The repository at `root`.
+    /// Opens the repository at `root`.
     pub fn open(root: &Path) -> Result<Self, RepositoryError> {
         match fs::metadata(root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RepositoryError::Missing(root.to_owned())),
@@ -110,13 +110,13 @@ impl Repository {
         }
     }
 
-    /// Where it is.
+    /// The repository's folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// All model folders by name. Hidden folders and loose files are none.
-    pub fn models(&self) -> Result<Vec<ModelFolder>, RepositoryError> {
+    /// All model folders by name, without hidden folders and loose files.
+    pub fn list_models(&self) -> Result<Vec<ModelFolder>, RepositoryError> {
         let failed = |error| RepositoryError::Io(self.root.clone(), error);
         let mut models = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(failed)? {
@@ -132,18 +132,18 @@ impl Repository {
 }
 
 impl ModelFolder {
-    /// Where the settings stand, if there are any.
+    /// The path of the settings file, which may not exist.
     pub fn settings_file(&self) -> PathBuf {
         self.path.join("model.yaml")
     }
 
     /// The settings.
-    pub fn settings(&self) -> Result<ModelSettings, SettingsError> {
-        Ok(ModelSettings::open(&self.path, &self.name)?.settings)
+    pub fn read_settings(&self) -> Result<ModelSettings, SettingsError> {
+        Ok(ModelSettings::read_folder(&self.path, &self.name)?.settings)
     }
 
     /// All versions, newest last.
-    pub fn versions(&self) -> Result<Vec<ModelVersion>, FolderError> {
+    pub fn list_versions(&self) -> Result<Vec<ModelVersion>, FolderError> {
         let failed = |error| FolderError::Io(self.path.clone(), error);
         let mut versions = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(failed)? {
@@ -160,9 +160,9 @@ impl ModelFolder {
         Ok(versions)
     }
 
-    /// The version that serves: the one `settings` names, or the newest.
+    /// The served version: the one in `settings`, or the newest.
     pub fn serving_version(&self, settings: &ModelSettings) -> Result<ModelVersion, FolderError> {
-        let mut versions = self.versions()?;
+        let mut versions = self.list_versions()?;
         match settings.version {
             Some(number) => versions
                 .into_iter()
@@ -170,32 +170,32 @@ impl ModelFolder {
                 .ok_or_else(|| FolderError::VersionMissing(self.path.clone(), number)),
             None => versions
                 .pop()
-                .ok_or_else(|| FolderError::NoVersion { folder: self.path.clone(), other: self.misnamed() }),
+                .ok_or_else(|| FolderError::NoVersion { folder: self.path.clone(), other: self.misnamed_folder() }),
         }
     }
 
-    /// A folder that holds a model and whose name is no version's: `latest`, say.
-    fn misnamed(&self) -> Option<String> {
+    /// A folder that contains a model but is not a version number, such as `latest`.
+    fn misnamed_folder(&self) -> Option<String> {
         let folder = entries(&self.path).into_iter().find(|folder| folder.join(MODEL_FILE).is_file())?;
         Some(folder.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Checks that the version's file is a model and that nothing it names lies outside this folder.
-    pub fn inspect(&self, version: &ModelVersion) -> Result<OnnxFile, FolderError> {
+    /// Checks that the version's file is a model and that all files it names lie within this folder.
+    pub fn inspect_file(&self, version: &ModelVersion) -> Result<OnnxFile, FolderError> {
         let forbidden = |error| FolderError::Forbidden(version.file.clone(), error);
         let damaged = |error| FolderError::Model(version.file.clone(), error);
-        let file = sandbox::open(&self.path, &version.file).map_err(|error| match error {
+        let file = confinement::open_within(&self.path, &version.file).map_err(|error| match error {
             OpenError::Forbidden(error) => forbidden(error),
             OpenError::Io(error) => damaged(error.into()),
         })?;
-        let onnx = OnnxFile::look(file).map_err(damaged)?;
-        sandbox::check(&self.path, &version.file, &onnx.external_files).map_err(forbidden)?;
+        let onnx = OnnxFile::inspect_file(file).map_err(damaged)?;
+        confinement::check_external_files(&self.path, &version.file, &onnx.external_files).map_err(forbidden)?;
         Ok(onnx)
     }
 
-    /// Bytes of the version's files.
+    /// Size of the version's files in bytes.
     pub fn weights(&self, version: &ModelVersion) -> Result<u64, FolderError> {
-        let file = self.inspect(version)?;
+        let file = self.inspect_file(version)?;
         let beside = |name: &String| version.file.with_file_name(name).metadata().map_or(0, |meta| meta.len());
         Ok(file.bytes + file.external_files.iter().map(beside).sum::<u64>())
     }
@@ -209,8 +209,8 @@ impl ModelFolder {
         Ok(all.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    /// Tells whether anything in the folder has changed: names, lengths and times of its files and of those in its
-    /// versions, without reading them. What is hidden does not count: there versions are made before they are put in place.
+    /// A fingerprint that changes with the folder's content: names, sizes and times of its files and of those in its
+    /// versions. Hidden files are ignored, because versions are prepared there before they are published.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let within = entries(&self.path);
@@ -218,80 +218,84 @@ impl ModelFolder {
             for path in entries(folder).into_iter().filter(|path| !is_hidden(path)) {
                 let meta = fs::symlink_metadata(&path).ok();
                 let told = meta.map(|meta| (meta.is_dir(), meta.len(), meta.modified().ok(), meta.ino()));
-                // Of a folder only that it is there: its time changes with what is in it.
+                // For a folder only its existence counts, because its time changes with its content.
                 (path, told.filter(|(is_dir, ..)| !is_dir)).hash(&mut hasher);
             }
         }
         hasher.finish()
     }
 
-    /// The number that a new version would have.
+    /// The number of the next version.
     pub fn next_version(&self) -> u64 {
         let numbers = entries(&self.path).into_iter().filter_map(|path| version_number(path.file_name()?.to_str()?));
         numbers.max().unwrap_or(0) + 1
     }
 
-    /// A hidden folder in this one, in which new versions are made.
-    pub fn workshop(&self) -> io::Result<Workshop> {
+    /// A hidden folder within this one in which new versions are prepared.
+    pub fn create_workspace(&self) -> io::Result<VersionWorkspace> {
         let folder = tempfile::Builder::new().prefix(".making-").tempdir_in(&self.path)?;
-        Ok(Workshop { model: self.clone(), folder })
+        Ok(VersionWorkspace { model: self.clone(), folder })
     }
 
-    /// The class names of `version` that `settings` give, or a `labels.txt` beside its file or beside `model.yaml`, if any; a
-    /// file of names must lie within this folder.
-    pub fn labels(&self, settings: &ModelSettings, version: &ModelVersion) -> Result<Option<Vec<String>>, FolderError> {
+    /// The class names of `version` from `settings`, or from a `labels.txt` beside its file or beside `model.yaml`, if
+    /// there are any; a file of names must lie within this folder.
+    pub fn read_labels(
+        &self,
+        settings: &ModelSettings,
+        version: &ModelVersion,
+    ) -> Result<Option<Vec<String>>, FolderError> {
         let file = match &settings.labels {
             Some(Labels::List(labels)) => return Ok(Some(labels.clone())),
             Some(Labels::File(name)) => Some(self.path.join(name)),
-            None => self.beside(version, LABELS_FILE),
+            None => self.file_near_version(version, LABELS_FILE),
         };
         let Some(file) = file else { return Ok(None) };
-        let text = sandbox::read_text(&self.path, &file)
+        let text = confinement::read_text(&self.path, &file)
             .map_err(|error| FolderError::Labels(file.clone(), error.to_string()))?;
         Ok(Some(names(&text)))
     }
 
     /// The file called `name` beside that of `version`, or beside `model.yaml`.
-    fn beside(&self, version: &ModelVersion, name: &str) -> Option<PathBuf> {
+    fn file_near_version(&self, version: &ModelVersion, name: &str) -> Option<PathBuf> {
         let files = [version.file.with_file_name(name), self.path.join(name)];
         files.into_iter().find(|file| fs::symlink_metadata(file).is_ok())
     }
 
-    /// The `tokenizer.json` of `version`, if there is one: beside its file, or beside `model.yaml`.
-    pub fn tokenizer(&self, version: &ModelVersion) -> Result<Option<Vec<u8>>, FolderError> {
-        let Some(file) = self.beside(version, TOKENIZER_FILE) else { return Ok(None) };
-        let json = sandbox::read(&self.path, &file, MAX_TOKENIZER);
+    /// The `tokenizer.json` of `version`, beside its file or beside `model.yaml`, if there is one.
+    pub fn read_tokenizer(&self, version: &ModelVersion) -> Result<Option<Vec<u8>>, FolderError> {
+        let Some(file) = self.file_near_version(version, TOKENIZER_FILE) else { return Ok(None) };
+        let json = confinement::read_within(&self.path, &file, MAX_TOKENIZER_BYTES);
         json.map(Some).map_err(|error| FolderError::Tokenizer(file, error.to_string()))
     }
 }
 
-/// Where new versions of a model are made, out of sight. It goes when it is dropped, with all that was not published.
+/// A hidden folder for preparing versions of a model. Dropping it deletes all versions that were not published.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct VersionWorkspace {
     model: ModelFolder,
     folder: tempfile::TempDir,
 }
 
-impl Workshop {
-    /// Where the file of the version `name` is, or will be.
+impl VersionWorkspace {
+    /// The path of the file of the version `name`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name).join(MODEL_FILE)
     }
 
-    /// Makes room for a version, called `name` until it is published.
+    /// Creates the folder of a version that is called `name` until it is published.
     pub fn version(&self, name: &str) -> io::Result<ModelVersion> {
         fs::create_dir_all(self.folder.path().join(name))?;
         Ok(ModelVersion { number: self.model.next_version(), file: self.file(name) })
     }
 
-    /// Makes a version of `bytes`, called `name` until it is published.
+    /// Writes `bytes` as a version that is called `name` until it is published.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<ModelVersion> {
         let version = self.version(name)?;
         fs::write(&version.file, bytes)?;
         Ok(version)
     }
 
-    /// Puts the version `name` in its place, whole and at once, as the newest.
+    /// Publishes the version `name` atomically as the newest.
     pub fn publish(&self, name: &str) -> io::Result<ModelVersion> {
         let made = self.file(name);
         fs::File::open(&made)?.sync_all()?;
@@ -302,7 +306,7 @@ impl Workshop {
     }
 }
 
-/// One name a line, whatever the editor: some put a byte-order mark before the first and a carriage return behind each.
+/// Parses one name per line. Some editors add a byte-order mark at the start and carriage returns.
 fn names(text: &str) -> Vec<String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
@@ -312,7 +316,7 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// What lies in `folder`, in order; nothing if that is no folder.
+/// Sorted entries of `folder`; empty if it is not a folder.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let found = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut paths: Vec<_> = found.map(|entry| entry.path()).collect();
@@ -320,7 +324,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Versions are whole numbers without leading zeros, as in Triton.
+/// Parses a version number: an integer without leading zeros, as in Triton.
 pub(super) fn version_number(name: &str) -> Option<u64> {
     let number: u64 = name.parse().ok()?;
     (number > 0 && name == number.to_string()).then_some(number)
@@ -343,11 +347,11 @@ mod tests {
     }
 
     fn only(repository: &Repository) -> ModelFolder {
-        repository.models().unwrap().remove(0)
+        repository.list_models().unwrap().remove(0)
     }
 
     #[test]
-    fn the_newest_version_serves_unless_settings_say_otherwise() {
+    fn newest_version_is_served_by_default() {
         let (_home, repository) =
             repository(&[("m/2/model.onnx", b""), ("m/10/model.onnx", b""), ("m/x/model.onnx", b""), ("m/03/y", b"")]);
         let model = only(&repository);
@@ -361,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_versions_says_so() {
+    fn folder_without_versions_is_reported() {
         let (_home, repository) = repository(&[("m/model.onnx", b"")]);
         let error = only(&repository).serving_version(&ModelSettings::default()).unwrap_err();
         assert!(error.to_string().contains("no numbered folder"), "{error}");
@@ -370,34 +374,34 @@ mod tests {
     #[test]
     fn hidden_folders_and_files_are_no_models() {
         let (_home, repository) = repository(&[(".git/x", b""), ("README.md", b""), ("b/x", b""), ("a/x", b"")]);
-        let names: Vec<_> = repository.models().unwrap().into_iter().map(|model| model.name).collect();
+        let names: Vec<_> = repository.list_models().unwrap().into_iter().map(|model| model.name).collect();
         assert_eq!(names, ["a", "b"]);
     }
 
     #[test]
-    fn a_model_that_reaches_outside_is_refused() {
+    fn model_with_outside_files_is_refused() {
         let (_home, repository) =
             repository(&[("m/1/model.onnx", &model_with_external("../../secret")), ("secret", b"")]);
         let model = only(&repository);
         let version = model.serving_version(&ModelSettings::default()).unwrap();
-        assert!(matches!(model.inspect(&version), Err(FolderError::Forbidden(..))));
+        assert!(matches!(model.inspect_file(&version), Err(FolderError::Forbidden(..))));
         fs::remove_file(&version.file).unwrap();
         std::os::unix::fs::symlink(repository.root().join("secret"), &version.file).unwrap();
-        assert!(matches!(model.inspect(&version), Err(FolderError::Forbidden(_, Forbidden::Outside))));
+        assert!(matches!(model.inspect_file(&version), Err(FolderError::Forbidden(_, ForbiddenFile::Outside))));
     }
 
     #[test]
-    fn versions_are_made_out_of_sight_and_put_in_place_at_once() {
+    fn versions_are_prepared_hidden_and_published_atomically() {
         let (_home, repository) = repository(&[("m/9/model.onnx", b"old"), ("m/12/notes.txt", b"")]);
         let model = only(&repository);
         let before = model.fingerprint();
-        let workshop = model.workshop().unwrap();
+        let workshop = model.create_workspace().unwrap();
         workshop.write("a", b"new").unwrap();
         workshop.write("b", b"not wanted").unwrap();
         assert_eq!(model.fingerprint(), before, "a server that polls sees nothing");
         let published = workshop.publish("a").unwrap();
         assert_eq!((published.number, fs::read(&published.file).unwrap()), (13, b"new".to_vec()));
-        assert_eq!(model.versions().unwrap().last(), Some(&published));
+        assert_eq!(model.list_versions().unwrap().last(), Some(&published));
         assert_ne!(model.fingerprint(), before);
         drop(workshop);
         assert!(entries(&model.path).iter().all(|path| !is_hidden(path)), "nothing is left behind");
@@ -413,9 +417,10 @@ mod tests {
             ("x.txt", b"no"),
         ]);
         let model = only(&repository);
-        let version = &model.versions().unwrap()[0];
-        let labels =
-            |labels: &str| model.labels(&ModelSettings::parse(&format!("labels: {labels}"), "f").unwrap(), version);
+        let version = &model.list_versions().unwrap()[0];
+        let labels = |labels: &str| {
+            model.read_labels(&ModelSettings::parse(&format!("labels: {labels}"), "f").unwrap(), version)
+        };
         assert_eq!(labels("[a, b]").unwrap().unwrap(), ["a", "b"]);
         assert_eq!(labels("l.txt").unwrap().unwrap(), ["cat", "dog"]);
         assert_eq!(labels("windows.txt").unwrap().unwrap(), ["cat", "dog"]);
@@ -428,7 +433,8 @@ mod tests {
     fn labels_file_is_found_without_settings() {
         let (_home, repository) = repository(&[("m/1/model.onnx", b""), ("m/2/model.onnx", b""), ("x.txt", b"no")]);
         let model = only(&repository);
-        let labels = |version: usize| model.labels(&ModelSettings::default(), &model.versions().unwrap()[version - 1]);
+        let labels =
+            |version: usize| model.read_labels(&ModelSettings::default(), &model.list_versions().unwrap()[version - 1]);
         assert_eq!(labels(1).unwrap(), None);
         fs::write(model.path.join("labels.txt"), "all").unwrap();
         fs::write(model.path.join("2/labels.txt"), "own").unwrap();
@@ -442,11 +448,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tokenizer_lies_beside_the_model_or_above_and_nowhere_else() {
+    fn tokenizer_is_read_beside_model_or_settings_only() {
         let (_home, repository) =
             repository(&[("m/1/model.onnx", b""), ("m/2/model.onnx", b""), ("m/2/tokenizer.json", b"2"), ("x", b"no")]);
         let model = only(&repository);
-        let read = |version: usize| model.tokenizer(&model.versions().unwrap()[version - 1]);
+        let read = |version: usize| model.read_tokenizer(&model.list_versions().unwrap()[version - 1]);
         assert_eq!((read(1).unwrap(), read(2).unwrap()), (None, Some(b"2".to_vec())));
         fs::write(model.path.join("tokenizer.json"), b"all").unwrap();
         assert_eq!((read(1).unwrap(), read(2).unwrap()), (Some(b"all".to_vec()), Some(b"2".to_vec())));
@@ -457,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_repository_is_named() {
+    fn missing_repository_is_named() {
         let error = Repository::open(Path::new("/nowhere/at/all")).unwrap_err();
         assert_eq!(error.to_string(), "the model repository /nowhere/at/all does not exist");
     }

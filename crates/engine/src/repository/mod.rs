@@ -1,19 +1,18 @@
-//! The folder of models, in Triton's layout: `<name>/<version>/model.onnx`, with an optional `model.yaml`
-//! or `config.pbtxt`.
+//! Model repository in Triton's layout: `<name>/<version>/model.onnx`, with an optional `model.yaml` or `config.pbtxt`.
 
+mod confinement;
 mod doctor;
 mod folder;
-mod makers;
 mod onnx;
-mod sandbox;
+mod output_operators;
 mod settings;
 mod triton;
 
-pub use doctor::{Finding, Severity, examine};
-pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError, Workshop};
+pub use confinement::ForbiddenFile;
+pub use doctor::{Finding, Severity, examine_repository};
+pub use folder::{FolderError, ModelFolder, ModelVersion, Repository, RepositoryError, VersionWorkspace};
 pub use onnx::{OnnxError, OnnxFile};
-pub use sandbox::Forbidden;
 pub use settings::{
-    Activation, Batching, ChannelOrder, Decode, Embedding, Fit, Labels, ModelSettings, Pooling, Preprocessing, Prove,
-    QueuePolicies, QueuePolicy, SettingsError, Thresholds, TimeoutAction,
+    Activation, Batching, ChannelOrder, Embedding, JpegDecoding, Labels, ModelSettings, Pooling, Preprocessing,
+    QueuePolicies, QueuePolicy, ResizeMode, SettingsError, ShadowValidation, Thresholds, TimeoutAction,
 };

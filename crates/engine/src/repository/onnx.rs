@@ -1,7 +1,7 @@
-//! Looks into an ONNX file without loading it: is it one at all, and which outside files does it name?
+//! Inspection of ONNX files without loading them: format, external files, operators.
 //!
-//! Walks the protobuf wire format (onnx.proto3) and steps over everything that cannot hold a tensor, so a
-//! file of gigabytes is read in a few seeks.
+//! Parses the protobuf wire format (onnx.proto3) and skips everything that cannot contain a tensor, so that a file of
+//! gigabytes is read in a few seeks.
 
 use std::{
     collections::BTreeMap,
@@ -9,31 +9,31 @@ use std::{
     io::{self, BufReader, Read, Seek},
 };
 
-use super::makers::{MAX_OUTPUTS, Makers, Node};
+use super::output_operators::{MAX_OUTPUTS, Node, ProducerIndex};
 
-/// Graphs nest through control flow; deeper than this is no model but an attack.
+/// Maximum nesting of graphs by control flow; deeper files are malicious.
 const MAX_DEPTH: usize = 64;
-/// Names of files are short; longer strings are not read into memory.
-const MAX_STRING: u64 = 4096;
+/// Maximum size of names; longer strings are not read into memory.
+const MAX_STRING_BYTES: u64 = 4096;
 
-/// What a look into the file told.
+/// The result of inspecting a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct OnnxFile {
-    /// The format's version, from the file's first field.
+    /// The format's version.
     pub ir_version: u64,
-    /// Its length.
+    /// Size of the file.
     pub bytes: u64,
-    /// The files beside it that hold its weights, as it names them.
+    /// External files with its weights, as the file names them.
     pub external_files: Vec<String>,
-    /// Whether how long a run takes may follow from the values of its inputs, not only from their shapes: it has loops or
-    /// branches, sizes that are computed, or operators that nobody here knows.
-    pub time_follows_values: bool,
-    /// The operator that makes each output's numbers, `Softmax` say, where that is known.
+    /// Whether the time of a run may depend on the values of its inputs, not only on their shapes: it has loops or
+    /// branches, computed sizes, or unknown operators.
+    pub time_depends_on_values: bool,
+    /// The operator that produces each output, such as `Softmax`, if known.
     pub last_operators: BTreeMap<String, String>,
 }
 
-/// Operators whose work, or the size of whose output, follows from values.
-const FOLLOW_VALUES: &[&str] = &[
+/// Operators whose work or output size depends on values.
+const VALUE_DEPENDENT_OPERATORS: &[&str] = &[
     "AffineGrid",
     "BlackmanWindow",
     "CenterCropPad",
@@ -62,29 +62,35 @@ const FOLLOW_VALUES: &[&str] = &[
     "Upsample",
 ];
 
-/// Why the look failed.
+/// The reason why a file could not be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// Not an ONNX file, or a damaged one.
+    /// The file is damaged or not an ONNX file.
     #[error("is not an ONNX file: {0}")]
     Malformed(&'static str),
 }
 
 impl OnnxFile {
-    /// Looks into `file`.
-    pub fn look(file: File) -> Result<Self, OnnxError> {
+    /// Inspects `file`.
+    pub fn inspect_file(file: File) -> Result<Self, OnnxError> {
         let length = file.metadata()?.len();
-        Self::read(BufReader::new(file), length)
+        Self::parse_stream(BufReader::new(file), length)
     }
 
-    fn read(input: impl Read + Seek, length: u64) -> Result<Self, OnnxError> {
+    fn parse_stream(input: impl Read + Seek, length: u64) -> Result<Self, OnnxError> {
         let found = Self { bytes: length, ..Self::default() };
-        let mut walker =
-            Walker { input, position: 0, found, graphs: 0, node: Node::default(), makers: Makers::default() };
-        walker.message(Message::Model, length, Place::Inner(0))?;
+        let mut walker = WireWalker {
+            input,
+            position: 0,
+            found,
+            graphs: 0,
+            node: Node::default(),
+            makers: ProducerIndex::default(),
+        };
+        walker.walk_message(Message::Model, length, MessagePlace::Inner(0))?;
         walker.found.last_operators = walker.makers.last_operators();
         match (walker.found.ir_version, walker.graphs) {
             (0, _) => Err(OnnxError::Malformed("it does not say which version of the format it has")),
@@ -94,7 +100,7 @@ impl OnnxFile {
     }
 }
 
-/// The messages in which a tensor can hide.
+/// Messages that can contain a tensor.
 #[derive(Clone, Copy, PartialEq)]
 enum Message {
     Model,
@@ -105,30 +111,30 @@ enum Message {
     SparseTensor,
     Function,
     Training,
-    /// A key and a value, in either order; of interest when the key is `location`.
+    /// A key and a value, in either order; relevant if the key is `location`.
     External,
-    /// What a graph gives: its name is of interest.
+    /// An output of a graph; its name is relevant.
     Value,
 }
 
-/// Where a message stands, and how deep.
+/// The graph that contains a message, and its depth.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
-    /// In the model's own graph: nodes and outputs count.
+enum MessagePlace {
+    /// The model's main graph, whose nodes and outputs are recorded.
     Main(usize),
-    /// Elsewhere.
+    /// A subgraph or function.
     Inner(usize),
 }
 
-impl Place {
+impl MessagePlace {
     fn depth(self) -> usize {
         match self {
             Self::Main(depth) | Self::Inner(depth) => depth,
         }
     }
 
-    /// The place of `child` within `parent`, which stands here.
-    fn of(self, parent: Message, child: Message) -> Self {
+    /// The place of `child` within `parent`, which is at this place.
+    fn child_place(self, parent: Message, child: Message) -> Self {
         let depth = self.depth() + 1;
         match (self, parent, child) {
             (_, Message::Model, Message::Graph) => Self::Main(depth),
@@ -139,8 +145,8 @@ impl Place {
 }
 
 impl Message {
-    /// The message type behind a field, where that can hold a tensor.
-    fn child(self, field: u32) -> Option<Self> {
+    /// The message type of a field, if that can contain a tensor.
+    fn child_message(self, field: u32) -> Option<Self> {
         match (self, field) {
             (Self::Model, 7) | (Self::Attribute, 6 | 11) | (Self::Training, 1 | 2) => Some(Self::Graph),
             (Self::Model, 20) => Some(Self::Training),
@@ -156,58 +162,58 @@ impl Message {
     }
 }
 
-struct Walker<R> {
+struct WireWalker<R> {
     input: R,
     position: u64,
     found: OnnxFile,
     graphs: usize,
-    /// The node of the main graph that is being read.
+    /// The node of the main graph in progress.
     node: Node,
-    makers: Makers,
+    makers: ProducerIndex,
 }
 
-impl<R: Read + Seek> Walker<R> {
-    fn message(&mut self, message: Message, end: u64, place: Place) -> Result<(), OnnxError> {
+impl<R: Read + Seek> WireWalker<R> {
+    fn walk_message(&mut self, message: Message, end: u64, place: MessagePlace) -> Result<(), OnnxError> {
         if place.depth() > MAX_DEPTH {
             return Err(OnnxError::Malformed("its graphs nest too deeply"));
         }
         self.graphs += usize::from(message == Message::Graph);
         let (mut key, mut value) = (String::new(), String::new());
-        let in_main = matches!(place, Place::Main(_));
+        let in_main = matches!(place, MessagePlace::Main(_));
         while self.position < end {
-            // Readers of 32 bits see another field in a tag that is larger.
-            let tag =
-                u32::try_from(self.varint()?).map_err(|_| OnnxError::Malformed("a field's number is too large"))?;
+            // Parsers with 32-bit tags would read another field from a larger tag.
+            let tag = u32::try_from(self.read_varint()?)
+                .map_err(|_| OnnxError::Malformed("a field's number is too large"))?;
             let (field, wire) = (tag >> 3, tag & 7);
             match (message, field, wire) {
-                (Message::Model, 1, 0) => self.found.ir_version = self.varint()?,
+                (Message::Model, 1, 0) => self.found.ir_version = self.read_varint()?,
                 (Message::Node, 4, 2) => {
-                    let operator = self.string(end)?;
-                    self.found.time_follows_values |= FOLLOW_VALUES.contains(&&*operator);
+                    let operator = self.read_string(end)?;
+                    self.found.time_depends_on_values |= VALUE_DEPENDENT_OPERATORS.contains(&&*operator);
                     if in_main {
                         self.node.operator = operator;
                     }
                 }
-                // Operators of others: some of them loop.
+                // Operators of other domains: some of them loop.
                 (Message::Node, 7, 2) => {
-                    let domain = self.string(end)?;
-                    self.found.time_follows_values |= !matches!(&*domain, "" | "ai.onnx" | "ai.onnx.ml");
+                    let domain = self.read_string(end)?;
+                    self.found.time_depends_on_values |= !matches!(&*domain, "" | "ai.onnx" | "ai.onnx.ml");
                 }
-                (Message::External, 1, 2) => key = self.string(end)?,
-                (Message::External, 2, 2) => value = self.string(end)?,
-                (Message::Node, 1 | 2, 2) if in_main => self.note(field, end)?,
+                (Message::External, 1, 2) => key = self.read_string(end)?,
+                (Message::External, 2, 2) => value = self.read_string(end)?,
+                (Message::Node, 1 | 2, 2) if in_main => self.record_node_name(field, end)?,
                 (Message::Value, 1, 2) if in_main => {
-                    let name = self.name(end)?;
+                    let name = self.read_value_name(end)?;
                     self.makers.add_output(name);
                 }
                 (_, _, 2) => {
-                    let stop = self.block(end)?;
-                    match message.child(field) {
-                        Some(child) => self.message(child, stop, place.of(message, child))?,
+                    let stop = self.read_block_end(end)?;
+                    match message.child_message(field) {
+                        Some(child) => self.walk_message(child, stop, place.child_place(message, child))?,
                         None => self.skip_to(stop)?,
                     }
                 }
-                (_, _, 0) => drop(self.varint()?),
+                (_, _, 0) => drop(self.read_varint()?),
                 (_, _, 1) => self.skip_to(self.position + 8)?,
                 (_, _, 5) => self.skip_to(self.position + 4)?,
                 _ => return Err(OnnxError::Malformed("it has a field of no known kind")),
@@ -217,7 +223,7 @@ impl<R: Read + Seek> Walker<R> {
             return Err(OnnxError::Malformed("a field reaches past the end of what holds it"));
         }
         if message == Message::Node && in_main {
-            self.makers.add(std::mem::take(&mut self.node));
+            self.makers.add_node(std::mem::take(&mut self.node));
         }
         if key == "location" && !self.found.external_files.contains(&value) {
             self.found.external_files.push(value);
@@ -225,9 +231,9 @@ impl<R: Read + Seek> Walker<R> {
         Ok(())
     }
 
-    /// Notes field `field` of a node: what it takes, what it makes.
-    fn note(&mut self, field: u32, end: u64) -> Result<(), OnnxError> {
-        let name = self.name(end)?;
+    /// Records field `field` of a node: an input or an output.
+    fn record_node_name(&mut self, field: u32, end: u64) -> Result<(), OnnxError> {
+        let name = self.read_value_name(end)?;
         match field {
             1 => drop(self.node.input.get_or_insert(name)),
             _ if self.node.outputs.len() < MAX_OUTPUTS => self.node.outputs.push(name),
@@ -236,49 +242,49 @@ impl<R: Read + Seek> Walker<R> {
         Ok(())
     }
 
-    /// The name of a value; none if it is too long or not text, which keeps no model from serving.
-    fn name(&mut self, end: u64) -> Result<String, OnnxError> {
-        let stop = self.block(end)?;
-        let mut bytes = vec![0; (stop - self.position).min(MAX_STRING) as usize];
-        self.input.read_exact(&mut bytes).map_err(truncated)?;
+    /// The name of a value; empty if it is too long or not UTF-8, which must not prevent a model from being served.
+    fn read_value_name(&mut self, end: u64) -> Result<String, OnnxError> {
+        let stop = self.read_block_end(end)?;
+        let mut bytes = vec![0; (stop - self.position).min(MAX_STRING_BYTES) as usize];
+        self.input.read_exact(&mut bytes).map_err(truncation_error)?;
         self.position += bytes.len() as u64;
         self.skip_to(stop)?;
         Ok(String::from_utf8(bytes).unwrap_or_default())
     }
 
-    /// Reads a length and returns where the block it opens ends.
-    fn block(&mut self, end: u64) -> Result<u64, OnnxError> {
-        let length = self.varint()?;
+    /// Reads a length and returns the end of the block that follows.
+    fn read_block_end(&mut self, end: u64) -> Result<u64, OnnxError> {
+        let length = self.read_varint()?;
         self.position
             .checked_add(length)
             .filter(|stop| *stop <= end)
             .ok_or(OnnxError::Malformed("a field reaches past the end of what holds it"))
     }
 
-    fn string(&mut self, end: u64) -> Result<String, OnnxError> {
-        let stop = self.block(end)?;
+    fn read_string(&mut self, end: u64) -> Result<String, OnnxError> {
+        let stop = self.read_block_end(end)?;
         let length = stop - self.position;
-        if length > MAX_STRING {
+        if length > MAX_STRING_BYTES {
             return Err(OnnxError::Malformed("a name in it is too long"));
         }
         let mut bytes = vec![0; length as usize];
-        self.input.read_exact(&mut bytes).map_err(truncated)?;
+        self.input.read_exact(&mut bytes).map_err(truncation_error)?;
         self.position = stop;
         String::from_utf8(bytes).map_err(|_| OnnxError::Malformed("a name in it is not UTF-8"))
     }
 
     fn skip_to(&mut self, stop: u64) -> Result<(), OnnxError> {
-        // Not `seek`, which throws away what has been read ahead.
+        // Not `seek`, which discards the read-ahead buffer.
         self.input.seek_relative((stop - self.position) as i64)?;
         self.position = stop;
         Ok(())
     }
 
-    fn varint(&mut self) -> Result<u64, OnnxError> {
+    fn read_varint(&mut self) -> Result<u64, OnnxError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let mut byte = [0];
-            self.input.read_exact(&mut byte).map_err(truncated)?;
+            self.input.read_exact(&mut byte).map_err(truncation_error)?;
             self.position += 1;
             value |= u64::from(byte[0] & 0x7f) << shift;
             if byte[0] & 0x80 == 0 {
@@ -289,7 +295,7 @@ impl<R: Read + Seek> Walker<R> {
     }
 }
 
-fn truncated(error: io::Error) -> OnnxError {
+fn truncation_error(error: io::Error) -> OnnxError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => OnnxError::Malformed("it ends in the middle of a field"),
         _ => OnnxError::Io(error),
@@ -317,11 +323,11 @@ pub(crate) mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<OnnxFile, OnnxError> {
-        OnnxFile::read(Cursor::new(bytes), bytes.len() as u64)
+        OnnxFile::parse_stream(Cursor::new(bytes), bytes.len() as u64)
     }
 
     #[test]
-    fn an_outside_file_is_found_wherever_it_hides() {
+    fn external_file_is_found_at_any_depth() {
         assert_eq!(read(&model_with_external("w.bin")).unwrap().external_files, ["w.bin"]);
         let entry = [field(1, b"location"), field(2, b"../w")].concat();
         let in_attribute = field(1, &field(5, &field(5, &field(13, &entry))));
@@ -333,7 +339,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_outside_file_is_found_in_whichever_order_it_is_written() {
+    fn external_file_is_found_in_any_field_order() {
         let model = |entry: &[Vec<u8>]| [vec![1 << 3, 9], field(7, &field(5, &field(13, &entry.concat())))].concat();
         let files = |entry: &[Vec<u8>]| read(&model(entry)).unwrap().external_files;
         assert_eq!(files(&[field(2, b"../w"), field(1, b"location")]), ["../w"]);
@@ -342,11 +348,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_time_that_follows_from_values_is_seen_wherever_it_hides() {
+    fn value_dependent_operators_are_found_at_any_depth() {
         let follows = |node: &[Vec<u8>]| {
             let node = field(1, &node.concat());
             let within = field(1, &field(5, &field(6, &node)));
-            let read = |graph: &[u8]| read(&[vec![1 << 3, 9], field(7, graph)].concat()).unwrap().time_follows_values;
+            let read =
+                |graph: &[u8]| read(&[vec![1 << 3, 9], field(7, graph)].concat()).unwrap().time_depends_on_values;
             assert_eq!(read(&node), read(&within), "in a graph and within a node's");
             read(&node)
         };
@@ -358,8 +365,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn tags_that_32_bits_do_not_hold_are_refused() {
-        // The graph's tag, its first five bits as ever, and bit 32 set: protobuf reads 7 all the same.
+    fn tags_beyond_32_bits_are_refused() {
+        // The graph's tag with its first five bits unchanged and bit 32 set: protobuf reads it as field 7 nevertheless.
         let whole = model_with_external("../w");
         let evading = [&whole[..2], &[whole[2] | 0x80, 0x80, 0x80, 0x80, 0x10], &whole[3..]].concat();
         assert!(matches!(read(&evading), Err(OnnxError::Malformed(_))));
@@ -367,7 +374,7 @@ pub(crate) mod tests {
         assert_eq!(read(&padded).unwrap().external_files, ["../w"]);
     }
 
-    /// Counts how often its file is asked for bytes.
+    /// Counts the reads of its file.
     struct Counting(Cursor<Vec<u8>>, usize);
 
     impl Read for Counting {
@@ -384,17 +391,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_read_ahead_is_used() {
-        // Hundreds of small weights with a field of no interest each.
+    fn buffered_bytes_are_reused() {
+        // Hundreds of small weights with an irrelevant field each.
         let tensor = field(5, &field(9, &[0; 20]));
         let model = [vec![1 << 3, 9], field(7, &tensor.repeat(500))].concat();
         let length = model.len() as u64;
         let mut input = BufReader::new(Counting(Cursor::new(model), 0));
-        OnnxFile::read(&mut input, length).unwrap();
+        OnnxFile::parse_stream(&mut input, length).unwrap();
         assert!(input.get_ref().1 < 10, "{} reads", input.get_ref().1);
     }
 
-    /// A model whose output `y` is made by `nodes`: operator, input, output.
+    /// A model whose output `y` is produced by `nodes`: operator, input, output.
     fn model_of(nodes: &[(&str, &str, &str)]) -> Vec<u8> {
         let node = |(operator, input, output): &(&str, &str, &str)| {
             let inner = field(1, &field(5, &field(6, &field(1, &field(4, b"Inner")))));
@@ -406,7 +413,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn operator_behind_an_output_is_found_through_what_hands_numbers_on() {
+    fn output_operator_is_found_through_pass_through_operators() {
         let last = |nodes: &[(&str, &str, &str)]| read(&model_of(nodes)).unwrap().last_operators.get("y").cloned();
         assert_eq!(last(&[("Softmax", "x", "y")]).as_deref(), Some("Softmax"));
         let handed = [
@@ -424,7 +431,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_model_is_said_to_be_none() {
+    fn invalid_files_are_reported() {
         for bytes in [&b""[..], b"hello, world", b"\xff\xd8\xff\xe0 a jpeg", &[1 << 3, 9]] {
             assert!(matches!(read(bytes), Err(OnnxError::Malformed(_))), "{bytes:?}");
         }
@@ -433,7 +440,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn endless_nesting_is_refused() {
+    fn deep_nesting_is_refused() {
         let mut graph = Vec::new();
         for _ in 0..200 {
             graph = field(1, &field(5, &field(6, &graph)));

@@ -1,4 +1,4 @@
-//! `model.yaml`: what a model's file cannot say about itself. Every key is optional.
+//! `model.yaml`: settings of a model that its file does not contain. Every key is optional.
 
 use std::{path::Path, sync::LazyLock};
 
@@ -7,90 +7,90 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::Deserialize;
 use serde_norway::Value;
 
-use super::{sandbox::read_text, triton};
+use super::{confinement::read_text, triton};
 use crate::{GraphOptimization, Precision, Provider};
 
 /// The settings of one model.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
-    /// What the model does: `detect`, `classify`, `segment`, `embed` or `tensors`. Recognised from names and shapes when absent.
+    /// The model's task: `detect`, `classify`, `segment`, `embed` or `tensors`. Detected from names and shapes when absent.
     pub kind: Option<String>,
-    /// The layout of its outputs, `yolov8` say. Recognised when absent.
+    /// The layout of its outputs, such as `yolov8`. Detected when absent.
     pub family: Option<String>,
-    /// Class names: a list, or the name of a file beside `model.yaml` with one name a line. `labels.txt`, if there is one, when absent.
+    /// Class names: a list, or the name of a file beside `model.yaml` with one name per line. When absent, `labels.txt` if it exists.
     pub labels: Option<Labels>,
-    /// What makes likelihoods of a classifier's scores: `softmax`, `sigmoid`, or `none` where the graph does so. Recognised when absent.
+    /// The function that converts a classifier's scores to probabilities: `softmax`, `sigmoid`, or `none` if the graph contains it. Detected when absent.
     pub activation: Option<Activation>,
-    /// Other names under which the model answers.
+    /// Other names of the model.
     #[serde(default)]
     pub aliases: Vec<String>,
-    /// The version that serves; the newest when absent.
+    /// The served version; the newest when absent.
     pub version: Option<u64>,
-    /// Defaults for requests that name no thresholds.
+    /// Default thresholds of requests.
     #[serde(default)]
     pub thresholds: Thresholds,
-    /// How a picture becomes the model's input.
+    /// Conversion of an image to the model's input.
     #[serde(default)]
     pub preprocessing: Preprocessing,
-    /// How a text becomes a vector.
+    /// Conversion of a text to an embedding.
     #[serde(default)]
     pub embedding: Embedding,
-    /// How requests join into batches.
+    /// Joining of requests into batches.
     #[serde(default)]
     pub batching: Batching,
-    /// Instances that run at once.
+    /// Number of concurrent instances.
     pub instances: Option<usize>,
-    /// Threads within one run.
+    /// Threads per run.
     pub threads: Option<usize>,
-    /// A new version goes live only when it has proved itself. At once when absent.
-    pub prove: Option<Prove>,
-    /// Who runs it: the first that works, the others are fallbacks. The server's choice when absent.
+    /// Shadow validation: a new version is served only if it passes. Immediately when absent.
+    pub prove: Option<ShadowValidation>,
+    /// Execution providers: the first that works is used. The server's default when absent.
     pub providers: Option<Vec<Provider>>,
-    /// The numbers it is computed in, where the provider leaves a choice.
+    /// Precision of the computation, if the provider supports several.
     pub precision: Option<Precision>,
-    /// How far its graph is rewritten.
+    /// Level of graph optimization.
     #[serde(default)]
     pub graph_optimization: GraphOptimization,
 }
 
-/// What a new version must show before it takes the place of the one that serves.
+/// Shadow validation of a new version before it replaces the served one.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Prove {
-    /// How many of the latest runs' inputs are kept for a new version to answer.
+pub struct ShadowValidation {
+    /// Number of the latest runs whose inputs are recorded for a new version to answer.
     pub inputs: usize,
-    /// By how much any number of its outputs may deviate, relative where it is above 1.
+    /// Allowed deviation of each output value, relative if it is above 1.
     pub tolerance: f64,
-    /// How many times as long a run may take.
+    /// Allowed factor of the run time.
     pub max_slowdown: f64,
 }
 
-impl Default for Prove {
+impl Default for ShadowValidation {
     fn default() -> Self {
         Self { inputs: 16, tolerance: 0.001, max_slowdown: 1.5 }
     }
 }
 
-/// Class names, or where they are.
+/// Class names, or their file.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Labels {
-    /// The names, first class first.
+    /// The names, in the order of classes.
     List(Vec<String>),
-    /// A text file beside `model.yaml`, one name a line.
+    /// A text file beside `model.yaml`, one name per line.
     File(String),
 }
 
-/// What makes likelihoods of a model's scores.
+/// The function that converts scores to probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// One of the classes it is.
+    /// Exactly one class applies.
     Softmax,
-    /// Each class for itself.
+    /// Each class applies independently.
     Sigmoid,
-    /// The graph has done it.
+    /// The graph contains the function.
     None,
 }
 
@@ -98,24 +98,24 @@ pub enum Activation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
-    /// Least confidence, 0 to 1.
+    /// Lowest confidence, 0 to 1.
     pub conf: Option<f32>,
-    /// Overlap above which the weaker of two boxes of a class goes, 0 to 1.
+    /// IoU threshold of non-maximum suppression, 0 to 1.
     pub iou: Option<f32>,
-    /// Most boxes in an answer.
+    /// Maximum number of boxes.
     pub max_det: Option<usize>,
 }
 
-/// How a picture becomes the model's input: fitted to its size, then `(pixel * scale - mean) / std`.
+/// Conversion of an image to the model's input: resizing, then `(pixel * scale - mean) / std`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
-    /// `[width, height]`, for models whose file leaves them free.
+    /// `[width, height]`, for models with free input sizes.
     pub size: Option<[usize; 2]>,
-    /// `letterbox` (keep the aspect, centre, pad the rest), `corner` (the same in the upper left corner) or `stretch`.
-    pub fit: Option<Fit>,
-    /// `full`, or `reduced`: large JPEGs at a fraction of their sides.
-    pub decode: Option<Decode>,
+    /// `letterbox` (keep the aspect ratio, centre, pad the rest), `corner` (the same in the upper left corner) or `stretch`.
+    pub fit: Option<ResizeMode>,
+    /// `full`, or `reduced`: large JPEGs are decoded at a fraction of their size.
+    pub decode: Option<JpegDecoding>,
     /// Grey value of the padding, 114 as YOLO's trainers use.
     pub pad: Option<u8>,
     /// Order of the colour channels, `rgb` when absent.
@@ -128,25 +128,25 @@ pub struct Preprocessing {
     pub std: Option<[f32; 3]>,
 }
 
-/// How a picture is brought to the model's size.
+/// Resizing of an image to the model's input size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Fit {
-    /// Keep the aspect and pad what is left, centred.
+pub enum ResizeMode {
+    /// Keep the aspect ratio and pad the rest, centred.
     Letterbox,
-    /// Keep the aspect and pad what is left, in the upper left corner.
+    /// Keep the aspect ratio and pad the rest, in the upper left corner.
     Corner,
-    /// Fill the whole input.
+    /// Stretch to the whole input.
     Stretch,
 }
 
-/// How a large JPEG is decoded.
+/// Decoding of large JPEGs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Decode {
+pub enum JpegDecoding {
     /// Every pixel.
     Full,
-    /// At a half, a quarter or an eighth of its sides, while that is one and a half times what the model takes.
+    /// At a half, a quarter or an eighth of its sides, as long as that is at least one and a half times the input size.
     Reduced,
 }
 
@@ -159,61 +159,61 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// How a text becomes a vector.
+/// Conversion of a text to an embedding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Embedding {
-    /// How the vectors of a text's tokens become one; their mean when absent.
+    /// Pooling of the token vectors; `mean` when absent.
     pub pooling: Option<Pooling>,
-    /// Whether vectors are brought to length 1, as they are when absent.
+    /// Whether vectors are normalized to length 1; true when absent.
     pub normalize: Option<bool>,
-    /// Most tokens of a text; as `tokenizer.json` says, or 512, when absent.
+    /// Maximum number of tokens of a text; when absent, the limit in `tokenizer.json`, or 512.
     pub max_tokens: Option<usize>,
-    /// Whether texts that are too long are cut where a request does not say; when absent they are refused.
+    /// Whether texts that are too long are truncated if a request does not say; when absent they are refused.
     #[serde(default)]
     pub truncate: bool,
-    /// Whether requests may bring token ids of this model's own tokenizer in place of texts; when absent they are refused.
+    /// Whether requests may contain token ids of this model's tokenizer in place of texts; when absent they are refused.
     #[serde(default)]
     pub allow_token_ids: bool,
 }
 
-/// How the vectors of a text's tokens become one.
+/// Pooling of the vectors of a text's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// Their mean.
     Mean,
-    /// That of the first token.
+    /// The vector of the first token.
     Cls,
 }
 
-/// How requests join into batches; absent keys take the server's defaults.
+/// Joining of requests into batches; absent keys have the server's defaults.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Batching {
-    /// Most rows in one run.
+    /// Maximum number of rows per run.
     pub max_batch_size: Option<usize>,
     /// Whether rows of several requests share runs: `true` without a trial, `false` never; tried at load when absent.
     pub join_rows: Option<bool>,
-    /// Rows at which a batch leaves at once.
+    /// Numbers of rows at which a batch leaves immediately.
     #[serde(default)]
     pub preferred_batch_size: Vec<usize>,
-    /// Most tokens in one run, padding included, of a model that takes texts.
+    /// Maximum number of tokens per run, padding included, of a text model.
     pub max_batch_tokens: Option<usize>,
     /// How long a free instance waits for more rows, in milliseconds.
     pub max_queue_delay_ms: Option<f64>,
-    /// Most entries that wait.
+    /// Maximum number of waiting entries.
     pub max_queue_size: Option<usize>,
-    /// Most bytes that wait, in MiB.
+    /// Maximum size of waiting entries, in MiB.
     pub max_queue_mb: Option<usize>,
-    /// Answers leave in the order in which their requests were admitted.
+    /// Whether responses leave in the order in which their requests were admitted.
     pub preserve_ordering: Option<bool>,
-    /// What holds for requests of one priority alone.
+    /// Limits of each priority.
     #[serde(default)]
     pub queue_policy: QueuePolicies,
 }
 
-/// What holds for requests of one priority alone.
+/// Limits of each priority.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "the names are the documentation")]
@@ -223,19 +223,19 @@ pub struct QueuePolicies {
     pub low: QueuePolicy,
 }
 
-/// How many requests of a priority wait, and how long.
+/// Limits of the requests of one priority.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueuePolicy {
-    /// Most requests of this priority that wait.
+    /// Maximum number of waiting requests of this priority.
     pub max_queue_size: Option<usize>,
-    /// How long one waits before `timeout_action`, in milliseconds.
+    /// Time after which `timeout_action` is applied, in milliseconds.
     pub timeout_ms: Option<f64>,
-    /// `reject` (503), or `delay`: behind all that have not waited that long.
+    /// `reject` (503), or `delay`: behind all requests that have not waited that long.
     pub timeout_action: Option<TimeoutAction>,
 }
 
-/// What happens to a request that has waited long enough.
+/// The action on a request that has waited too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
@@ -245,8 +245,8 @@ pub enum TimeoutAction {
 }
 
 impl QueuePolicies {
-    /// That of `priority`.
-    pub fn of(&self, priority: Priority) -> &QueuePolicy {
+    /// The limits of `priority`.
+    pub fn for_priority(&self, priority: Priority) -> &QueuePolicy {
         match priority {
             Priority::High => &self.high,
             Priority::Normal => &self.normal,
@@ -255,33 +255,33 @@ impl QueuePolicies {
     }
 }
 
-/// What is wrong with a `model.yaml`.
+/// The error in a `model.yaml`.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
     #[error("{file} cannot be read: {reason}")]
     Io {
-        /// Which file.
+        /// The file.
         file: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A key that means nothing.
+    /// An unknown key.
     #[error("{file} has the unknown key {key:?}{}", did_you_mean(.suggestion.as_deref()))]
     UnknownKey {
-        /// Which file.
+        /// The file.
         file: String,
-        /// The key, with the keys above it.
+        /// The key, with its parent keys.
         key: String,
-        /// The key that may have been meant.
+        /// A similar known key.
         suggestion: Option<String>,
     },
-    /// A value of the wrong kind or out of range.
+    /// A value of the wrong type or out of range.
     #[error("{file}: {reason}")]
     Invalid {
-        /// Which file.
+        /// The file.
         file: String,
-        /// What, and where.
+        /// The value and the reason.
         reason: String,
     },
 }
@@ -290,76 +290,76 @@ fn did_you_mean(key: Option<&str>) -> String {
     key.map_or_else(String::new, |key| format!("; did you mean {key:?}?"))
 }
 
-/// The shape of `model.yaml`, every table written where it stands.
-static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+/// The schema of `model.yaml`, with all tables inlined.
+static MODEL_YAML_SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<ModelSettings>()
 });
 
-/// What a folder says of its model.
+/// The settings in a model's folder.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct FolderSettings {
     pub(super) settings: ModelSettings,
-    /// Fields of `config.pbtxt` that change nothing here.
+    /// Fields of `config.pbtxt` without effect here.
     pub(super) idle: Vec<&'static str>,
 }
 
 impl ModelSettings {
     /// The JSON schema of `model.yaml`, for editors.
-    pub fn schema() -> &'static Schema {
-        &SCHEMA
+    pub fn json_schema() -> &'static Schema {
+        &MODEL_YAML_SCHEMA
     }
 
-    /// Reads what `folder`, whose model is called `name`, says in `model.yaml` and in Triton's `config.pbtxt`: where
-    /// both say something, the former holds. A file that does not exist says nothing.
-    pub(super) fn open(folder: &Path, name: &str) -> Result<Said, SettingsError> {
+    /// Reads the settings of the model `name` in `folder` from `model.yaml` and Triton's `config.pbtxt`; the former
+    /// takes precedence. Missing files are ignored.
+    pub(super) fn read_folder(folder: &Path, name: &str) -> Result<FolderSettings, SettingsError> {
         let (ours, theirs) = (folder.join("model.yaml"), folder.join("config.pbtxt"));
-        let mut said = Said::default();
+        let mut said = FolderSettings::default();
         let mut value = Value::Null;
-        if let Some(text) = read(folder, &theirs)? {
+        if let Some(text) = read_optional(folder, &theirs)? {
             let file = theirs.display().to_string();
             let invalid = |reason| SettingsError::Invalid { file: file.clone(), reason };
-            let translated = triton::translate(&text, name).map_err(invalid)?;
+            let translated = triton::translate_config(&text, name).map_err(invalid)?;
             Self::from_value(translated.settings.clone(), &file)?;
             (value, said.idle) = (translated.settings, translated.idle);
         }
         let file = ours.display().to_string();
-        if let Some(text) = read(folder, &ours)? {
-            overlay(&mut value, value_of(&text, &file)?);
+        if let Some(text) = read_optional(folder, &ours)? {
+            merge_values(&mut value, value_of(&text, &file)?);
         }
         said.settings = Self::from_value(value, &file)?;
         Ok(said)
     }
 
-    /// Reads settings from `text`, which stands in `file`.
+    /// Parses settings from `text`, the content of `file`.
     pub fn parse(text: &str, file: &str) -> Result<Self, SettingsError> {
         Self::from_value(value_of(text, file)?, file)
     }
 
-    /// Takes over what `later` says of thresholds, batching and instances, and leaves the rest.
-    pub fn overlay(&mut self, later: &Self) {
-        fn put<T: Copy>(own: &mut Option<T>, later: Option<T>) {
+    /// Overrides thresholds, batching and instances with those of `later` that are set.
+    pub fn override_with(&mut self, later: &Self) {
+        fn set_if_some<T: Copy>(own: &mut Option<T>, later: Option<T>) {
             *own = later.or(*own);
         }
-        put(&mut self.instances, later.instances);
-        put(&mut self.thresholds.conf, later.thresholds.conf);
-        put(&mut self.thresholds.iou, later.thresholds.iou);
-        put(&mut self.thresholds.max_det, later.thresholds.max_det);
+        set_if_some(&mut self.instances, later.instances);
+        set_if_some(&mut self.thresholds.conf, later.thresholds.conf);
+        set_if_some(&mut self.thresholds.iou, later.thresholds.iou);
+        set_if_some(&mut self.thresholds.max_det, later.thresholds.max_det);
         let (own, later) = (&mut self.batching, &later.batching);
-        put(&mut own.max_batch_size, later.max_batch_size);
-        put(&mut own.max_batch_tokens, later.max_batch_tokens);
-        put(&mut own.max_queue_delay_ms, later.max_queue_delay_ms);
-        put(&mut own.max_queue_size, later.max_queue_size);
-        put(&mut own.max_queue_mb, later.max_queue_mb);
+        set_if_some(&mut own.max_batch_size, later.max_batch_size);
+        set_if_some(&mut own.max_batch_tokens, later.max_batch_tokens);
+        set_if_some(&mut own.max_queue_delay_ms, later.max_queue_delay_ms);
+        set_if_some(&mut own.max_queue_size, later.max_queue_size);
+        set_if_some(&mut own.max_queue_mb, later.max_queue_mb);
         if !later.preferred_batch_size.is_empty() {
             own.preferred_batch_size.clone_from(&later.preferred_batch_size);
         }
         let (own, later) = (&mut own.queue_policy, &later.queue_policy);
         for (own, later) in [(&mut own.high, &later.high), (&mut own.normal, &later.normal), (&mut own.low, &later.low)]
         {
-            put(&mut own.max_queue_size, later.max_queue_size);
-            put(&mut own.timeout_ms, later.timeout_ms);
-            put(&mut own.timeout_action, later.timeout_action);
+            set_if_some(&mut own.max_queue_size, later.max_queue_size);
+            set_if_some(&mut own.timeout_ms, later.timeout_ms);
+            set_if_some(&mut own.timeout_action, later.timeout_action);
         }
     }
 
@@ -367,18 +367,18 @@ impl ModelSettings {
         if value.is_null() {
             return Ok(Self::default());
         }
-        if let Some((key, suggestion)) = unknown_key(&value, SCHEMA.as_value()) {
+        if let Some((key, suggestion)) = unknown_key(&value, MODEL_YAML_SCHEMA.as_value()) {
             return Err(SettingsError::UnknownKey { file: file.to_owned(), key, suggestion });
         }
         let invalid = |reason: String| SettingsError::Invalid { file: file.to_owned(), reason };
         let mut value = value;
         drop_nulls(&mut value);
         let settings: Self = serde_path_to_error::deserialize(value).map_err(|error| invalid(error.to_string()))?;
-        settings.check().map_err(invalid)?;
+        settings.validate().map_err(invalid)?;
         Ok(settings)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn validate(&self) -> Result<(), String> {
         let unit = |name, value: Option<f32>| match value {
             Some(value) if !(0.0..=1.0).contains(&value) => Err(format!("thresholds.{name} lies between 0 and 1")),
             _ => Ok(()),
@@ -405,7 +405,7 @@ impl ModelSettings {
             }
         }
         for priority in Priority::ALL {
-            let policy = batching.queue_policy.of(priority);
+            let policy = batching.queue_policy.for_priority(priority);
             positive(&format!("batching.queue_policy.{priority}.max_queue_size"), policy.max_queue_size)?;
             if policy.timeout_ms.is_some_and(|timeout| !(timeout > 0.0 && timeout <= 86_400_000.0)) {
                 return Err(format!("batching.queue_policy.{priority}.timeout_ms lies above 0, within a day"));
@@ -436,7 +436,7 @@ impl ModelSettings {
     }
 }
 
-fn read(folder: &Path, path: &Path) -> Result<Option<String>, SettingsError> {
+fn read_optional(folder: &Path, path: &Path) -> Result<Option<String>, SettingsError> {
     match read_text(folder, path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.is_missing() && !path.is_symlink() => Ok(None),
@@ -449,7 +449,7 @@ fn value_of(text: &str, file: &str) -> Result<Value, SettingsError> {
         .map_err(|error| SettingsError::Invalid { file: file.to_owned(), reason: error.to_string() })
 }
 
-/// Takes out every key without a value: it says no more than a key that is left out.
+/// Removes every key without a value, which is equivalent to an absent key.
 fn drop_nulls(value: &mut Value) {
     if let Value::Mapping(table) = value {
         table.retain(|_, value| !value.is_null());
@@ -457,12 +457,12 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Lays `upper` over `lower`, table by table.
-fn overlay(lower: &mut Value, upper: Value) {
+/// Merges `upper` into `lower`, table by table.
+fn merge_values(lower: &mut Value, upper: Value) {
     match (lower, upper) {
         (Value::Mapping(lower), Value::Mapping(upper)) => {
             for (key, value) in upper {
-                overlay(lower.entry(key).or_insert(Value::Null), value);
+                merge_values(lower.entry(key).or_insert(Value::Null), value);
             }
         }
         (_, Value::Null) => {}
@@ -470,7 +470,7 @@ fn overlay(lower: &mut Value, upper: Value) {
     }
 }
 
-/// The first key in `table`, or in a table within it, of which `schema` knows nothing, and one that may have been meant.
+/// The first key in `table`, or in a nested table, that is not in `schema`, and a similar known key.
 fn unknown_key(table: &Value, schema: &serde_json::Value) -> Option<(String, Option<String>)> {
     let known = schema.get("properties")?.as_object()?;
     table.as_mapping()?.iter().find_map(|(key, value)| {
@@ -494,17 +494,17 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_says_nothing() {
+    fn empty_file_gives_defaults() {
         assert_eq!(ModelSettings::parse("", "f").unwrap(), ModelSettings::default());
         assert_eq!(ModelSettings::parse("# only a comment\n", "f").unwrap(), ModelSettings::default());
         let nulls = "thresholds: {conf: null}\nbatching:\nembedding: {truncate: null}\naliases: null\ninstances: null";
         assert_eq!(ModelSettings::parse(nulls, "f").unwrap(), ModelSettings::default());
-        let nowhere = ModelSettings::open(Path::new("/nowhere"), "nowhere");
+        let nowhere = ModelSettings::read_folder(Path::new("/nowhere"), "nowhere");
         assert_eq!(nowhere.unwrap().settings, ModelSettings::default());
     }
 
     #[test]
-    fn what_lies_outside_the_folder_is_not_read() {
+    fn settings_outside_folder_are_not_read() {
         let home = tempfile::tempdir().unwrap();
         let (folder, secret) = (home.path().join("m"), home.path().join("secret"));
         fs::create_dir(&folder).unwrap();
@@ -512,7 +512,7 @@ mod tests {
         for target in [secret, folder.join("nowhere")] {
             let file = folder.join("model.yaml");
             symlink(&target, &file).unwrap();
-            let error = ModelSettings::open(&folder, "m").unwrap_err();
+            let error = ModelSettings::read_folder(&folder, "m").unwrap_err();
             assert!(matches!(error, SettingsError::Io { .. }), "{error}");
             assert!(!error.to_string().contains("root"), "{error}");
             fs::remove_file(&file).unwrap();
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn every_listed_key_is_one_that_is_read() {
+    fn every_documented_key_is_accepted() {
         let text = "
 kind: detect
 family: yolov8
@@ -548,13 +548,13 @@ graph_optimization: extended
 ";
         let settings = ModelSettings::parse(text, "f").unwrap();
         assert_eq!(settings.labels, Some(Labels::File("labels.txt".to_owned())));
-        assert_eq!(settings.preprocessing.fit, Some(Fit::Stretch));
+        assert_eq!(settings.preprocessing.fit, Some(ResizeMode::Stretch));
         assert_eq!(settings.batching.max_queue_delay_ms, Some(0.5));
         assert_eq!(settings.providers, Some(vec![Provider::OpenVino, Provider::Cpu]));
     }
 
     #[test]
-    fn a_mistyped_key_is_named_with_the_one_that_was_meant() {
+    fn unknown_key_is_named_with_suggestion() {
         assert_eq!(error("instnaces: 2"), "model.yaml has the unknown key \"instnaces\"; did you mean \"instances\"?");
         let nested = error("batching: {queue_policy: {low: {max_size: 2}}}");
         assert_eq!(nested, "model.yaml has the unknown key \"batching.queue_policy.low.max_size\"");
@@ -565,23 +565,23 @@ graph_optimization: extended
     }
 
     #[test]
-    fn our_settings_go_before_tritons() {
+    fn model_yaml_overrides_config_pbtxt() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path();
         fs::write(folder.join("config.pbtxt"), "max_batch_size: 8 instance_group { count: 3 } metric_tags { }")
             .unwrap();
         fs::write(folder.join("model.yaml"), "batching: {max_batch_size: 2}\nthreads: 1").unwrap();
-        let said = ModelSettings::open(folder, "m").unwrap();
+        let said = ModelSettings::read_folder(folder, "m").unwrap();
         let ModelSettings { batching, instances, threads, .. } = said.settings;
         assert_eq!((batching.max_batch_size, instances, threads), (Some(2), Some(3), Some(1)));
         assert_eq!(said.idle, ["metric_tags"]);
         fs::write(folder.join("config.pbtxt"), "max_batchsize: 8").unwrap();
-        let error = ModelSettings::open(folder, "m").unwrap_err().to_string();
+        let error = ModelSettings::read_folder(folder, "m").unwrap_err().to_string();
         assert!(error.contains("config.pbtxt") && error.contains("did you mean \"max_batch_size\""), "{error}");
     }
 
     #[test]
-    fn values_out_of_range_are_refused() {
+    fn values_out_of_range_are_rejected() {
         for (text, words) in [
             ("thresholds: {conf: 2}", "conf lies between 0 and 1"),
             ("instances: 0", "instances is at least 1"),

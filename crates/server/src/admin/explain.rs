@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_sight::explain;
+use caudal_sight::explain_observation;
 use caudal_types::ErrorKind;
 
 use super::Parameters;
@@ -47,11 +47,11 @@ pub(crate) async fn show(State(app): State<Arc<App>>, request: Request) -> Respo
         }
         let watched = watch(&app, time).await?;
         // Thousands of requests through a network of queues take a while: not on a thread that talks to sockets.
-        let explained = tokio::task::spawn_blocking(move || explain(&watched)).await;
+        let explained = tokio::task::spawn_blocking(move || explain_observation(&watched)).await;
         let explained = explained
             .map_err(|_| Problem::new(ErrorKind::Internal, "the explanation broke off", "see the server's log"))?;
         Ok(match format {
-            "txt" => Answer::new("text/plain; charset=utf-8", explained.text()),
+            "txt" => Answer::new("text/plain; charset=utf-8", explained.to_text()),
             _ => Answer::json(&explained),
         })
     })

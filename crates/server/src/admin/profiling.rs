@@ -13,7 +13,9 @@ use axum::{
     response::Response,
 };
 use caudal_observe::summaries;
-use caudal_sight::{self as sight, Bottleneck, Change, Mark, Order, Query, Record, Row};
+use caudal_sight::{
+    self as sight, Bottleneck, RequestQuery, RequestView, SectionChange, SectionRow, SortOrder, SpanStats,
+};
 use caudal_types::ErrorKind;
 use serde::Serialize;
 
@@ -34,11 +36,11 @@ struct Stats {
     /// Whether sections are timed.
     enabled: bool,
     uptime_seconds: f64,
-    sections: Vec<Row>,
+    sections: Vec<SectionRow>,
 }
 
-fn order(parameters: &Parameters) -> Result<Order, Problem> {
-    let parsed = parameters.text("sort").map_or(Ok(Order::default()), str::parse);
+fn order(parameters: &Parameters) -> Result<SortOrder, Problem> {
+    let parsed = parameters.text("sort").map_or(Ok(SortOrder::default()), str::parse);
     parsed.map_err(|known| Problem::parameter("there is no such order", format!("sort is one of {known}")))
 }
 
@@ -59,7 +61,7 @@ fn order(parameters: &Parameters) -> Result<Order, Problem> {
 pub(crate) async fn stats(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::ProfilingStats, &request, &["sort", "top", "recent"], |app, parameters| {
         let recent = parameters.flag("recent", false)?;
-        let mut sections = sight::rows(&summaries(), order(parameters)?, recent);
+        let mut sections = sight::rank_sections(&summaries(), order(parameters)?, recent);
         sections.truncate(parameters.number("top", 20, 1, caudal_observe::MAX_SECTIONS)?);
         let uptime_seconds = app.started.elapsed().as_secs_f64();
         Ok(Answer::json(&Stats { enabled: caudal_observe::is_enabled(), uptime_seconds, sections }))
@@ -71,7 +73,7 @@ struct Bottlenecks {
     threshold_ms: f64,
     bottlenecks: Vec<Bottleneck>,
     /// Sections that take another time than before.
-    changes: Vec<Change>,
+    changes: Vec<SectionChange>,
 }
 
 /// Sections that take too long, the worst first: `medium` above the threshold on average, `high` above twice as much,
@@ -95,8 +97,8 @@ pub(crate) async fn bottlenecks(State(app): State<Arc<App>>, request: Request) -
         let window = Duration::from_secs_f64(60.0 * parameters.number("window_minutes", 60.0, 0.01, 1440.0)?);
         Ok(Answer::json(&Bottlenecks {
             threshold_ms,
-            bottlenecks: sight::bottlenecks(&summaries(), threshold_ms),
-            changes: app.history.changes(window, SystemTime::now()),
+            bottlenecks: sight::find_bottlenecks(&summaries(), threshold_ms),
+            changes: app.history.detect_changes(window, SystemTime::now()),
         }))
     })
 }
@@ -145,12 +147,12 @@ pub(crate) async fn budgets(State(app): State<Arc<App>>, request: Request) -> Re
 
 fn spent(app: &App, budget: &Budget) -> Spent {
     let (route, stage) = (budget.route.title().to_owned(), budget.stage_name());
-    let query = Query { route: Some(route), model: None, status: Some(2), slowest: false, limit: usize::MAX };
-    let took = |record: Record| match budget.stage {
+    let query = RequestQuery { route: Some(route), model: None, status: Some(2), slowest: false, limit: usize::MAX };
+    let took = |record: RequestView| match budget.stage {
         None => record.total_ms,
         Some(_) => record.stages.iter().find(|stretch| stretch.stage == stage).map_or(0.0, |stretch| stretch.ms),
     };
-    let mut times: Vec<f64> = app.recorder.records(&query).into_iter().map(took).collect();
+    let mut times: Vec<f64> = app.recorder.list_requests(&query).into_iter().map(took).collect();
     times.sort_by(f64::total_cmp);
     let allowed_ms = budget.limit.as_secs_f64() * 1e3;
     let p95_ms = times.get((times.len() * 95).div_ceil(100).saturating_sub(1)).copied();
@@ -173,7 +175,7 @@ struct Past {
     group: String,
     name: String,
     window_secs: f64,
-    windows: Vec<Mark>,
+    windows: Vec<SpanStats>,
 }
 
 /// What one section did in each window of the last day, by the `group` and `name` that `stats` gives it.
@@ -192,17 +194,17 @@ pub(crate) async fn history(State(app): State<Arc<App>>, request: Request) -> Re
             None => Err(Problem::parameter(format!("{name} is missing"), "GET /admin/profiling/stats gives both")),
         };
         let (group, name) = (given("group")?, given("name")?);
-        let windows = app.history.marks(&group, &name);
-        Ok(Answer::json(&Past { group, name, window_secs: app.history.span().as_secs_f64(), windows }))
+        let windows = app.history.section_spans(&group, &name);
+        Ok(Answer::json(&Past { group, name, window_secs: app.history.span_length().as_secs_f64(), windows }))
     })
 }
 
 /// The table of all sections in `format`, and its media type.
-fn table(format: &str, order: Order) -> (&'static str, String) {
-    let rows = sight::rows(&summaries(), order, format == "json");
+fn table(format: &str, order: SortOrder) -> (&'static str, String) {
+    let rows = sight::rank_sections(&summaries(), order, format == "json");
     match format {
-        "csv" => ("text/csv; charset=utf-8", sight::csv(&rows)),
-        "txt" => ("text/plain; charset=utf-8", sight::text(&rows)),
+        "csv" => ("text/csv; charset=utf-8", sight::rows_to_csv(&rows)),
+        "txt" => ("text/plain; charset=utf-8", sight::rows_to_text(&rows)),
         _ => ("application/json", serde_json::to_string_pretty(&rows).expect("rows are plain data")),
     }
 }
@@ -268,7 +270,7 @@ pub(crate) async fn save(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-fn written(folder: PathBuf, format: &str, order: Order) -> Result<Saved, Problem> {
+fn written(folder: PathBuf, format: &str, order: SortOrder) -> Result<Saved, Problem> {
     let shown = folder.display();
     let unwritable = |error: std::io::Error| {
         // The folder's name stays here: answers name no files.

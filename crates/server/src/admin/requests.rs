@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use caudal_sight::{Query, Record, arrivals, chrome};
+use caudal_sight::{RequestQuery, RequestView, arrival_trace, chrome_trace};
 use caudal_types::{ErrorKind, shorten};
 use serde::Serialize;
 
@@ -23,9 +23,9 @@ const KNOWN: [&str; 6] = ["sort", "route", "model", "status", "limit", "format"]
 /// More are not kept.
 const MOST: usize = 100_000;
 
-fn query(parameters: &Parameters, limit: usize) -> Result<Query, Problem> {
+fn query(parameters: &Parameters, limit: usize) -> Result<RequestQuery, Problem> {
     let status = parameters.text("status").map(|text| text.trim_end_matches("xx").parse::<u16>().ok());
-    Ok(Query {
+    Ok(RequestQuery {
         route: parameters.route()?.map(|route| route.title().to_owned()),
         model: parameters.text("model").map(str::to_owned),
         status: match status {
@@ -40,15 +40,15 @@ fn query(parameters: &Parameters, limit: usize) -> Result<Query, Problem> {
 
 #[derive(Serialize)]
 struct Requests {
-    requests: Vec<Record>,
+    requests: Vec<RequestView>,
 }
 
 #[derive(Serialize)]
 struct Found {
     #[serde(flatten)]
-    record: Record,
+    record: RequestView,
     /// Those that were part of the same run, as far as they are kept.
-    shared_with: Vec<Record>,
+    shared_with: Vec<RequestView>,
 }
 
 /// The latest requests for work, or the slowest of the last five to ten minutes, of each route: what they asked, how
@@ -70,7 +70,7 @@ struct Found {
 pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::AdminRequests, &request, &KNOWN[..5], |app, parameters| {
         let query = query(parameters, 50)?;
-        Ok(Answer::json(&Requests { requests: app.recorder.records(&query) }))
+        Ok(Answer::json(&Requests { requests: app.recorder.list_requests(&query) }))
     })
 }
 
@@ -85,7 +85,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     super::ask(&app, Route::AdminRequest, &request, &[], |app, _| {
-        let (record, shared_with) = app.recorder.find(&id).ok_or_else(|| {
+        let (record, shared_with) = app.recorder.find_request(&id).ok_or_else(|| {
             Problem::new(
                 ErrorKind::NotFound,
                 format!("no request {:?} is remembered", shorten(&id)),
@@ -115,10 +115,10 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
 )]
 pub(crate) async fn trace(State(app): State<Arc<App>>, request: Request) -> Response {
     super::ask(&app, Route::AdminTimeline, &request, &KNOWN, |app, parameters| {
-        let records = app.recorder.records(&query(parameters, MOST)?);
+        let records = app.recorder.list_requests(&query(parameters, MOST)?);
         Ok(match parameters.word("format", &["chrome", "arrivals"])? {
-            "arrivals" => Answer::new("application/x-ndjson", arrivals(&records)),
-            _ => Answer::json(&chrome(&records)),
+            "arrivals" => Answer::new("application/x-ndjson", arrival_trace(&records)),
+            _ => Answer::json(&chrome_trace(&records)),
         })
     })
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use caudal_flow::{Going, Outcome, Report, StepReport};
-use caudal_sight::Kept;
+use caudal_sight::RequestRecord;
 use caudal_telemetry::{FinishedRequest, TraceContext};
 use caudal_types::{Explain, PipelineSteps, Stage, StageTimes, StepTiming};
 
@@ -55,19 +55,19 @@ fn ended(app: &App, start: Instant, outcome: &Outcome, report: &Report, context:
     let steps = Some(Arc::new(stamps(report, Duration::ZERO)));
     let context = context.or_else(|| app.tracer.as_ref()?.sample_request(None, true, String::new));
     if caudal_observe::is_enabled() {
-        let kept = Kept {
+        let kept = RequestRecord {
             id: (*report.run_id).into(),
             status,
             error,
             connection: 0,
-            asked: None,
-            received: None,
-            sent: 0,
+            model: None,
+            received_bytes: None,
+            sent_bytes: 0,
             stamps: stamps_of,
             trace_id: context.as_ref().map(|context| context.trace),
             steps: steps.clone(),
         };
-        app.recorder.keep(Route::PipelineRun as usize, kept);
+        app.recorder.record_request(Route::PipelineRun as usize, kept);
     }
     if let (Some(tracer), Some(context)) = (&app.tracer, context) {
         tracer.record_request(FinishedRequest {

@@ -15,7 +15,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use caudal_sight::Kept;
+use caudal_sight::RequestRecord;
 use caudal_tasks::{Call, within};
 use caudal_telemetry::{FinishedRequest, TraceContext};
 use caudal_types::{Deadline, ErrorKind, Stage, StageTimes, Trace, TraceId, shorten};
@@ -364,8 +364,19 @@ impl Door {
             let (id, status) = (self.id.as_str().into(), status.as_u16());
             let Self { received, connection, error, .. } = self;
             let (asked, trace_id, steps) = (trace.model(), self.trace_id(), trace.pipeline_steps());
-            let kept = Kept { id, status, error, connection, asked, received, sent, stamps, trace_id, steps };
-            app.recorder.keep(self.route as usize, kept);
+            let kept = RequestRecord {
+                id,
+                status,
+                error,
+                connection,
+                model: asked,
+                received_bytes: received,
+                sent_bytes: sent,
+                stamps,
+                trace_id,
+                steps,
+            };
+            app.recorder.record_request(self.route as usize, kept);
         }
         let took = stamps.total();
         app.metrics.count(self.route, status.as_u16(), took);

@@ -67,7 +67,7 @@ impl ModelMetadata {
             let tensor = |tensor: &caudal_tasks::TensorSpec| TensorMetadata {
                 name: tensor.name.clone(),
                 datatype: tensor.dtype.name(),
-                shape: tensor.dims.iter().map(|dim| dim.fixed().map_or(-1, |length| length as i64)).collect(),
+                shape: tensor.dims.iter().map(|dim| dim.fixed_length().map_or(-1, |length| length as i64)).collect(),
             };
             tensors.iter().map(tensor).collect()
         };

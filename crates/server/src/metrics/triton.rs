@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::atomic::Ordering::Relaxed};
 
-use caudal_tasks::{Models, ServedModel, Stats};
+use caudal_tasks::{Models, QueueStats, ServedModel};
 use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
 
 type Value = fn(&ServedModel) -> u64;
@@ -29,7 +29,7 @@ const METRICS: [(&str, &str, Value); 9] = [
     ("nv_inference_pending_request_count", "Requests that wait for a run.", |model| model.queue.depth().entries as u64),
 ];
 
-fn stats(model: &ServedModel) -> &Stats {
+fn stats(model: &ServedModel) -> &QueueStats {
     model.queue.stats()
 }
 

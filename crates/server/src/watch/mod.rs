@@ -13,7 +13,7 @@ use std::{
 };
 
 use caudal_memory::{Level, Throttling};
-use caudal_sight::{Doors, ModelSeen, Role, Watched};
+use caudal_sight::{ConnectionStats, ModelStats, Observation, ThreadRole};
 use caudal_types::{ErrorKind, Stage};
 
 use self::threads::{Cores, Threads};
@@ -27,8 +27,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const LATE: Duration = Duration::from_millis(10);
 
 /// Watches for `time`, or until the server goes down.
-pub(crate) async fn watch(app: &Arc<App>, time: Duration) -> Result<Watched, Problem> {
-    let watching = app.recorder.watch().ok_or_else(|| {
+pub(crate) async fn watch(app: &Arc<App>, time: Duration) -> Result<Observation, Problem> {
+    let watching = app.recorder.start_capture().ok_or_else(|| {
         Problem::new(ErrorKind::ProfileRunning, "somebody watches the server already", "ask again when that is done")
     })?;
     let (before, began) = (Counters::now(app), Instant::now());
@@ -38,7 +38,7 @@ pub(crate) async fn watch(app: &Arc<App>, time: Duration) -> Result<Watched, Pro
     }
     let (seconds, after) = (began.elapsed().as_secs_f64(), Counters::now(app));
     let (requests, ended) = watching.finish();
-    let mut watched = Watched { seconds, requests, ended, ..Watched::default() };
+    let mut watched = Observation { seconds, requests, ended, ..Observation::default() };
     looks.finish(app, &mut watched);
     after.since(&before, app, &mut watched);
     Ok(watched)
@@ -57,7 +57,7 @@ struct Counters {
 
 impl Counters {
     fn now(app: &App) -> Self {
-        let counts = |stats: &caudal_tasks::Stats| {
+        let counts = |stats: &caudal_tasks::QueueStats| {
             let (infer, rows) = (stats.infer.snapshot(), stats.batch_rows.snapshot());
             [infer.count(), rows.sum(), infer.sum()]
         };
@@ -75,12 +75,12 @@ impl Counters {
         }
     }
 
-    fn since(&self, before: &Self, app: &App, watched: &mut Watched) {
+    fn since(&self, before: &Self, app: &App, watched: &mut Observation) {
         watched.cores = app.facts.cpus as f64;
         watched.threads = self.threads.since(&before.threads);
         watched.machine = self.cores.since(before.cores);
         watched.loads = self.loads - before.loads;
-        watched.doors.opened = self.opened - before.opened;
+        watched.connections.opened = self.opened - before.opened;
         if let (Some(after), Some(before)) = (self.throttling, before.throttling) {
             let periods = after.periods.saturating_sub(before.periods);
             watched.throttled = after.throttled.saturating_sub(before.throttled) as f64 / periods.max(1) as f64;
@@ -95,7 +95,7 @@ impl Counters {
                 |run: Duration, rows: u32| run.as_secs_f64() / (measured.one_row * rows).as_secs_f64().max(1e-9);
             let pair = |two: Duration| of_one(two, 2);
             let looked = watched.models.iter().find(|seen| seen.name == model.name).cloned().unwrap_or_default();
-            let seen = ModelSeen {
+            let seen = ModelStats {
                 name: model.name.clone(),
                 instances: plan.instances,
                 threads: plan.threads,
@@ -110,16 +110,16 @@ impl Counters {
                 queue_limit: policy.max_queue_size,
                 runs: runs.saturating_sub(then[0]),
                 rows: rows.saturating_sub(then[1]),
-                ran: nanos.saturating_sub(then[2]) as f64 / 1e9,
+                run_seconds: nanos.saturating_sub(then[2]) as f64 / 1e9,
                 ..looked
             };
             watched.models.retain(|other| other.name != seen.name);
             watched.models.push(seen);
         }
         // Who is delayed because no core is free is not kept waiting by another task.
-        let io = watched.threads.get(&Role::Io).copied().unwrap_or_default();
+        let io = watched.threads.get(&ThreadRole::Io).copied().unwrap_or_default();
         let for_cores = io.ready / (watched.seconds * io.threads.max(1) as f64);
-        watched.doors.blocked = (watched.doors.blocked - for_cores).clamp(0.0, 1.0);
+        watched.connections.blocked = (watched.connections.blocked - for_cores).clamp(0.0, 1.0);
     }
 }
 
@@ -180,16 +180,16 @@ impl Looks {
         looks
     }
 
-    fn finish(self, app: &App, watched: &mut Watched) {
+    fn finish(self, app: &App, watched: &mut Observation) {
         let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let mean = |sum: f64| sum / sums.looks.max(1.0);
         let settings = app.settings();
-        watched.doors = Doors {
+        watched.connections = ConnectionStats {
             opened: 0,
             open: mean(sums.open),
-            most_open: settings.max_connections,
-            working: mean(sums.working),
-            most_working: settings.concurrency_limit,
+            max_open: settings.max_connections,
+            in_progress: mean(sums.working),
+            max_in_progress: settings.concurrency_limit,
             blocked: self.late.iter().map(|late| late.load(Relaxed)).max().unwrap_or(0) as f64 / 1e9 / watched.seconds,
             timeout: settings.request_timeout.as_secs_f64(),
         };
@@ -198,11 +198,11 @@ impl Looks {
         watched.uploads = mean(sums.uploads);
         watched.pixels = mean(sums.pixels);
         watched.short_of_memory = mean(sums.critical);
-        let model = |(name, (waiting, busy)): (&String, &(f64, f64))| ModelSeen {
+        let model = |(name, (waiting, busy)): (&String, &(f64, f64))| ModelStats {
             name: name.clone(),
             waiting: mean(*waiting),
             busy: mean(*busy),
-            ..ModelSeen::default()
+            ..ModelStats::default()
         };
         watched.models = sums.models.iter().map(model).collect();
     }

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fs};
 
-use caudal_sight::{Role, Spent};
+use caudal_sight::{ThreadRole, ThreadTimes};
 
 /// What threads did so far, by number.
-pub(super) struct Threads(BTreeMap<u32, (Role, f64, f64)>);
+pub(super) struct Threads(BTreeMap<u32, (ThreadRole, f64, f64)>);
 
 impl Threads {
     pub(super) fn now() -> Self {
@@ -22,8 +22,8 @@ impl Threads {
     }
 
     /// What they did since `before`.
-    pub(super) fn since(&self, before: &Self) -> BTreeMap<Role, Spent> {
-        let mut spent = BTreeMap::<Role, Spent>::new();
+    pub(super) fn since(&self, before: &Self) -> BTreeMap<ThreadRole, ThreadTimes> {
+        let mut spent = BTreeMap::<ThreadRole, ThreadTimes>::new();
         for (id, (role, cpu, ready)) in &self.0 {
             let (_, cpu_before, ready_before) = before.0.get(id).copied().unwrap_or((*role, 0.0, 0.0));
             let of = spent.entry(*role).or_default();
@@ -40,13 +40,13 @@ fn name(process: u32, thread: u32) -> String {
 }
 
 /// What a thread is for, by its name. Threads of ONNX Runtime bear that of whoever opened the model.
-fn role(name: &str, born_later: bool, main: &str) -> Role {
+fn role(name: &str, born_later: bool, main: &str) -> ThreadRole {
     match name.split('-').next().unwrap_or_default() {
-        "io" => Role::Io,
-        "decode" => Role::Decode,
-        "infer" | "onnxruntime" => Role::Infer,
-        _ if born_later && name == main => Role::Infer,
-        _ => Role::Other,
+        "io" => ThreadRole::Io,
+        "decode" => ThreadRole::Decode,
+        "infer" | "onnxruntime" => ThreadRole::Infer,
+        _ if born_later && name == main => ThreadRole::Infer,
+        _ => ThreadRole::Other,
     }
 }
 
@@ -108,10 +108,13 @@ mod tests {
     #[test]
     fn threads_are_known_by_their_names() {
         let of = |name: &str| role(name, true, "caudal");
-        assert_eq!((of("io-0"), of("decode-3"), of("infer-0-yolo")), (Role::Io, Role::Decode, Role::Infer));
+        assert_eq!(
+            (of("io-0"), of("decode-3"), of("infer-0-yolo")),
+            (ThreadRole::Io, ThreadRole::Decode, ThreadRole::Infer)
+        );
         assert_eq!(
             (of("caudal"), role("caudal", false, "caudal"), of("memory")),
-            (Role::Infer, Role::Other, Role::Other)
+            (ThreadRole::Infer, ThreadRole::Other, ThreadRole::Other)
         );
     }
 
@@ -132,7 +135,7 @@ mod tests {
             .spawn(move || {
                 let until = std::time::Instant::now() + std::time::Duration::from_millis(30);
                 while std::time::Instant::now() < until {}
-                let spent = Threads::now().since(&before)[&Role::Decode];
+                let spent = Threads::now().since(&before)[&ThreadRole::Decode];
                 assert!(spent.threads >= 1 && spent.cpu > 0.005, "{spent:?}");
             })
             .unwrap()

@@ -1,4 +1,4 @@
-//! What is said of servers whose figures are made up: of closed loops and open ones, at all utilisations.
+//! Explanations of synthetic observations: closed and open loops at all utilizations.
 
 use std::{
     collections::BTreeMap,
@@ -8,36 +8,36 @@ use std::{
 use caudal_types::{ModelId, Run, Stage, Trace};
 
 use super::*;
-use crate::Kept;
+use crate::RequestRecord;
 
-const SECONDS: f64 = 5.0;
+const OBSERVED_SECONDS: f64 = 5.0;
 
-fn idle() -> Watched {
-    Watched { seconds: SECONDS, cores: 2.0, ..Watched::default() }
+fn idle_server() -> Observation {
+    Observation { seconds: OBSERVED_SECONDS, cores: 2.0, ..Observation::default() }
 }
 
-/// Clients that send one request after the other to a model whose runs take 20 ms of one core.
-struct Loop {
+/// Clients that send successive requests to a model whose runs take 20 ms of one core.
+struct ClosedLoop {
     clients: usize,
     instances: usize,
     cores: f64,
-    /// Milliseconds between an answer and the next request of the same client.
+    /// Milliseconds between a response and the next request of the same client.
     pause: f64,
-    /// Part of the cores' time that other programs take.
+    /// Share of the cores' time that other programs use.
     others: f64,
 }
 
-const RUN: f64 = 20.0;
+const RUN_MS: f64 = 20.0;
 
-impl Loop {
-    fn watched(&self) -> Watched {
+impl ClosedLoop {
+    fn observation(&self) -> Observation {
         let Self { clients, instances, cores, pause, others } = *self;
         let busy_cores = cores * (1.0 - others);
-        // As many run as there are instances and cores for; the others wait in the queue.
+        // Runs are limited by instances and cores; other requests wait in the queue.
         let at_once = (instances as f64).min(busy_cores);
-        let cycle = (RUN + pause).max(clients as f64 / at_once * RUN);
-        let queue = (cycle - RUN - pause).max(0.0);
-        let rounds = (SECONDS * 1e3 / cycle) as usize;
+        let cycle = (RUN_MS + pause).max(clients as f64 / at_once * RUN_MS);
+        let queue = (cycle - RUN_MS - pause).max(0.0);
+        let rounds = (OBSERVED_SECONDS * 1e3 / cycle) as usize;
         let start = Instant::now();
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1e3);
         let request = |client: usize, round: usize| {
@@ -45,15 +45,15 @@ impl Loop {
             let trace = Trace::new(began);
             trace.enter_at(Stage::Queue, began + ms(0.1));
             trace.run_at(Run { number: 1, requests: 1, rows: 1, why: "full" }, began + ms(0.1 + queue));
-            trace.enter_at(Stage::Encode, began + ms(0.1 + queue + RUN));
-            Kept { connection: client as u64, ..kept(&trace) }
+            trace.enter_at(Stage::Encode, began + ms(0.1 + queue + RUN_MS));
+            RequestRecord { connection: client as u64, ..test_record(&trace) }
         };
-        let requests: Vec<Kept> =
+        let requests: Vec<RequestRecord> =
             (0..clients).flat_map(|client| (0..rounds).map(move |round| request(client, round))).collect();
         let runs = requests.len() as u64;
-        let ran = runs as f64 * RUN / 1e3;
-        let busy = ran / SECONDS;
-        let model = ModelSeen {
+        let ran = runs as f64 * RUN_MS / 1e3;
+        let busy = ran / OBSERVED_SECONDS;
+        let model = ModelStats {
             name: "m".to_owned(),
             instances,
             threads: 1,
@@ -63,108 +63,113 @@ impl Loop {
             busy,
             runs,
             rows: runs,
-            ran,
-            ..ModelSeen::default()
+            run_seconds: ran,
+            ..ModelStats::default()
         };
-        let spent = |threads, cpu| Spent { threads, cpu, ready: 0.02 * cpu };
-        Watched {
+        let spent = |threads, cpu| ThreadTimes { threads, cpu, ready: 0.02 * cpu };
+        Observation {
             cores,
-            threads: BTreeMap::from([(Role::Infer, spent(instances, ran)), (Role::Io, spent(2, 0.01))]),
+            threads: BTreeMap::from([(ThreadRole::Infer, spent(instances, ran)), (ThreadRole::Io, spent(2, 0.01))]),
             machine: (busy / cores + others).min(1.0),
             models: vec![model],
             ended: runs,
             requests,
-            doors: Doors { working: clients as f64, open: clients as f64, most_open: 1000, ..Doors::default() },
-            ..idle()
+            connections: ConnectionStats {
+                in_progress: clients as f64,
+                open: clients as f64,
+                max_open: 1000,
+                ..ConnectionStats::default()
+            },
+            ..idle_server()
         }
     }
 
-    fn explained(&self) -> Explanation {
-        explain(&self.watched())
+    fn explanation(&self) -> Explanation {
+        explain_observation(&self.observation())
     }
 }
 
-fn kept(trace: &Trace) -> Kept {
-    Kept {
+fn test_record(trace: &Trace) -> RequestRecord {
+    RequestRecord {
         id: "id".into(),
         status: 200,
         error: None,
         connection: 0,
-        asked: Some(ModelId { name: "m".into(), version: 1 }),
-        received: None,
-        sent: 0,
+        model: Some(ModelId { name: "m".into(), version: 1 }),
+        received_bytes: None,
+        sent_bytes: 0,
         stamps: trace.stage_times(),
         trace_id: None,
         steps: None,
     }
 }
 
-fn says_send_more(explained: &Explanation) -> bool {
+fn advises_more_requests(explained: &Explanation) -> bool {
     explained.words.join(" ").contains("send more requests in parallel")
 }
 
 #[test]
-fn full_cores_are_named_though_nobody_waits() {
-    let full = Loop { clients: 2, instances: 2, cores: 2.0, pause: 0.4, others: 0.0 }.explained();
-    assert_eq!((full.limit, full.limits()), (Limit::CpuSaturated, true), "{:?}", full.words);
-    assert!(full.causes[0].weight > 0.9 && !says_send_more(&full), "{:?}", full.words);
+fn full_cores_are_named_without_waiting_requests() {
+    let full = ClosedLoop { clients: 2, instances: 2, cores: 2.0, pause: 0.4, others: 0.0 }.explanation();
+    assert_eq!((full.limit, full.is_limited()), (Limit::CpuSaturated, true), "{:?}", full.words);
+    assert!(full.causes[0].weight > 0.9 && !advises_more_requests(&full), "{:?}", full.words);
     let more = full.what_if.iter().find(|what| what.change == "4 requests in parallel instead of 2").unwrap();
     assert!(more.predicted.throughput < 1.05, "{more:?}");
     let core = full.causes[0].predicted.unwrap();
     assert!((0.99..1.05).contains(&core.throughput), "two instances use no third core: {core:?}");
-    let one = Loop { clients: 1, instances: 1, cores: 1.0, pause: 0.4, others: 0.0 }.explained();
-    assert_eq!((one.limit, says_send_more(&one)), (Limit::CpuSaturated, false), "{:?}", one.words);
+    let one = ClosedLoop { clients: 1, instances: 1, cores: 1.0, pause: 0.4, others: 0.0 }.explanation();
+    assert_eq!((one.limit, advises_more_requests(&one)), (Limit::CpuSaturated, false), "{:?}", one.words);
 }
 
 #[test]
-fn busy_instances_are_named_while_cores_are_free() {
-    let busy = Loop { clients: 1, instances: 1, cores: 4.0, pause: 0.4, others: 0.0 }.explained();
-    assert_eq!((busy.limit, says_send_more(&busy)), (Limit::InstancesSaturated, false), "{:?}", busy.words);
+fn busy_instances_are_named_while_cores_are_idle() {
+    let busy = ClosedLoop { clients: 1, instances: 1, cores: 4.0, pause: 0.4, others: 0.0 }.explanation();
+    assert_eq!((busy.limit, advises_more_requests(&busy)), (Limit::InstancesSaturated, false), "{:?}", busy.words);
     let predicted = busy.causes[0].predicted.unwrap();
     assert!(predicted.in_parallel == Some(2) && predicted.throughput > 1.8, "{predicted:?}");
     assert!(busy.words[2].contains("if 2 requests are sent in parallel"), "{:?}", busy.words);
-    let queued = Loop { clients: 8, instances: 1, cores: 4.0, pause: 0.0, others: 0.0 }.explained();
+    let queued = ClosedLoop { clients: 8, instances: 1, cores: 4.0, pause: 0.0, others: 0.0 }.explanation();
     assert_eq!(queued.limit, Limit::InstancesSaturated, "{:?}", queued.words);
     assert_eq!(queued.causes[0].predicted.unwrap().in_parallel, None, "waiting requests use it immediately");
 }
 
 #[test]
-fn other_programs_are_named_where_they_fill_the_cores() {
-    let taken = Loop { clients: 1, instances: 2, cores: 2.0, pause: 0.4, others: 0.5 }.explained();
-    assert_eq!((taken.limit, says_send_more(&taken)), (Limit::CpuTaken, false), "{:?}", taken.words);
+fn other_programs_are_named_when_they_fill_cores() {
+    let taken = ClosedLoop { clients: 1, instances: 2, cores: 2.0, pause: 0.4, others: 0.5 }.explanation();
+    assert_eq!((taken.limit, advises_more_requests(&taken)), (Limit::CpuTaken, false), "{:?}", taken.words);
 }
 
 #[test]
-fn server_with_room_is_told_to_be_sent_more() {
-    let room = Loop { clients: 1, instances: 2, cores: 2.0, pause: 0.0, others: 0.0 }.explained();
-    assert_eq!((room.limit, room.limits()), (Limit::ClientsIdle, false), "{:?}", room.words);
-    assert!(says_send_more(&room), "{:?}", room.words);
+fn idle_server_advises_more_requests() {
+    let room = ClosedLoop { clients: 1, instances: 2, cores: 2.0, pause: 0.0, others: 0.0 }.explanation();
+    assert_eq!((room.limit, room.is_limited()), (Limit::ClientsIdle, false), "{:?}", room.words);
+    assert!(advises_more_requests(&room), "{:?}", room.words);
     assert!(room.causes[0].predicted.unwrap().throughput > 1.8, "{:?}", room.causes);
 }
 
 #[test]
-fn more_is_asked_for_only_where_it_is_answered() {
-    // From a tenth busy to full: two clients with pauses, two instances, two cores.
+fn more_requests_are_advised_only_when_throughput_rises() {
+    // Utilization from 10 to 100 %: two clients with pauses, two instances, two cores.
     for busy in (10..=100).step_by(5) {
-        let pause = RUN * (100.0 / f64::from(busy) - 1.0);
-        let explained = Loop { clients: 2, instances: 2, cores: 2.0, pause, others: 0.0 }.explained();
-        // Where fewer than two are in progress on average, their number is not said.
+        let pause = RUN_MS * (100.0 / f64::from(busy) - 1.0);
+        let explained = ClosedLoop { clients: 2, instances: 2, cores: 2.0, pause, others: 0.0 }.explanation();
+        // With fewer than two requests in progress on average their number is not named.
         let is_more = |change: &str| change.contains("in parallel instead of") || change == "twice as many requests";
         let more = explained.what_if.iter().find(|what| is_more(&what.change));
         let gain = more.map(|more| more.predicted.throughput);
         match busy {
-            ..=80 => assert!(says_send_more(&explained) && gain > Some(1.1), "{busy} %: {:?}", explained.words),
+            ..=80 => assert!(advises_more_requests(&explained) && gain > Some(1.1), "{busy} %: {:?}", explained.words),
             95.. => {
                 assert_eq!(explained.limit, Limit::CpuSaturated, "{busy} %: {:?}", explained.words);
-                assert!(!says_send_more(&explained) && gain < Some(1.1), "{busy} %: {:?}", explained.words);
+                assert!(!advises_more_requests(&explained) && gain < Some(1.1), "{busy} %: {:?}", explained.words);
             }
-            _ => assert_eq!(says_send_more(&explained), explained.limit == Limit::ClientsIdle, "{busy} %"),
+            _ => assert_eq!(advises_more_requests(&explained), explained.limit == Limit::ClientsIdle, "{busy} %"),
         }
     }
 }
 
 /// Requests of 50 ms, 48 of them at `stage`.
-fn spent_at(stage: Stage) -> Watched {
+fn spent_at(stage: Stage) -> Observation {
     let start = Instant::now();
     let ms = Duration::from_millis;
     let request = |round: u64| {
@@ -173,14 +178,14 @@ fn spent_at(stage: Stage) -> Watched {
         trace.enter_at(stage, began + ms(1));
         trace.enter_at(Stage::Encode, began + ms(49));
         trace.enter_at(Stage::Encode, began + ms(50));
-        Kept { asked: None, ..kept(&trace) }
+        RequestRecord { model: None, ..test_record(&trace) }
     };
-    let requests: Vec<Kept> = (0..100).map(request).collect();
-    Watched { ended: 100, requests, ..idle() }
+    let requests: Vec<RequestRecord> = (0..100).map(request).collect();
+    Observation { ended: 100, requests, ..idle_server() }
 }
 
 #[test]
-fn time_of_the_server_is_never_put_down_to_clients() {
+fn server_time_is_never_attributed_to_clients() {
     for (stage, limit) in [
         (Stage::Store, Limit::StoreReads),
         (Stage::Persist, Limit::StoreWrites),
@@ -188,38 +193,41 @@ fn time_of_the_server_is_never_put_down_to_clients() {
         (Stage::Flow, Limit::PipelineSteps),
         (Stage::Receive, Limit::SlowClients),
     ] {
-        let explained = explain(&spent_at(stage));
-        assert_eq!((explained.limit, explained.limits()), (limit, true), "{stage:?}: {:?}", explained.words);
+        let explained = explain_observation(&spent_at(stage));
+        assert_eq!((explained.limit, explained.is_limited()), (limit, true), "{stage:?}: {:?}", explained.words);
         assert!(explained.causes[0].weight > 0.9, "{stage:?}: {:?}", explained.causes);
     }
 }
 
 #[test]
-fn what_takes_longer_than_it_is_watched_is_seen_at_its_stage() {
-    let live = |stage| Watched { live: BTreeMap::from([(stage, 3.0)]), ..idle() };
-    let explained = explain(&live(Stage::Receive));
-    assert_eq!((explained.limit, explained.limits()), (Limit::SlowClients, true));
+fn unfinished_requests_count_at_their_stage() {
+    let live = |stage| Observation { live: BTreeMap::from([(stage, 3.0)]), ..idle_server() };
+    let explained = explain_observation(&live(Stage::Receive));
+    assert_eq!((explained.limit, explained.is_limited()), (Limit::SlowClients, true));
     assert!(explained.causes[0].because.contains("3.0 requests were on their way in"), "{:?}", explained.words);
-    assert_eq!(explained.replay, None, "there is nothing to make a network of");
-    assert_eq!(explain(&live(Stage::Store)).limit, Limit::StoreReads);
+    assert_eq!(explained.simulation, None, "there is nothing to make a network of");
+    assert_eq!(explain_observation(&live(Stage::Store)).limit, Limit::StoreReads);
 }
 
 #[test]
-fn where_nothing_happens_nothing_limits() {
-    let explained = explain(&idle());
-    assert_eq!((explained.limit, explained.limits()), (Limit::ClientsIdle, false));
+fn idle_server_has_no_limit() {
+    let explained = explain_observation(&idle_server());
+    assert_eq!((explained.limit, explained.is_limited()), (Limit::ClientsIdle, false));
 }
 
 #[test]
-fn figures_of_an_explanation_agree() {
-    let watched = Loop { clients: 8, instances: 2, cores: 4.0, pause: 1.0, others: 0.1 }.watched();
-    let explained = explain(&watched);
-    let seen = explained.seen;
-    assert!((seen.answers_per_second - watched.requests.len() as f64 / SECONDS).abs() < 1e-9, "{seen:?}");
-    assert!(seen.p50_ms <= seen.p95_ms && seen.cpu + seen.cpu_of_others <= 1.0 + 1e-9, "{seen:?}");
+fn explanation_figures_are_consistent() {
+    let observation = ClosedLoop { clients: 8, instances: 2, cores: 4.0, pause: 1.0, others: 0.1 }.observation();
+    let explained = explain_observation(&observation);
+    let summary = explained.observed;
+    assert!(
+        (summary.answers_per_second - observation.requests.len() as f64 / OBSERVED_SECONDS).abs() < 1e-9,
+        "{summary:?}"
+    );
+    assert!(summary.p50_ms <= summary.p95_ms && summary.cpu + summary.cpu_of_others <= 1.0 + 1e-9, "{summary:?}");
     for cause in &explained.causes {
         assert!((0.0..=1.0).contains(&cause.weight), "{cause:?}");
         let Some(predicted) = cause.predicted else { continue };
-        assert!((predicted.answers_per_second / seen.answers_per_second - predicted.throughput).abs() < 1e-9);
+        assert!((predicted.answers_per_second / summary.answers_per_second - predicted.throughput).abs() < 1e-9);
     }
 }

@@ -51,7 +51,7 @@ impl Joining {
         } else {
             batching.max_batch_size.is_some_and(|size| size > 1).then_some("batching.max_batch_size is above 1")
         };
-        let fixed = |tensor: &&TensorSpec| tensor.dims.first().is_none_or(|dim| dim.fixed().is_some());
+        let fixed = |tensor: &&TensorSpec| tensor.dims.first().is_none_or(|dim| dim.fixed_length().is_some());
         if let Some(tensor) = spec.inputs.iter().find(fixed) {
             return match asked {
                 Some(said) => Err(format!("{said}, and the first dimension of {tensor} cannot grow")),
@@ -64,7 +64,7 @@ impl Joining {
             None if spec.inputs.is_empty() => Self::Apart("it has no inputs".to_owned()),
             None => match shared_axis(spec) {
                 Some(reason) => Self::Apart(reason),
-                None if asked.is_some() || texts || spec.batched() => Self::Untried,
+                None if asked.is_some() || texts || spec.has_batch_dimension() => Self::Untried,
                 None => Self::Apart(no_batch_axis(spec)),
             },
         })

@@ -206,7 +206,7 @@ pub(crate) fn try_texts(bench: &Bench<'_>, instance: &mut dyn Instance, text: &T
     let most = text.tokenizer.max_tokens();
     let lengths = [SENTENCE, 5, 9].map(|length| length.min(most));
     let mut failed = None;
-    let known = u64::from(text.tokenizer.vocabulary()).saturating_sub(1).max(1);
+    let known = u64::from(text.tokenizer.vocabulary_size()).saturating_sub(1).max(1);
     for top in IDS.map(|top| top.min(known)) {
         let mut draw = Draw::new();
         let texts = lengths.map(|length| (0..length).map(|_| 1 + draw.whole(top - 1) as u32).collect::<Vec<u32>>());
@@ -256,7 +256,7 @@ fn vectors(
         let mut values = vec![0i64; shape.iter().product()];
         let row = values.len() / parts.len();
         for (part, values) in parts.iter().zip(values.chunks_exact_mut(row)) {
-            part.fill(index, bytemuck::cast_slice_mut(values));
+            part.write_rows(index, bytemuck::cast_slice_mut(values));
         }
         bytemuck::cast_slice(&values).to_vec()
     };
@@ -270,7 +270,7 @@ fn vectors(
     if output.shape.first() != Some(&parts.len()) || row < least {
         return Err(odd());
     }
-    let read = |(values, tokens): (&[f32], &usize)| text.head.read(values, *tokens, text.head.width);
+    let read = |(values, tokens): (&[f32], &usize)| text.head.pool_tokens(values, *tokens, text.head.width);
     Ok(values.chunks_exact(row).zip(&lengths).map(read).collect())
 }
 
@@ -278,7 +278,7 @@ fn vectors(
 mod tests {
     use std::sync::Arc;
 
-    use caudal_engine::{Interrupt, Outputs};
+    use caudal_engine::{Interrupt, OutputSink};
     use caudal_testkit::{f32_bytes, f32_values};
 
     use super::*;
@@ -289,18 +289,18 @@ mod tests {
     struct Unstoppable;
 
     impl Interrupt for Unstoppable {
-        fn stop(&self) {}
-        fn reset(&self) {}
+        fn stop_run(&self) {}
+        fn allow_runs(&self) {}
     }
 
     impl<F: FnMut(&TensorView<'_>) -> Result<(Shape, Vec<f32>), RunError> + Send> Instance for Fake<F> {
-        fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Outputs<'_>) -> Result<(), RunError> {
+        fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut OutputSink<'_>) -> Result<(), RunError> {
             let (shape, values) = (self.0)(&inputs[0])?;
             outputs(&[TensorView { dtype: DType::F32, shape: &shape, bytes: &f32_bytes(&values) }]);
             Ok(())
         }
 
-        fn interrupt(&self) -> Arc<dyn Interrupt> {
+        fn interrupt_handle(&self) -> Arc<dyn Interrupt> {
             Arc::new(Unstoppable)
         }
     }

@@ -1,91 +1,91 @@
-//! Protobuf's text format, without knowing the messages: fields with their values, in order.
+//! Protobuf's text format, parsed without a schema: fields with their values, in order.
 //!
-//! After the text format's language specification at protobuf.dev.
+//! Follows the text format's language specification at protobuf.dev.
 
 use std::{iter::Peekable, str::CharIndices};
 
-/// Messages nest no deeper in any configuration.
+/// Maximum nesting of messages.
 const MAX_DEPTH: usize = 32;
 
-/// A message: its fields, in order. A repeated field stands there several times.
+/// A message: its fields, in order. A repeated field occurs several times.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Message(Vec<(String, Field)>);
+pub(super) struct TextMessage(Vec<(String, FieldValue)>);
 
 #[derive(Debug, PartialEq)]
-enum Field {
+enum FieldValue {
     Scalar(Scalar),
-    Message(Message),
+    Message(TextMessage),
 }
 
-/// A value that is no message.
+/// A value that is not a message.
 #[derive(Debug, PartialEq)]
 pub(super) enum Scalar {
-    /// What stood in quotes.
+    /// A quoted string.
     Text(String),
-    /// A number, an enum's name or a truth value.
+    /// A number, an enum's name or a boolean.
     Word(String),
 }
 
-impl Message {
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+impl TextMessage {
+    pub(super) fn field_names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.names().any(|own| own == name)
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        self.field_names().any(|own| own == name)
     }
 
-    fn fields(&self, name: &str) -> impl Iterator<Item = &Field> {
+    fn fields_named(&self, name: &str) -> impl Iterator<Item = &FieldValue> {
         self.0.iter().filter(move |(own, _)| own == name).map(|(_, field)| field)
     }
 
     /// The values of the field `name`.
-    pub(super) fn scalars(&self, name: &str) -> Result<Vec<&Scalar>, String> {
+    pub(super) fn scalar_values(&self, name: &str) -> Result<Vec<&Scalar>, String> {
         let mut scalars = Vec::new();
-        for field in self.fields(name) {
+        for field in self.fields_named(name) {
             match field {
-                Field::Scalar(scalar) => scalars.push(scalar),
-                Field::Message(_) => return Err(format!("{name} is a value, not a message")),
+                FieldValue::Scalar(scalar) => scalars.push(scalar),
+                FieldValue::Message(_) => return Err(format!("{name} is a value, not a message")),
             }
         }
         Ok(scalars)
     }
 
     /// The messages in the field `name`.
-    pub(super) fn messages(&self, name: &str) -> Result<Vec<&Self>, String> {
+    pub(super) fn message_values(&self, name: &str) -> Result<Vec<&Self>, String> {
         let mut messages = Vec::new();
-        for field in self.fields(name) {
+        for field in self.fields_named(name) {
             match field {
-                Field::Message(message) => messages.push(message),
-                Field::Scalar(_) => return Err(format!("{name} is a message in braces")),
+                FieldValue::Message(message) => messages.push(message),
+                FieldValue::Scalar(_) => return Err(format!("{name} is a message in braces")),
             }
         }
         Ok(messages)
     }
 }
 
-/// Reads `text`.
-pub(super) fn parse(text: &str) -> Result<Message, String> {
-    let mut parser = Parser { text, chars: text.char_indices().peekable() };
-    let read = parser.message(None, 0);
+/// Parses `text`.
+pub(super) fn parse_text(text: &str) -> Result<TextMessage, String> {
+    let mut parser = TextParser { text, chars: text.char_indices().peekable() };
+    let read = parser.parse_message(None, 0);
     read.map_err(|reason| {
         let at = parser.chars.peek().map_or(text.len(), |(at, _)| *at);
         format!("line {}: {reason}", text[..at].trim_end().lines().count().max(1))
     })
 }
 
-struct Parser<'a> {
+struct TextParser<'a> {
     text: &'a str,
     chars: Peekable<CharIndices<'a>>,
 }
 
-impl Parser<'_> {
-    /// Reads fields until `end`, or until there is nothing more.
-    fn message(&mut self, end: Option<char>, depth: usize) -> Result<Message, String> {
+impl TextParser<'_> {
+    /// Parses fields until `end`, or until the end of the text.
+    fn parse_message(&mut self, end: Option<char>, depth: usize) -> Result<TextMessage, String> {
         if depth > MAX_DEPTH {
             return Err("messages nest too deeply".to_owned());
         }
-        let mut message = Message::default();
+        let mut message = TextMessage::default();
         loop {
             match self.next_symbol() {
                 None if end.is_none() => return Ok(message),
@@ -95,19 +95,19 @@ impl Parser<'_> {
                     return Ok(message);
                 }
                 Some(',' | ';') => drop(self.chars.next()),
-                Some(_) => self.field(&mut message, depth)?,
+                Some(_) => self.parse_field(&mut message, depth)?,
             }
         }
     }
 
-    fn field(&mut self, message: &mut Message, depth: usize) -> Result<(), String> {
-        let name = self.word()?;
+    fn parse_field(&mut self, message: &mut TextMessage, depth: usize) -> Result<(), String> {
+        let name = self.parse_word()?;
         let colon = self.next_symbol() == Some(':');
         if colon {
             self.chars.next();
         }
         if self.next_symbol() != Some('[') {
-            let field = self.value(colon, depth)?;
+            let field = self.parse_value(colon, depth)?;
             message.0.push((name, field));
             return Ok(());
         }
@@ -121,27 +121,27 @@ impl Parser<'_> {
                 }
                 Some(',') => drop(self.chars.next()),
                 Some(_) => {
-                    let field = self.value(colon, depth)?;
+                    let field = self.parse_value(colon, depth)?;
                     message.0.push((name.clone(), field));
                 }
             }
         }
     }
 
-    fn value(&mut self, colon: bool, depth: usize) -> Result<Field, String> {
+    fn parse_value(&mut self, colon: bool, depth: usize) -> Result<FieldValue, String> {
         match self.next_symbol() {
             Some(open @ ('{' | '<')) => {
                 self.chars.next();
                 let end = if open == '{' { '}' } else { '>' };
-                self.message(Some(end), depth + 1).map(Field::Message)
+                self.parse_message(Some(end), depth + 1).map(FieldValue::Message)
             }
-            Some('"' | '\'') if colon => self.texts().map(|text| Field::Scalar(Scalar::Text(text))),
-            Some(_) if colon => self.word().map(|word| Field::Scalar(Scalar::Word(word))),
+            Some('"' | '\'') if colon => self.parse_strings().map(|text| FieldValue::Scalar(Scalar::Text(text))),
+            Some(_) if colon => self.parse_word().map(|word| FieldValue::Scalar(Scalar::Word(word))),
             _ => Err("a field has no value".to_owned()),
         }
     }
 
-    /// The next character that is neither space nor comment.
+    /// The next character that is neither whitespace nor part of a comment.
     fn next_symbol(&mut self) -> Option<char> {
         loop {
             match self.chars.peek()?.1 {
@@ -152,7 +152,7 @@ impl Parser<'_> {
         }
     }
 
-    fn word(&mut self) -> Result<String, String> {
+    fn parse_word(&mut self) -> Result<String, String> {
         let from = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
         let part = |symbol: char| symbol.is_ascii_alphanumeric() || "_.+-".contains(symbol);
         while self.chars.next_if(|(_, symbol)| part(*symbol)).is_some() {}
@@ -163,8 +163,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Texts that follow each other are one.
-    fn texts(&mut self) -> Result<String, String> {
+    /// Adjacent strings are concatenated.
+    fn parse_strings(&mut self) -> Result<String, String> {
         let mut text = String::new();
         while let Some(quote @ ('"' | '\'')) = self.next_symbol() {
             self.chars.next();
@@ -193,13 +193,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "[a-c{}\\[\\]<>:,;#\"' \n\\\\0-9-]{0,60}") {
-            let _ = parse(&text);
+        fn parser_never_panics(text in "[a-c{}\\[\\]<>:,;#\"' \n\\\\0-9-]{0,60}") {
+            let _ = parse_text(&text);
         }
     }
 
     #[test]
-    fn endless_nesting_is_refused() {
-        assert!(parse(&"a {".repeat(100_000)).unwrap_err().contains("too deeply"));
+    fn deep_nesting_is_refused() {
+        assert!(parse_text(&"a {".repeat(100_000)).unwrap_err().contains("too deeply"));
     }
 }

@@ -1,11 +1,11 @@
-//! The numbers of constants.
+//! Constant tensors: reading and making their values.
 
 use half::f16;
 
 use crate::onnx::onnx::{TensorProto, tensor_proto::DataType};
 
-/// The floats of `tensor`, if it holds floats of 32 or 16 bits.
-pub(crate) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+/// The values of `tensor`, if it holds floats of 32 or 16 bits.
+pub(crate) fn read_floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     let kind = tensor.data_type();
     if kind == DataType::FLOAT as i32 {
         return Some(match &tensor.raw_data {
@@ -22,7 +22,7 @@ pub(crate) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     None
 }
 
-fn tensor(name: &str, kind: DataType, dims: &[usize], raw: Vec<u8>) -> TensorProto {
+fn make_tensor(name: &str, kind: DataType, dims: &[usize], raw: Vec<u8>) -> TensorProto {
     let mut tensor = TensorProto::new();
     tensor.set_name(name.to_owned());
     tensor.set_data_type(kind as i32);
@@ -31,12 +31,12 @@ fn tensor(name: &str, kind: DataType, dims: &[usize], raw: Vec<u8>) -> TensorPro
     tensor
 }
 
-/// Numbers as a tensor's bytes, in ONNX's order.
+/// Values as a tensor's bytes, in ONNX's byte order.
 macro_rules! made {
     ($name:ident, $type:ty, $kind:ident, $what:literal) => {
         #[doc = $what]
         pub(crate) fn $name(name: &str, dims: &[usize], values: &[$type]) -> TensorProto {
-            tensor(name, DataType::$kind, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            make_tensor(name, DataType::$kind, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect())
         }
     };
 }

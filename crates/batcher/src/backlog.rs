@@ -1,39 +1,39 @@
-//! What waits, counted.
+//! Backlog: counts of the entries that are admitted and not running.
 
 use caudal_types::Priority;
 
-use crate::Request;
+use crate::EntryRequest;
 
-/// What all admitted entries hold that do not run yet.
+/// Entries, bytes and work of all admitted entries that do not run yet.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct Backlog {
     pub(crate) entries: usize,
     pub(crate) bytes: usize,
     work: [usize; Priority::ALL.len()],
     of: [usize; Priority::ALL.len()],
 }
 
-impl Held {
-    pub(crate) fn add(&mut self, request: &Request) {
+impl Backlog {
+    pub(crate) fn add_entry(&mut self, request: &EntryRequest) {
         self.entries += 1;
         self.bytes += request.bytes;
-        self.work[request.priority as usize] += request.work();
+        self.work[request.priority as usize] += request.work_units();
         self.of[request.priority as usize] += 1;
     }
 
-    pub(crate) fn remove(&mut self, request: &Request) {
+    pub(crate) fn remove_entry(&mut self, request: &EntryRequest) {
         self.entries -= 1;
         self.bytes -= request.bytes;
-        self.work[request.priority as usize] -= request.work();
+        self.work[request.priority as usize] -= request.work_units();
         self.of[request.priority as usize] -= 1;
     }
 
     /// Entries of `priority`.
-    pub(crate) fn of(&self, priority: Priority) -> usize {
+    pub(crate) fn entries_of(&self, priority: Priority) -> usize {
         self.of[priority as usize]
     }
 
-    /// Work that goes before a new entry of `priority`.
+    /// Work that runs before a new entry of `priority`.
     pub(crate) fn work_before(&self, priority: Priority) -> usize {
         self.work[..=priority as usize].iter().sum()
     }

@@ -1,21 +1,21 @@
-//! An explanation in plain words.
+//! Rendering of an explanation as sentences and as text.
 
 use std::fmt::Write;
 
-use super::{Cause, Explanation, Limit, NOTED, Prediction, Seen, WhatIf};
+use super::{Cause, Explanation, Limit, MIN_NOTICEABLE_CHANGE, ObservedSummary, Prediction, WhatIf};
 
-/// A sentence each: what is seen, what limits, what would help.
-pub(super) fn of(seen: &Seen, causes: &[Cause], what_if: &[WhatIf]) -> Vec<String> {
+/// The observation, the first limit and the recommended change, one sentence each.
+pub(super) fn summary_sentences(summary: &ObservedSummary, causes: &[Cause], what_if: &[WhatIf]) -> Vec<String> {
     let mut words = Vec::new();
-    words.push(match seen.requests {
+    words.push(match summary.requests {
         0 => "No request ended while it was watched.".to_owned(),
         _ => format!(
             "{:.1} answers a second, half of them within {} ms and 95 of a hundred within {} ms{}.",
-            seen.answers_per_second,
-            number(seen.p50_ms),
-            number(seen.p95_ms),
-            if seen.failed >= 0.001 {
-                format!("; {:.1} % of the requests failed", seen.failed * 100.0)
+            summary.answers_per_second,
+            format_ms(summary.p50_ms),
+            format_ms(summary.p95_ms),
+            if summary.failed >= 0.001 {
+                format!("; {:.1} % of the requests failed", summary.failed * 100.0)
             } else {
                 String::new()
             }
@@ -25,38 +25,38 @@ pub(super) fn of(seen: &Seen, causes: &[Cause], what_if: &[WhatIf]) -> Vec<Strin
         let limit = if cause.limit == Limit::ClientsIdle { "Nothing limits it" } else { "What limits it" };
         words.push(format!("{limit}: {}.", cause.because));
         let mut help = match cause.limit {
-            Limit::ClientsIdle => capitalised(&cause.advice),
+            Limit::ClientsIdle => capitalize(&cause.advice),
             _ => format!("What would help: {}", cause.advice),
         };
         if let Some(setting) = &cause.setting {
             let _ = write!(help, " ({} from {} to {})", setting.name, setting.from, setting.to);
         }
         if let Some(predicted) = &cause.predicted {
-            let _ = write!(help, ": {}", effect(predicted));
+            let _ = write!(help, ": {}", describe_effect(predicted));
         }
         words.push(format!("{help}."));
     }
     let effects: Vec<String> =
-        what_if.iter().map(|what| format!("{} gives {}", what.change, effect(&what.predicted))).collect();
+        what_if.iter().map(|what| format!("{} gives {}", what.change, describe_effect(&what.predicted))).collect();
     if !effects.is_empty() {
         words.push(format!("By replay, {}.", effects.join("; ")));
     }
     words
 }
 
-fn capitalised(text: &str) -> String {
+fn capitalize(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn effect(predicted: &Prediction) -> String {
+fn describe_effect(predicted: &Prediction) -> String {
     if let Some(in_parallel) = predicted.in_parallel {
         let more = (predicted.throughput - 1.0) * 100.0;
         return format!("{more:+.0} % answers, if {in_parallel} requests are sent in parallel");
     }
     let more = predicted.throughput - 1.0;
     let longer = predicted.p95 - 1.0;
-    match (more.abs() >= NOTED, longer.abs() >= NOTED) {
+    match (more.abs() >= MIN_NOTICEABLE_CHANGE, longer.abs() >= MIN_NOTICEABLE_CHANGE) {
         (false, false) => "no change".to_owned(),
         (true, false) => format!("{:+.0} % answers", more * 100.0),
         (false, true) => format!("p95 {:+.0} %", longer * 100.0),
@@ -64,12 +64,12 @@ fn effect(predicted: &Prediction) -> String {
     }
 }
 
-fn number(value: f64) -> String {
+fn format_ms(value: f64) -> String {
     if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
-/// All of it for people.
-pub(super) fn text(explanation: &Explanation) -> String {
+/// The whole explanation as text for a terminal.
+pub(super) fn render_text(explanation: &Explanation) -> String {
     let mut text = String::new();
     for sentence in &explanation.words {
         let _ = writeln!(text, "{sentence}");
@@ -84,7 +84,7 @@ pub(super) fn text(explanation: &Explanation) -> String {
             let _ = writeln!(text, "         {}", setting.how);
         }
     }
-    if let Some(fit) = &explanation.replay {
+    if let Some(fit) = &explanation.simulation {
         let _ = writeln!(
             text,
             "\nThe replay gives {:.2} of the measured answers a second and {:.2} of the measured median.",

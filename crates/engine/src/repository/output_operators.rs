@@ -1,16 +1,16 @@
-//! Which operator makes each output of a model, seen through operators that only hand numbers on.
+//! Output operators: the operator that produces each output of a model, ignoring operators that only pass values on.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Most bytes that names of values may take; graphs with more are not followed. Large language models have some MiB.
-const MAX_BYTES: usize = 32 << 20;
-/// What an entry takes beside its name.
+/// Maximum size of all names; larger graphs are not indexed. Large language models have some MiB.
+const MAX_NAME_BYTES: usize = 32 << 20;
+/// Memory of an entry beside its name.
 const ENTRY_BYTES: usize = 64;
-/// Outputs of a node that are looked at: what hands numbers on has one or two.
+/// Outputs of a node that are recorded; operators that pass values on have one or two.
 pub(super) const MAX_OUTPUTS: usize = 64;
 
-/// Operators that give the numbers they take, in another order, shape or type.
-const HAND_ON: &[&str] = &[
+/// Operators that pass their input on in another order, shape or type.
+const PASS_THROUGH_OPERATORS: &[&str] = &[
     "Cast",
     "DequantizeLinear",
     "Dropout",
@@ -28,22 +28,22 @@ const HAND_ON: &[&str] = &[
 #[derive(Debug, Default)]
 pub(super) struct Node {
     pub(super) operator: String,
-    /// What it takes first.
+    /// Its first input.
     pub(super) input: Option<String>,
     pub(super) outputs: Vec<String>,
 }
 
-/// The nodes of the main graph by what they make, as they are read.
+/// Index of the main graph's nodes by their outputs.
 #[derive(Debug, Default)]
-pub(super) struct Makers {
+pub(super) struct ProducerIndex {
     nodes: Vec<(String, Option<String>)>,
     by_output: HashMap<String, usize>,
     outputs: Vec<String>,
     bytes: usize,
 }
 
-impl Makers {
-    pub(super) fn add(&mut self, node: Node) {
+impl ProducerIndex {
+    pub(super) fn add_node(&mut self, node: Node) {
         let names = node.outputs.iter().chain(&node.input).chain([&node.operator]);
         if self.has_room(names.map(|name| name.len() + ENTRY_BYTES).sum()) {
             let place = self.nodes.len();
@@ -60,24 +60,24 @@ impl Makers {
 
     fn has_room(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
-        self.bytes <= MAX_BYTES
+        self.bytes <= MAX_NAME_BYTES
     }
 
-    /// The operator that makes each output of the graph, where it is known.
+    /// The operator that produces each output of the graph, if known.
     pub(super) fn last_operators(self) -> BTreeMap<String, String> {
-        if self.bytes > MAX_BYTES {
+        if self.bytes > MAX_NAME_BYTES {
             return BTreeMap::new();
         }
-        let last = |output: &String| Some((output.clone(), self.behind(output)?.to_owned()));
+        let last = |output: &String| Some((output.clone(), self.producing_operator(output)?.to_owned()));
         self.outputs.iter().filter_map(last).collect()
     }
 
-    fn behind(&self, output: &str) -> Option<&str> {
+    fn producing_operator(&self, output: &str) -> Option<&str> {
         let mut name = output;
-        // A graph has no circles; a file may.
+        // A graph has no cycles, but a file may.
         for _ in 0..=self.nodes.len() {
             let (operator, input) = &self.nodes[*self.by_output.get(name)?];
-            match HAND_ON.contains(&operator.as_str()) {
+            match PASS_THROUGH_OPERATORS.contains(&operator.as_str()) {
                 true => name = input.as_deref()?,
                 false => return Some(operator),
             }

@@ -1,4 +1,4 @@
-//! The inputs of the latest runs, kept for whoever wants to see another version answer them.
+//! Inputs of the latest runs, recorded for shadow validation of new versions.
 
 use std::{
     collections::VecDeque,
@@ -9,37 +9,37 @@ use caudal_types::{DType, Shape, TensorView};
 
 /// The inputs of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptRun(Vec<(DType, Shape, Vec<u8>)>);
+pub struct RecordedRun(Vec<(DType, Shape, Vec<u8>)>);
 
-impl KeptRun {
+impl RecordedRun {
     /// The inputs, in the model's order.
-    pub fn views(&self) -> Vec<TensorView<'_>> {
+    pub fn input_views(&self) -> Vec<TensorView<'_>> {
         self.0.iter().map(|(dtype, shape, bytes)| TensorView { dtype: *dtype, shape, bytes }).collect()
     }
 }
 
-/// The latest runs, at most so many.
+/// The latest runs, up to a maximum number.
 #[derive(Debug)]
-pub(crate) struct Recent {
+pub(crate) struct RecentRuns {
     most: usize,
-    runs: Mutex<VecDeque<Arc<KeptRun>>>,
+    runs: Mutex<VecDeque<Arc<RecordedRun>>>,
 }
 
-impl Recent {
+impl RecentRuns {
     pub(crate) fn new(most: usize) -> Self {
         Self { most, runs: Mutex::new(VecDeque::with_capacity(most)) }
     }
 
-    /// Keeps a run with `inputs`, unless somebody else does something here at the moment: a run does not wait for that.
-    pub(crate) fn keep(&self, inputs: &[TensorView<'_>]) {
+    /// Records a run with `inputs` unless the lock is taken, because a run must not wait for it.
+    pub(crate) fn record_run(&self, inputs: &[TensorView<'_>]) {
         let Ok(mut runs) = self.runs.try_lock() else { return };
         runs.truncate(self.most.saturating_sub(1));
         let copy = |view: &TensorView<'_>| (view.dtype, view.shape.to_vec(), view.bytes.to_vec());
-        runs.push_front(Arc::new(KeptRun(inputs.iter().map(copy).collect())));
+        runs.push_front(Arc::new(RecordedRun(inputs.iter().map(copy).collect())));
     }
 
-    /// What is kept, the latest first.
-    pub(crate) fn all(&self) -> Vec<Arc<KeptRun>> {
+    /// The recorded runs, the latest first.
+    pub(crate) fn latest_first(&self) -> Vec<Arc<RecordedRun>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }

@@ -1,25 +1,25 @@
-//! Pictures for where nobody gave any: slopes, noise and rectangles, in several sizes. They show nothing that a model
-//! was trained on, and make it compute all the same.
+//! Synthetic images, used if none are given: gradients, noise and rectangles in several sizes. They resemble no
+//! training data, but exercise the whole computation.
 
 use std::path::PathBuf;
 
 use caudal_vision::{ImageError, encode_jpeg};
 
-use crate::bench::Image;
+use crate::bench::InputImage;
 
-const SIZES: [(usize, usize); 4] = [(640, 480), (360, 640), (1280, 720), (97, 61)];
+const IMAGE_SIZES: [(usize, usize); 4] = [(640, 480), (360, 640), (1280, 720), (97, 61)];
 
-pub(crate) fn pictures() -> Result<Vec<Image>, ImageError> {
-    let each = SIZES.iter().enumerate().map(|(number, (width, height))| {
-        let rgb = paint(*width, *height, number as u32 + 1);
+pub(crate) fn make_images() -> Result<Vec<InputImage>, ImageError> {
+    let each = IMAGE_SIZES.iter().enumerate().map(|(number, (width, height))| {
+        let rgb = paint_image(*width, *height, number as u32 + 1);
         let bytes = encode_jpeg(*width, *height, &rgb)?;
-        Ok(Image { path: PathBuf::from(format!("made picture {}", number + 1)), bytes: bytes.into() })
+        Ok(InputImage { path: PathBuf::from(format!("synthetic image {}", number + 1)), bytes: bytes.into() })
     });
     each.collect()
 }
 
-fn paint(width: usize, height: usize, seed: u32) -> Vec<u8> {
-    // Knuth's numbers: the same pictures on every machine.
+fn paint_image(width: usize, height: usize, seed: u32) -> Vec<u8> {
+    // A linear congruential generator (Knuth): the same images on every machine.
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
