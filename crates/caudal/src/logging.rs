@@ -162,7 +162,7 @@ fn known(level: &str) -> Result<String, String> {
 mod tests {
     use std::sync::Arc;
 
-    use caudal_types::on_behalf_of;
+    use caudal_types::with_request_id;
 
     use super::*;
 
@@ -192,7 +192,7 @@ mod tests {
     fn lines_hold_no_line_breaks_or_control_characters_of_fields() {
         let words = "a\n2026-01-01T00:00:00Z  INFO forged\r\u{1b}[2J\u{9b}\u{202e}";
         let [text, json] = logged(|| {
-            on_behalf_of("id", || tracing::warn!(words, debug = ?words, "{words}"));
+            with_request_id("id", || tracing::warn!(words, debug = ?words, "{words}"));
             tracing::warn!(words, debug = ?words, "{words}");
         });
         for lines in [&text, &json] {

@@ -435,7 +435,7 @@ mod tests {
         let notes = notes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let (inputs, outputs) = (vec![tensor(&[3, 64, 64], Dim::Fixed(1))], vec![tensor(&dims[1..], Dim::Fixed(1))]);
         let settings = ModelSettings::parse("", "model.yaml").unwrap();
-        let spec = ModelSpec { inputs, outputs, notes };
+        let spec = ModelSpec { inputs, outputs, metadata: notes };
         task(&spec, &settings, picture_input(&spec, &settings), Some(&[dims.to_vec()]), None).unwrap()
     }
 

@@ -64,7 +64,8 @@ pub(crate) enum AssembleError {
 pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError> {
     let (library, source) = locate_library(settings.onnxruntime_library.as_deref())?;
     tracing::debug!(library = %library.display(), "ONNX Runtime");
-    let backend = OnnxRuntime::load_library_within(&library, source, settings.bounds.run_memory.or_else(most_run_memory))?;
+    let backend =
+        OnnxRuntime::load_library_within(&library, source, settings.bounds.run_memory.or_else(most_run_memory))?;
     let (asked, has) = (&settings.models.providers, backend.providers());
     match asked.first() {
         // Models that say nothing themselves could not be loaded.
@@ -78,7 +79,8 @@ pub(crate) fn backend(settings: &Settings) -> Result<OnnxRuntime, AssembleError>
 
 /// Three quarters of the memory that the kernel allows: a run that needs more fails, and the server keeps running.
 fn most_run_memory() -> Option<u64> {
-    let caudal_memory::Reading { system, cgroup, .. } = caudal_memory::Sources::with_root(Path::new("/")).read();
+    let caudal_memory::Reading { system, cgroup, .. } =
+        caudal_memory::Sources::with_root(Path::new("/")).take_reading();
     let limits = [system, cgroup.map(|group| group.usage)];
     limits.into_iter().flatten().map(|usage| usage.limit / 4 * 3).min()
 }

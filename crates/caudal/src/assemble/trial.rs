@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs, os::unix::fs::MetadataExt, path::Path};
 
-use caudal_engine_ort::locate;
+use caudal_engine_ort::locate_library;
 use caudal_memory::Sources;
 use caudal_tasks::trial::{Known, Trial};
 
@@ -11,7 +11,7 @@ use crate::{cli::TRY_COMMAND, settings::Settings};
 /// The trial that the settings ask for.
 pub(super) fn trial(settings: &Settings) -> Option<Trial> {
     let time = settings.bounds.load_time?;
-    let (library, _) = locate(settings.onnxruntime_library.as_deref()).ok()?;
+    let (library, _) = locate_library(settings.onnxruntime_library.as_deref()).ok()?;
     let age = fs::metadata(&library).map(|meta| (meta.len(), meta.mtime())).unwrap_or_default();
     let kernel = Sources::with_root(Path::new("/"));
     Some(Trial {
@@ -26,6 +26,6 @@ pub(super) fn trial(settings: &Settings) -> Option<Trial> {
         known: Known::default(),
         memory: settings.bounds.load_memory,
         time,
-        free: Box::new(move || kernel.read().room(100.0)),
+        free: Box::new(move || kernel.take_reading().bytes_until(100.0)),
     })
 }

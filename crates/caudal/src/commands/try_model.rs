@@ -58,14 +58,14 @@ impl From<ModelError> for Failed {
 fn load(matches: &ArgMatches, defaults: &Defaults) -> Result<(), Failed> {
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
     let failed = |reason: String| Failed { reason, hint: "try again".to_owned() };
-    let backend =
-        OnnxRuntime::load(&path("library"), LibrarySource::Setting).map_err(|error| failed(error.to_string()))?;
+    let backend = OnnxRuntime::load_library(&path("library"), LibrarySource::Setting)
+        .map_err(|error| failed(error.to_string()))?;
     let name = matches.get_one::<String>("model").map_or("", String::as_str);
-    let models = Repository::open(&path("repository")).and_then(|repository| repository.models());
+    let models = Repository::open(&path("repository")).and_then(|repository| repository.list_models());
     let models = models.map_err(|error| failed(error.to_string()))?;
     let folder = models.into_iter().find(|folder| folder.name == name);
     let folder = folder.ok_or_else(|| failed(format!("the model {name} has gone")))?;
-    let mut settings = folder.settings().map_err(|error| ModelError::from(FolderError::from(error)))?;
+    let mut settings = folder.read_settings().map_err(|error| ModelError::from(FolderError::from(error)))?;
     let version = folder.serving_version(&settings).map_err(ModelError::from)?;
     // Constants are computed on the processor for every provider, and a graphics card may have no memory for two.
     (settings.providers, settings.precision) = (None, None);

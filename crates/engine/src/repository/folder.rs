@@ -202,7 +202,7 @@ impl ModelFolder {
 
     /// All files that decide how `version` loads: those beside `model.yaml`, those beside its file, and those that it names.
     pub fn files(&self, version: &ModelVersion) -> Result<Vec<PathBuf>, FolderError> {
-        let named = self.inspect(version)?.external_files;
+        let named = self.inspect_file(version)?.external_files;
         let named = named.iter().map(|name| version.file.with_file_name(name));
         let beside = entries(&self.path).into_iter().chain(version.file.parent().map(entries).into_iter().flatten());
         let all = beside.filter(|path| !is_hidden(path)).chain(named).filter(|path| path.is_file());

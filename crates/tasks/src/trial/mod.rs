@@ -176,7 +176,7 @@ struct Bounds {
 impl Trial {
     /// Tries to load the model in `folder` as `defaults` say; models may hold `most` bytes in all.
     pub(crate) fn check(&self, folder: &ModelFolder, defaults: &Defaults, most: Option<u64>) -> Result<(), ModelError> {
-        let settings = folder.settings().map_err(FolderError::from)?;
+        let settings = folder.read_settings().map_err(FolderError::from)?;
         let version = folder.serving_version(&settings)?;
         let bounds = self.bounds(folder.weights(&version)?, most);
         let files = folder.files(&version)?;
@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn check(trial: &Trial, repo: &Repo, defaults: &Defaults) -> Result<(), String> {
-        let folder = Repository::open(&repo.path("")).unwrap().models().unwrap().remove(0);
+        let folder = Repository::open(&repo.path("")).unwrap().list_models().unwrap().remove(0);
         trial.check(&folder, defaults, None).map_err(|error| error.to_string())
     }
 

@@ -1,9 +1,6 @@
 //! What is printed of pipelines and runs.
 
-use std::{
-    io::IsTerminal as _,
-    path::Path,
-};
+use std::{io::IsTerminal as _, path::Path};
 
 use caudal_flow::{Finding, Report, Value};
 use caudal_types::{printable, printable_lines};
