@@ -85,6 +85,7 @@ fn frames_without_time_stamps_are_compared_by_decoding() {
     let before = studio.entries();
     let refused = studio.split("frames.mpg", "parts", 2).map(|_| ());
     assert!(matches!(refused, Err(MediaError::Mismatch { .. })), "{refused:?}");
+    assert!(!format!("{refused:?}").contains(".caudal-media"), "names of work are told: {refused:?}");
     assert_eq!(studio.entries(), before);
     studio.transcode("frames.mpg", "out.mp4", 2).unwrap();
     same_times(&source, &studio.frames("out.mp4"));
