@@ -6,7 +6,7 @@ use crate::{beeps, picture, same_frames, same_times, studio};
 
 /// Pauses before key frames, as of a screen or a camera that wakes.
 const PAUSES: &str =
-    "-vf setpts=PTS+floor(N/10)*3/TB -fps_mode vfr -enc_time_base -1 -force_key_frames expr:not(mod(n,10))";
+    "-vf setpts=PTS+floor(N/10)*3/TB -fps_mode vfr -enc_time_base 1/90000 -force_key_frames expr:not(mod(n,10))";
 
 #[test]
 fn pauses_of_a_variable_frame_rate_stay() {
