@@ -169,7 +169,8 @@ impl Workshop<'_> {
         let mut segments: Vec<Piece> = Vec::new();
         for (number, cut) in cuts.iter().enumerate() {
             let file = name(number, ending);
-            let piece = self.read(Source::open(&made.join(&file), &self.limits)?, "checking")?;
+            let source = Source::open(&made.join(&file), &self.limits)?;
+            let piece = self.read(Source { file: file.clone(), ..source }, "checking")?;
             compare_part(read, cut, &piece)?;
             if read.video().is_some_and(|(_, track)| track.untimed) {
                 let times = self.frame_times(read)?.into_iter().map(|time| time - cut.from);

@@ -27,7 +27,7 @@ fn what_encoding_takes_away_is_named() {
     let films = [
         ("alpha.mov", "-c:v qtrle -pix_fmt argb", "transparency"),
         ("alpha.webm", "-c:v libvpx -pix_fmt yuva420p -auto-alt-ref 0", "transparency"),
-        ("fields.mpg", "-c:v mpeg2video -flags +ilme+ildct -top 1", "interlaced"),
+        ("fields.mpg", "-c:v mpeg2video -vf setfield=tff -flags +ilme+ildct", "interlaced"),
         ("deep.mkv", "-c:v ffv1 -pix_fmt yuv422p10le", "10 bits"),
     ];
     for (name, codec, expected) in films {

@@ -114,7 +114,7 @@ impl Studio {
 
     /// When each frame is shown, in seconds, and a checksum of its pixels.
     fn frames(&self, file: &str) -> Vec<(f64, String)> {
-        let text = self.decode(file, "-map 0:V:0 -fps_mode passthrough -enc_time_base -1 -f framemd5 -");
+        let text = self.decode(file, "-map 0:V:0 -fps_mode passthrough -enc_time_base 1/1000000 -f framemd5 -");
         let base = text.lines().find_map(|line| line.strip_prefix("#tb 0: ")).unwrap();
         let (num, den) = base.split_once('/').unwrap();
         let tick = num.parse::<f64>().unwrap() / den.parse::<f64>().unwrap();

@@ -6,7 +6,7 @@ use crate::{beeps, picture, same_frames, same_times, studio};
 
 /// Pauses before key frames, as of a screen or a camera that wakes.
 const PAUSES: &str =
-    "-vf setpts=PTS+floor(N/10)*3/TB -fps_mode vfr -enc_time_base -1 -force_key_frames expr:not(mod(n,10))";
+    "-vf setpts=PTS+floor(N/10)*3/TB -fps_mode vfr -enc_time_base 1/90000 -force_key_frames expr:not(mod(n,10))";
 
 #[test]
 fn pauses_of_a_variable_frame_rate_stay() {
@@ -85,6 +85,7 @@ fn frames_without_time_stamps_are_compared_by_decoding() {
     let before = studio.entries();
     let refused = studio.split("frames.mpg", "parts", 2).map(|_| ());
     assert!(matches!(refused, Err(MediaError::Mismatch { .. })), "{refused:?}");
+    assert!(!format!("{refused:?}").contains(".caudal-media"), "names of work are told: {refused:?}");
     assert_eq!(studio.entries(), before);
     studio.transcode("frames.mpg", "out.mp4", 2).unwrap();
     same_times(&source, &studio.frames("out.mp4"));
