@@ -173,9 +173,7 @@ impl Consultations {
         }
         let last = self.store.sealed(&stream.id).await?.pop();
         let last = last.ok_or_else(|| RecordError::NoEvent(stream.sealed.to_string().into()))?;
-        let part = self.folder("archives")?.reader(&last.file)?.stream(&stream.id)?;
-        let part = part.ok_or_else(|| RecordError::NoEvent(stream.sealed.to_string().into()))?;
-        Ok(Link { sequence: part.last, chain: part.link })
+        Ok(Link { sequence: last.last, chain: last.chain })
     }
 }
 

@@ -78,7 +78,7 @@ pub enum Import {
     /// Of an archive of ours.
     Own(Box<Own>),
     /// Of a file of others.
-    Foreign(Foreign),
+    Foreign(Box<Foreign>),
 }
 
 impl Iterator for Import {
@@ -119,10 +119,10 @@ pub fn import(program: &Path, file: &Path, limits: ImportLimits) -> Result<Impor
     open_regular(file)?;
     match Own::open(file) {
         Ok(Some(own)) => Ok(Import::Own(Box::new(own))),
-        Ok(None) => foreign(program, file, limits).map(Import::Foreign),
+        Ok(None) => foreign(program, file, limits).map(Box::new).map(Import::Foreign),
         // The events may be whole all the same.
         Err(error @ ArchiveError::Damaged { .. }) => {
-            foreign(program, file, limits).map(Import::Foreign).map_err(|_| error)
+            foreign(program, file, limits).map(Box::new).map(Import::Foreign).map_err(|_| error)
         }
         Err(error) => Err(error),
     }

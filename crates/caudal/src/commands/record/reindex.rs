@@ -21,6 +21,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
     })?;
     match matches.get_flag("json") {
         true => deliver(&json!({ "archives": done }), None)?,
+        false if done.is_empty() => tell("there are no archives").map(drop)?,
         false => {
             for archive in &done {
                 tell(words(archive))?;

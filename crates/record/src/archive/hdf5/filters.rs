@@ -149,6 +149,6 @@ impl Dataset {
 }
 
 fn missing(id: i32) -> Failed {
-    let name = NAMES.iter().find(|(known, _)| *known == id).map(|(_, name)| format!("{name} "));
-    Failed(format!("the required filter {}(number {id}) cannot be undone here", name.unwrap_or_default()))
+    let name = NAMES.iter().find(|(known, _)| *known == id).map_or("unknown", |(_, name)| name);
+    Failed(format!("the required filter {name} ({id}) is not supported"))
 }
