@@ -22,7 +22,7 @@ pub use self::{passed::Known, process::confine};
 use crate::{Defaults, ModelError};
 use caudal_engine::{
     Provider,
-    repository::{FolderError, ModelFolder, ModelSettings, ModelVersion},
+    repository::{FolderError, ModelFolder, ModelSettings},
 };
 
 /// How many times its files a model may take while it is loaded: they are read, parsed, copied, converted to another type
