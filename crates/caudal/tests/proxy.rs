@@ -246,7 +246,7 @@ fn commands_ask_through_tls_with_authorities_of_their_own() {
     fs::write(folder.join("certificate.pem"), "none").unwrap();
     let wrong = caudal(folder, &format!("explain --url {url} --seconds 1"));
     assert!(
-        wrong.status.code() == Some(2) && said(&wrong).contains("certificate.pem has no certificates"),
+        wrong.status.code() == Some(2) && said(&wrong).contains("certificate.pem: it has no certificate"),
         "{}",
         said(&wrong)
     );

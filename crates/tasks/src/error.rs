@@ -38,6 +38,7 @@ impl ModelError {
     pub fn for_callers(&self) -> Option<&str> {
         match self {
             Self::Mismatch(_, reason) => Some(reason),
+            Self::Trial(TrialError::Failed { for_callers, .. }) => for_callers.as_deref(),
             _ => None,
         }
     }

@@ -36,9 +36,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
         run_limit: Duration::from_millis(number("run-limit-ms").unwrap_or(1)),
     };
     let tried = load(matches, &defaults);
-    if let Err(Failed { reason, hint }) = &tried {
+    if let Err(Failed { reason, hint, for_callers }) = &tried {
+        let text = trial::failure(reason, hint, for_callers.as_deref());
         // Its parent reads it, or has gone.
-        let _ = io::stdout().lock().write_all(trial::failure(reason, hint).as_bytes());
+        let _ = io::stdout().lock().write_all(text.as_bytes());
     }
     Ok(ExitCode::from(u8::from(tried.is_err())))
 }
@@ -47,17 +48,22 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode, CommandError> {
 struct Failed {
     reason: String,
     hint: String,
+    for_callers: Option<String>,
 }
 
 impl From<ModelError> for Failed {
     fn from(error: ModelError) -> Self {
-        Self { reason: error.to_string(), hint: error.hint().into_owned() }
+        Self {
+            reason: error.to_string(),
+            hint: error.hint().into_owned(),
+            for_callers: error.for_callers().map(str::to_owned),
+        }
     }
 }
 
 fn load(matches: &ArgMatches, defaults: &Defaults) -> Result<(), Failed> {
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
-    let failed = |reason: String| Failed { reason, hint: "try again".to_owned() };
+    let failed = |reason: String| Failed { reason, hint: "try again".to_owned(), for_callers: None };
     let backend = OnnxRuntime::load_library(&path("library"), LibrarySource::Setting)
         .map_err(|error| failed(error.to_string()))?;
     let name = matches.get_one::<String>("model").map_or("", String::as_str);

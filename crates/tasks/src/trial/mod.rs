@@ -96,6 +96,8 @@ pub enum TrialError {
     Failed {
         /// Why.
         reason: String,
+        /// Why, if callers may know it: other reasons name files.
+        for_callers: Option<String>,
         /// What to do.
         hint: String,
     },
@@ -217,12 +219,12 @@ impl Trial {
             Ended::Time => return Err(TrialError::Time { model, limit: bounds.time }.into()),
             Ended::Exited(status, said) => (status, said),
         };
-        match (status.code(), said.split_once('\0')) {
+        match (status.code(), read_failure(&said)) {
             (Some(0), _) => Ok(()),
-            (Some(1), Some((reason, hint))) => {
+            (Some(1), Some(failed)) => {
                 let providers = settings.providers.as_deref().unwrap_or(&defaults.providers);
                 match providers.iter().all(|provider| *provider == Provider::Cpu) {
-                    true => Err(TrialError::Failed { reason: reason.to_owned(), hint: hint.to_owned() }.into()),
+                    true => Err(failed.into()),
                     // A trial runs on the processor, and the model may be for a provider that has more operators.
                     false => Ok(()),
                 }
@@ -260,12 +262,20 @@ impl Trial {
     }
 }
 
-/// What the process of a trial writes to its standard output when the model cannot be loaded.
-pub fn failure(reason: &str, hint: &str) -> String {
+/// The text that the process of a trial writes to its standard output if the model cannot be loaded: the reason, what to
+/// do, and the reason for callers, which is empty if they may not know it.
+pub fn failure(reason: &str, hint: &str, for_callers: Option<&str>) -> String {
     /// So much is read in any case.
     const MOST: usize = 4096;
-    let reason: String = reason.chars().filter(|letter| *letter != '\0').take(MOST).collect();
-    format!("{reason}\0{hint}")
+    let part = |text: &str| text.chars().filter(|letter| *letter != '\0').take(MOST).collect::<String>();
+    [part(reason), part(hint), part(for_callers.unwrap_or_default())].join("\0")
+}
+
+/// Reads what [`failure`] wrote.
+fn read_failure(said: &str) -> Option<TrialError> {
+    let mut parts = said.split('\0').map(str::to_owned);
+    let (reason, hint) = (parts.next()?, parts.next()?);
+    Some(TrialError::Failed { reason, hint, for_callers: parts.next().filter(|reason| !reason.is_empty()) })
 }
 
 #[cfg(test)]
