@@ -136,7 +136,7 @@ fn ogg(file: &mut File, there: u64) -> io::Result<bool> {
 /// Whether a transport stream ends within a packet.
 fn transport(file: &mut File, there: u64) -> io::Result<bool> {
     let packet = if bytes::<1>(file, 0)? == Some([0x47]) { 188 } else { 192 };
-    Ok(there % packet != 0)
+    Ok(!there.is_multiple_of(packet))
 }
 
 /// Where an MP3 ends whose first frame is a head (Xing, Info) that says so.

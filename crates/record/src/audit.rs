@@ -123,7 +123,7 @@ impl Consultations {
     pub async fn note(&self, access: Access) -> Result<(), RecordError> {
         let id = Uuid::now_v7();
         // Notes that wait are recorded before this one.
-        let waits = self.reserve.len() > 0;
+        let waits = !self.reserve.is_empty();
         if !waits {
             let noted = self.append_notes(vec![access.record(id)?]);
             match tokio::time::timeout(NOTE_TIMEOUT, noted).await {
@@ -238,7 +238,11 @@ impl Consultations {
     /// The first `count` notes of the reserve are recorded.
     async fn leave_reserve(&self, count: usize) -> Result<(), RecordError> {
         let reserve = Arc::clone(&self.reserve);
-        aside(move || Ok(reserve.recorded(count))).await
+        aside(move || {
+            reserve.recorded(count);
+            Ok(())
+        })
+        .await
     }
 
     async fn append_notes(&self, records: Vec<NewRecord>) -> Result<(), RecordError> {

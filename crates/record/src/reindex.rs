@@ -156,7 +156,7 @@ impl Again {
         while let Some(item) = found.next() {
             match item? {
                 Imported::Consultation { name, .. } => {
-                    self.consultation(&name, &mut found, &mut writer, &mut written)?
+                    self.consultation(&name, &mut found, &mut writer, &mut written)?;
                 }
                 Imported::Damaged { consultation, words } => written.lost.push(format!("{consultation}: {words}")),
                 // What other programs have added, and events of a consultation that was left out.

@@ -18,6 +18,9 @@ use super::{
     reader::{Lines, Part, Reader},
 };
 
+/// Streams that are not what was written, each with the first difference.
+type DamagedStreams = Vec<(StreamId, ArchiveError)>;
+
 /// What was found whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Report {
@@ -57,7 +60,7 @@ impl Reader {
 
     /// The streams that are whole by their entries and records, and those that are not, each with the first thing that is
     /// not what was written. An entry that is damaged is an error of the index.
-    pub(super) fn sift(&self, threads: usize) -> Result<(Vec<Part>, Vec<(StreamId, ArchiveError)>), ArchiveError> {
+    pub(super) fn sift(&self, threads: usize) -> Result<(Vec<Part>, DamagedStreams), ArchiveError> {
         let entries: Vec<Entry> = self.directory().iter().map(|place| self.entry(place)).collect::<Result<_, _>>()?;
         let (next, damaged) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || {

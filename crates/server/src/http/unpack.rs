@@ -54,7 +54,8 @@ enum Encoding {
 pub(crate) fn unpack(request: Request) -> Result<Request, Problem> {
     let codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     let codings: Vec<_> = codings.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    if !codings.is_empty() && !(codings.len() == 1 && codings[0].trim().eq_ignore_ascii_case("chunked")) {
+    let is_chunked = codings.len() == 1 && codings[0].trim().eq_ignore_ascii_case("chunked");
+    if !codings.is_empty() && !is_chunked {
         return Err(Problem::new(
             ErrorKind::UnsupportedEncoding,
             format!("Transfer-Encoding is {:?}; supported is chunked alone, once", shorten(&codings.join(", "))),

@@ -230,7 +230,7 @@ impl<'a> Simulation<'a> {
     fn handle_event(&mut self, event: Event) {
         match event {
             Event::Arrive(request) => {
-                self.schedule(self.network.demands[request.demand].receive, Event::Received(request))
+                self.schedule(self.network.demands[request.demand].receive, Event::Received(request));
             }
             Event::Received(request) => self.queue_io(request, true),
             Event::ReadBy(thread, request) => {
