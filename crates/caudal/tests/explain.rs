@@ -214,8 +214,7 @@ const COMMON: [Fault; 12] = [
     }),
     ("decode_threads_saturated", |dice| {
         let scene = blind(&["--decode-threads", "1"]);
-        let picture = ["astronaut.png", "coffee.png", "walkers_frame0.png"][dice.from(0, 2) as usize];
-        Some(scene.clients(dice.from(3, 8), SEE, fixture(picture), "image/png"))
+        Some(scene.clients(dice.from(3, 8), SEE, gradient(dice.from(1200, 2000) as u32), "image/png"))
     }),
     ("runs_blocked", |dice| {
         let scene = steady(TWO, &[]).clients(dice.from(4, 8), STEADY, tensor(2), "application/json");
@@ -399,6 +398,17 @@ impl Scene {
         }
         (refused.load(Relaxed) == 1).then_some(scene)
     }
+}
+
+/// A PNG of few bytes and many pixels: its decoding takes much longer than its transfer.
+fn gradient(width: u32) -> Vec<u8> {
+    let height = width * 3 / 4;
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| [(x / 8) as u8, (y / 8) as u8, 128]));
+    encoder.write_header().unwrap().write_image_data(&pixels.collect::<Vec<_>>()).unwrap();
+    bytes
 }
 
 /// A program that wants a core.
