@@ -135,7 +135,10 @@ fn marks(prose: &str) -> Vec<String> {
             start > 0 && words[start - 1].ends_with(['.', ':', ';']) && words[start].starts_with(char::is_uppercase);
         begins && OPENINGS.contains(&plain[start].as_str()) && !is_question(&words[start..])
     };
-    (0..words.len()).filter(|&start| phrase(start) || opening(start)).map(at).collect()
+    // "There is none" is plain English, "a value is none" is not.
+    let follows_there = |start: usize| start > 0 && plain[start - 1] == "there" && plain[start] != "there";
+    let is_mark = |start: usize| phrase(start) && !follows_there(start) || opening(start);
+    (0..words.len()).filter(|&start| is_mark(start)).map(at).collect()
 }
 
 fn plain(word: &str) -> String {
@@ -153,7 +156,7 @@ mod tests {
 
     #[test]
     fn idiom_is_found_in_prose_and_not_in_code() {
-        let text = "Whoever asks is told of it.\n```\nwhoever\n```\nThe `nobody` user. What is kept stays. What is it?";
+        let text = "Whoever asks is told of it.\n```\nwhoever\n```\nThe `nobody` user. What is kept stays. What is it? There is none.";
         assert_eq!(marks(&prose(text)).len(), 3, "{:?}", marks(&prose(text)));
     }
 
