@@ -197,13 +197,12 @@ mod tests {
     #[test]
     fn the_reference_lists_every_code() {
         let mut text = String::from(
-            "# Errors\n\nMade from code; see `crates/types/src/error.rs`.\n\n\
-             Every answer that is no success carries a status, a stable code for programs, one sentence for people and what\n\
-             to do about it:\n\n\
+            "# Errors\n\nGenerated from `crates/types/src/error.rs`.\n\n\
+             Every error response has a status, a stable code for programs, a message for people and a hint for the remedy:\n\n\
              ```json\n{\"error\": {\"code\": \"image_too_large\", \"message\": \"…\", \"hint\": \"…\", \"request_id\": \"…\"}}\n```\n\n\
-             Routes below `/v2` speak KServe's protocol, whose errors are one sentence: `{\"error\": \"code: message; hint\"}`.\n\
-             Answers with 429 carry `Retry-After`, in seconds.\n\n\
-             | code | status | what it means |\n|---|---|---|\n",
+             Routes below `/v2` follow KServe's protocol, in which an error is one string: `{\"error\": \"code: message; hint\"}`.\n\
+             Responses with status 429 have a `Retry-After` header, in seconds.\n\n\
+             | code | status | meaning |\n|---|---|---|\n",
         );
         for kind in ErrorKind::ALL {
             text += &format!("| `{}` | {} | {} |\n", kind.code(), status(*kind).as_u16(), kind.meaning());

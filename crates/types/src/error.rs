@@ -1,11 +1,11 @@
-//! The closed set of ways in which a request can fail. Rooms raise typed errors of their own; each of them
-//! says which of these kinds it is, and the doors derive status codes from the kind alone.
+//! Error kinds: the closed set of ways in which a request can fail. Each crate has typed errors that map to one of
+//! these kinds, and the server derives the status code from the kind alone.
 
 use std::borrow::Cow;
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $kind:ident => $code:literal,)+) => {
-        /// What went wrong, as far as a caller can act on it.
+        /// The kind of a failure, as far as a client can act on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ErrorKind { $($(#[doc = $doc])+ $kind,)+ }
 
@@ -13,12 +13,12 @@ macro_rules! kinds {
             /// All kinds.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
 
-            /// The stable code that stands in answers, logs and metrics.
+            /// The stable code in responses, logs and metrics.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$kind => $code,)+ }
             }
 
-            /// What it means, for the reference.
+            /// One sentence for the reference.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$kind => concat!($($doc),+).trim_start(),)+ }
             }
@@ -27,128 +27,128 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The request is malformed in a way no other kind names.
+    /// The request is malformed, and no more specific code applies.
     InvalidRequest => "invalid_request",
-    /// A query parameter or field has a value it cannot have.
+    /// A query parameter or field has an invalid value.
     InvalidParameter => "invalid_parameter",
     /// The body is empty.
     EmptyBody => "empty_body",
-    /// A multipart body without the field that carries the picture.
+    /// The multipart body has no field with the image.
     MissingFile => "missing_file",
-    /// More parts or pictures than one request may hold.
+    /// The request has more parts or images than allowed.
     TooManyParts => "too_many_parts",
-    /// The bytes claim to be a picture and are not a whole one.
+    /// The image is damaged or incomplete.
     InvalidImage => "invalid_image",
-    /// Not a picture format we read.
+    /// The image format is not supported.
     UnsupportedImage => "unsupported_image",
-    /// More pixels than allowed.
+    /// The image has more pixels than allowed.
     ImageTooLarge => "image_too_large",
-    /// More bytes than allowed.
+    /// The body has more bytes than allowed.
     BodyTooLarge => "body_too_large",
-    /// A Content-Type this route does not read.
+    /// The route does not accept this Content-Type.
     UnsupportedMediaType => "unsupported_media_type",
-    /// A Content-Encoding that is not supported; the answer lists those that are in Accept-Encoding.
+    /// The Content-Encoding is not supported; the Accept-Encoding header of the response lists the supported ones.
     UnsupportedEncoding => "unsupported_encoding",
-    /// The path with its query is too long.
+    /// The path and query are too long.
     UriTooLong => "uri_too_long",
-    /// Too many headers, or too many bytes of them.
+    /// The request has too many headers, or too many bytes of them.
     HeadersTooLarge => "headers_too_large",
     /// The first request on a connection did not arrive in time.
     HeadersTimeout => "headers_timeout",
     /// The body did not arrive in time.
     BodyTimeout => "body_timeout",
-    /// The client closed the connection before its request was whole.
+    /// The client closed the connection before the request was complete.
     ClientGone => "client_gone",
-    /// A tensor whose name, type, shape or size the model does not take.
+    /// The model does not accept a tensor with this name, type, shape or size.
     InvalidTensor => "invalid_tensor",
-    /// A text longer than the model takes.
+    /// A text is longer than the model accepts.
     TextTooLong => "text_too_long",
-    /// No such path.
+    /// The path, or the item that it names, does not exist.
     NotFound => "not_found",
-    /// The path exists, the method does not.
+    /// The path exists, but does not support this method.
     MethodNotAllowed => "method_not_allowed",
-    /// No such model or version.
+    /// The model or version does not exist.
     ModelNotFound => "model_not_found",
-    /// The model exists and cannot serve: it failed to load or is loading.
+    /// The model exists but cannot serve: it failed to load or is loading.
     ModelNotReady => "model_not_ready",
     /// The model could not be loaded.
     LoadFailed => "load_failed",
-    /// An admin route without the admin key or token, or with a wrong one.
+    /// An admin route was called without the admin key or token, or with a wrong one.
     Unauthorized => "unauthorized",
-    /// The settings of the server do not allow it.
+    /// The server's settings do not allow the operation.
     Forbidden => "forbidden",
     /// The request comes from a page of another origin, which the server does not allow.
     CrossOrigin => "cross_origin_request",
-    /// The request's Host is a name under which this server does not answer.
+    /// The server does not answer under the name in the request's Host.
     MisdirectedRequest => "misdirected_request",
-    /// The model cannot do what the route asks of it.
+    /// The model does not support the task of the route.
     WrongTask => "wrong_task",
     /// The model's queue is full.
     QueueFull => "queue_full",
     /// The request waited longer than the model's queue policy allows for its priority.
     QueueTimeout => "queue_timeout",
-    /// Too many requests at once for this server.
+    /// The server has too many requests in progress.
     TooManyRequests => "too_many_requests",
-    /// The memory set aside for bodies or pixels is taken.
+    /// The memory reserved for bodies or pixels is in use.
     MemoryFull => "memory_full",
-    /// The machine's memory is nearly used up, and new work would bring the kernel to kill.
+    /// The machine's memory is nearly exhausted, and new work could cause the kernel to kill the server.
     MemoryPressure => "memory_pressure",
-    /// The answer could not have come in time, so no work was begun.
+    /// The response could not be ready before the deadline, so no work was started.
     DeadlineUnreachable => "deadline_unreachable",
-    /// The deadline passed.
+    /// The deadline passed before the response was ready.
     DeadlineExceeded => "deadline_exceeded",
-    /// The server is going away.
+    /// The server is shutting down.
     ShuttingDown => "shutting_down",
-    /// A CPU profile is being taken already; there is one at a time.
+    /// Another CPU profile is being taken; only one can run at a time.
     ProfileRunning => "profile_running",
-    /// Requests are not remembered: enable_profiling is off.
+    /// Requests are not recorded: enable_profiling is off.
     NothingSampled => "nothing_sampled",
-    /// This build of the server cannot do it.
+    /// This build of the server does not include the feature.
     NotBuiltIn => "not_built_in",
-    /// What was asked to be written on the server's disk could not be.
+    /// A file could not be written to the server's disk.
     ExportFailed => "export_failed",
-    /// An archive of records is not what was written: damaged, cut short, or something else.
+    /// The event archive is damaged, truncated or not an archive.
     ArchiveDamaged => "archive_damaged",
     /// The model failed on this input.
     InferenceFailed => "inference_failed",
-    /// There is one of that name already.
+    /// An item with this name or id already exists.
     Exists => "exists",
-    /// What is recorded has gone on since the caller looked.
+    /// The consultation is not at the version that the client expected.
     VersionConflict => "version_conflict",
-    /// An idempotency key that stands for another request.
+    /// The idempotency key was already used for another request.
     KeyReused => "idempotency_key_reused",
-    /// An event whose type or payload is none that can be recorded.
+    /// The type or payload of the event is invalid.
     InvalidEvent => "invalid_event",
-    /// JSON that cannot be recorded faithfully.
+    /// The JSON is invalid or cannot be stored without loss.
     InvalidJson => "invalid_json",
-    /// The disk has no room left.
+    /// The disk is full.
     DiskFull => "disk_full",
-    /// What is recorded cannot be kept or reached now.
+    /// The event store cannot be read or written at the moment.
     StoreUnavailable => "store_unavailable",
-    /// The server keeps no records: it was started without a folder for them.
+    /// The server has no event store: it was started without a data folder.
     RecordOff => "record_off",
-    /// What is recorded is damaged.
+    /// Stored events are damaged.
     RecordDamaged => "record_damaged",
     /// A step of a pipeline failed.
     StepFailed => "step_failed",
-    /// It would cost more than may be spent.
+    /// The operation would exceed its budget.
     BudgetExceeded => "budget_exceeded",
-    /// The run is not in a state for what was asked, or another process has it.
+    /// The state of the run does not allow the operation, or another process holds the run.
     RunState => "run_state",
     /// The run was cancelled.
     RunCancelled => "run_cancelled",
-    /// A pipeline that is not one.
+    /// The pipeline file is invalid.
     InvalidPipeline => "invalid_pipeline",
-    /// A fault of ours.
+    /// The server has an internal fault.
     Internal => "internal",
 }
 
-/// What every error a caller may see can say about itself, beside its `Display` sentence.
+/// Kind and hint of an error that a client may see, beside its `Display` sentence.
 pub trait Explain: std::error::Error {
-    /// Which kind of failure this is.
+    /// The kind of this failure.
     fn kind(&self) -> ErrorKind;
 
-    /// What the caller can do about it.
+    /// A remedy for the client.
     fn hint(&self) -> Cow<'static, str>;
 }
 
