@@ -3,13 +3,15 @@
 use crate::{
     arrows,
     say::{self, Result, ask, cargo, step},
-    setup,
+    setup, tidy,
 };
 
 pub(crate) fn run(filter: &[&str]) -> Result {
     let tools = setup::tests()?;
     step("arrows between rooms");
     arrows::run()?;
+    step("words of documents");
+    tidy::run()?;
     if ask("cargo", &["fmt", "--version"]).is_some() {
         step("format");
         say::run(cargo().args(["fmt", "--all", "--check"]))?;
