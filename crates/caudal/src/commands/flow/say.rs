@@ -76,11 +76,26 @@ pub(super) fn short(value: &Value) -> String {
     }
 }
 
+/// Rows of the summary: the first steps of a run that has more.
+const MAX_SUMMARY_ROWS: usize = 1000;
+/// Steps at each end of a critical path that are shown.
+const CRITICAL_PATH_ENDS: usize = 8;
+
+/// A critical path on one line, without the middle of a long one.
+fn critical_path<S: AsRef<str>>(path: &[S]) -> String {
+    let steps: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
+    if steps.len() <= 2 * CRITICAL_PATH_ENDS + 1 {
+        return steps.join(" → ");
+    }
+    let (first, last) = (&steps[..CRITICAL_PATH_ENDS], &steps[steps.len() - CRITICAL_PATH_ENDS..]);
+    format!("{} → … {} more … → {}", first.join(" → "), steps.len() - 2 * CRITICAL_PATH_ENDS, last.join(" → "))
+}
+
 /// The table of a run's steps on standard error.
 pub(super) fn summary(report: &Report) {
     let width = report.steps.iter().map(|step| step.path.chars().count()).max().unwrap_or(4).clamp(4, 60);
     eprintln!("  {:width$}  {:>9}  {:>5}  {:>7}  {:>9}", "step", "time", "tries", "tokens", "USD");
-    for step in &report.steps {
+    for step in report.steps.iter().take(MAX_SUMMARY_ROWS) {
         let tokens = step.usage.tokens_in + step.usage.tokens_out;
         let remembered = match (step.cache_hit, step.recalled) {
             (true, _) => "  remembered",
@@ -96,11 +111,14 @@ pub(super) fn summary(report: &Report) {
             step.usage.cost_usd,
         );
     }
+    if let Some(hidden) = report.steps.len().checked_sub(MAX_SUMMARY_ROWS).filter(|hidden| *hidden > 0) {
+        eprintln!("  and {hidden} more steps; caudal flow trace lists all of a stored run");
+    }
     let usage = report.usage;
     let tokens = usage.tokens_in + usage.tokens_out;
     eprintln!("  in all {}, {tokens} tokens, {:.4} USD", time(report.duration_ms), usage.cost_usd);
     if !report.critical_path.is_empty() {
-        eprintln!("  it waited for {}", report.critical_path.join(" → "));
+        eprintln!("  it waited for {}", critical_path(&report.critical_path));
     }
 }
 
@@ -133,4 +151,18 @@ pub(super) fn outcome(report: &Report, form: &str, again: &Again) {
 /// A value as a person reads it.
 pub(super) fn text(value: &Value) -> String {
     value.as_text().map_or_else(|| value.to_json(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_critical_path_is_shown_by_its_ends() {
+        assert_eq!(critical_path(&["a", "b"]), "a → b");
+        let path: Vec<String> = (0..200_000).map(|turn| format!("spin/{turn}/one")).collect();
+        let line = critical_path(&path);
+        assert!(line.starts_with("spin/0/one → ") && line.ends_with(" → spin/199999/one"), "{line}");
+        assert!(line.contains("… 199984 more …") && line.len() < 400, "{line}");
+    }
 }
