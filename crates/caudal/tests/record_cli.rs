@@ -759,7 +759,7 @@ fn archive_that_was_opened_to_write_is_read_and_verified() {
     assert!(written(&folder, &name, "import sys, h5py\nh5py.File(sys.argv[1], 'a').attrs['x'] = 1"));
     assert_eq!(folder.events("c1").len(), 3);
     assert!(folder.bad(1, &["verify", "--all"]).contains("its events are whole"));
-    assert!(folder.good(&["reindex"]).contains("6 events were written again"));
+    assert!(folder.good(&["reindex"]).contains("6 events rewritten"));
     assert!(folder.good(&["verify", "--all"]).starts_with("good"));
 }
 
@@ -795,7 +795,7 @@ fn archive_whose_index_is_gone_is_written_again() {
     bytes[..512].fill(0);
     fs::write(&file, &bytes).unwrap();
     let words = folder.bad(1, &["reindex"]);
-    assert!(words.contains("3 events were written again") && words.contains(": c2: "), "{words}");
+    assert!(words.contains("3 events rewritten") && words.contains(": c2: "), "{words}");
     assert_eq!(folder.events("c1").len(), 3);
     assert!(folder.bad(1, &["tail", "c2"]).contains("event 1 of c2 is not in it"));
     assert!(folder.bad(1, &["verify", "--all"]).contains("BAD consultation c2"));

@@ -162,7 +162,7 @@ fn seal() -> Command {
 
 fn reindex() -> Command {
     Command::new("reindex")
-        .about("Writes archives again that are not as they were sealed, by the events in them")
+        .about("Rewrites archives that were changed or damaged since they were sealed, from their events")
         .after_help(
             "Archives whose index is damaged, or that another program has written to. Each is verified before it takes the\n\
              place of the file, which stays beside it under another name.",

@@ -188,8 +188,8 @@ impl Explain for ArchiveError {
             }
             Self::NotRegular { .. } => "HDF5 is read from many places at a time: copy it to a file, and name that",
             Self::NotOurs { .. } | Self::Truncated { .. } | Self::Damaged { .. } => {
-                "`caudal record reindex` writes the archive again from the events in it, and tells which cannot be read; \
-                 bring those back from a backup"
+                "run `caudal record reindex`: it rewrites the archive from its events and names those that it cannot read; restore \
+                 these from a backup"
             }
             Self::Version { .. } => "read it with the Caudal that wrote it, or a later one",
             // `h5clear` writes into the file that it is given.

@@ -35,7 +35,7 @@ fn words(archive: &Reindexed) -> String {
     let Reindexed { file, whole, events, kept, lost } = archive;
     let mut lines = vec![match (whole, kept) {
         (true, _) => format!("{file} is as it was sealed"),
-        (false, Some(kept)) => format!("{file}: {events} events were written again; as it was it stays as {kept}"),
+        (false, Some(kept)) => format!("{file}: {events} events rewritten; the previous file is now {kept}"),
         (false, None) => format!("BAD {file}: it stays as it is"),
     }];
     lines.extend(lost.iter().map(|lost| format!("BAD {file}: {lost}")));
