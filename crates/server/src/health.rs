@@ -242,7 +242,7 @@ impl Health {
     }
 }
 
-/// The state of the server and its models.
+/// Reports the health of the server and its models.
 #[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "health", responses((status = 200, body = Health)))]
 pub(crate) async fn health(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Health, &request, |app| Ok(Answer::json(&Health::of(app))))
@@ -304,7 +304,7 @@ impl Memory {
     }
 }
 
-/// The state of the node.
+/// Reports the health of the node.
 #[utoipa::path(get, path = "/status", operation_id = "get_status", tag = "health", responses((status = 200, body = Status)))]
 pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Status, &request, |app| {
@@ -358,14 +358,14 @@ fn live(form: Form) -> Answer {
     }
 }
 
-/// Whether the process lives.
+/// Liveness: 200 while the process runs.
 #[utoipa::path(get, path = "/livez", operation_id = "check_live", tag = "health", responses((status = 200, content((schemas::Liveness = "application/json"), (String = "text/plain")), description = "the process runs")))]
 pub(crate) async fn livez(State(app): State<Arc<App>>, request: Request) -> Response {
     let form = Form::of(request.headers(), Form::Text);
     door::ask(&app, Route::Livez, &request, |_| Ok(live(form)))
 }
 
-/// Whether work would be served: 200 or 503, and the models that failed to load.
+/// Readiness: 200, or 503 with the models that failed to load.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -381,14 +381,14 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, request: Request) -> Res
     door::ask(&app, Route::Readyz, &request, |app| Ok(ready(app, form)))
 }
 
-/// Whether the process lives, under KServe's name.
+/// Liveness, under KServe's name.
 #[utoipa::path(get, path = "/v2/health/live", operation_id = "check_server_live", tag = "health", responses((status = 200, content((schemas::Liveness = "application/json"), (String = "text/plain")), description = "the process runs")))]
 pub(crate) async fn server_live(State(app): State<Arc<App>>, request: Request) -> Response {
     let form = Form::of(request.headers(), Form::Json);
     door::ask(&app, Route::ServerLive, &request, |_| Ok(live(form)))
 }
 
-/// Whether work would be served, under KServe's name: 200 or 503, and the models that failed to load.
+/// Readiness, under KServe's name: 200, or 503 with the models that failed to load.
 #[utoipa::path(
     get,
     path = "/v2/health/ready",
@@ -455,7 +455,7 @@ pub(crate) fn check_metrics(app: &App) -> Result<(), Problem> {
     }
 }
 
-/// Counters and histograms, in OpenMetrics text.
+/// Metrics in OpenMetrics text format.
 #[utoipa::path(
     get,
     path = "/metrics",

@@ -102,8 +102,8 @@ fn chips(now: &WindowStats, before: &WindowStats) -> Chips {
     }
 }
 
-/// Requests, failures and latency of a window: in short, as chips to be shown with their change, or bucket by bucket. They
-/// are of user work: predictions, inference, embeddings, the record, pipelines; `scope` asks for others.
+/// Reports requests, failures and latency of a time window: as a summary, as cards with their change, or as time
+/// series. They cover user work (predictions, inference, embeddings, consultations, pipelines); `scope` selects others.
 #[utoipa::path(
     get,
     path = "/api/kpis",

@@ -19,9 +19,9 @@ use crate::{
     watch::watch,
 };
 
-/// Watches the server for a while under the load that it has, and tells what limits it: what requests waited for, causes by
-/// weight with figures and the setting that would help, and what that and other changes would bring, by replaying the
-/// requests that were seen through a network of queues.
+/// Observes the server under its current load and reports what limits it: the causes of waiting by weight, with figures
+/// and the setting that would help, and the predicted effect of that and other changes, from a simulation that replays
+/// the observed requests through a queueing network.
 #[utoipa::path(
     get,
     path = "/admin/profiling/explain",

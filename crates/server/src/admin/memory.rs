@@ -144,7 +144,7 @@ impl MemoryAnswer {
     }
 }
 
-/// How much memory is used of what there is, how short it is, who holds it, and what can be done.
+/// Reports memory use and limits, the pressure level, the holders of memory, and recommendations.
 #[utoipa::path(
     get,
     path = "/admin/memory",
@@ -199,7 +199,7 @@ impl CleanupRequest {
     }
 }
 
-/// Gives back now what can be given back: idle models, what is kept for runs, what the allocator holds.
+/// Frees memory immediately: idle models, cached buffers of runs, and unused pages of the allocator.
 #[utoipa::path(
     post,
     path = "/admin/memory/cleanup",

@@ -158,7 +158,7 @@ impl BatchingState {
     }
 }
 
-/// How a model runs, what it holds, what is set.
+/// Shows a model's execution plan, memory and settings.
 #[utoipa::path(
     get,
     path = "/admin/models/{model}",
@@ -173,8 +173,9 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(model): Path<String>,
     })
 }
 
-/// Changes a model while it serves, from the next batch on: the body has the keys of `model.yaml`, of which
-/// `thresholds`, `batching` and `instances` may change. What is not said stays. Loading the model anew undoes it.
+/// Changes settings of a loaded model from its next batch on. The body has the keys of `model.yaml`, of which
+/// `thresholds`, `batching` and `instances` may change; absent keys keep their values. Reloading the model reverts the
+/// changes.
 #[utoipa::path(
     patch,
     path = "/admin/models/{model}",

@@ -80,8 +80,8 @@ pub(crate) async fn watch(app: &App, model: &str, runs: usize) -> Result<(Arc<Se
     Ok(watched.await.expect("watching does not panic")?)
 }
 
-/// Opens the model once more, runs it with an input like that of its warm-up under ONNX Runtime's own profiler, and tells
-/// which operators take how long. One at a time; the model goes on serving beside it.
+/// Opens the model a second time, runs it with an input like that of its warm-up under ONNX Runtime's profiler, and
+/// reports the time of each operator. One profile at a time; the model continues to serve meanwhile.
 #[utoipa::path(
     get,
     path = "/admin/models/{model}/operators",

@@ -44,8 +44,7 @@ fn order(parameters: &Parameters) -> Result<SortOrder, Problem> {
     parsed.map_err(|known| Problem::parameter("there is no such order", format!("sort is one of {known}")))
 }
 
-/// All sections that were passed and the stages of each route: how often, how long, what of that was their own work,
-/// waiting, and bytes allocated.
+/// Lists all profiled sections and the stages of each route: calls, time, their own work, waiting, and bytes allocated.
 #[utoipa::path(
     get,
     path = "/admin/profiling/stats",
@@ -76,9 +75,9 @@ struct Bottlenecks {
     changes: Vec<SectionChange>,
 }
 
-/// Sections that take too long, the worst first: `medium` above the threshold on average, `high` above twice as much,
-/// `low` where it is half of its group's time though it is quick. Beside them those that take another time than they did
-/// in the window before, and since when.
+/// Lists slow sections, the worst first: `medium` above the threshold on average, `high` above twice the threshold,
+/// `low` for a fast section that takes at least half of its group's time; and sections whose time changed from the
+/// previous window, with the time of the change.
 #[utoipa::path(
     get,
     path = "/admin/profiling/bottlenecks",
@@ -128,8 +127,8 @@ struct Spent {
     breaches: u64,
 }
 
-/// Latency budgets of the settings (`latency_budgets`): spent against allowed, by the latest requests that succeeded, and
-/// how fast what may fail is used up.
+/// Compares the latency budgets of the settings (`latency_budgets`) with the latest successful requests, and shows how
+/// fast the error budget is used up.
 #[utoipa::path(
     get,
     path = "/admin/profiling/budgets",
@@ -178,7 +177,7 @@ struct Past {
     windows: Vec<SpanStats>,
 }
 
-/// What one section did in each window of the last day, by the `group` and `name` that `stats` gives it.
+/// Shows one section in each window of the last day, by the `group` and `name` that `stats` returns.
 #[utoipa::path(
     get,
     path = "/admin/profiling/history",
@@ -217,7 +216,7 @@ fn format(app: &App, parameters: &Parameters) -> Result<&'static str, Problem> {
     }
 }
 
-/// All sections as a table for programs (`json`, with the last times of each; `csv`) or people (`txt`).
+/// Exports all sections as a table: `json` with the last times of each, `csv`, or `txt` for people.
 #[utoipa::path(
     get,
     path = "/admin/profiling/export",
@@ -242,7 +241,7 @@ struct Saved {
     bytes: usize,
 }
 
-/// Writes the same table into `profile_output_dir` of the settings, under the time as its name.
+/// Writes the same table to `profile_output_dir` of the settings, into a file named after the time.
 #[utoipa::path(
     post,
     path = "/admin/profiling/export",

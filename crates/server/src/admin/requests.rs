@@ -51,8 +51,8 @@ struct Found {
     shared_with: Vec<RequestView>,
 }
 
-/// The latest requests for work, or the slowest of the last five to ten minutes, of each route: what they asked, how
-/// they went, where their time went, which run they were part of. Never what they carried.
+/// Lists the latest requests of each route, or the slowest of the last five to ten minutes: model, outcome, time of
+/// each stage, and the run that they shared. Payloads are never recorded.
 #[utoipa::path(
     get,
     path = "/admin/requests",
@@ -74,7 +74,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     })
 }
 
-/// One request by the name that its answer had as `X-Request-ID`, and those that shared its run.
+/// Shows one request by its `X-Request-ID`, and the requests that shared its run.
 #[utoipa::path(
     get,
     path = "/admin/requests/{id}",
@@ -96,8 +96,8 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
     })
 }
 
-/// Requests on a timeline: `chrome` for Perfetto (ui.perfetto.dev), `chrome://tracing` and Speedscope, each request
-/// with its stages; `arrivals` for sending the same load again, a JSON object a line.
+/// Exports requests as a timeline: `chrome` for Perfetto (ui.perfetto.dev), `chrome://tracing` and Speedscope, each
+/// request with its stages; `arrivals` for replaying the same load, one JSON object per line.
 #[utoipa::path(
     get,
     path = "/admin/requests/trace",

@@ -34,8 +34,8 @@ impl From<ProfileError> for Problem {
     }
 }
 
-/// What the threads of the server spend their CPU time on, as pprof has it. Ends early when the server goes down; ends
-/// when the client does.
+/// Profiles the CPU time of the server's threads, in pprof's format. The profile ends early when the client disconnects
+/// or the server shuts down.
 #[utoipa::path(
     get,
     path = "/debug/pprof/profile",
@@ -51,7 +51,7 @@ pub(crate) async fn profile(State(app): State<Arc<App>>, request: Request) -> Re
     cpu(app, Route::Profile, request, Format::Pprof).await
 }
 
-/// The same as a flame graph: SVG to zoom and search in, in a browser.
+/// The CPU profile as a flame graph: an SVG to zoom and search in a browser.
 #[utoipa::path(
     get,
     path = "/debug/pprof/flamegraph",
@@ -64,7 +64,7 @@ pub(crate) async fn flamegraph(State(app): State<Arc<App>>, request: Request) ->
     cpu(app, Route::Flamegraph, request, Format::Svg).await
 }
 
-/// The same as text: a stack a line, and how many samples found it.
+/// The CPU profile as text: one collapsed stack per line, with its samples.
 #[utoipa::path(
     get,
     path = "/debug/pprof/collapsed",
@@ -77,7 +77,7 @@ pub(crate) async fn collapsed(State(app): State<Arc<App>>, request: Request) -> 
     cpu(app, Route::Collapsed, request, Format::Collapsed).await
 }
 
-/// Who holds which memory now, as pprof has it; ONNX Runtime's memory too.
+/// Profiles the live heap, ONNX Runtime's memory included, in pprof's format.
 #[utoipa::path(
     get,
     path = "/debug/pprof/heap",

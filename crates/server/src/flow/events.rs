@@ -38,7 +38,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// How often it is looked whether a run about which nothing is heard is over.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Follows a run: what has happened, then what happens, and how it ends.
+/// Streams the events of a run (SSE): past events, then new ones, and the outcome.
 #[utoipa::path(
     get,
     path = "/api/v1/runs/{id}/events",

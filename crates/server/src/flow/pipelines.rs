@@ -91,7 +91,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// Tells of a pipeline.
+/// Shows a pipeline.
 #[utoipa::path(
     get,
     path = "/api/v1/pipelines/{name}",

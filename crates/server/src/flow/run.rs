@@ -127,8 +127,8 @@ pub(super) async fn answer(app: &Arc<App>, visitor: &Visitor, going: Going, wait
 
 /// Runs a pipeline.
 ///
-/// Who waits gets the run's report: 200 when it has completed, 202 when it waits for somebody. A run that is not durable
-/// is broken off when its caller hangs up.
+/// The response is the run's report: 200 when it completed, 202 when it waits for an answer. A run that is not durable
+/// is cancelled when its caller disconnects.
 #[utoipa::path(
     post,
     path = "/api/v1/pipelines/{name}/run",

@@ -27,7 +27,7 @@ use crate::{
 /// Most runs of one answer.
 const MOST: u32 = 200;
 
-/// Lists runs that are kept, the latest first.
+/// Lists stored runs, newest first.
 #[utoipa::path(
     get,
     path = "/api/v1/runs",
@@ -68,7 +68,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// Tells of a run.
+/// Shows a run.
 #[utoipa::path(
     get,
     path = "/api/v1/runs/{id}",
@@ -95,7 +95,7 @@ struct Said {
     force: bool,
 }
 
-/// Takes a run up: with an answer, where it waits for one; after a failure or a crash, where it was left.
+/// Resumes a run: with an answer if it waits for one, or where it stopped after a failure or a crash.
 #[utoipa::path(
     post,
     path = "/api/v1/runs/{id}/resume",
@@ -119,7 +119,7 @@ pub(crate) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>, 
     .await
 }
 
-/// Breaks a run off.
+/// Cancels a run.
 #[utoipa::path(
     post,
     path = "/api/v1/runs/{id}/cancel",

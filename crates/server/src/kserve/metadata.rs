@@ -83,7 +83,7 @@ impl ModelMetadata {
     }
 }
 
-/// What the server is.
+/// Server metadata.
 #[utoipa::path(get, path = "/v2", operation_id = "get_server_metadata", tag = "tensors", responses((status = 200, body = ServerMetadata)))]
 pub(crate) async fn server_metadata(State(app): State<Arc<App>>, request: Request) -> Response {
     let metadata =
@@ -91,7 +91,7 @@ pub(crate) async fn server_metadata(State(app): State<Arc<App>>, request: Reques
     door::ask(&app, Route::ServerMetadata, &request, |_| Ok(Answer::json(&metadata)))
 }
 
-/// What a model takes and gives.
+/// Model metadata: inputs and outputs.
 #[utoipa::path(
     get,
     path = "/v2/models/{model}",
@@ -108,7 +108,7 @@ pub(crate) async fn model_metadata(
     metadata(app, request, model, None).await
 }
 
-/// What one version of a model takes and gives.
+/// Metadata of one model version.
 #[utoipa::path(
     get,
     path = "/v2/models/{model}/versions/{version}",
@@ -139,7 +139,7 @@ async fn metadata(app: Arc<App>, request: Request, model: String, version: Optio
     .await
 }
 
-/// Whether a model serves: 200 or 503.
+/// Model readiness: 200 or 503.
 #[utoipa::path(
     get,
     path = "/v2/models/{model}/ready",
@@ -152,7 +152,7 @@ pub(crate) async fn model_ready(State(app): State<Arc<App>>, Path(model): Path<S
     door::ask(&app, Route::ModelReady, &request, |app| ready(app, &model, None))
 }
 
-/// Whether one version of a model serves: 200 or 503.
+/// Readiness of one model version: 200 or 503.
 #[utoipa::path(
     get,
     path = "/v2/models/{model}/versions/{version}/ready",

@@ -44,7 +44,7 @@ impl ErrorAnswer {
     }
 }
 
-/// Runs a model on tensors.
+/// Runs inference on tensors.
 ///
 /// `parameters.timeout` (microseconds) and `parameters.priority` (1 is the highest) are honoured.
 #[utoipa::path(
@@ -60,7 +60,7 @@ pub(crate) async fn infer(State(app): State<Arc<App>>, Path(model): Path<String>
     door::work(app, Route::Infer, request, |app, visit, request| run(app, visit, request, model, None)).await
 }
 
-/// Runs one version of a model on tensors.
+/// Runs inference on tensors with one model version.
 #[utoipa::path(
     post,
     path = "/v2/models/{model}/versions/{version}/infer",

@@ -62,7 +62,7 @@ pub(crate) struct ChangeRequest {
 /// Why a model is not in memory that nobody has told to go.
 const RESTS: &str = "resting: it is loaded when it is asked for";
 
-/// All models of the repository.
+/// Lists all models of the repository.
 #[utoipa::path(
     post,
     path = "/v2/repository/index",
@@ -91,7 +91,7 @@ pub(crate) async fn index(State(app): State<Arc<App>>, request: Request) -> Resp
     .await
 }
 
-/// Loads a model, or loads it anew: what served before goes on until the new one is ready.
+/// Loads or reloads a model; the previous version serves until the new one is ready.
 #[utoipa::path(
     post,
     path = "/v2/repository/models/{model}/load",
@@ -111,7 +111,8 @@ pub(crate) async fn load(State(app): State<Arc<App>>, Path(model): Path<String>,
     .await
 }
 
-/// Lets a model go: it gets no new requests and finishes those it has. One that is not loaded stays so, and that is no error.
+/// Unloads a model: it gets no new requests and completes its current ones. Unloading a model that is not loaded
+/// succeeds.
 #[utoipa::path(
     post,
     path = "/v2/repository/models/{model}/unload",

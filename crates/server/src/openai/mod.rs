@@ -27,7 +27,7 @@ use crate::{
     route::Route,
 };
 
-/// Makes a vector of each text.
+/// Computes an embedding of each text.
 #[utoipa::path(
     post,
     path = "/v1/embeddings",

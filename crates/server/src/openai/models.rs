@@ -41,7 +41,7 @@ pub(crate) struct ModelEntry {
     owned_by: &'static str,
 }
 
-/// The models that would answer, under all their names.
+/// Lists the loaded models under all their names.
 #[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "texts", responses((status = 200, body = ModelList)))]
 pub(crate) async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
     door::ask(&app, Route::Models, &request, |app| {
@@ -53,7 +53,7 @@ pub(crate) async fn models(State(app): State<Arc<App>>, request: Request) -> Res
     })
 }
 
-/// One model, by its name or an alias.
+/// Shows one model by its name or an alias.
 #[utoipa::path(
     get,
     path = "/v1/models/{model}",

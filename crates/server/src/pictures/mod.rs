@@ -81,10 +81,10 @@ pub(crate) struct DetectParams {
     draw: Option<bool>,
 }
 
-/// Tells what is on a picture: objects, classes or masks, as the model looks for.
+/// Predicts objects, classes or masks of an image, depending on the model.
 ///
-/// The picture is the field `file` (or `image`) of a form, or the body itself as `image/*`. Several pictures in
-/// `images` are answered as by `/predict_batch`.
+/// The image is the form field `file` (or `image`), or the body itself as `image/*`. Several images in `images` are
+/// answered like `/predict_batch`.
 #[utoipa::path(
     post,
     path = "/predict/{model}",
@@ -111,7 +111,7 @@ pub(crate) async fn predict(State(app): State<Arc<App>>, Path(model): Path<Strin
         .await
 }
 
-/// Tells what is on several pictures, each by itself: one that fails does not fail the others.
+/// Predicts several images; one that fails does not fail the others.
 #[utoipa::path(
     post,
     path = "/predict_batch/{model}",
@@ -132,8 +132,8 @@ pub(crate) async fn predict_batch(
     .await
 }
 
-/// Tells what is on a picture, with the model and all parameters as fields of the form or of the query. Without
-/// a model the only detector is asked.
+/// Predicts objects of an image, with the model and all parameters as form fields or query parameters. Without `model`,
+/// the only detector is used.
 #[utoipa::path(
     post,
     path = "/api/v1/inference/image",

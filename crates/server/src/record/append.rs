@@ -65,8 +65,8 @@ pub(super) fn refusal(error: RecordError) -> Problem {
     Problem::from(error).details(details)
 }
 
-/// Appends an event. What is answered 201 is on disk. An event that has been recorded already, under the same event_id and
-/// with the same content, is answered 200 with its sequence.
+/// Appends an event. A 201 means that it is on disk. An event that was recorded before under the same event_id with the
+/// same content is answered 200 with its sequence.
 #[utoipa::path(
     post,
     path = "/consultations/{id}/events",
@@ -136,8 +136,8 @@ impl Batch<'_> {
     }
 }
 
-/// Appends several events, one after the other: all of them, or none. Where all have been recorded already, under the same
-/// ids and with the same content, the answer is 200.
+/// Appends several events in order: all of them, or none. If all were recorded before under the same ids with the same
+/// content, the response is 200.
 #[utoipa::path(
     post,
     path = "/consultations/{id}/events/batch",

@@ -24,7 +24,7 @@ use crate::{
 /// Most entries of one answer.
 const MOST: u32 = 1_000;
 
-/// What was noted, the last first.
+/// Lists the entries of the audit log, newest first.
 #[utoipa::path(
     get,
     path = "/api/audit/logs",
@@ -46,7 +46,7 @@ pub(crate) async fn logs(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// How often what was done, among the last thousand entries.
+/// Counts the actions among the last thousand entries of the audit log.
 #[utoipa::path(
     get,
     path = "/api/audit/stats",
@@ -84,7 +84,7 @@ const OPERATIONS: [&str; 14] = [
     "READS_NOT_NOTED",
 ];
 
-/// What is noted at all.
+/// Lists the actions that the audit log records.
 #[utoipa::path(
     get,
     path = "/api/audit/operations",

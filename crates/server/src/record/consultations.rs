@@ -48,7 +48,7 @@ pub(crate) struct Made {
     repeated: bool,
 }
 
-/// Makes a consultation.
+/// Creates a consultation.
 #[utoipa::path(
     post,
     path = "/consultations",
@@ -167,7 +167,7 @@ impl<'a> Details<'a> {
     }
 }
 
-/// Shows a consultation: where it stands, by all its events.
+/// Shows the state of a consultation, computed from all its events.
 #[utoipa::path(
     get,
     path = "/consultations/{id}",
@@ -185,7 +185,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
     .await
 }
 
-/// The SOAP note of a consultation, as its events make it.
+/// Shows the SOAP note of a consultation, computed from its events.
 #[utoipa::path(
     get,
     path = "/consultations/{id}/soap",

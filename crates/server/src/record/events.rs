@@ -47,7 +47,7 @@ struct Events<'a> {
     events: Vec<EventView>,
 }
 
-/// Events of a consultation, in order.
+/// Lists the events of a consultation in order.
 #[utoipa::path(
     get,
     path = "/consultations/{id}/events",
@@ -181,7 +181,7 @@ fn write_events(out: &mut Vec<u8>, events: &[EventView], written: &mut usize) {
     }
 }
 
-/// One event, by its id or by its sequence.
+/// Shows one event by its id or sequence.
 #[utoipa::path(
     get,
     path = "/consultations/{id}/events/{event}",

@@ -79,7 +79,7 @@ pub(crate) async fn make(State(app): State<Arc<App>>, request: Request) -> Respo
     .await
 }
 
-/// The manifest of an export.
+/// Shows the manifest of an export.
 #[utoipa::path(
     get,
     path = "/api/exports/{id}",
@@ -96,7 +96,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, re
     .await
 }
 
-/// Whether an export is what it was when it was made.
+/// Verifies that an export is unchanged.
 #[utoipa::path(
     post,
     path = "/api/exports/{id}/verify",
@@ -112,7 +112,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, 
     .await
 }
 
-/// A file of an export.
+/// Downloads a file of an export.
 #[utoipa::path(
     get,
     path = "/api/exports/{id}/download/{file}",

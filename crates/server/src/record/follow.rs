@@ -38,7 +38,7 @@ const SHUTDOWN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a follower hears nothing at most.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Follows a consultation: first what is there, then each event as it is recorded.
+/// Streams the events of a consultation (SSE): recorded ones, then each new one.
 #[utoipa::path(
     get,
     path = "/consultations/{id}/events/stream",

@@ -25,9 +25,9 @@ use crate::{
 /// Most bytes of a head.
 const LARGEST: u64 = 16 << 10;
 
-/// Reads a consultation again and computes everything about it anew: the first bad event, or its head, signed.
+/// Verifies a consultation: reads it again, recomputes every hash, and returns the first bad event or the signed head.
 ///
-/// With a head that was kept elsewhere as the body, what was cut off or rewritten since shows too.
+/// With a head that was stored elsewhere as the body, truncation and rewriting since then are detected too.
 #[utoipa::path(
     post,
     path = "/consultations/{id}/verify",
@@ -55,7 +55,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>, Path(id): Path<String>, 
     .await
 }
 
-/// How far a consultation has come, signed: to be kept elsewhere.
+/// Returns the signed head of a consultation, to be stored elsewhere.
 #[utoipa::path(
     get,
     path = "/consultations/{id}/head",
@@ -78,7 +78,7 @@ pub(crate) async fn head(State(app): State<Arc<App>>, Path(id): Path<String>, re
     .await
 }
 
-/// The receipt of an event: the proof that it is in the consultation, checked by `caudal record verify-receipt`.
+/// Returns the receipt of an event: a proof that it is in the consultation, verified by `caudal record verify-receipt`.
 #[utoipa::path(
     get,
     path = "/consultations/{id}/events/{event}/receipt",

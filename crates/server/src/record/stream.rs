@@ -54,11 +54,12 @@ const HAND_OVER_EVERY: usize = 256;
 /// hold a slot for ever. An event every ten seconds brings more.
 const MIN_BYTES_PER_SECOND: f64 = 10.0;
 
-/// Streams events in: an event a line (NDJSON), or the same as a file of a form. Those before a bad line are kept.
+/// Appends a stream of events: one event per line (NDJSON), or the same as the file of a form. Events before a bad line
+/// are recorded.
 ///
-/// The answer comes at the end. Whoever accepts `application/x-ndjson` is told on the way how far it is: a line
-/// `{"acknowledged": events, "last_sequence": n}` when more is on disk, and the answer as the last line. Lines that
-/// nobody reads are not heaped up.
+/// The response comes at the end. A client that accepts `application/x-ndjson` gets progress meanwhile: a line
+/// `{"acknowledged": events, "last_sequence": n}` when more events are on disk, and the response as the last line.
+/// Progress lines that the client does not read are skipped.
 #[utoipa::path(
     post,
     path = "/consultations/{id}/events/stream",

@@ -38,7 +38,7 @@ const MOST: u32 = 500;
 /// Most bytes of hashes to compare.
 const LARGEST: u64 = 64 << 10;
 
-/// Sessions, with how many events each has.
+/// Lists sessions with their number of events.
 #[utoipa::path(
     get,
     path = "/api/timeline/sessions",
@@ -78,7 +78,7 @@ pub(crate) async fn sessions(State(app): State<Arc<App>>, request: Request) -> R
     .await
 }
 
-/// A session with its events, each with four badges. A badge says `OK` only of what was checked for this answer.
+/// Shows a session with its events, each with four badges. A badge is `OK` only for what this response verified.
 #[utoipa::path(
     get,
     path = "/api/timeline/sessions/{id}",
@@ -132,7 +132,7 @@ async fn link_before(record: &Consultations, id: &str, place: u64, origin: Diges
     Ok(record.events(id, Range::after(before, 1)).await?.first().map(|event| event.chain))
 }
 
-/// How much there is.
+/// Counts sessions and events.
 #[utoipa::path(
     get,
     path = "/api/timeline/stats",
@@ -164,7 +164,7 @@ struct Items {
     items: Vec<ExpectedHash>,
 }
 
-/// Compares hashes that somebody expects with what is recorded: audit hashes of events, last links of consultations.
+/// Compares expected hashes with the recorded ones: audit hashes of events, last links of consultations.
 #[utoipa::path(
     post,
     path = "/api/timeline/verify-hash",
