@@ -7,6 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{
+    fs::{AtFlags, CWD, StatxFlags, makedev, statx},
+    io::Errno,
+};
+
 use super::settle::beside;
 use crate::error::StoreError;
 
@@ -21,8 +26,15 @@ pub(super) struct Place {
     log: Option<(PathBuf, Identity)>,
 }
 
+/// Asks for the inode number alone: once a program has read a file's times, Linux 6.13 and later give the next write a
+/// new time stamp (multigrain timestamps), and the following fsync has to commit the inode as well.
 fn identity(path: &Path) -> io::Result<Identity> {
-    fs::metadata(path).map(|about| (about.dev(), about.ino()))
+    match statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
+        Ok(about) => Ok((makedev(about.stx_dev_major, about.stx_dev_minor), about.stx_ino)),
+        // Older kernels and sandboxes may not allow the call.
+        Err(Errno::NOSYS | Errno::PERM) => fs::metadata(path).map(|about| (about.dev(), about.ino())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Place {
