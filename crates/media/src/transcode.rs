@@ -197,8 +197,8 @@ impl Work<'_> {
         span(&self.read.film, &self.read.timeline, taken).map_or(0.0, |(from, _)| from)
     }
 
-    /// Runs all encoders, as many at once as were planned, and the one of the sound beside them. Comes back with what
-    /// they complained of.
+    /// Runs all encoders, as many concurrently as planned, with the encoder of the sound beside them. Returns their
+    /// complaints.
     fn encode(&self) -> Result<Vec<String>, MediaError> {
         let segments = if self.encoder.is_some() { self.shares.segments } else { 0 };
         let (next, abort) = (AtomicUsize::new(0), AtomicBool::new(false));

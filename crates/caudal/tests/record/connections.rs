@@ -59,7 +59,7 @@ fn followers_that_hear_nothing_cost_no_reads() {
         counts.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
     };
     let before = reads();
-    // The database is looked at once a second for all of them.
+    // The database is polled every second, for all followers together.
     thread::sleep(Duration::from_millis(1500));
     let grown = reads() - before;
     assert!(grown < FOLLOWERS, "{grown} reads for {FOLLOWERS} followers");

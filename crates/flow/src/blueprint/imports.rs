@@ -93,8 +93,8 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a file looks at what it was given. Flujo's runs all know it; ours do where somebody asks, for answers that
-/// are remembered depend on what is known.
+/// Returns true if a file reads the run's first input. Flujo puts it into the context of every run; here it is there only
+/// if the file reads it, because cached outputs depend on the context.
 pub(super) fn asks_prompt(text: &str) -> bool {
     text.contains("context.initial_prompt")
 }
